@@ -1,0 +1,39 @@
+# Needs Python 3.11 or newer and a package registry; everything else goes into .venv.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(p))))
+BIN := .venv/bin
+
+.NOTPARALLEL: # two installs into one .venv would meet
+.PHONY: help demo test lint bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+demo: .venv/.plot ## compare the classifiers on a small problem
+	$(BIN)/python benchmarks/balance.py --quick
+
+test: .venv/.dev ## run the tests and the examples in the docstrings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+
+lint: .venv/.dev ## check style, spelling, docstrings and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/numpydoc lint $(shell find mmestim -name '*.py')
+	$(BIN)/mypy
+
+bench: .venv/.plot ## run the benchmarks in full
+	$(BIN)/python benchmarks/balance.py
+	$(BIN)/python benchmarks/speed.py
+
+clean: ## remove what was built and cached, not .venv
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -r {} +
+
+# One stamp per extra. The constraints hold torch to the pinned release.
+.venv/.%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	$(if $(PYTHON),,$(error No Python 3.11 or newer: install one or say PYTHON=/path/to/python))
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,387 @@
+"""What every multimodal classifier shares: validation, the scaffold of fit, predictions, pickling."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+
+from .._validation import check_number
+from ..encoders import build_encoder, fit_statistics
+from ..modalities import Blocks, check_X
+from ..training import (
+    Batch,
+    Rows,
+    TrainingOptions,
+    eval_batch_size,
+    resolve_device,
+    seed_for,
+    seeded,
+)
+from ._modules import Branch, MultimodalModule
+
+
+@dataclass
+class FitJob:
+    """What one fit works on."""
+
+    train: Rows
+    valid: Rows
+    options: TrainingOptions
+    seed: int
+    n_classes: int
+
+    def seed_for(self, *purpose: str) -> int:
+        """The seed of one branch or helper network."""
+        return seed_for(self.seed, *purpose)
+
+
+class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
+    """Base of the classifiers of several modalities; see the subclasses for the parameters."""
+
+    # With metadata routing on, groups reach the inner split without being asked for.
+    __metadata_request__fit = {"groups": True}
+
+    def __init__(
+        self, modalities=None, *, shapes=None, encoder="auto", embedding_dim=64, optimizer="sgd", lr=0.01,
+        lr_schedule="step", weight_decay=1e-4, max_grad_norm=None, batch_size=64, max_epochs=100,
+        early_stopping=True, validation_fraction=0.1, n_iter_no_change=10, class_weight=None, precision="float32",
+        compile=False, device="auto", max_memory=1024, callbacks=None, verbose=0, random_state=None,
+    ):  # fmt: skip
+        self.modalities = modalities
+        self.shapes = shapes
+        self.encoder = encoder
+        self.embedding_dim = embedding_dim
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.precision = precision
+        self.compile = compile
+        self.device = device
+        self.max_memory = max_memory
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """Train on the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or dict of str to array-like
+            Blocks of columns as `modalities` says, or one array per modality. Where a modality is
+            absent its whole block of the row is NaN.
+        y : array-like of shape (n_samples,)
+            Class labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows' losses and validation scores, at least 0; rows of weight 0 take no
+            part. Scaled to mean 1.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (a speaker, a patient) go to the same side of the inner split of
+            training and validation rows.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is not as described, or training diverges.
+        """
+        options = TrainingOptions.of(self)
+        check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
+        self._check_parameters()
+        blocks, y = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_[0]!r}.")
+        weight = _row_weights(sample_weight, self.class_weight, self.classes_, y)
+        rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
+        blocks.load(self.max_memory, options.device)
+        for name in self.modalities_:
+            if not blocks.present(name)[rows].any():
+                raise ValueError(
+                    f"modality {name!r} is absent (all NaN) from every training row: drop its columns from X and "
+                    "from modalities, or give rows that have it."
+                )
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        train, valid = _split(
+            rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed
+        )  # fmt: skip
+        if weight is not None:
+            weight = torch.tensor(weight / weight[train].mean(), dtype=torch.float32, device=options.device)
+        targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
+        if options.verbose:
+            print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")
+        sets = [Rows(blocks, targets, weight, torch.from_numpy(part), sorted(self.modalities_)) for part in (train, valid)]
+        job = FitJob(*sets, options, seed, len(self.classes_))
+        self.history_: list[dict[str, Any]] = []
+        self.module_, interrupted = self._fit_module(job)
+        self.module_.eval()
+        self.n_iter_ = len(self.history_)
+        self.device_ = str(options.device)
+        if interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or dict of str to array-like
+            Rows like those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Class labels.
+        """
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes from the modalities that each row has.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or dict of str to array-like
+            Rows like those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities as float32, in the order of `classes_`.
+        """
+        return np.concatenate(self._map(X, lambda logits, features, present: _softmax(logits)))
+
+    def predict_proba_per_modality(self, X: Any) -> dict[str, np.ndarray]:
+        """Probabilities of the classes from each modality alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or dict of str to array-like
+            Rows like those of `fit`.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, n_classes)
+            Probabilities per modality, NaN in rows that lack it.
+        """
+        names = self._fitted_names()
+
+        def alone(logits, features, present):
+            shares = (_softmax(self.module_.unimodal_logits(features, name)) for name in names)
+            return [
+                np.where(present[name][:, None], share, np.float32(np.nan))
+                for name, share in zip(names, shares, strict=True)
+            ]
+
+        parts = zip(*self._map(X, alone), strict=True)
+        return {name: np.concatenate(part) for name, part in zip(names, parts, strict=True)}
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embeddings of each row, the modalities' features side by side.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or dict of str to array-like
+            Rows like those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_embeddings)
+            Features as float32, in the order of `modalities_`; zeros for an absent modality.
+        """
+        names = self._fitted_names()
+
+        def embed(logits, features, present):
+            return torch.cat([features[name] for name in names], dim=1).float().cpu().numpy()
+
+        return np.concatenate(self._map(X, embed))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the embeddings: the modality and a number.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Not used; here for scikit-learn.
+
+        Returns
+        -------
+        ndarray of str objects
+            Names such as ``audio0``.
+        """
+        sizes = self._embedding_sizes()
+        return np.array([f"{name}{i}" for name in self._fitted_names() for i in range(sizes[name])], dtype=object)
+
+    # What subclasses provide ---------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        """Check the parameters of the subclass."""
+
+    def _fit_module(self, job: FitJob) -> tuple[MultimodalModule, bool]:
+        """The trained network, and whether Ctrl-C cut its training short."""
+        raise NotImplementedError
+
+    # What subclasses use -------------------------------------------------------------------------
+
+    def _build_branch(self, job: FitJob, name: str) -> Branch:
+        """A new branch for one modality, the same one at every call of a fit."""
+        with seeded(job.seed_for(name), job.options.device):
+            encoder, size = build_encoder(
+                self.encoder, name, job.train.blocks.shapes[name], is_signal=name in self.shapes_,
+                embedding_dim=self.embedding_dim, names=self.modalities_,
+            )  # fmt: skip
+            branch = Branch(name, encoder, size, job.n_classes)
+        rows = job.train.having(name)
+        batches = rows.epoch(rows.eval_batch_size(self.batch_size))
+        fit_statistics(encoder, (rows.batch(part).x[name].cpu() for part in batches))
+        return branch.to(job.options.device)
+
+    def _fitted_names(self) -> list[str]:
+        check_is_fitted(self)
+        return list(self.modalities_)
+
+    def _embedding_sizes(self) -> dict[str, int]:
+        check_is_fitted(self)
+        return self.module_.embedding_sizes
+
+    def _map(self, X: Any, read: Callable[..., Any]) -> list[Any]:
+        """What `read` makes of logits, features and presence, batch by batch."""
+        check_is_fitted(self)
+        blocks, _ = check_X(self, X, reset=False)
+        device = torch.device(self.device_)
+        parts = []
+        for size, x, present in blocks.stream(eval_batch_size(blocks.shapes, self.batch_size)):
+            positions = {
+                name: torch.from_numpy(np.flatnonzero(mask)).to(device)
+                for name, mask in present.items()
+                if not mask.all()
+            }
+            batch = Batch({name: block.to(device) for name, block in x.items()}, positions, size)
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                parts.append(read(*self.module_(batch), present))
+        return parts
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.modalities is not None and len(self.modalities) > 1
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "module_" in state and self.device_ != "cpu":
+            # Tensors travel on the CPU, so that a machine without this device can read them.
+            state["module_"] = copy.deepcopy(self.module_).cpu()
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "module_" not in state or self.device_ == "cpu":
+            return
+        try:
+            device = resolve_device(self.device_)
+        except ValueError:
+            device = torch.device("cpu")
+            warnings.warn(
+                f"{type(self).__name__} was fitted on {self.device_}, which this machine has not: it predicts on the CPU.",
+                stacklevel=2,
+            )
+        self.device_ = str(device)
+        self.module_.to(device)
+
+
+def _softmax(logits):
+    return torch.softmax(logits.float(), dim=1).cpu().numpy()
+
+
+def _row_weights(sample_weight, class_weight, classes, y):
+    """Product of sample and class weights as float64, or None where every row counts the same."""
+    if sample_weight is None and class_weight is None:
+        return None
+    weight = np.ones(len(y))
+    if sample_weight is not None and np.ndim(sample_weight) == 0:
+        weight *= sample_weight
+    elif sample_weight is not None:
+        sample_weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+        if sample_weight.ndim != 1:
+            raise ValueError(f"Sample weights must be 1D array or scalar, got {sample_weight.ndim}D array.")
+        check_consistent_length(y, sample_weight)
+        weight *= sample_weight
+    if weight.min() < 0 or not weight.any():
+        raise ValueError(f"sample_weight must be at least 0 and not all 0, got a minimum of {weight.min()}.")
+    if class_weight is not None:
+        factors = compute_class_weight(class_weight, classes=classes, y=y)
+        weight *= factors[np.searchsorted(classes, y)]
+    return weight
+
+
+def _split(rows, codes, groups, fraction, seed):
+    """Training and validation rows; the training rows validate where none can be spared."""
+    if groups is not None:
+        check_consistent_length(codes, groups)
+    if fraction == 0:
+        return rows, rows
+    rng = np.random.default_rng(seed)
+    held_out = _grouped_rows(rows, codes, groups, fraction, seed) if groups is not None else _stratified_rows(
+        rows, codes, fraction, rng)  # fmt: skip
+    valid = np.isin(rows, held_out)
+    return (rows[~valid], rows[valid]) if valid.any() else (rows, rows)
+
+
+def _stratified_rows(rows, codes, fraction, rng):
+    """Rows to hold out, spread over the classes; one row of each class always stays."""
+    rows = rng.permutation(rows)
+    rows = rows[np.argsort(codes[rows], kind="stable")]
+    first = np.r_[True, np.diff(codes[rows]) != 0]
+    spare = rows[~first]
+    n_valid = min(round(fraction * len(rows)), len(spare))
+    # Every k-th of the rows sorted by class: proportional, whatever the number of classes.
+    start = rng.random()
+    return spare[((np.arange(n_valid) + start) * len(spare) / max(n_valid, 1)).astype(int)]
+
+
+def _grouped_rows(rows, codes, groups, fraction, seed):
+    """Rows of whole groups to hold out, classes as balanced as the groups allow."""
+    groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
+    # More folds than the largest class has rows are refused.
+    n_splits = min(max(2, round(1 / fraction)), len(np.unique(groups)), np.bincount(codes[rows]).max())
+    if n_splits < 2:
+        return rows[:0]
+    with warnings.catch_warnings():
+        # A class smaller than the number of folds is no trouble here: one fold is used.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed % 2**32)
+        split = list(folds.split(rows, codes[rows], groups))
+    # Of the folds that leave every class in training, the first.
+    n_classes = len(np.unique(codes[rows]))
+    for kept, held_out in split:
+        if len(np.unique(codes[rows[kept]])) == n_classes:
+            return rows[held_out]
+    return rows[:0]

@@ -1,0 +1,162 @@
+"""Networks over several modalities: branches, their late fusion, and the joint fusion heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..training import Batch
+
+
+class Branch(nn.Module):
+    """Encoder and linear head of one modality (UDI, eq. 1 and 2)."""
+
+    def __init__(self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int) -> None:
+        super().__init__()
+        self.name, self.embedding_dim = name, embedding_dim
+        self.encoder, self.head = encoder, nn.Linear(embedding_dim, n_classes)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and features of the rows that have the modality."""
+        features = self.encode(batch)
+        return self.head(features).float(), features.float()
+
+    def encode(self, batch: Batch) -> torch.Tensor:
+        """Features of the rows that have the modality, which may be none of the batch."""
+        x = batch.x[self.name]
+        return self.encoder(x) if len(x) else x.new_zeros(0, self.embedding_dim)
+
+
+class MultimodalModule(nn.Module):
+    """What predictions need of a network: fused logits, features and each modality's own logits."""
+
+    names: list[str]
+    embedding_sizes: dict[str, int]
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Fused logits, and each modality's features with zeros in rows that lack it."""
+        raise NotImplementedError
+
+    def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """Logits from modality `name` alone."""
+        raise NotImplementedError
+
+
+class LateFusion(MultimodalModule):
+    """Independent branches; logits summed or probabilities averaged over those present."""
+
+    def __init__(self, branches: Mapping[str, Branch], fusion: str) -> None:
+        super().__init__()
+        # One order for all: a float sum must not depend on how the modalities were listed.
+        self.names, self.fusion = sorted(branches), fusion
+        self.branches = nn.ModuleList(branches[name] for name in self.names)
+        self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits, features = {}, {}
+        for name, branch in zip(self.names, self.branches, strict=True):
+            logits[name], features[name] = (spread(values, batch, name) for values in branch(batch))
+        masks = [presence(batch, name) for name in self.names] if batch.present else None
+        return fuse(list(logits.values()), masks, self.fusion), features
+
+    def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        return self.branches[self.names.index(name)].head(features[name]).float()
+
+
+class JointModule(MultimodalModule):
+    """Encoders under one fusion head.
+
+    Parameters
+    ----------
+    branches : dict of str to Branch
+        Encoders, in the order that gated fusions go by.
+    fusion : {'concat', 'sum', 'gated', 'film'}
+        The head: one linear layer of all features; a linear layer for each modality, summed;
+        sigmoid(A z_1) * (B z_2) and a linear layer; or gamma(z_1) * z_2 + beta(z_1) and a linear layer.
+    n_classes : int
+        Number of logits.
+    unimodal_heads : bool
+        Whether to keep the branches' own heads, for losses of their own.
+    """
+
+    def __init__(self, branches: Mapping[str, Branch], fusion: str, n_classes: int, unimodal_heads: bool) -> None:
+        super().__init__()
+        self.names, self.fusion, self.unimodal_heads = sorted(branches), fusion, unimodal_heads
+        self.branches = nn.ModuleList(branches[name] for name in self.names)
+        self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
+        if not unimodal_heads:
+            for branch in self.branches:
+                branch.head = None
+        sizes = [self.embedding_sizes[name] for name in self.names]
+        if fusion == "concat":
+            self.out = nn.Linear(sum(sizes), n_classes)
+        elif fusion == "sum":
+            self.out = nn.ModuleList(nn.Linear(size, n_classes) for size in sizes)
+        else:
+            self.first, self.second = branches
+            n_first, n_second = self.embedding_sizes.values()
+            self.gate = nn.Linear(n_first, n_second if fusion == "gated" else 2 * n_second)
+            self.value = nn.Linear(n_second, n_second) if fusion == "gated" else nn.Identity()
+            self.out = nn.Linear(n_second, n_classes)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pairs = zip(self.names, self.branches, strict=True)
+        features = {name: spread(branch.encode(batch).float(), batch, name) for name, branch in pairs}
+        return self._fuse(features).float(), features
+
+    def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        if self.unimodal_heads:
+            return self.branches[self.names.index(name)].head(features[name]).float()
+        alone = {other: f if other == name else torch.zeros_like(f) for other, f in features.items()}
+        return self._fuse(alone).float()
+
+    def _fuse(self, features):
+        if self.fusion == "concat":
+            return self.out(torch.cat([features[name] for name in self.names], dim=1))
+        if self.fusion == "sum":
+            return sum(out(features[name]) for name, out in zip(self.names, self.out, strict=True))
+        gate, value = self.gate(features[self.first]), self.value(features[self.second])
+        if self.fusion == "gated":
+            return self.out(torch.sigmoid(gate) * value)
+        scale, shift = gate.chunk(2, dim=1)
+        return self.out(scale * value + shift)
+
+
+def spread(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
+    """Values of the rows that have modality `name`, put at their places in the batch, others zero."""
+    if name not in batch.present:
+        return values
+    return values.new_zeros(batch.size, *values.shape[1:]).index_copy(0, batch.present[name], values)
+
+
+def presence(batch: Batch, name: str) -> torch.Tensor:
+    """Boolean mask of the rows of the batch that have modality `name`."""
+    ones = torch.ones(len(batch.x[name]), dtype=torch.bool, device=batch.x[name].device)
+    return spread(ones, batch, name)
+
+
+def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, fusion: str) -> torch.Tensor:
+    """Logits of late fusion; absent ones are zero on entry and left out.
+
+    Parameters
+    ----------
+    logits : sequence of Tensor of shape (n_samples, n_classes)
+        One per modality.
+    masks : sequence of bool Tensor of shape (n_samples,) or None
+        Rows that have each modality.
+    fusion : {'sum', 'mean'}
+        Sum of logits, or logarithm of the mean of probabilities.
+    """
+    if fusion == "sum":
+        return torch.stack(list(logits)).sum(0)
+    shares = torch.stack([F.log_softmax(z, dim=1) for z in logits])
+    if masks is None:
+        return shares.logsumexp(0) - torch.tensor(float(len(shares))).log()
+    have = torch.stack(list(masks))
+    nothing = ~have.any(0)
+    # A row with nothing would give NaN gradients: it keeps its shares, which are uniform.
+    shares = shares.masked_fill(~(have | nothing).unsqueeze(2), float("-inf"))
+    return shares.logsumexp(0) - (have | nothing).sum(0).log().unsqueeze(1)

@@ -1,0 +1,457 @@
+"""The one place that knows skorch: nets, whole batches, device, precision, seeds and callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PrintLog
+from torch import nn
+from tqdm.auto import tqdm
+
+from ._validation import check_choice, check_flag, check_number
+from .modalities import Blocks
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+SCHEDULES = ("step", "cosine", None)
+PRECISIONS = ("float32", "bf16")
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device that `device` names, checked to be on this machine."""
+    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if device == "auto":
+        return torch.device("cuda:0" if "cuda:0" in here else here[-1])
+    try:
+        asked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {here}.") from error
+    if asked.type == "cuda" and asked.index is None:
+        asked = torch.device("cuda:0")
+    if str(asked) not in here:
+        raise ValueError(f"device={str(device)!r} was requested, but this machine has {here}. Use device='auto'.")
+    return asked
+
+
+def seed_for(seed: int, *purpose: str) -> int:
+    """A seed of its own for each purpose (a modality's branch, a helper network), all from one."""
+    digest = hashlib.blake2b("\0".join([str(seed), *purpose]).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "little")
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators set to `seed` inside the context and put back after it."""
+    with torch.random.fork_rng([device.index] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train, resolved and checked: one per fit, shared by all of its nets."""
+
+    device: torch.device
+    optimizer: Callable[..., torch.optim.Optimizer]
+    optimizer_kwargs: dict[str, float]
+    lr: float
+    lr_schedule: str | None
+    max_grad_norm: float | None
+    batch_size: int
+    max_epochs: int
+    early_stopping: bool
+    n_iter_no_change: int
+    precision: str
+    compile: bool
+    callbacks: list[Any]
+    verbose: int
+
+    @classmethod
+    def of(cls, estimator: Any) -> TrainingOptions:
+        """Options from the parameters of an estimator, with an error for the first bad one."""
+        p = estimator
+        for name in ("lr", "weight_decay"):
+            check_number(name, getattr(p, name), closed=name != "lr")
+        for name in ("batch_size", "max_epochs", "n_iter_no_change", "embedding_dim"):
+            check_number(name, getattr(p, name), low=1, integer=True)
+        check_number("verbose", int(p.verbose), integer=True)
+        check_number("max_memory", p.max_memory)
+        if p.max_grad_norm is not None:
+            check_number("max_grad_norm", p.max_grad_norm, closed=False)
+        check_flag("early_stopping", p.early_stopping)
+        check_flag("compile", p.compile)
+        check_choice("precision", p.precision, PRECISIONS)
+        check_choice("lr_schedule", p.lr_schedule, SCHEDULES, ", or pass skorch's LRScheduler in callbacks")
+        device = resolve_device(p.device)
+        if p.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ValueError(f"precision='bf16' is not supported by {device}. Use precision='float32'.")
+        optimizer, kwargs = _resolve_optimizer(p.optimizer, p.weight_decay)
+        return cls(
+            device, optimizer, kwargs, p.lr, p.lr_schedule, p.max_grad_norm, p.batch_size, p.max_epochs,
+            p.early_stopping, p.n_iter_no_change, p.precision, p.compile, list(p.callbacks or []), int(p.verbose),
+        )  # fmt: skip
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which encoders and heads run."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+class Batch(NamedTuple):
+    """Some rows: blocks of the modalities, and what belongs to each row."""
+
+    x: dict[str, torch.Tensor]
+    # Positions in the batch of the rows in `x`, for modalities that some row lacks.
+    present: dict[str, torch.Tensor]
+    size: int
+    y: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
+
+    def having(self, name: str) -> Batch:
+        """The targets and weights of the rows that have modality `name`."""
+        if name not in self.present:
+            return self
+        at = self.present[name]
+        weight = None if self.weight is None else self.weight[at]
+        return self._replace(size=len(at), y=self.y[at], weight=weight, rows=self.rows[at])
+
+
+class Rows:
+    """Some rows of the data with their targets, served in whole batches.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Loaded data.
+    y : Tensor of shape (n_rows_of_X,)
+        Class numbers, on the device.
+    weight : Tensor of shape (n_rows_of_X,) or None
+        Weight of each row's loss, on the device.
+    rows : Tensor of shape (n_rows,)
+        Numbers of the rows that belong to this set, on the CPU.
+    names : sequence of str
+        Modalities to serve.
+    """
+
+    def __init__(
+        self, blocks: Blocks, y: torch.Tensor, weight: torch.Tensor | None, rows: torch.Tensor, names: Sequence[str]
+    ) -> None:
+        self.blocks, self.y, self.weight, self.rows, self.names = blocks, y, weight, rows, list(names)
+        masks = {name: torch.from_numpy(blocks.present(name)) for name in names}
+        self._partial = {name: mask for name, mask in masks.items() if not mask[rows].all()}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def having(self, *names: str) -> Rows:
+        """The rows that have every one of some modalities, serving these."""
+        keep = torch.ones(len(self.rows), dtype=torch.bool)
+        for name in names:
+            keep &= torch.from_numpy(self.blocks.present(name))[self.rows]
+        return Rows(self.blocks, self.y, self.weight, self.rows[keep], names)
+
+    def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
+        """Row numbers of every batch of an epoch, shuffled if a generator is given."""
+        order = self.rows if generator is None else self.rows[torch.randperm(len(self), generator=generator)]
+        batches = list(order.split(batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # BatchNorm cannot train on one row.
+            last = batches.pop()
+            batches[-1] = torch.cat([batches[-1], last])
+        return batches
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """The batch of some of the rows."""
+        device = self.y.device
+        on_device = rows.to(device, non_blocking=True)
+        x, present = {}, {}
+        for name in self.names:
+            picked = on_device if device.type == "cpu" or self.blocks.is_held(name) else rows
+            if name in self._partial:
+                positions = self._partial[name][rows].nonzero().squeeze(1)
+                if training and len(positions) == 1 < len(rows):
+                    positions = positions[:0]  # BatchNorm cannot train on one row: absent for this step.
+                if len(positions) < len(rows):
+                    picked = rows[positions]
+                    present[name] = positions.to(device, non_blocking=True)
+            x[name] = self.blocks.take(name, picked, device)
+        weight = None if self.weight is None else self.weight[on_device]
+        return Batch(x, present, len(rows), self.y[on_device], weight, on_device)
+
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Rows to evaluate at once: more than in training where they are small."""
+        return eval_batch_size({name: self.blocks.shapes[name] for name in self.names}, batch_size)
+
+
+def eval_batch_size(shapes: dict[str, tuple[int, ...]], batch_size: int) -> int:
+    """Rows to evaluate at once, so that a batch of raw input stays under 16 MiB or so."""
+    return max(batch_size, min(8192, 2**22 // sum(int(np.prod(shape)) for shape in shapes.values())))
+
+
+def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy of a batch, each row counted by its weight."""
+    if batch.weight is None:
+        return F.cross_entropy(logits, batch.y)
+    return (F.cross_entropy(logits, batch.y, reduction="none") * batch.weight).mean()
+
+
+class Objective:
+    """What a net minimises: cross-entropy of the first output. Subclasses add to it.
+
+    The hooks are called in the order of the methods; `net` gives `module_`, `history`, `options`
+    and `train_rows`. Nothing in `loss` or `after_backward` may read a value back to the CPU.
+    """
+
+    def begin(self, net: Net) -> None:
+        """Before the first epoch, on the net's device and under its seed."""
+
+    def begin_epoch(self, net: Net, epoch: list[torch.Tensor]) -> None:
+        """Before each epoch, with the row numbers of its batches."""
+
+    def loss(self, net: Net, output: Any, batch: Batch) -> torch.Tensor:
+        """Loss of one batch from what the module returned."""
+        return weighted_cross_entropy(output[0], batch)
+
+    def after_backward(self, net: Net, batch: Batch) -> None:
+        """Between backward and the optimizer's step."""
+
+    def end_epoch(self, net: Net) -> None:
+        """After each epoch."""
+
+
+class Net(NeuralNetClassifier):
+    """A skorch net whose epoch loop serves whole batches and reads nothing back within an epoch.
+
+    skorch builds optimizer, schedule and compiled module and runs the callbacks; batch callbacks
+    are called only if one is given.
+    """
+
+    def __init__(self, module: nn.Module, *, objective: Objective, options: TrainingOptions, title: str) -> None:
+        self.objective, self.options, self.title = objective, options, title
+        callbacks = list(options.callbacks)
+        if options.early_stopping:
+            # Last, because it ends the round of callbacks when it stops.
+            callbacks.append(("early_stopping", EarlyStopping(
+                "valid_accuracy", options.n_iter_no_change, lower_is_better=False, threshold=0,
+                threshold_mode="abs", sink=_silent, load_best=True,
+            )))  # fmt: skip
+        super().__init__(
+            module, criterion=nn.CrossEntropyLoss, optimizer=options.optimizer, lr=options.lr,
+            max_epochs=options.max_epochs, batch_size=options.batch_size, train_split=None, callbacks=callbacks,
+            verbose=options.verbose, device=str(options.device), compile=options.compile,
+            **{f"optimizer__{name}": value for name, value in options.optimizer_kwargs.items()},
+        )  # fmt: skip
+
+    @property
+    def _default_callbacks(self):
+        defaults: list[tuple[str, Callback]] = [("epoch_timer", EpochTimer())]
+        epochs = self.options.max_epochs
+        if self.options.lr_schedule == "step":
+            # A tenth at 70 % of the epochs, the field's convention (OGM-GE).
+            milestone = max(1, round(0.7 * epochs))
+            schedule = {"policy": torch.optim.lr_scheduler.MultiStepLR, "milestones": [milestone], "gamma": 0.1}
+            defaults.append(("lr_schedule", LRScheduler(**schedule, event_name="lr")))
+        elif self.options.lr_schedule == "cosine":
+            policy = torch.optim.lr_scheduler.CosineAnnealingLR
+            defaults.append(("lr_schedule", LRScheduler(policy=policy, T_max=epochs, event_name="lr")))
+        if self.options.verbose == 1:
+            defaults.append(("progress", _Progress(self.title)))
+        elif self.options.verbose > 1:
+            defaults.append(("print_log", PrintLog()))
+        return defaults
+
+    def run(self, train: Rows, valid: Rows | None, seed: int) -> bool:
+        """Train for at most `max_epochs`; whether Ctrl-C ended it, with the best epoch restored."""
+        self.train_rows = train
+        generator = torch.Generator().manual_seed(seed)
+        interrupted = False
+        self.initialize()
+        self.notify("on_train_begin", X=train, y=None)
+        self.objective.begin(self)
+        try:
+            for _ in range(self.max_epochs):
+                if not self._run_epoch(train, valid, generator):
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+            if "train_loss" not in self.history[-1]:
+                self.history.pop()
+            if not self.history:
+                raise
+            best = getattr(dict(self.callbacks_).get("early_stopping"), "best_model_weights_", None)
+            if best is not None:  # The epoch under way has moved the weights on from it.
+                self.module_.load_state_dict(best)
+        self.notify("on_train_end", X=train, y=None)
+        self._check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
+        return interrupted
+
+    def _run_epoch(self, train, valid, generator):
+        self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+        epoch = train.epoch(self.batch_size, generator)
+        self.objective.begin_epoch(self, epoch)
+        train_loss = self._train_epoch(train, epoch)
+        self._check_finite(np.isfinite(train_loss), f"training loss is {train_loss}")
+        scores = {}
+        if valid is not None:
+            scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
+            self._check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
+        for name, score in {**scores, "train_loss": train_loss}.items():
+            self.history.record(name, score)
+        self.objective.end_epoch(self)
+        try:
+            self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
+        except KeyboardInterrupt:  # How skorch's callbacks say that training is done.
+            return False
+        return True
+
+    def _train_epoch(self, train, epoch):
+        self.module_.train()
+        before, computed, after = (self._listeners(e) for e in ("on_batch_begin", "on_grad_computed", "on_batch_end"))
+        parameters = list(self.module_.parameters())
+        losses = []
+        for rows in epoch:
+            batch = train.batch(rows, training=True)
+            for callback in before:
+                callback.on_batch_begin(self, batch=(batch.x, batch.y), training=True)
+            self.optimizer_.zero_grad()
+            output = self.infer(batch)
+            loss = self.objective.loss(self, output, batch)
+            loss.backward()
+            self.objective.after_backward(self, batch)
+            for callback in computed:
+                named = list(self.module_.named_parameters())
+                callback.on_grad_computed(self, named_parameters=named, X=batch.x, y=batch.y, training=True)
+            if self.options.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.options.max_grad_norm)
+            self.optimizer_.step()
+            losses.append(loss.detach())
+            for callback in after:
+                callback.on_batch_end(self, batch=(batch.x, batch.y), training=True, loss=losses[-1], y_pred=output[0])
+        sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
+        return float((torch.stack(losses).float().cpu() * sizes).sum() / sizes.sum())
+
+    def infer(self, batch: Batch, **fit_params: Any) -> Any:
+        """The module's outputs for a batch, in the chosen precision."""
+        with self.options.autocast():
+            return self.module_(batch)
+
+    def forward_iter(self, X: Rows, training: bool = False, device: str = "cpu") -> Iterator[Any]:
+        """First output of the module for every batch of `X`, for skorch's scoring callbacks."""
+        self.module_.train(training)
+        with torch.set_grad_enabled(training):
+            for rows in X.epoch(X.eval_batch_size(self.batch_size)):
+                yield self.infer(X.batch(rows))[0].to(device)
+
+    @torch.no_grad()
+    def validate(self, valid: Rows) -> tuple[float, float]:
+        """Cross-entropy and accuracy, both weighted, of the module in eval mode."""
+        self.module_.eval()
+        after = self._listeners("on_batch_end")
+        totals = torch.zeros(3, device=self.options.device)
+        for rows in valid.epoch(valid.eval_batch_size(self.batch_size)):
+            batch = valid.batch(rows)
+            logits = self.infer(batch)[0]
+            losses = F.cross_entropy(logits, batch.y, reduction="none")
+            hits = (logits.argmax(1) == batch.y).float()
+            weight = torch.ones_like(losses) if batch.weight is None else batch.weight
+            totals += torch.stack([(losses * weight).sum(), (hits * weight).sum(), weight.sum()])
+            for callback in after:
+                callback.on_batch_end(
+                    self, batch=(batch.x, batch.y), training=False, loss=losses.mean(), y_pred=logits
+                )
+        loss, hits, weight = totals.tolist()
+        return loss / weight, hits / weight
+
+    def _listeners(self, event):
+        return [cb for _, cb in self.callbacks_ if getattr(type(cb), event) is not getattr(Callback, event)]
+
+    def _check_finite(self, finite, what):
+        if finite:
+            return
+        clip = "" if self.options.max_grad_norm is not None else ", set max_grad_norm=1.0"
+        raise ValueError(
+            f"training diverged ({self.title}, epoch {len(self.history)}): the {what}. Lower lr (now {self.lr}){clip}, "
+            "or bring the columns of X to a common scale."
+        )
+
+
+class _Progress(Callback):
+    """A bar over the epochs with the latest scores."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.bar_ = tqdm(total=net.max_epochs, desc=self.title, unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        shown = ("train_loss", "valid_loss", "valid_accuracy")
+        self.bar_.set_postfix({name: net.history[-1][name] for name in shown if name in net.history[-1]})
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        self.bar_.close()
+
+
+class TrainingRun(NamedTuple):
+    """What one call of `train` leaves behind besides the trained module."""
+
+    history: list[dict[str, Any]]
+    score: float
+    interrupted: bool
+
+
+def train(
+    module: nn.Module, train_rows: Rows, valid_rows: Rows, options: TrainingOptions, *, seed: int, stage: str,
+    modality: str | None = None, objective: Objective | None = None,
+) -> TrainingRun:  # fmt: skip
+    """Train `module` in place; its accuracy on `valid_rows` afterwards is the run's score.
+
+    With early stopping the best epoch on `valid_rows` is kept, and Ctrl-C after the first epoch
+    ends the run there; before that it is raised on.
+    """
+    title = stage if modality is None else f"{stage} {modality}"
+    net = Net(module, objective=objective or Objective(), options=options, title=title)
+    with seeded(seed, options.device):
+        interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
+        _, score = net.validate(valid_rows)
+    module.eval()
+    kept = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
+    history = [
+        {"stage": stage, "modality": modality, **{key: row[key] for key in kept if key in row}} for row in net.history
+    ]
+    return TrainingRun(history, score, interrupted)
+
+
+def _resolve_optimizer(optimizer, weight_decay):
+    if isinstance(optimizer, str):
+        check_choice("optimizer", optimizer, OPTIMIZERS, ", or a torch.optim class")
+        kwargs = {"momentum": 0.9} if optimizer == "sgd" else {}
+        return OPTIMIZERS[optimizer], {**kwargs, "weight_decay": weight_decay}
+    if not callable(optimizer):
+        raise TypeError(f"optimizer={optimizer!r} must be one of {list(OPTIMIZERS)} or a torch.optim class.")
+    if optimizer is torch.optim.LBFGS:
+        raise ValueError("optimizer=LBFGS needs a closure, which mini-batch training has not. Use 'sgd' or 'adamw'.")
+    accepted = inspect.signature(optimizer).parameters
+    if "weight_decay" in accepted:
+        return optimizer, {"weight_decay": weight_decay}
+    if weight_decay:
+        name = getattr(optimizer, "__name__", repr(optimizer))
+        raise ValueError(f"weight_decay={weight_decay}: the optimizer {name} takes none. Set weight_decay=0.")
+    return optimizer, {}
+
+
+def _silent(*args: Any) -> None:
+    """Nowhere for EarlyStopping to print to; the history says the same."""
