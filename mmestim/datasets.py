@@ -517,9 +517,7 @@ def _names(parameter: str, names: Sequence[str], allowed: Iterable[str] | None =
     if isinstance(names, str) or not isinstance(names, Sequence) or {type(name) for name in names} - {str}:
         raise TypeError(f"{parameter}={names!r} must be a sequence of names, such as ['audio', 'image'].")
     if allowed is not None and (unknown := [name for name in names if name not in allowed]):
-        raise ValueError(
-            f"{parameter} has {unknown[0]!r}, which is not known here. Choose from {list(allowed)}."
-        )
+        raise ValueError(f"{parameter} has {unknown[0]!r}, which is not known here. Choose from {list(allowed)}.")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{parameter}={names!r} must hold one name or more, and each once.")
     return list(names)

@@ -244,7 +244,7 @@ class Net(NeuralNetClassifier):
         if options.early_stopping:
             # Last, because it ends the round of callbacks when it stops.
             callbacks.append(("early_stopping", EarlyStopping(
-                "valid_accuracy", options.n_iter_no_change, lower_is_better=False, threshold=0,
+                "valid_rank", options.n_iter_no_change, lower_is_better=False, threshold=0,
                 threshold_mode="abs", sink=_silent, load_best=True,
             )))  # fmt: skip
         super().__init__(
@@ -307,6 +307,8 @@ class Net(NeuralNetClassifier):
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
             self._check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
+            # Best epoch: the highest accuracy, of equal ones the lowest loss.
+            scores["valid_rank"] = scores["valid_accuracy"] - 1e-6 * scores["valid_loss"]
         for name, score in {**scores, "train_loss": train_loss}.items():
             self.history.record(name, score)
         self.objective.end_epoch(self)

@@ -49,9 +49,7 @@ def test_digit_views_come_in_the_order_asked_for():
     every = load_digit_views()
     check_container(every, ["pixels", "projections", "fourier", "moments"])
     for view in bunch.modalities:
-        np.testing.assert_array_equal(
-            bunch.data[:, bunch.modalities[view]], every.data[:, every.modalities[view]]
-        )
+        np.testing.assert_array_equal(bunch.data[:, bunch.modalities[view]], every.data[:, every.modalities[view]])
     assert bunch.shapes == {"pixels": (8, 8)}
     assert load_digit_views(views=["fourier"]).shapes == {}
     X, y = load_digit_views(return_X_y=True)
@@ -97,7 +95,7 @@ def test_noise_on_one_digit_view_is_seeded_and_leaves_the_others_alone():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "error", "message"),
+    "parameters, error, message",
     [
         ({"views": ["pixels", "colour"]}, ValueError, "views has 'colour'.*Choose from.*'moments'"),
         ({"views": []}, ValueError, "one name or more"),
@@ -115,7 +113,7 @@ def test_bad_parameters_of_digit_views_are_named(parameters, error, message):
 # The synthetic model: its accuracies against independent answers
 
 
-@pytest.mark.parametrize(("strength", "noise"), [(1.0, 1.0), (3.0, 2.0), (0.5, 0.1)])
+@pytest.mark.parametrize("strength, noise", [(1.0, 1.0), (3.0, 2.0), (0.5, 0.1)])
 def test_two_classes_in_one_dimension_have_the_textbook_accuracy(strength, noise):
     model = make_imbalanced_modalities(
         10, n_classes=2, modalities=["a"], n_features=1, strength=strength, noise=noise, random_state=0
@@ -135,9 +133,7 @@ def test_nothing_to_learn_gives_chance(n_classes):
 
 
 def test_independent_evidence_adds_up_in_squares():
-    model = make_imbalanced_modalities(
-        10, modalities=["a", "b", "c"], strength=[1.5, 2, 6], noise=[1, 1, 2]
-    ).model
+    model = make_imbalanced_modalities(10, modalities=["a", "b", "c"], strength=[1.5, 2, 6], noise=[1, 1, 2]).model
     alone = make_imbalanced_modalities(10, modalities=["d"], strength=np.sqrt(1.5**2 + 2**2 + 3**2)).model
     assert accuracy(model) == pytest.approx(accuracy(alone), abs=1e-12)
 
@@ -178,9 +174,7 @@ def test_synergy_alone_shows_only_in_all_modalities_together():
 
 def test_a_binary_code_has_the_accuracy_of_exclusive_or():
     synergy = np.array([2.0, 3.0, 4.0])
-    model = make_imbalanced_modalities(
-        10, n_classes=2, modalities=list("abc"), strength=0, synergy=synergy
-    ).model
+    model = make_imbalanced_modalities(10, n_classes=2, modalities=list("abc"), strength=0, synergy=synergy).model
     # Right if an even number of bits is misread: bits flip with probability 1 - Phi(t / 2).
     expected = (1 + np.prod(2 * norm.cdf(synergy / 2) - 1)) / 2
     value, standard_error = model.bayes_accuracy()
@@ -231,9 +225,7 @@ def test_order_of_the_modalities_does_not_matter():
         "redundancy": {"a": 0.2, "b": 0.9, "c": 0.5},
         "synergy": {"a": 0, "b": 3, "c": 3},
     }
-    one, two = (
-        make_imbalanced_modalities(10, modalities=order, **parts).model for order in (names, names[::-1])
-    )
+    one, two = (make_imbalanced_modalities(10, modalities=order, **parts).model for order in (names, names[::-1]))
     for modalities in (["a"], ["a", "b"], ["c", "a"]):
         assert accuracy(one, modalities) == pytest.approx(accuracy(two, modalities[::-1]), abs=1e-12)
     (first, error), (second, other) = one.bayes_accuracy(), two.bayes_accuracy(random_state=1)
@@ -242,17 +234,11 @@ def test_order_of_the_modalities_does_not_matter():
 
 @pytest.mark.parametrize("redundancy", [0.0, 0.6, 1.0])
 def test_linear_discriminant_analysis_comes_near_the_bound_and_not_above(redundancy):
-    model = make_imbalanced_modalities(
-        10, strength=[3, 2], redundancy=redundancy, n_features=16, random_state=0
-    ).model
+    model = make_imbalanced_modalities(10, strength=[3, 2], redundancy=redundancy, n_features=16, random_state=0).model
     train, test = model.sample(8000, random_state=1), model.sample(8000, random_state=2)
     for modalities in (["strong"], ["weak"], ["strong", "weak"]):
         columns = np.concatenate([np.arange(32)[model.modalities[name]] for name in modalities])
-        score = (
-            LinearDiscriminantAnalysis()
-            .fit(train[0][:, columns], train[1])
-            .score(test[0][:, columns], test[1])
-        )
+        score = LinearDiscriminantAnalysis().fit(train[0][:, columns], train[1]).score(test[0][:, columns], test[1])
         assert accuracy(model, modalities) == pytest.approx(score, abs=0.02)
         assert score <= accuracy(model, modalities) + 4 * np.sqrt(0.25 / 8000)
 
@@ -287,20 +273,14 @@ def test_synthetic_bunch_is_a_seeded_container():
     )
     np.testing.assert_array_equal(again.data, bunch.data)
     np.testing.assert_array_equal(again.target, bunch.target)
-    assert (
-        make_imbalanced_modalities(random_state=0).data != make_imbalanced_modalities(random_state=1).data
-    ).any()
+    assert (make_imbalanced_modalities(random_state=0).data != make_imbalanced_modalities(random_state=1).data).any()
 
 
 def test_model_survives_pickle_and_reads_single_precision():
     bunch = make_imbalanced_modalities(50, redundancy=0.5, synergy=3, random_state=0)
     model = pickle.loads(pickle.dumps(bunch)).model
-    np.testing.assert_array_equal(
-        model.predict_proba(bunch.data), bunch.model.predict_proba(bunch.data.astype(float))
-    )
-    np.testing.assert_array_equal(
-        model.sample(5, random_state=0)[0], bunch.model.sample(5, random_state=0)[0]
-    )
+    np.testing.assert_array_equal(model.predict_proba(bunch.data), bunch.model.predict_proba(bunch.data.astype(float)))
+    np.testing.assert_array_equal(model.sample(5, random_state=0)[0], bunch.model.sample(5, random_state=0)[0])
 
 
 def test_posteriors_ignore_modalities_not_asked_for():
@@ -312,7 +292,7 @@ def test_posteriors_ignore_modalities_not_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "error", "message"),
+    "parameters, error, message",
     [
         ({"n_samples": 0}, ValueError, "n_samples=0 must be at least 1"),
         ({"n_classes": 1}, ValueError, "n_classes=1 must be at least 2"),
@@ -391,9 +371,7 @@ def test_mfeat_reads_six_views():
     np.testing.assert_array_equal(load_mfeat(os.environ["MMESTIM_DATA"], return_X_y=True)[0], bunch.data)
 
 
-@pytest.mark.parametrize(
-    ("load", "file"), [(load_av_digits, "av_digits_3000.npz"), (load_mfeat, "mfeat_six_views.npz")]
-)
+@pytest.mark.parametrize("load, file", [(load_av_digits, "av_digits_3000.npz"), (load_mfeat, "mfeat_six_views.npz")])
 def test_missing_data_say_where_they_were_looked_for(load, file, monkeypatch, tmp_path):
     monkeypatch.delenv("MMESTIM_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=f"MMESTIM_DATA is None.*folder that holds .*{file}"):
@@ -413,9 +391,7 @@ def test_negative_image_noise_is_refused():
 def test_readers_take_the_folder_from_the_environment(monkeypatch, tmp_path):
     (tmp_path / "mfeat").mkdir()
     views = {name: np.full((3, 2), i) for i, name in enumerate(["fac", "fou", "kar", "mor", "pix", "zer"])}
-    np.savez(
-        tmp_path / "mfeat" / "mfeat_six_views.npz", label=[3, 1, 2], split=["train", "train", "test"], **views
-    )
+    np.savez(tmp_path / "mfeat" / "mfeat_six_views.npz", label=[3, 1, 2], split=["train", "train", "test"], **views)
     monkeypatch.setenv("MMESTIM_DATA", str(tmp_path))
     bunch = load_mfeat()
     check_container(bunch, list(views))

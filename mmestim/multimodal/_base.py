@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -326,7 +327,7 @@ def _row_weights(sample_weight, class_weight, classes, y):
     if sample_weight is None and class_weight is None:
         return None
     weight = np.ones(len(y))
-    if sample_weight is not None and np.ndim(sample_weight) == 0:
+    if isinstance(sample_weight, numbers.Real):
         weight *= sample_weight
     elif sample_weight is not None:
         sample_weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
@@ -334,8 +335,10 @@ def _row_weights(sample_weight, class_weight, classes, y):
             raise ValueError(f"Sample weights must be 1D array or scalar, got {sample_weight.ndim}D array.")
         check_consistent_length(y, sample_weight)
         weight *= sample_weight
-    if weight.min() < 0 or not weight.any():
-        raise ValueError(f"sample_weight must be at least 0 and not all 0, got a minimum of {weight.min()}.")
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight has {weight.min()}: weights must be at least 0.")
+    if not weight.any():
+        raise ValueError("all weights in sample_weight are zero: at least one row must count.")
     if class_weight is not None:
         factors = compute_class_weight(class_weight, classes=classes, y=y)
         weight *= factors[np.searchsorted(classes, y)]

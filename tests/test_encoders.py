@@ -1,0 +1,150 @@
+"""Choice of encoder by shape, user-supplied encoders, input statistics."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmestim import LateFusionClassifier
+from mmestim.encoders import ConvEncoder, LinearEncoder, MLPEncoder, Standardize, build_encoder
+
+FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
+
+
+def build(encoder, shape, is_signal=False, embedding_dim=8):
+    return build_encoder(
+        encoder, "m", shape, is_signal=is_signal, embedding_dim=embedding_dim, names=["m", "other"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shape, is_signal, kind, n_dims",
+    [
+        ((30,), False, MLPEncoder, None),
+        ((30,), True, ConvEncoder, 1),
+        ((16000,), True, ConvEncoder, 1),
+        ((5,), True, ConvEncoder, 1),
+        ((28, 28), False, ConvEncoder, 2),
+        ((3, 20, 31), False, ConvEncoder, 2),
+        ((1, 1), False, ConvEncoder, 2),
+    ],
+)
+def test_auto_goes_by_the_shape(shape, is_signal, kind, n_dims):
+    module, size = build("auto", shape, is_signal)
+    assert type(module) is kind
+    assert n_dims is None or any(isinstance(m, (nn.Conv1d, nn.Conv2d)[n_dims - 1]) for m in module.modules())
+    assert module(torch.randn(3, *shape)).shape == (3, size) == (3, 8)
+
+
+@pytest.mark.parametrize("name, shape", [("linear", (4, 5)), ("mlp", (4, 5)), ("conv1d", (2, 40)), ("conv2d", (4, 5))])
+def test_encoders_by_name(name, shape):
+    module, size = build(name, shape)
+    assert module(torch.randn(3, *shape)).shape == (3, size)
+
+
+@pytest.mark.parametrize("encoder", ["linear", "mlp", "conv2d"])
+def test_a_row_is_encoded_alone(encoder):
+    module, _ = build(encoder, (6, 7))
+    x = torch.randn(5, 6, 7)
+    torch.testing.assert_close(module.train()(x)[2:3], module.eval()(x[2:3]))
+
+
+@pytest.mark.parametrize("shape, axes", [((4, 3), (0,)), ((1, 1), (0, 1, 2))])
+def test_statistics_do_not_depend_on_the_batches(shape, axes):
+    x = torch.randn(50, 4, 3, generator=torch.Generator().manual_seed(0)) * 3 + 100
+    standardize = Standardize(shape)
+    standardize.fit(x.split([7, 1, 30, 12]))
+    got = standardize(x)
+    torch.testing.assert_close(got.mean(axes), torch.zeros(got.mean(axes).shape), atol=1e-4, rtol=0)
+    torch.testing.assert_close(got.std(axes, correction=0), torch.ones(got.mean(axes).shape), atol=1e-4, rtol=0)
+
+
+def test_constant_columns_stay_finite():
+    standardize = Standardize((2,))
+    standardize.fit([torch.tensor([[7.0, 1.0], [7.0, 3.0]])])
+    torch.testing.assert_close(standardize(torch.tensor([[7.0, 3.0], [8.0, 3.0]])), torch.tensor([[0.0, 1], [1, 1]]))
+
+
+def test_columns_of_any_scale_learn():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    X = (rng.normal(size=(200, 3)) + y[:, None]) * [1e-6, 1.0, 1e8] + [0, 1e3, -1e8]
+    assert LateFusionClassifier(random_state=0, device="cpu").fit(X, y).score(X, y) > 0.75
+
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.LazyLinear(5)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 60)
+    return rng.normal(size=(60, 10)) + y[:, None], y
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        Pooled,
+        lambda embedding_dim: nn.LazyLinear(embedding_dim),
+        lambda input_shape: nn.Linear(*input_shape, 5),
+        nn.Sequential(nn.Linear(4, 5)),
+        {"a": Pooled, "b": "linear"},
+        {"a": nn.Linear(4, 5)},
+    ],
+)
+def test_users_encoders(encoder, data):
+    X, y = data
+    groups = {"a": slice(0, 4), "b": slice(4, 8)}
+    clf = LateFusionClassifier(groups, encoder=encoder, embedding_dim=5, **FAST).fit(X[:, :8], y)
+    assert clf.transform(X[:, :8]).shape == (60, 10)
+
+
+def test_an_instance_is_copied_with_its_weights(data):
+    X, y = data
+    mine = nn.Linear(10, 5)
+    before = {key: value.clone() for key, value in mine.state_dict().items()}
+    frozen = LateFusionClassifier(encoder=mine, lr=1e-12, weight_decay=0, **FAST).fit(X, y)
+    expected = mine(torch.tensor(X, dtype=torch.float32)).detach()
+    np.testing.assert_allclose(frozen.transform(X), expected, atol=1e-5)
+    LateFusionClassifier(encoder=mine, **FAST).fit(X, y)
+    assert all(torch.equal(before[key], value) for key, value in mine.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "encoder, error, message",
+    [
+        ("resnet", ValueError, r"encoder='resnet' .*'auto', 'linear', 'mlp', 'conv1d', 'conv2d'"),
+        ({"smell": "mlp"}, ValueError, r"encoder names \['smell'\].*\['x'\]"),
+        (3, TypeError, "encoder=3 for modality 'x'"),
+        (lambda: 3, TypeError, "encoder for modality 'x' returned int"),
+        (lambda: nn.Linear(7, 2), ValueError, r"encoder for modality 'x' fails on a batch of shape \(2, 10\)"),
+        (lambda: nn.Unflatten(1, (5, 2)), ValueError, r"gives \(2, 5, 2\).*expected \(2, n_features\)"),
+    ],
+)
+def test_bad_encoders(encoder, error, message, data):
+    with pytest.raises(error, match=message):
+        LateFusionClassifier(encoder=encoder, **FAST).fit(*data)
+
+
+def test_no_network_for_four_axes(data):
+    with pytest.raises(ValueError, match=r"no network for modality 'x' with samples of shape \(1, 1, 2, 5\)"):
+        LateFusionClassifier(shapes={"x": (1, 1, 2, 5)}, **FAST).fit(*data)
+
+
+def test_conv_needs_its_rank():
+    with pytest.raises(ValueError, match="conv2d needs samples of rank 2"):
+        build("conv2d", (5,))
+
+
+def test_linear_is_affine():
+    module = LinearEncoder((3,), 2)
+    x, y = torch.randn(2, 1, 3)
+    zero = module(torch.zeros(1, 3))
+    torch.testing.assert_close(module(x + y) - zero, module(x) + module(y) - 2 * zero)

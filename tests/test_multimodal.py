@@ -1,0 +1,221 @@
+"""What the three classifiers share: predictions, absent modalities, weights, seeds, splits."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim.multimodal._base import _split
+
+CLASSIFIERS = [JointClassifier, LateFusionClassifier, UDIClassifier]
+GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 150)
+    X = rng.normal(size=(150, 8)).astype(np.float32)
+    X[:, :5] += 1.5 * y[:, None]
+    X[:, 5:] -= y[:, None]
+    return X, np.array(["red", "green", "blue"])[y]
+
+
+@pytest.fixture(scope="module")
+def with_absent(data):
+    X, y = data[0].copy(), data[1]
+    X[::3, :5] = np.nan
+    X[1::3, 5:] = np.nan
+    return X, y
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_learns_and_describes_what_it_learnt(classifier, data):
+    X, y = data
+    clf = classifier(GROUPS, random_state=0, device="cpu").fit(X, y)
+    assert clf.score(X, y) > 0.85
+    assert clf.classes_.tolist() == ["blue", "green", "red"]
+    assert {name: columns.tolist() for name, columns in clf.modalities_.items()} == {
+        "audio": [0, 1, 2, 3, 4],
+        "image": [5, 6, 7],
+    }
+    assert clf.device_ == "cpu"
+    assert clf.n_iter_ == len(clf.history_) > 0
+    assert {"stage", "modality", "epoch", "train_loss", "valid_loss", "valid_accuracy"} <= set(clf.history_[0])
+    names = clf.get_feature_names_out()
+    assert clf.transform(X).shape == (150, len(names))
+    assert (names[0], names[-1]) == ("audio0", "image63")
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_outputs_are_float32_and_do_not_depend_on_the_batch(classifier, with_absent):
+    X, y = with_absent
+    clf = classifier(GROUPS, **FAST).fit(X, y)
+    every = clf.predict_proba(X)
+    assert every.dtype == clf.transform(X).dtype == np.float32
+    np.testing.assert_allclose(every, np.concatenate([clf.predict_proba(row[None]) for row in X]), atol=1e-5)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_order_of_modalities_does_not_matter(classifier, with_absent):
+    X, y = with_absent
+    one = classifier(GROUPS, **FAST).fit(X, y)
+    other = classifier({"image": slice(0, 3), "audio": slice(3, 8)}, **FAST)
+    swapped = np.hstack([X[:, 5:], X[:, :5]])
+    np.testing.assert_allclose(other.fit(swapped, y).predict_proba(swapped), one.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_one_seed_gives_one_model_and_leaves_torch_alone(classifier, data):
+    X, y = data
+    before = torch.get_rng_state()
+    first = classifier(GROUPS, **FAST).fit(X, y).predict_proba(X)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(123)
+    np.testing.assert_array_equal(classifier(GROUPS, **FAST).fit(X, y).predict_proba(X), first)
+    assert not np.array_equal(classifier(GROUPS, **FAST | {"random_state": 1}).fit(X, y).predict_proba(X), first)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_absent_modalities_leave_the_decision_to_those_present(classifier, with_absent):
+    X, y = with_absent
+    clf = classifier(GROUPS, random_state=0, device="cpu").fit(X, y)
+    assert clf.score(X, y) > 0.55
+    per_modality = clf.predict_proba_per_modality(X)
+    np.testing.assert_array_equal(np.isnan(per_modality["audio"]).all(1), np.isnan(X[:, 0]))
+    np.testing.assert_array_equal(np.isnan(per_modality["image"]).any(1), np.isnan(X[:, 5]))
+    np.testing.assert_allclose(clf.predict_proba(X)[::3], per_modality["image"][::3], atol=1e-6)
+    assert (clf.transform(X)[::3, :64] == 0).all()
+
+
+def test_branches_of_late_fusion_do_not_meet(data):
+    X, y = data
+    both = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)["audio"]
+    alone = LateFusionClassifier({"audio": slice(None)}, **FAST).fit(X[:, :5], y).predict_proba(X[:, :5])
+    np.testing.assert_array_equal(both, alone)
+
+
+def test_rows_of_weight_zero_take_no_part(data):
+    X, y = data
+    weight = np.ones(len(y))
+    weight[100:] = 0
+    kept = LateFusionClassifier(GROUPS, **FAST | {"early_stopping": False}).fit(X[:100], y[:100])
+    weighted = clone(kept).fit(X, y, sample_weight=weight)
+    np.testing.assert_array_equal(weighted.predict_proba(X), kept.predict_proba(X))
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_class_weight_moves_the_decision(classifier, data):
+    X, y = data
+    X = X + np.random.default_rng(1).normal(size=X.shape, scale=3)
+    plain = classifier(GROUPS, **FAST).fit(X, y).predict(X)
+    weighted = classifier(GROUPS, **FAST, class_weight={"red": 20.0}).fit(X, y).predict(X)
+    assert (weighted == "red").sum() > (plain == "red").sum() + 20
+
+
+@pytest.mark.parametrize(
+    "sample_weight, message",
+    [(-np.ones(150), "at least 0"), (np.zeros(150), "zero"), (np.ones((150, 2)), "1D"), (np.ones(3), "inconsistent")],
+)
+def test_bad_weights(sample_weight, message, data):
+    with pytest.raises(ValueError, match=message):
+        LateFusionClassifier(GROUPS, **FAST).fit(*data, sample_weight=sample_weight)
+
+
+def test_modality_absent_from_every_training_row(data):
+    X, y = data[0].copy(), data[1]
+    X[:, 5:] = np.nan
+    with pytest.raises(ValueError, match=r"'image' is absent .* every training row"):
+        LateFusionClassifier(GROUPS, **FAST).fit(X, y)
+
+
+def test_one_class(data):
+    with pytest.raises(ValueError, match="2 or more classes, got 1 class"):
+        JointClassifier(GROUPS).fit(data[0], np.zeros(150))
+
+
+@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "film"])
+@pytest.mark.parametrize("unimodal_weight", [0.0, 1.0])
+def test_every_fusion_learns(fusion, unimodal_weight, data):
+    X, y = data
+    clf = JointClassifier(
+        GROUPS, fusion=fusion, unimodal_weight=unimodal_weight, lr=0.05, random_state=0, device="cpu"
+    ).fit(X, y)
+    assert clf.score(X, y) > 0.85
+
+
+def test_unimodal_heads_train_only_with_a_weight(data):
+    X, y = data
+    per_modality = JointClassifier(GROUPS, unimodal_weight=1.0, random_state=0, device="cpu").fit(X, y)
+    share = per_modality.predict_proba_per_modality(X)["image"]
+    assert (per_modality.classes_[share.argmax(1)] == y).mean() > 0.6
+
+
+@pytest.mark.parametrize("fusion", ["gated", "film"])
+def test_gated_fusions_take_two_modalities(fusion, data):
+    with pytest.raises(ValueError, match=rf"fusion='{fusion}' takes two modalities.*got 1"):
+        JointClassifier(fusion=fusion).fit(*data)
+
+
+def test_late_fusion_sums_logits_or_averages_probabilities(data):
+    X, y = data
+    shares = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)
+    summed = shares["audio"] * shares["image"]
+    np.testing.assert_allclose(
+        LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba(X), summed / summed.sum(1, keepdims=True), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        LateFusionClassifier(GROUPS, fusion="mean", **FAST).fit(X, y).predict_proba(X),
+        (shares["audio"] + shares["image"]) / 2,
+        atol=1e-6,
+    )
+
+
+def test_refitting_forgets_the_first_data(data):
+    X, y = data
+    clf = LateFusionClassifier(**FAST).fit(X, y).fit(X[:, :2], y[:])
+    assert (clf.n_features_in_, clf.transform(X[:, :2]).shape) == (2, (150, 64))
+
+
+def test_inner_split_is_stratified_and_spares_single_rows():
+    codes = np.repeat([0, 1, 2], [60, 39, 1])
+    train, valid = _split(np.arange(100), codes, None, 0.1, seed=0)
+    np.testing.assert_array_equal(np.bincount(codes[valid], minlength=3), [6, 4, 0])
+    assert np.array_equal(np.sort(np.r_[train, valid]), np.arange(100))
+
+
+def test_inner_split_keeps_groups_whole():
+    rng = np.random.default_rng(0)
+    codes, groups = rng.integers(0, 3, 200), rng.integers(0, 25, 200)
+    train, valid = _split(np.arange(200), codes, groups, 0.2, seed=0)
+    assert not set(groups[train]) & set(groups[valid])
+    assert 20 <= len(valid) <= 60
+
+
+@pytest.mark.parametrize("codes, groups", [([0, 1], None), ([0, 0, 1, 1], [7, 7, 7, 7]), ([0, 0, 1, 1], [1, 1, 2, 2])])
+def test_training_rows_validate_where_none_can_be_spared(codes, groups):
+    train, valid = _split(np.arange(len(codes)), np.array(codes), groups, 0.1, seed=0)
+    np.testing.assert_array_equal(train, valid)
+    assert len(train) == len(codes)
+
+
+class Normed(nn.Module):
+    """An encoder with BatchNorm, which cannot train on one row."""
+
+    def __init__(self, input_shape, embedding_dim):
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(input_shape[0]), nn.Linear(input_shape[0], embedding_dim))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_batch_norm_never_meets_one_row(classifier, data):
+    X, y = data[0][:65].copy(), data[1][:65]
+    X[1:60, 5:] = np.nan
+    clf = classifier(GROUPS, encoder=Normed, early_stopping=False, **FAST).fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()

@@ -1,0 +1,222 @@
+"""UDIClassifier: anchor, guided followers, and its plain counterpart when guidance is off."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmestim import LateFusionClassifier, UDIClassifier
+from mmestim.multimodal._guidance import Frozen, Guidance
+from mmestim.multimodal._modules import fuse
+from mmestim.training import Net
+
+GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
+FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three modalities, each stronger than the one before."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 240)
+    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
+    X = np.hstack([scale * means + rng.normal(size=(240, 4)) for scale in (0.7, 1.2, 3.0)])
+    return X.astype(np.float32), y
+
+
+def parameters(branch):
+    return [p.detach().clone() for p in branch.parameters()]
+
+
+def branch(clf, name):
+    return clf.module_.branches[clf.module_.names.index(name)]
+
+
+@pytest.mark.parametrize("guidance", [None, (0, 0), (0.0, 0.0)])
+def test_without_guidance_it_is_late_fusion(guidance, data):
+    X, y = data
+    late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
+    udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
+    np.testing.assert_array_equal(udi.predict_proba(X), late.predict_proba(X))
+    assert udi.branch_scores_ == late.branch_scores_
+
+
+def test_the_strongest_is_the_anchor_and_the_others_follow_in_order(data):
+    clf = UDIClassifier(GROUPS, **FAST).fit(*data)
+    scores = clf.branch_scores_
+    assert clf.anchor_ == clf.order_[0] == "text" == max(scores, key=scores.get)
+    assert list(clf.guidance_history_) == clf.order_[1:]
+    assert [scores[name] for name in clf.order_[1:]] == sorted((scores[n] for n in clf.order_[1:]), reverse=True)
+    guided = {row["modality"] for row in clf.history_ if row["stage"] == "guided"}
+    assert guided == {"audio", "image"}
+
+
+def test_anchor_by_name(data):
+    clf = UDIClassifier(GROUPS, anchor="audio", **FAST).fit(*data)
+    assert clf.order_[0] == clf.anchor_ == "audio"
+
+
+def test_of_equally_good_modalities_the_surer_is_the_anchor(data):
+    X, y = data
+    clf = UDIClassifier(GROUPS, anchor_tolerance=1.0, **FAST).fit(X, y)
+    sure = {
+        name: -(p * np.log(p)).sum(1).mean()
+        for name, p in LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X).items()
+    }
+    assert clf.anchor_ == min(sure, key=sure.get)
+
+
+@pytest.mark.parametrize("guidance", ["dynamic", "aligned", (1.0, 0.0), (0.0, 0.01)])
+def test_the_anchor_stays_and_the_followers_move(guidance, data):
+    X, y = data
+    late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
+    udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
+    for before, after in zip(parameters(branch(late, "text")), parameters(branch(udi, "text")), strict=True):
+        assert torch.equal(before, after)
+    moved = parameters(branch(udi, "image"))[0]
+    assert not torch.equal(parameters(branch(late, "image"))[0], moved)
+
+
+@pytest.mark.parametrize("guidance", ["dynamic", "aligned"])
+def test_adaptive_weights_are_shares(guidance, data):
+    history = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(*data).guidance_history_["image"]
+    assert history["weights"].shape == history["alignment"].shape == (5, 2)
+    assert history["gradient_norm"].shape == (5, 3)
+    cut = np.maximum(history["alignment"], 0)
+    expected = cut / (cut.sum(1, keepdims=True) + 1e-8)
+    np.testing.assert_allclose(history["weights"], expected, atol=1e-5)
+    if guidance == "aligned":
+        assert (np.abs(history["alignment"]) <= 1).all()
+
+
+def test_fixed_weights_stay(data):
+    history = UDIClassifier(GROUPS, guidance=(0.5, 0.01), **FAST).fit(*data).guidance_history_
+    assert all((follower["weights"] == [0.5, 0.01]).all() for follower in history.values())
+
+
+def test_followers_start_fresh_or_warm(data):
+    first = {
+        start: next(
+            row["train_loss"]
+            for row in UDIClassifier(GROUPS, follower_init=start, guidance=(0.1, 0), **FAST).fit(*data).history_
+            if row["stage"] == "guided"
+        )
+        for start in ("fresh", "warm")
+    }
+    assert first["warm"] < first["fresh"]
+
+
+def test_consistency_pulls_the_follower_to_the_anchor(data):
+    X, y = data
+    two, settings = {"image": slice(0, 4), "text": slice(4, 8)}, FAST | {"max_epochs": 30, "early_stopping": False}
+
+    def divergence(guidance):
+        clf = UDIClassifier(two, anchor="text", guidance=guidance, **settings).fit(X[:, 4:], y)
+        shares = clf.predict_proba_per_modality(X[:, 4:])
+        return np.abs(shares["image"] - shares["text"]).sum(1).mean()
+
+    assert divergence((20.0, 0.0)) < 0.9 * divergence((0.0, 0.0))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_only_rows_that_have_both_are_guided(overlap, data):
+    X, y = data[0][:, 4:].copy(), data[1]
+    X[::3, 4:] = np.nan
+    if not overlap:
+        X[1::3, :4] = np.nan
+        X[2::3, :4] = np.nan
+    settings = FAST | {"early_stopping": False, "anchor": "text", "modalities": {"image": slice(0, 4), "text": slice(4, 8)}}
+    guided = UDIClassifier(guidance=(5.0, 1.0), **settings).fit(X, y).predict_proba(X)
+    alone = UDIClassifier(guidance=(0.0, 0.0), **settings).fit(X, y).predict_proba(X)
+    assert np.isfinite(guided).all()
+    assert np.allclose(guided, alone, atol=1e-6) != overlap
+
+
+def spy_on_guidance(monkeypatch):
+    """Every (guidance, net, epoch) whose weights were judged, and the gradients left behind."""
+    seen = []
+    original = Guidance.begin_epoch
+
+    def begin_epoch(self, net, epoch):
+        net.module_.zero_grad()
+        expected = naive_alignment(self, net, epoch[0])
+        original(self, net, epoch)
+        seen.append((self.records[-1]["alignment"], expected, [p.grad for p in net.module_.parameters()]))
+
+    monkeypatch.setattr(Guidance, "begin_epoch", begin_epoch)
+    return seen
+
+
+def naive_alignment(guidance, net, rows):
+    """Equations 13 and 14 with one backward pass per loss."""
+    batch = net.train_rows.batch(rows)
+    gradients = []
+    for loss in ("fused", "consistency", "complementarity"):
+        net.module_.zero_grad()
+        logits, features = net.module_(batch)
+        if loss == "fused":
+            fused = fuse([*(z[batch.rows] for z in guidance.frozen.logits), logits], None, "sum")
+            torch.nn.functional.cross_entropy(fused, batch.y).backward()
+        elif loss == "consistency":
+            guidance._consistency(logits, batch).backward()
+        else:
+            guidance._complementarity(features, batch).backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in net.module_.parameters()])
+        net.module_.zero_grad()
+    return [
+        sum((a * b).sum().item() for a, b in zip(gradients[0], other, strict=True) if b is not None)
+        for other in gradients[1:]
+    ]
+
+
+def test_dynamic_rule_is_the_product_of_gradients_and_leaves_none_behind(monkeypatch, data):
+    seen = spy_on_guidance(monkeypatch)
+    UDIClassifier(GROUPS, guidance="dynamic", **FAST).fit(*data)
+    assert len(seen) == 10
+    for alignment, expected, gradients in seen:
+        np.testing.assert_allclose(alignment, expected, rtol=1e-3, atol=1e-6)
+        # The fused loss judges; it never trains.
+        assert all(gradient is None for gradient in gradients)
+
+
+def test_frozen_branches_are_evaluated_once(monkeypatch, data):
+    calls = []
+    original = Frozen.add
+    monkeypatch.setattr(Frozen, "add", lambda self, *args: (calls.append(1), original(self, *args))[1])
+    UDIClassifier(GROUPS, **FAST).fit(*data)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("stopped_in, is_fitted", [("unimodal text", False), ("guided audio", True)])
+def test_ctrl_c_keeps_what_is_usable(stopped_in, is_fitted, monkeypatch, data):
+    original = Net._train_epoch
+
+    def train_epoch(self, train, epoch):
+        if self.title == stopped_in and len(self.history) == 3:
+            raise KeyboardInterrupt
+        return original(self, train, epoch)
+
+    monkeypatch.setattr(Net, "_train_epoch", train_epoch)
+    clf = UDIClassifier({name: GROUPS[name] for name in ("text", "image", "audio")}, **FAST)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert hasattr(clf, "module_") == is_fitted
+    if is_fitted:
+        assert clf.score(*data) > 0.5
+        assert clf.order_[0] == "text"
+
+
+@pytest.mark.parametrize(
+    "parameter, value, message",
+    [
+        ("guidance", "strong", r"guidance='strong'.*'dynamic', 'aligned', None.*two weights"),
+        ("guidance", (1.0,), "two weights"),
+        ("guidance", (1.0, -1.0), "at least 0"),
+        ("anchor", "smell", r"anchor='smell'.*'auto', 'audio', 'image', 'text'"),
+        ("anchor_tolerance", 2.0, "at most 1"),
+        ("follower_init", "cold", "'fresh', 'warm'"),
+        ("fusion", "max", "'sum', 'mean'"),
+    ],
+)
+def test_bad_parameters(parameter, value, message, data):
+    with pytest.raises(ValueError, match=message):
+        UDIClassifier(GROUPS, **{parameter: value}).fit(*data)
