@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 def check_choice(name: str, value: Any, allowed: Iterable[Any], otherwise: str = "") -> None:
     """Raise unless `value` is one of `allowed`; `otherwise` says what else would do."""
@@ -21,9 +23,10 @@ def check_number(
 ) -> None:  # fmt: skip
     """Raise unless `value` is a number from `low` (`closed`: itself allowed) to `high`."""
     kind = numbers.Integral if integer else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
         raise TypeError(f"{name}={value!r} must be {'an integer' if integer else 'a number'}.")
-    if not (low <= value if closed else low < value) or not value <= high:
+    number = float(value)
+    if not (low <= number if closed else low < number) or not number <= high:
         above = f"{'at least' if closed else 'above'} {low}"
         below = "" if high == float("inf") else f" and at most {high}"
         raise ValueError(f"{name}={value!r} must be {above}{below}.")
@@ -31,5 +34,5 @@ def check_number(
 
 def check_flag(name: str, value: Any) -> None:
     """Raise unless `value` is a boolean."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} must be True or False.")

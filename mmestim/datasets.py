@@ -217,7 +217,7 @@ def make_imbalanced_modalities(
 
 
 @dataclass(frozen=True, eq=False)
-class ModalityModel:
+class ModalityModel:  # numpydoc ignore=PR02
     """Generative model with exact posteriors, made by `make_imbalanced_modalities`.
 
     The docstring of :func:`make_imbalanced_modalities` states the model.

@@ -20,8 +20,16 @@ class Standardize(nn.Module):
     """Inputs shifted and scaled by statistics of the training rows, set once before training.
 
     Built-in encoders begin with it, so that columns of any scale train with the same learning rate.
-    Axes of size one in `shape` share their statistics.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the statistics, that of a sample; axes of size one share theirs.
     """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    is_fitted: torch.Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -145,6 +153,13 @@ def build_encoder(
         Length of feature vectors that built-in encoders give and that factories are asked for.
     names : iterable of str
         All modalities, to check the keys of a dict.
+
+    Returns
+    -------
+    encoder : nn.Module
+        The encoder, on the CPU.
+    n_features : int
+        Length of its feature vectors.
     """
     if isinstance(encoder, Mapping):
         if unknown := set(encoder) - set(names):
@@ -153,7 +168,9 @@ def build_encoder(
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
         encoder = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
-    module = copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else _call(encoder, name, shape, embedding_dim)
+    module = (
+        copy.deepcopy(encoder).cpu() if isinstance(encoder, nn.Module) else _call(encoder, name, shape, embedding_dim)
+    )
     return module, _feature_length(module, name, shape)
 
 
@@ -178,7 +195,8 @@ def _by_shape(name, shape, is_signal):
 def _call(factory, name, shape, embedding_dim):
     if not callable(factory):
         raise TypeError(
-            f"encoder={factory!r} for modality {name!r} must be a name, an nn.Module, a class or factory of one, or a dict."
+            f"encoder={factory!r} for modality {name!r} must be a name, an nn.Module, a class or factory of one, "
+            "or a dict."
         )
     offered = {"input_shape": shape, "embedding_dim": embedding_dim}
     try:

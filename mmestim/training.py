@@ -86,6 +86,8 @@ class TrainingOptions:
             check_number(name, getattr(p, name), low=1, integer=True)
         check_number("verbose", int(p.verbose), integer=True)
         check_number("max_memory", p.max_memory)
+        if not isinstance(p.callbacks or [], list):
+            raise TypeError(f"callbacks={p.callbacks!r} must be a list of skorch callbacks, or None.")
         if p.max_grad_norm is not None:
             check_number("max_grad_norm", p.max_grad_norm, closed=False)
         check_flag("early_stopping", p.early_stopping)
@@ -115,9 +117,9 @@ class Batch(NamedTuple):
     # Positions in the batch of the rows in `x`, for modalities that some row lacks.
     present: dict[str, torch.Tensor]
     size: int
-    y: torch.Tensor | None = None
+    y: torch.Tensor = torch.empty(0)
     weight: torch.Tensor | None = None
-    rows: torch.Tensor | None = None
+    rows: torch.Tensor = torch.empty(0)
 
     def having(self, name: str) -> Batch:
         """The targets and weights of the rows that have modality `name`."""
@@ -161,6 +163,10 @@ class Rows:
         for name in names:
             keep &= torch.from_numpy(self.blocks.present(name))[self.rows]
         return Rows(self.blocks, self.y, self.weight, self.rows[keep], names)
+
+    def subset(self, rows: np.ndarray) -> Rows:
+        """The same data with other rows of X."""
+        return Rows(self.blocks, self.y, self.weight, torch.from_numpy(rows), self.names)
 
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
         """Row numbers of every batch of an epoch, shuffled if a generator is given."""
@@ -237,6 +243,11 @@ class Net(NeuralNetClassifier):
     skorch builds optimizer, schedule and compiled module and runs the callbacks; batch callbacks
     are called only if one is given.
     """
+
+    history: Any
+    module_: Any
+    optimizer_: Any
+    callbacks_: Any
 
     def __init__(self, module: nn.Module, *, objective: Objective, options: TrainingOptions, title: str) -> None:
         self.objective, self.options, self.title = objective, options, title
@@ -357,10 +368,10 @@ class Net(NeuralNetClassifier):
                 yield self.infer(X.batch(rows))[0].to(device)
 
     @torch.no_grad()
-    def validate(self, valid: Rows) -> tuple[float, float]:
+    def validate(self, valid: Rows, notify: bool = True) -> tuple[float, float]:
         """Cross-entropy and accuracy, both weighted, of the module in eval mode."""
         self.module_.eval()
-        after = self._listeners("on_batch_end")
+        after = self._listeners("on_batch_end") if notify else []
         totals = torch.zeros(3, device=self.options.device)
         for rows in valid.epoch(valid.eval_batch_size(self.batch_size)):
             batch = valid.batch(rows)
@@ -370,9 +381,7 @@ class Net(NeuralNetClassifier):
             weight = torch.ones_like(losses) if batch.weight is None else batch.weight
             totals += torch.stack([(losses * weight).sum(), (hits * weight).sum(), weight.sum()])
             for callback in after:
-                callback.on_batch_end(
-                    self, batch=(batch.x, batch.y), training=False, loss=losses.mean(), y_pred=logits
-                )
+                callback.on_batch_end(self, batch=(batch.x, batch.y), training=False, loss=losses.mean(), y_pred=logits)
         loss, hits, weight = totals.tolist()
         return loss / weight, hits / weight
 
@@ -428,7 +437,7 @@ def train(
     net = Net(module, objective=objective or Objective(), options=options, title=title)
     with seeded(seed, options.device):
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
-        _, score = net.validate(valid_rows)
+        _, score = net.validate(valid_rows, notify=False)
     module.eval()
     kept = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
     history = [

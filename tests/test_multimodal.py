@@ -165,7 +165,9 @@ def test_late_fusion_sums_logits_or_averages_probabilities(data):
     shares = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)
     summed = shares["audio"] * shares["image"]
     np.testing.assert_allclose(
-        LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba(X), summed / summed.sum(1, keepdims=True), atol=1e-5
+        LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba(X),
+        summed / summed.sum(1, keepdims=True),
+        atol=1e-5,
     )
     np.testing.assert_allclose(
         LateFusionClassifier(GROUPS, fusion="mean", **FAST).fit(X, y).predict_proba(X),

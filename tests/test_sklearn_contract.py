@@ -1,8 +1,5 @@
 """scikit-learn's own checks, and the tools that its users put around an estimator."""
 
-import warnings
-
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier

@@ -27,10 +27,6 @@ def parameters(branch):
     return [p.detach().clone() for p in branch.parameters()]
 
 
-def branch(clf, name):
-    return clf.module_.branches[clf.module_.names.index(name)]
-
-
 @pytest.mark.parametrize("guidance", [None, (0, 0), (0.0, 0.0)])
 def test_without_guidance_it_is_late_fusion(guidance, data):
     X, y = data
@@ -70,10 +66,12 @@ def test_the_anchor_stays_and_the_followers_move(guidance, data):
     X, y = data
     late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
     udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
-    for before, after in zip(parameters(branch(late, "text")), parameters(branch(udi, "text")), strict=True):
+    for before, after in zip(
+        parameters(late.module_.branch("text")), parameters(udi.module_.branch("text")), strict=True
+    ):
         assert torch.equal(before, after)
-    moved = parameters(branch(udi, "image"))[0]
-    assert not torch.equal(parameters(branch(late, "image"))[0], moved)
+    moved = parameters(udi.module_.branch("image"))[0]
+    assert not torch.equal(parameters(late.module_.branch("image"))[0], moved)
 
 
 @pytest.mark.parametrize("guidance", ["dynamic", "aligned"])
@@ -124,7 +122,11 @@ def test_only_rows_that_have_both_are_guided(overlap, data):
     if not overlap:
         X[1::3, :4] = np.nan
         X[2::3, :4] = np.nan
-    settings = FAST | {"early_stopping": False, "anchor": "text", "modalities": {"image": slice(0, 4), "text": slice(4, 8)}}
+    settings = FAST | {
+        "early_stopping": False,
+        "anchor": "text",
+        "modalities": {"image": slice(0, 4), "text": slice(4, 8)},
+    }
     guided = UDIClassifier(guidance=(5.0, 1.0), **settings).fit(X, y).predict_proba(X)
     alone = UDIClassifier(guidance=(0.0, 0.0), **settings).fit(X, y).predict_proba(X)
     assert np.isfinite(guided).all()

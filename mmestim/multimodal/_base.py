@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import numbers
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from .._validation import check_number
 from ..encoders import build_encoder, fit_statistics
-from ..modalities import Blocks, check_X
+from ..modalities import Modalities, check_X
 from ..training import (
     Batch,
     Rows,
@@ -52,14 +52,18 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     """Base of the classifiers of several modalities; see the subclasses for the parameters."""
 
     # With metadata routing on, groups reach the inner split without being asked for.
-    __metadata_request__fit = {"groups": True}
+    __metadata_request__fit: ClassVar = {"groups": True}
 
     def __init__(
-        self, modalities=None, *, shapes=None, encoder="auto", embedding_dim=64, optimizer="sgd", lr=0.01,
-        lr_schedule="step", weight_decay=1e-4, max_grad_norm=None, batch_size=64, max_epochs=100,
-        early_stopping=True, validation_fraction=0.1, n_iter_no_change=10, class_weight=None, precision="float32",
-        compile=False, device="auto", max_memory=1024, callbacks=None, verbose=0, random_state=None,
-    ):  # fmt: skip
+        self, modalities: Modalities | None = None, *, shapes: Mapping[str, tuple[int, ...]] | None = None,
+        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
+        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
+        batch_size: int = 64, max_epochs: int = 100,
+        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:  # fmt: skip
         self.modalities = modalities
         self.shapes = shapes
         self.encoder = encoder
@@ -137,8 +141,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
         if options.verbose:
             print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")
-        sets = [Rows(blocks, targets, weight, torch.from_numpy(part), sorted(self.modalities_)) for part in (train, valid)]
-        job = FitJob(*sets, options, seed, len(self.classes_))
+        every = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
+        job = FitJob(every.subset(train), every.subset(valid), options, seed, len(self.classes_))
         self.history_: list[dict[str, Any]] = []
         self.module_, interrupted = self._fit_module(job)
         self.module_.eval()
@@ -311,7 +315,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         except ValueError:
             device = torch.device("cpu")
             warnings.warn(
-                f"{type(self).__name__} was fitted on {self.device_}, which this machine has not: it predicts on the CPU.",
+                f"{type(self).__name__} was fitted on {self.device_}, which this machine has not: it predicts on the "
+                "CPU.",
                 stacklevel=2,
             )
         self.device_ = str(device)

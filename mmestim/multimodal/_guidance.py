@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..training import Batch, Objective, Rows, seeded, weighted_cross_entropy
@@ -46,7 +47,7 @@ class Frozen:
         branch.eval()
         rows = self.rows.having(branch.name)
         n_rows, device = len(rows.y), options.device
-        logits = torch.zeros(n_rows, branch.head.out_features, device=device)
+        logits = torch.zeros(n_rows, branch.n_classes, device=device)
         features = torch.zeros(n_rows, branch.embedding_dim, device=device)
         mask = torch.zeros(n_rows, dtype=torch.bool, device=device)
         for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
@@ -127,16 +128,16 @@ class Guidance(Objective):
         return masked_mean(divergence, self.frozen.mask(self.frozen.present, batch.rows))
 
     def _complementarity(self, features, batch):
+        features = _normalised(features)
         bounds = [club(f, features, mask) for club, f, mask in self._references(batch)]
-        import os
-        if os.environ.get("CLAMP"): bounds = [b.relu() for b in bounds]
         return torch.stack(bounds).mean()
 
     def _references(self, batch):
         for club, features, mask in zip(self.clubs, self.frozen.features, self.frozen.masks, strict=True):
-            yield club, features[batch.rows], self.frozen.mask(mask, batch.rows)
+            yield club, _normalised(features[batch.rows]), self.frozen.mask(mask, batch.rows)
 
     def _fit_clubs(self, features, batch):
+        features = _normalised(features)
         self.club_optimizer.zero_grad()
         sum(club.fitting_loss(f, features, mask) for club, f, mask in self._references(batch)).backward()
         self.club_optimizer.step()
@@ -162,6 +163,11 @@ class Guidance(Objective):
         )
         products, norms = zip(*(_product(fused_grad, grad) for grad in guiding), strict=True)
         return torch.stack(products), torch.stack([_norm(fused_grad), *norms])
+
+
+def _normalised(features):
+    """Features as the bound sees them; at free scale a follower can lower it without end by growing."""
+    return F.layer_norm(features, features.shape[1:])
 
 
 def _product(left, right):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,9 @@ class Branch(nn.Module):
 
     def __init__(self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int) -> None:
         super().__init__()
-        self.name, self.embedding_dim = name, embedding_dim
-        self.encoder, self.head = encoder, nn.Linear(embedding_dim, n_classes)
+        self.name, self.embedding_dim, self.n_classes = name, embedding_dim, n_classes
+        self.encoder = encoder
+        self.head: nn.Module = nn.Linear(embedding_dim, n_classes)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and features of the rows that have the modality."""
@@ -35,6 +37,11 @@ class MultimodalModule(nn.Module):
 
     names: list[str]
     embedding_sizes: dict[str, int]
+    branches: nn.ModuleList
+
+    def branch(self, name: str) -> Branch:
+        """The encoder and head of modality `name`."""
+        return cast(Branch, self.branches[self.names.index(name)])
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Fused logits, and each modality's features with zeros in rows that lack it."""
@@ -57,13 +64,13 @@ class LateFusion(MultimodalModule):
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits, features = {}, {}
-        for name, branch in zip(self.names, self.branches, strict=True):
-            logits[name], features[name] = (spread(values, batch, name) for values in branch(batch))
+        for name in self.names:
+            logits[name], features[name] = (spread(values, batch, name) for values in self.branch(name)(batch))
         masks = [presence(batch, name) for name in self.names] if batch.present else None
         return fuse(list(logits.values()), masks, self.fusion), features
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        return self.branches[self.names.index(name)].head(features[name]).float()
+        return self.branch(name).head(features[name]).float()
 
 
 class JointModule(MultimodalModule):
@@ -88,41 +95,41 @@ class JointModule(MultimodalModule):
         self.branches = nn.ModuleList(branches[name] for name in self.names)
         self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
         if not unimodal_heads:
-            for branch in self.branches:
-                branch.head = None
-        sizes = [self.embedding_sizes[name] for name in self.names]
+            for branch in branches.values():
+                branch.head = nn.Identity()
+        sizes = {name: self.embedding_sizes[name] for name in self.names}
+        self.heads: nn.Module
         if fusion == "concat":
-            self.out = nn.Linear(sum(sizes), n_classes)
+            self.heads = nn.Linear(sum(sizes.values()), n_classes)
         elif fusion == "sum":
-            self.out = nn.ModuleList(nn.Linear(size, n_classes) for size in sizes)
+            self.heads = nn.ModuleList(nn.Linear(size, n_classes) for size in sizes.values())
         else:
             self.first, self.second = branches
-            n_first, n_second = self.embedding_sizes.values()
-            self.gate = nn.Linear(n_first, n_second if fusion == "gated" else 2 * n_second)
-            self.value = nn.Linear(n_second, n_second) if fusion == "gated" else nn.Identity()
-            self.out = nn.Linear(n_second, n_classes)
+            n_gates = sizes[self.second] if fusion == "gated" else 2 * sizes[self.second]
+            self.gate = nn.Linear(sizes[self.first], n_gates)
+            self.value = nn.Linear(sizes[self.second], sizes[self.second]) if fusion == "gated" else nn.Identity()
+            self.heads = nn.Linear(sizes[self.second], n_classes)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        pairs = zip(self.names, self.branches, strict=True)
-        features = {name: spread(branch.encode(batch).float(), batch, name) for name, branch in pairs}
+        features = {name: spread(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
         return self._fuse(features).float(), features
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         if self.unimodal_heads:
-            return self.branches[self.names.index(name)].head(features[name]).float()
+            return self.branch(name).head(features[name]).float()
         alone = {other: f if other == name else torch.zeros_like(f) for other, f in features.items()}
         return self._fuse(alone).float()
 
     def _fuse(self, features):
         if self.fusion == "concat":
-            return self.out(torch.cat([features[name] for name in self.names], dim=1))
+            return self.heads(torch.cat([features[name] for name in self.names], dim=1))
         if self.fusion == "sum":
-            return sum(out(features[name]) for name, out in zip(self.names, self.out, strict=True))
+            return sum(head(features[name]) for name, head in zip(self.names, self.heads, strict=True))
         gate, value = self.gate(features[self.first]), self.value(features[self.second])
         if self.fusion == "gated":
-            return self.out(torch.sigmoid(gate) * value)
+            return self.heads(torch.sigmoid(gate) * value)
         scale, shift = gate.chunk(2, dim=1)
-        return self.out(scale * value + shift)
+        return self.heads(scale * value + shift)
 
 
 def spread(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:

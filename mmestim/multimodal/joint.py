@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from .._validation import check_choice, check_number
+from ..modalities import Modalities
 from ..training import Batch, Objective, seeded, train, weighted_cross_entropy
 from ._base import FitJob, MultimodalClassifier
 from ._modules import JointModule
@@ -140,12 +142,16 @@ class JointClassifier(MultimodalClassifier):
     """
 
     def __init__(
-        self, modalities=None, *, fusion="concat", unimodal_weight=0.0, shapes=None, encoder="auto", embedding_dim=64,
-        optimizer="sgd", lr=0.01, lr_schedule="step", weight_decay=1e-4, max_grad_norm=None, batch_size=64,
-        max_epochs=100, early_stopping=True, validation_fraction=0.1, n_iter_no_change=10, class_weight=None,
-        precision="float32", compile=False, device="auto", max_memory=1024, callbacks=None, verbose=0,
-        random_state=None,
-    ):  # fmt: skip
+        self, modalities: Modalities | None = None, *, fusion: str = "concat", unimodal_weight: float = 0.0,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
+        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
+        batch_size: int = 64, max_epochs: int = 100,
+        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__(
             modalities, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim, optimizer=optimizer, lr=lr,
             lr_schedule=lr_schedule, weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size,
@@ -185,7 +191,7 @@ class JointObjective(Objective):
     def __init__(self, unimodal_weight: float) -> None:
         self.unimodal_weight = unimodal_weight
 
-    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
+    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:  # numpydoc ignore=GL08
         loss = super().loss(net, output, batch)
         if self.unimodal_weight == 0:
             return loss

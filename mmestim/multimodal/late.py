@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .._validation import check_choice
+from ..modalities import Modalities
 from ..training import TrainingRun, train
 from ._base import FitJob, MultimodalClassifier
 from ._modules import Branch, LateFusion
@@ -136,11 +138,16 @@ class LateFusionClassifier(MultimodalClassifier):
     """
 
     def __init__(
-        self, modalities=None, *, fusion="sum", shapes=None, encoder="auto", embedding_dim=64, optimizer="sgd",
-        lr=0.01, lr_schedule="step", weight_decay=1e-4, max_grad_norm=None, batch_size=64, max_epochs=100,
-        early_stopping=True, validation_fraction=0.1, n_iter_no_change=10, class_weight=None, precision="float32",
-        compile=False, device="auto", max_memory=1024, callbacks=None, verbose=0, random_state=None,
-    ):  # fmt: skip
+        self, modalities: Modalities | None = None, *, fusion: str = "sum",
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
+        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
+        batch_size: int = 64, max_epochs: int = 100,
+        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__(
             modalities, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim, optimizer=optimizer, lr=lr,
             lr_schedule=lr_schedule, weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size,

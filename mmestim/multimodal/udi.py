@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from .._validation import check_choice, check_number
+from ..modalities import Modalities
 from ._base import FitJob
 from ._guidance import GUIDANCE_RULES, Frozen, Guidance
 from ._modules import Branch, LateFusion
@@ -188,12 +190,17 @@ class UDIClassifier(LateFusionClassifier):
     """
 
     def __init__(
-        self, modalities=None, *, guidance="aligned", anchor="auto", anchor_tolerance=0.015, follower_init="fresh",
-        fusion="sum", shapes=None, encoder="auto", embedding_dim=64, optimizer="sgd", lr=0.01, lr_schedule="step",
-        weight_decay=1e-4, max_grad_norm=None, batch_size=64, max_epochs=100, early_stopping=True,
-        validation_fraction=0.1, n_iter_no_change=10, class_weight=None, precision="float32", compile=False,
-        device="auto", max_memory=1024, callbacks=None, verbose=0, random_state=None,
-    ):  # fmt: skip
+        self, modalities: Modalities | None = None, *, guidance: str | Sequence[float] | None = "aligned",
+        anchor: str = "auto", anchor_tolerance: float = 0.015, follower_init: str = "fresh", fusion: str = "sum",
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
+        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
+        batch_size: int = 64, max_epochs: int = 100,
+        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__(
             modalities, fusion=fusion, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim,
             optimizer=optimizer, lr=lr, lr_schedule=lr_schedule, weight_decay=weight_decay,

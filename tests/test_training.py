@@ -1,0 +1,350 @@
+"""How nets are trained: options, device, early stopping, callbacks, interruption, divergence."""
+
+import copy
+import functools
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
+
+from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim.modalities import Blocks
+from mmestim.training import Net, Objective, Rows, TrainingOptions, seed_for, train, weighted_cross_entropy
+
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 150)
+    return (rng.normal(size=(150, 8)) + 0.8 * y[:, None]).astype(np.float32), y
+
+
+def epochs(clf, key):
+    return [row[key] for row in clf.history_]
+
+
+def test_early_stopping_keeps_the_best_epoch(data):
+    settings = {"n_iter_no_change": 3, "lr_schedule": None, "random_state": 0, "device": "cpu"}
+    clf = JointClassifier(GROUPS, **settings).fit(*data)
+    accuracy, loss = epochs(clf, "valid_accuracy"), epochs(clf, "valid_loss")
+    best = max(range(len(accuracy)), key=lambda i: (accuracy[i], -loss[i]))
+    assert len(accuracy) == best + 1 + 3 < 100
+    shorter = JointClassifier(GROUPS, max_epochs=best + 1, **settings).fit(*data)
+    np.testing.assert_array_equal(shorter.predict_proba(data[0]), clf.predict_proba(data[0]))
+
+
+def test_without_early_stopping_all_rows_train_to_the_end(data):
+    clf = JointClassifier(GROUPS, early_stopping=False, **FAST).fit(*data)
+    assert clf.n_iter_ == 4
+    assert "valid_loss" not in clf.history_[0]
+
+
+@pytest.mark.parametrize(
+    "lr_schedule, expected",
+    [(None, None), ("step", [0.1] * 7 + [0.01] * 3), ("cosine", 0.05 * (1 + np.cos(np.pi * np.arange(10) / 10)))],
+)
+def test_learning_rate_over_the_epochs(lr_schedule, expected, data):
+    settings = FAST | {"max_epochs": 10, "early_stopping": False}
+    clf = JointClassifier(GROUPS, lr=0.1, lr_schedule=lr_schedule, **settings).fit(*data)
+    if expected is None:
+        assert "lr" not in clf.history_[0]
+    else:
+        np.testing.assert_allclose(epochs(clf, "lr"), expected)
+
+
+def test_skorch_scheduler_as_a_callback(data):
+    callback = LRScheduler("ExponentialLR", gamma=0.5, event_name="lr")
+    clf = JointClassifier(GROUPS, lr_schedule=None, lr=0.1, callbacks=[callback], **FAST).fit(*data)
+    np.testing.assert_allclose(epochs(clf, "lr"), [0.1, 0.05, 0.025, 0.0125])
+
+
+@pytest.mark.parametrize(
+    "optimizer, weight_decay",
+    [
+        ("sgd", 1e-4),
+        ("adamw", 1e-2),
+        (torch.optim.RMSprop, 0),
+        (functools.partial(torch.optim.SGD, nesterov=True, momentum=0.5), 0),
+    ],
+)
+def test_optimizers_learn(optimizer, weight_decay, data):
+    settings = FAST | {"max_epochs": 20}
+    clf = JointClassifier(GROUPS, optimizer=optimizer, weight_decay=weight_decay, **settings).fit(*data)
+    assert clf.score(*data) > 0.6
+
+
+def test_sgd_has_momentum_and_weight_decay():
+    options = TrainingOptions.of(JointClassifier(weight_decay=0.3, device="cpu"))
+    assert (options.optimizer, options.optimizer_kwargs) == (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.3})
+
+
+def test_long_gradients_are_cut(data):
+    settings = FAST | {"max_epochs": 1, "early_stopping": False, "batch_size": 200, "weight_decay": 0.0, "lr": 1.0}
+    start = JointClassifier(GROUPS, **settings | {"lr": 1e-30}).fit(*data)
+    cut = JointClassifier(GROUPS, max_grad_norm=0.01, **settings).fit(*data)
+    pairs = zip(start.module_.parameters(), cut.module_.parameters(), strict=True)
+    assert sum(((a - b) ** 2).sum().item() for a, b in pairs) ** 0.5 == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "parameter, value, error, message",
+    [
+        ("optimizer", "adam", ValueError, r"optimizer='adam'.*'sgd', 'adamw'"),
+        ("optimizer", 3, TypeError, "optimizer=3"),
+        ("optimizer", torch.optim.LBFGS, ValueError, "LBFGS needs a closure"),
+        ("optimizer", torch.optim.Rprop, ValueError, "weight_decay=0.0001: the optimizer Rprop takes none"),
+        ("lr", 0, ValueError, "lr=0 must be above 0"),
+        ("lr", "fast", TypeError, "lr='fast' must be a number"),
+        ("lr_schedule", "linear", ValueError, "lr_schedule='linear'.*LRScheduler"),
+        ("batch_size", 0, ValueError, "batch_size=0 must be at least 1"),
+        ("max_epochs", 2.5, TypeError, "max_epochs=2.5 must be an integer"),
+        ("validation_fraction", 1.0, ValueError, "validation_fraction=1.0"),
+        ("max_grad_norm", 0, ValueError, "max_grad_norm=0 must be above 0"),
+        ("early_stopping", "yes", TypeError, "early_stopping='yes' must be True or False"),
+        ("precision", "fp16", ValueError, "precision='fp16'.*'float32', 'bf16'"),
+        ("device", "tpu9", ValueError, r"device='tpu9' is not a device.*'cpu'"),
+        ("device", "cuda:77", ValueError, r"device='cuda:77' was requested, but this machine has \['cpu'"),
+        ("callbacks", 3, TypeError, "callbacks=3"),
+    ],
+)
+def test_bad_parameters(parameter, value, error, message, data):
+    with pytest.raises(error, match=message):
+        JointClassifier(GROUPS, **{parameter: value}).fit(*data)
+
+
+@pytest.mark.parametrize("settings", [{"lr": 1e6}, {"lr": 1e6, "early_stopping": False, "max_grad_norm": None}])
+def test_divergence_says_where_and_what_to_do(settings, data):
+    with pytest.raises(
+        ValueError, match=r"training diverged \(unimodal audio, epoch \d+\): the .* Lower lr \(now 1000000"
+    ):
+        LateFusionClassifier(GROUPS, random_state=0, device="cpu", **settings).fit(*data)
+
+
+class Recorder(Callback):
+    """Counts what skorch would call; stops training after some epochs."""
+
+    def __init__(self, stop_after=None, interrupt_in=None):
+        self.stop_after = stop_after
+        self.interrupt_in = interrupt_in
+
+    def initialize(self):
+        self.events_ = getattr(self, "events_", [])
+        return self
+
+    def on_train_begin(self, net, **kwargs):
+        self.events_.append("train_begin")
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.events_.append("grad")
+        assert all(p.grad is not None for _, p in named_parameters)
+
+    def on_batch_end(self, net, batch, training, **kwargs):
+        self.events_.append("batch" if training else "valid_batch")
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.interrupt_in is not None and (net.title, len(net.history)) == self.interrupt_in:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, net, **kwargs):
+        self.events_.append("epoch")
+        if self.stop_after is not None and len(net.history) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def test_callbacks_are_called_as_by_skorch(data):
+    recorder = Recorder()
+    LateFusionClassifier(GROUPS, callbacks=[recorder], **FAST).fit(*data)
+    count = recorder.events_.count
+    # Two branches, four epochs, 135 rows in batches of 64.
+    assert (count("train_begin"), count("epoch")) == (2, 8)
+    assert (count("grad"), count("batch"), count("valid_batch")) == (24, 24, 8)
+
+
+def test_a_callback_may_end_a_stage(data):
+    clf = LateFusionClassifier(GROUPS, callbacks=[Recorder(stop_after=2)], **FAST).fit(*data)
+    assert clf.n_iter_ == 4
+
+
+@pytest.mark.parametrize("use_caching", [True, False])
+def test_skorch_scoring_agrees_with_ours(use_caching, data):
+    scores = []
+
+    class Keep(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            scores.append((net.history[-1]["acc"], net.history[-1]["valid_accuracy"]))
+
+    def accuracy(net, X, y):
+        y = X.y[X.rows] if y is None else y
+        return (net.predict(X) == np.asarray(y)).mean()
+
+    scoring = EpochScoring(accuracy, name="acc", use_caching=use_caching, lower_is_better=False)
+    JointClassifier(GROUPS, callbacks=[("acc", scoring), Keep()], **FAST).fit(*data)
+    assert len(scores) == 4
+    np.testing.assert_allclose(*zip(*scores, strict=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "interrupt_in, is_fitted",
+    [(("unimodal audio", 3), False), (("unimodal image", 1), False), (("unimodal image", 3), True)],
+)
+def test_ctrl_c_keeps_the_best_epoch_if_every_branch_has_one(interrupt_in, is_fitted, data):
+    clf = LateFusionClassifier(GROUPS, callbacks=[Recorder(interrupt_in=interrupt_in)], **FAST)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*data)
+    assert hasattr(clf, "module_") == is_fitted
+    if is_fitted:
+        assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 4, 1, 2]
+        best = max(row["valid_accuracy"] for row in clf.history_[4:])
+        assert clf.branch_scores_["image"] == pytest.approx(best)
+
+
+def test_ctrl_c_within_an_epoch_undoes_it(monkeypatch, data):
+    original = Net._train_epoch
+
+    def train_epoch(self, train_rows, epoch):
+        loss = original(self, train_rows, epoch)
+        if len(self.history) == 3:
+            raise KeyboardInterrupt
+        return loss
+
+    monkeypatch.setattr(Net, "_train_epoch", train_epoch)
+    interrupted = JointClassifier(GROUPS, lr_schedule=None, **FAST)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(*data)
+    monkeypatch.undo()
+    best = max(interrupted.history_, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))["epoch"]
+    plain = JointClassifier(GROUPS, lr_schedule=None, **FAST | {"max_epochs": best}).fit(*data)
+    np.testing.assert_array_equal(interrupted.predict_proba(data[0]), plain.predict_proba(data[0]))
+
+
+@pytest.mark.parametrize("n_rows, batch_size, sizes", [(9, 4, [4, 5]), (8, 4, [4, 4]), (1, 4, [1]), (3, 1, [1, 2])])
+def test_a_last_batch_of_one_joins_the_one_before(n_rows, batch_size, sizes):
+    class Everything:
+        shapes = {"x": (2,)}  # noqa: RUF012
+
+        def present(self, name):
+            return np.ones(n_rows, dtype=bool)
+
+    rows = Rows(Everything(), torch.zeros(n_rows), None, torch.arange(n_rows), ["x"])
+    epoch = rows.epoch(batch_size, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in epoch] == sizes
+    assert sorted(torch.cat(epoch).tolist()) == list(range(n_rows))
+
+
+def test_weighted_loss_by_hand():
+    class Batch:
+        y, weight = torch.tensor([0, 1]), torch.tensor([0.5, 1.5])
+
+    logits = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    expected = (0.5 * np.log(2) + 1.5 * np.log(1 + np.exp(-1))) / 2
+    assert float(weighted_cross_entropy(logits, Batch)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_seeds_differ_by_purpose():
+    seeds = {seed_for(0, "a"), seed_for(0, "b"), seed_for(1, "a"), seed_for(0, "a", "b"), seed_for(0, "ab")}
+    assert len(seeds) == 5
+    assert seed_for(0, "a") == seed_for(0, "a")
+
+
+def test_bf16_is_near_float32_and_gives_float32(data):
+    exact = UDIClassifier(GROUPS, **FAST).fit(*data).predict_proba(data[0])
+    half = UDIClassifier(GROUPS, precision="bf16", **FAST).fit(*data)
+    assert half.predict_proba(data[0]).dtype == half.transform(data[0]).dtype == np.float32
+    difference = np.abs(half.predict_proba(data[0]) - exact)
+    assert 0 < difference.mean() < 0.05
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_gives_the_same_model(data):
+    settings = FAST | {"max_epochs": 2, "early_stopping": False}
+    plain = LateFusionClassifier({"audio": slice(None)}, **settings).fit(*data)
+    compiled = LateFusionClassifier({"audio": slice(None)}, compile=True, **settings).fit(*data)
+    np.testing.assert_allclose(compiled.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4)
+    assert pickle.loads(pickle.dumps(compiled)).score(*data) == compiled.score(*data)
+
+
+@pytest.mark.parametrize("verbose, shown", [(0, None), (1, "unimodal audio"), (2, "valid_loss")])
+def test_verbose(verbose, shown, data, capsys):
+    LateFusionClassifier(GROUPS, verbose=verbose, **FAST).fit(*data)
+    printed = "".join(capsys.readouterr())
+    if shown is None:
+        assert printed == ""
+    else:
+        assert shown in printed
+        assert "135 rows train, 15 rows validate" in printed
+
+
+def test_a_model_from_a_device_that_is_not_here_predicts_on_the_cpu(data):
+    clf = JointClassifier(GROUPS, **FAST).fit(*data)
+    expected = clf.predict_proba(data[0])
+    elsewhere = copy.copy(clf)
+    elsewhere.device_ = "cuda:63"
+    with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine has not"):
+        loaded = pickle.loads(pickle.dumps(elsewhere))
+    assert loaded.device_ == "cpu"
+    np.testing.assert_array_equal(loaded.predict_proba(data[0]), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("classifier", [JointClassifier, LateFusionClassifier, UDIClassifier])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_gpu(classifier, precision, data):
+    X, y = data[0].copy(), data[1]
+    X[::4, :5] = np.nan
+    clf = classifier(GROUPS, random_state=0, device="cuda", precision=precision).fit(X, y)
+    assert clf.device_ == "cuda:0"
+    assert {p.device.type for p in clf.module_.parameters()} == {"cuda"}
+    assert clf.score(X, y) > 0.6
+    state = clf.__getstate__()
+    assert {p.device.type for p in state["module_"].parameters()} == {"cpu"}
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_the_cpu(data):
+    cpu, gpu = (UDIClassifier(GROUPS, **FAST | {"device": device}).fit(*data) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(gpu.predict_proba(data[0]), cpu.predict_proba(data[0]), atol=1e-2)
+
+
+def test_objective_hooks_come_in_order(data):
+    events = []
+
+    class Spy(Objective):
+        def begin(self, net):
+            events.append("begin")
+
+        def begin_epoch(self, net, epoch):
+            events.append(f"begin_epoch of {sum(map(len, epoch))}")
+
+        def loss(self, net, output, batch):
+            events.append("loss")
+            return super().loss(net, output, batch)
+
+        def after_backward(self, net, batch):
+            events.append("after_backward")
+
+        def end_epoch(self, net):
+            events.append("end_epoch")
+
+    X, y = data
+    blocks = Blocks({"x": (X, None)}, {"x": (8,)}).load(100, torch.device("cpu"))
+    rows = Rows(blocks, torch.tensor(y), None, torch.arange(150), ["x"])
+
+    class Module(torch.nn.Linear):
+        def forward(self, batch):
+            return (super().forward(batch.x["x"]),)
+
+    estimator = JointClassifier(max_epochs=2, batch_size=100, early_stopping=False, device="cpu")
+    run = train(Module(8, 3), rows, rows, TrainingOptions.of(estimator), seed=0, stage="test", objective=Spy())
+    step = ["loss", "after_backward"]
+    assert events == ["begin", *["begin_epoch of 150", *step, *step, "end_epoch"] * 2]
+    assert len(run.history) == 2
+    assert not run.interrupted
