@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
-from mmestim._validation import check_number
+from ._modality_model import ModalityModel, Seed, check_names
+from ._validation import check_number
 
 __all__ = ["ModalityModel", "load_av_digits", "load_digit_views", "load_mfeat", "make_imbalanced_modalities"]
 
 PerModality = float | Sequence[float] | Mapping[str, float]
-Seed = int | np.random.RandomState | None
 
 
 def load_digit_views(
@@ -69,7 +68,7 @@ def load_digit_views(
     """
     digits = load_digits()
     every = _digit_views(digits.images / 16)
-    views = list(every) if views is None else _names("views", views, every)
+    views = list(every) if views is None else check_names("views", views, every)
     noise = noise or {}
     if unknown := [view for view in noise if view not in views]:
         raise ValueError(f"noise has {unknown[0]!r}, which is not among the views returned, {views}.")
@@ -183,7 +182,7 @@ def make_imbalanced_modalities(
     [0.943, 0.678, 0.967]
     """
     check_number("n_classes", n_classes, low=2, integer=True)
-    names = _names("modalities", modalities)
+    names = check_names("modalities", modalities)
     halving = [4 / 2**i for i in range(len(names))]
     s = _per_modality("strength", halving if strength is None else strength, names)
     sigma = _per_modality("noise", noise, names, closed=False)
@@ -214,173 +213,6 @@ def make_imbalanced_modalities(
     X, y = model.sample(n_samples, random_state=rng)
     descr = f"Samples of a known model: strength {s}, noise {sigma}, redundancy {r}, synergy {t}."
     return Bunch(data=X, target=y, modalities=model.modalities, shapes={}, model=model, DESCR=descr)
-
-
-@dataclass(frozen=True, eq=False)
-class ModalityModel:  # numpydoc ignore=PR02
-    """Generative model with exact posteriors, made by `make_imbalanced_modalities`.
-
-    The docstring of :func:`make_imbalanced_modalities` states the model.
-
-    Parameters
-    ----------
-    n_classes : int
-        Number of classes.
-    modalities : dict of str to slice
-        Columns of each modality.
-    noise : dict of str to float
-        Standard deviation of the noise of each modality.
-    levels : dict of str to ndarray of shape (3,)
-        Distances between class means, or code words, along A, B and C, in units of `noise`.
-    frames : dict of str to ndarray of shape (3, n_features, n_classes - 1)
-        Orthonormal directions A, B and C; zeros for a term that the modality does not have.
-
-    Examples
-    --------
-    >>> from mmestim.datasets import make_imbalanced_modalities
-    >>> model = make_imbalanced_modalities(n_classes=2, strength=2, random_state=0).model
-    >>> X, y = model.sample(5000, random_state=1)
-    >>> accuracy = (model.predict_proba(X, ["weak"]).argmax(axis=1) == y).mean()
-    >>> round(float(accuracy), 2), round(model.bayes_accuracy(["weak"])[0], 2)
-    (0.84, 0.84)
-    """
-
-    n_classes: int
-    modalities: dict[str, slice]
-    noise: dict[str, float]
-    levels: dict[str, np.ndarray]
-    frames: dict[str, np.ndarray]
-
-    def sample(self, n_samples: int, random_state: Seed = None) -> tuple[np.ndarray, np.ndarray]:
-        """Fresh samples of the model.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of samples.
-        random_state : int, RandomState instance or None, default=None
-            Seeds the draw.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            Modalities side by side, float32.
-        y : ndarray of shape (n_samples,)
-            Classes, 0 to ``n_classes - 1``.
-        """
-        check_number("n_samples", n_samples, low=1, integer=True)
-        rng, corners = check_random_state(random_state), _simplex(self.n_classes)
-        y = rng.randint(self.n_classes, size=n_samples)
-        _, carriers, _ = self._subset(None)
-        words = {name: rng.randint(self.n_classes, size=n_samples) for name in carriers}
-        if carriers:
-            words[carriers[-1]] = (y - sum(words[name] for name in carriers[:-1])) % self.n_classes
-        # Shared noise: the strongest has the least, the next one has that plus more; scaled to variance 1.
-        shared, noise, before = {}, np.zeros((n_samples, self.n_classes - 1)), np.inf
-        for name, (_, level, _) in sorted(self.levels.items(), key=lambda item: -item[1][1]):
-            ratio = level / before if level > 0 else 0.0
-            noise = ratio * noise + np.sqrt(1 - ratio**2) * rng.standard_normal(noise.shape)
-            shared[name], before = noise, level
-        blocks = []
-        for name, (own, common, code) in self.frames.items():
-            x = rng.standard_normal((n_samples, len(own)))
-            x += (shared[name] - x @ common) @ common.T
-            first, second, third = self.levels[name]
-            x += corners[y] @ (first * own + second * common).T
-            x += third * corners[words.get(name, y)] @ code.T
-            blocks.append(self.noise[name] * x)
-        return np.hstack(blocks).astype(np.float32), y
-
-    def predict_proba(self, X: np.ndarray, modalities: Sequence[str] | None = None) -> np.ndarray:
-        """Exact posterior of the classes given some or all modalities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            All modalities side by side, as `sample` returns them.
-        modalities : sequence of str, default=None
-            Modalities to look at; `None` for all.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probabilities, which no classifier of these modalities can improve on.
-        """
-        names, carriers, leader = self._subset(modalities)
-        X, corners = np.asarray(X, dtype=np.float64), _simplex(self.n_classes)
-        scores = {}
-        for name in names:
-            x = X[:, self.modalities[name]] / self.noise[name]
-            scores[name] = self.levels[name][:, None, None] * (x @ self.frames[name] @ corners.T)
-        # Given the strongest shared evidence, that of the others says nothing more about the class.
-        evidence = sum(own for own, _, _ in scores.values()) + scores[leader][1]
-        return _posterior(evidence, [scores[name][2] for name in carriers])
-
-    def bayes_accuracy(
-        self, modalities: Sequence[str] | None = None, *, n_draws: int = 100_000, random_state: Seed = 0
-    ) -> tuple[float, float]:
-        """Accuracy of the best possible classifier of some or all modalities.
-
-        Parameters
-        ----------
-        modalities : sequence of str, default=None
-            Modalities that the classifier sees; `None` for all.
-        n_draws : int, default=100000
-            Monte-Carlo draws, used only if these modalities hold the whole code of a synergy. Otherwise the
-            accuracy is an integral over one variable, computed to rounding error.
-        random_state : int, RandomState instance or None, default=0
-            Seeds the draws.
-
-        Returns
-        -------
-        accuracy : float
-            Probability that the most probable class is the right one.
-        standard_error : float
-            Standard error of the Monte-Carlo mean, else 0.
-        """
-        from scipy.special import ndtr
-
-        check_number("n_draws", n_draws, low=2, integer=True)
-        names, carriers, leader = self._subset(modalities)
-        d = np.sqrt(sum(self.levels[name][0] ** 2 for name in names) + self.levels[leader][1] ** 2)
-        if not carriers:
-            z = np.linspace(-12, 12, 4801)
-            density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-            return float(density @ ndtr(z + d / np.sqrt(2)) ** (self.n_classes - 1) * (z[1] - z[0])), 0.0
-        rng, scores = check_random_state(random_state), []
-        for distance in (d, *(self.levels[name][2] for name in carriers)):
-            # By symmetry class 0 and words 0 stand for all. The scores of a simplex are, up to a constant,
-            # those of one normal variable per corner, where that of the right corner has a raised mean.
-            z = rng.standard_normal((n_draws, self.n_classes))
-            z[:, 0] += distance / np.sqrt(2)
-            scores.append(distance / np.sqrt(2) * z)
-        best = _posterior(scores[0], scores[1:]).max(axis=1)  # same mean as hits and misses, less spread
-        return float(best.mean()), float(best.std(ddof=1) / np.sqrt(n_draws))
-
-    def _subset(self, modalities: Sequence[str] | None) -> tuple[list[str], list[str], str]:
-        """Names in the subset, those that carry the code if it is whole, the strongest shared evidence."""
-        names = list(self.levels) if modalities is None else _names("modalities", modalities, self.levels)
-        carriers = [name for name, (_, _, level) in self.levels.items() if level > 0]
-        leader = max(names, key=lambda name: self.levels[name][1])
-        return names, carriers if set(carriers) <= set(names) else [], leader
-
-
-def _simplex(n_classes: int) -> np.ndarray:
-    """Corners of a regular simplex about the origin, edges of length 1, (n_classes, n_classes - 1)."""
-    directions = np.linalg.svd(np.eye(n_classes) - 1 / n_classes)[0]
-    return np.asarray(directions[:, :-1] / np.sqrt(2))
-
-
-def _posterior(evidence: np.ndarray, codes: Sequence[np.ndarray]) -> np.ndarray:
-    """Posterior of the class from its log-likelihoods and those of the code words that add up to it."""
-    from scipy.special import softmax
-
-    total = np.eye(1, evidence.shape[1])  # the empty sum is 0
-    for code in codes:
-        word = softmax(code, axis=1)
-        total = sum(word[:, [u]] * np.roll(total, u, axis=1) for u in range(evidence.shape[1]))
-    prior = np.log(np.maximum(total, np.finfo(float).tiny)) if codes else 0.0
-    return np.asarray(softmax(evidence + prior, axis=1))
 
 
 def load_av_digits(
@@ -510,17 +342,6 @@ def _bunch(blocks: Mapping[str, np.ndarray], target: np.ndarray, return_X_y: boo
 def _slices(sizes: Mapping[str, int]) -> dict[str, slice]:
     ends = np.cumsum(list(sizes.values())).tolist()
     return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
-
-
-def _names(parameter: str, names: Sequence[str], allowed: Iterable[str] | None = None) -> list[str]:
-    """Names as a list, each one once and, if given, of `allowed`."""
-    if isinstance(names, str) or not isinstance(names, Sequence) or {type(name) for name in names} - {str}:
-        raise TypeError(f"{parameter}={names!r} must be a sequence of names, such as ['audio', 'image'].")
-    if allowed is not None and (unknown := [name for name in names if name not in allowed]):
-        raise ValueError(f"{parameter} has {unknown[0]!r}, which is not known here. Choose from {list(allowed)}.")
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"{parameter}={names!r} must hold one name or more, and each once.")
-    return list(names)
 
 
 def _per_modality(parameter: str, value: Any, names: Sequence[str], **limits: Any) -> dict[str, Any]:

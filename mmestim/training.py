@@ -84,7 +84,8 @@ class TrainingOptions:
             check_number(name, getattr(p, name), closed=name != "lr")
         for name in ("batch_size", "max_epochs", "n_iter_no_change", "embedding_dim"):
             check_number(name, getattr(p, name), low=1, integer=True)
-        check_number("verbose", int(p.verbose), integer=True)
+        verbose = int(p.verbose) if isinstance(p.verbose, bool) else p.verbose
+        check_number("verbose", verbose, integer=True)
         check_number("max_memory", p.max_memory)
         if not isinstance(p.callbacks or [], list):
             raise TypeError(f"callbacks={p.callbacks!r} must be a list of skorch callbacks, or None.")
@@ -100,7 +101,7 @@ class TrainingOptions:
         optimizer, kwargs = _resolve_optimizer(p.optimizer, p.weight_decay)
         return cls(
             device, optimizer, kwargs, p.lr, p.lr_schedule, p.max_grad_norm, p.batch_size, p.max_epochs,
-            p.early_stopping, p.n_iter_no_change, p.precision, p.compile, list(p.callbacks or []), int(p.verbose),
+            p.early_stopping, p.n_iter_no_change, p.precision, p.compile, list(p.callbacks or []), verbose,
         )  # fmt: skip
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

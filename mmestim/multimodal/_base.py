@@ -295,7 +295,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.modalities is not None and len(self.modalities) > 1
+        tags.input_tags.allow_nan = isinstance(self.modalities, Mapping) and len(self.modalities) > 1
         tags.transformer_tags.preserves_dtype = []
         return tags
 

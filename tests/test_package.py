@@ -1,0 +1,38 @@
+"""What importing the package brings along, and what it says of itself."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+from numpydoc.validate import validate
+from sklearn.utils._testing import assert_docstring_consistency
+
+import mmestim
+
+CLASSIFIERS = [mmestim.JointClassifier, mmestim.LateFusionClassifier, mmestim.UDIClassifier]
+
+
+def test_import_is_light():
+    heavy = ["matplotlib", "torchaudio", "scipy.signal"]
+    code = f"import sys, mmestim; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", mmestim.__all__)
+def test_public_names_are_documented(name):
+    accepted = {"ES01", "EX01", "GL01", "RT02", "SA01", "SS05", "SS06"}
+    errors = [error for error in validate(f"mmestim.{name}")["errors"] if error[0] not in accepted]
+    assert errors == []
+
+
+def test_shared_parameters_are_described_alike():
+    shared = list(inspect.signature(mmestim.LateFusionClassifier).parameters)
+    assert_docstring_consistency(CLASSIFIERS, include_params=[name for name in shared if name != "fusion"])
+    assert_docstring_consistency(CLASSIFIERS, include_attrs=["history_", "n_iter_", "module_", "modalities_"])
+
+
+def test_multimodal_does_not_know_skorch():
+    for name in ("_base", "_guidance", "_modules", "joint", "late", "mutual_information", "udi"):
+        assert "skorch" not in vars(importlib.import_module(f"mmestim.multimodal.{name}"))
