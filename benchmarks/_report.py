@@ -1,7 +1,13 @@
-"""Table, picture and conclusion from the runs of balance.py; every number and every claim is computed."""
+"""What the runs of balance.py leave behind: lines of a CSV file, and from those a table, a picture, a conclusion.
+
+Every number and every claim is computed from the lines.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,77 +19,119 @@ from scipy.stats import t
 import mmestim
 
 BASELINE = "joint-concat"
-ALONE = "late"  # Its branches are the modalities trained alone.
+ALONE = "late"  # its branches are the modalities trained alone
+KEY = ("data_set", "estimator", "seed", "split", "config")
+FIELDS = (*KEY, "accuracy", "alone", "probe", "anchor", "n_iter", "fit_seconds", "device")
 Runs = dict[int, dict[str, Any]]  # by seed
+
+# The lines -----------------------------------------------------------------------------------------
+
+
+def append(path: Path, line: list[str]) -> dict[str, str]:
+    """The line as a dict, after one write to the file: it is stored wholly or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([line] if path.exists() else [FIELDS, line])
+    with path.open("ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
+    return dict(zip(FIELDS, line, strict=True))
+
+
+def stored(path: Path) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Results of earlier calls by key; the last line of a key counts."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != FIELDS:
+            sys.exit(f"{path} has other columns than this script writes: move it away or choose another --out.")
+        whole = [line for line in reader if None not in line and None not in line.values()]
+    return {tuple(line[field] for field in KEY): unpack(line) for line in whole}
+
+
+def pack(values: dict[str, float]) -> str:
+    """One field for all modalities: "audio=0.95;image=0.91"."""
+    return ";".join(f"{name}={value:.5f}" for name, value in values.items())
+
+
+def unpack(line: dict[str, str]) -> dict[str, Any]:
+    """A line with its numbers as numbers."""
+    result: dict[str, Any] = {**line, "seed": int(line["seed"])}
+    result |= {field: float(line[field]) for field in ("accuracy", "fit_seconds")}
+    for field in ("alone", "probe"):
+        pairs = (part.split("=") for part in line[field].split(";"))
+        result[field] = {name: float(value) for name, value in pairs}
+    return result
 
 
 def grouped(results: list[dict[str, Any]]) -> dict[str, dict[str, Runs]]:
-    """Runs by data set, estimator and seed, in the order of the plan."""
+    """Results by data set, estimator and seed, in the order of the plan."""
     groups: dict[str, dict[str, Runs]] = {}
-    for run in results:
-        groups.setdefault(run["data_set"], {}).setdefault(run["estimator"], {})[run["seed"]] = run
+    for result in results:
+        groups.setdefault(result["data_set"], {}).setdefault(result["estimator"], {})[result["seed"]] = result
     return groups
 
 
-def shipped(estimators: Iterable[str]) -> str | None:
-    """The UDI that is the default, or else the first."""
-    names = [name for name in estimators if name.startswith("udi-") and "@" not in name]
-    default = f"udi-{mmestim.UDIClassifier().guidance}"
-    return default if default in names else next(iter(names), None)
+def modalities_of(estimators: dict[str, Runs]) -> list[str]:
+    return list(next(iter(next(iter(estimators.values())).values()))["alone"])
 
 
 def interval(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and half of the 95 % t-interval, in per cent."""
+    """Mean and half width of its 95 % t-interval, in per cent; one value has no interval (NaN)."""
     values = 100 * np.array(list(values))
     n = len(values)
     return values.mean(), t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else np.nan
 
 
+def mean(runs: Runs, *path: str) -> float:
+    return interval(reach(result, path) for result in runs.values())[0]
+
+
 def paired(runs: Runs, others: Runs, *path: str) -> np.ndarray:
-    """Differences on the seeds that both have, of accuracies or of what `path` leads to."""
-
-    def value(run):
-        for step in path or ("accuracy",):
-            run = run[step]
-        return run
-
-    return np.array([value(run) - value(others[seed]) for seed, run in runs.items() if seed in others])
+    """Differences of what `path` leads to, on the seeds that both have."""
+    return np.array([reach(runs[seed], path) - reach(others[seed], path) for seed in runs if seed in others])
 
 
-# The table ---------------------------------------------------------------------------------------
+def reach(result: Any, path: Iterable[str]) -> float:
+    for step in path:
+        result = result[step]
+    return result
 
 
-def markdown(results: list[dict[str, Any]], notes: dict[str, str], split: str) -> str:
+# The table -----------------------------------------------------------------------------------------
+
+
+def markdown(results: list[dict[str, Any]], notes: dict[str, str], default: str, split: str) -> str:
     """A table for each data set."""
     text = [
         "# Balance\n",
-        f"Accuracy in % on {split} rows: the mean over seeds and the half width of its 95 % t-interval. A seed draws "
-        f"training rows and initial weights, so intervals say nothing about other {split} rows. Differences are paired "
-        f"by seed. Under a modality's name: accuracy from it alone and, in brackets, that of a linear probe of its "
-        f"features. Seconds are of one fit on one thread. mmestim {mmestim.__version__}, torch {torch.__version__}.",
+        f"Accuracy in % on {split} rows: mean over the seeds and half width of its 95 % t-interval. A seed draws "
+        f"training rows and initial weights: the intervals say nothing about other {split} rows. Differences are "
+        "paired by seed. Below the name of a modality: accuracy from it alone and, in brackets, that of a linear probe "
+        f"of its features. Seconds: one fit on one thread. UDIClassifier's default is {default}. mmestim "
+        f"{mmestim.__version__}, torch {torch.__version__}.",
     ]
     for data_set, estimators in grouped(results).items():
-        first = next(iter(next(iter(estimators.values())).values()))
-        modalities = list(first["alone"])
-        head = ["estimator", "seeds", "accuracy", f"against {BASELINE}", "won, lost, tied", *modalities, "seconds"]
-        rows = [head] + [row(name, runs, estimators, modalities) for name, runs in estimators.items()]
+        modalities = modalities_of(estimators)
+        rows = [["estimator", "seeds", "accuracy", f"less {BASELINE}", "won, lost, tied", *modalities, "seconds"]]
+        rows += [table_row(name, runs, estimators.get(BASELINE, {}), modalities) for name, runs in estimators.items()]
         text += ["", f"## {data_set}\n", *([notes[data_set] + "\n"] if notes[data_set] else []), *aligned(rows)]
     return "\n".join(text) + "\n"
 
 
-def row(name: str, runs: Runs, estimators: dict[str, Runs], modalities: list[str]) -> list[str]:
-    differences = paired(runs, estimators.get(BASELINE, {}))
-    against, score = "", ""
+def table_row(name: str, runs: Runs, baseline: Runs, modalities: list[str]) -> list[str]:
+    differences = paired(runs, baseline, "accuracy")
+    against = score = ""
     if len(differences) and name != BASELINE:
-        against = "{:+.1f} ± {:.1f}".format(*interval(differences))
-        score = f"{(differences > 0).sum()}, {(differences < 0).sum()}, {(differences == 0).sum()}"
+        against = with_interval(*interval(differences), "+")
+        score = ", ".join(str(hits.sum()) for hits in (differences > 0, differences < 0, differences == 0))
+    accuracy = with_interval(*interval(result["accuracy"] for result in runs.values()))
     branches = [f"{mean(runs, 'alone', m):.1f} ({mean(runs, 'probe', m):.1f})" for m in modalities]
-    accuracy = "{:.1f} ± {:.1f}".format(*interval(run["accuracy"] for run in runs.values()))
-    return [name, str(len(runs)), accuracy, against, score, *branches, f"{mean(runs, 'fit_seconds') / 100:.1f}"]
+    seconds = np.mean([result["fit_seconds"] for result in runs.values()])
+    return [name, str(len(runs)), accuracy, against, score, *branches, f"{seconds:.1f}"]
 
 
-def mean(runs: Runs, field: str, modality: str | None = None) -> float:
-    return interval(run[field] if modality is None else run[field][modality] for run in runs.values())[0]
+def with_interval(middle: float, half: float, sign: str = "") -> str:
+    return f"{middle:{sign}z.1f}" + ("" if np.isnan(half) else f" ± {half:.1f}")
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
@@ -93,108 +141,112 @@ def aligned(rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True))} |" for cells in rows]
 
 
-# The conclusion ----------------------------------------------------------------------------------
+# The conclusion ------------------------------------------------------------------------------------
 
 
-def conclusion(results: list[dict[str, Any]]) -> str:
-    """What the runs say of the modality that the joint network uses least, a sentence or two for each data set."""
-    return "\n".join(
-        f"{data_set}: {verdict(estimators)}"
+def conclusion(results: list[dict[str, Any]], udi: str | None) -> str:
+    """What the joint network makes of the modality that it uses least, and what `udi` does, for each data set."""
+    return "".join(
+        f"{data_set}: {verdict(estimators, udi)}\n"
         for data_set, estimators in grouped(results).items()
-        if {BASELINE, ALONE} <= set(estimators) and len(paired(estimators[ALONE], estimators[BASELINE]))
+        if set(estimators.get(BASELINE, ())) & set(estimators.get(ALONE, ()))
     )
 
 
-def verdict(estimators: dict[str, Runs]) -> str:
-    joint, alone, udi = estimators[BASELINE], estimators[ALONE], shipped(estimators)
-    modalities = next(iter(joint.values()))["alone"]
-    # Judged by the probe, which is kinder to the joint network: its head was never asked to use one modality alone.
-    gaps = {m: interval(paired(alone, joint, "probe", m)) for m in modalities}
+def verdict(estimators: dict[str, Runs], udi: str | None) -> str:
+    joint, alone = estimators[BASELINE], estimators[ALONE]
+    # By the probe, which is kinder to the joint network: its head was never asked to do with one modality.
+    gaps = {m: interval(paired(alone, joint, "probe", m)) for m in modalities_of(estimators)}
     worst = max(gaps, key=lambda m: gaps[m][0])
-    wasted = gaps[worst][0] > gaps[worst][1]  # False, too, where one seed gives no interval.
+    wasted = clear(*gaps[worst])
 
     def both(runs):
-        return f"{mean(runs, 'alone', worst):.1f} % (probe of its features {mean(runs, 'probe', worst):.1f} %)"
+        return f"{mean(runs, 'alone', worst):.1f} % (probe {mean(runs, 'probe', worst):.1f} %)"
 
     text = (
-        f"the joint network {'wastes' if wasted else 'does not clearly waste any modality; nearest to it is'} {worst}. "
-        f"From {worst} alone it gets {both(joint)}, a network trained on {worst} alone {both(alone)}."
+        f"the joint network {'wastes' if wasted else 'wastes no modality for certain; nearest to it comes'} {worst}. "
+        f"From {worst} alone it gets {both(joint)}, where a network trained on {worst} alone gets {both(alone)}."
     )
-    if udi is None:
+    if not set(estimators.get(udi or "", ())) & set(joint):
         return text
-    kept, fused = (interval(paired(estimators[udi], joint, *path)) for path in (("probe", worst), ()))
+    guided = estimators[udi]
     if wasted:
-        keeps = "does not waste it" if kept[0] > kept[1] else "is not clearly better at it"
-        text += f" {udi} {keeps}: {both(estimators[udi])}."
-    return text + (
-        f" With all modalities {udi} is at {mean(estimators[udi], 'accuracy'):.1f} %, the joint network at "
-        f"{mean(joint, 'accuracy'):.1f} %: a difference of {fused[0]:+.1f} ± {fused[1]:.1f} points"
-        f"{'.' if abs(fused[0]) > fused[1] else ', which may be chance.'}"
+        better = clear(*interval(paired(guided, joint, "probe", worst)))
+        text += (
+            f" {udi} {'does not waste it:' if better else 'may do better, which this does not show:'} {both(guided)}."
+        )
+    fused = interval(paired(guided, joint, "accuracy"))
+    return (
+        f"{text} With all modalities {udi} gets {mean(guided, 'accuracy'):.1f} % and the joint network "
+        f"{mean(joint, 'accuracy'):.1f} %: {with_interval(*fused, '+')} points"
+        f"{'.' if clear(*fused) or clear(-fused[0], fused[1]) else ', which may be chance.'}"
     )
 
 
-# The picture -------------------------------------------------------------------------------------
+def clear(middle: float, half: float) -> bool:
+    """Whether an interval lies above zero; no interval does not."""
+    return middle > half
 
 
-def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Fused accuracies on the left, each modality's own on the right, a row of panels for each data set."""
-    from matplotlib.figure import Figure  # not pyplot: no display, no state
+# The picture ---------------------------------------------------------------------------------------
+
+
+def draw(results: list[dict[str, Any]], udi: str | None, path: Path) -> None:
+    """All modalities on the left, each by itself on the right, two panels for each data set."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
     groups = grouped(results)
-    udi = shipped(name for estimators in groups.values() for name in estimators)
-    colors = {BASELINE: "tab:red", ALONE: "black", udi: "tab:blue"}
-    heights = [1.2 + 0.28 * max(len(e), 1.3 * len(first_modalities(e))) for e in groups.values()]
-    figure = Figure(figsize=(11, 0.6 + sum(heights)), layout="constrained")
+    shown = {BASELINE: ("in the joint network", "tab:red"), ALONE: ("trained alone", "black")}
+    if udi is not None:
+        shown[udi] = (f"in {udi}", "tab:blue")
+    heights = [1.0 + 0.3 * max(len(estimators), 1.5 * len(modalities_of(estimators))) for estimators in groups.values()]
+    figure = Figure(figsize=(11, 0.7 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
     for (data_set, estimators), (left, right) in zip(groups.items(), panels, strict=True):
-        draw_fused(left, estimators, colors)
-        draw_branches(right, estimators, colors)
+        draw_fused(left, estimators, shown)
+        draw_branches(right, estimators, shown)
         left.set_title(f"{data_set}: all modalities", loc="left", fontsize=10)
         right.set_title(f"{data_set}: each modality by itself", loc="left", fontsize=10)
-        for panel in (left, right):
-            panel.invert_yaxis()
+        for panel, labels in ((left, list(estimators)), (right, modalities_of(estimators))):
+            panel.set_yticks(range(len(labels)), labels)
+            panel.set_ylim(len(labels) - 0.5, -0.5)
             panel.grid(axis="x", alpha=0.3)
             panel.spines[["top", "right", "left"]].set_visible(False)
             panel.tick_params(left=False)
     for panel in panels[-1]:
         panel.set_xlabel("accuracy, %")
-    handles, labels = panels[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    handles = {
+        label: handle
+        for panel in panels[:, 1]
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
 
 
-def first_modalities(estimators: dict[str, Runs]) -> list[str]:
-    return list(next(iter(next(iter(estimators.values())).values()))["alone"])
-
-
-def draw_fused(panel: Any, estimators: dict[str, Runs], colors: dict[str | None, str]) -> None:
+def draw_fused(panel: Any, estimators: dict[str, Runs], shown: dict[str, tuple[str, str]]) -> None:
     """Mean, 95 % interval and every seed; the line is the joint network's mean."""
     for y, (name, runs) in enumerate(estimators.items()):
-        seeds = [100 * run["accuracy"] for run in runs.values()]
-        middle, half = interval(run["accuracy"] for run in runs.values())
-        color = colors.get(name, "tab:gray")
-        panel.plot(seeds, [y] * len(seeds), "|", color=color, alpha=0.35)
+        _, color = shown.get(name, ("", "tab:gray"))
+        middle, half = interval(result["accuracy"] for result in runs.values())
+        panel.plot([100 * result["accuracy"] for result in runs.values()], [y] * len(runs), "|", color=color, alpha=0.4)
         panel.errorbar(middle, y, xerr=np.nan_to_num(half), fmt="o", color=color, capsize=3)
         if name == BASELINE:
             panel.axvline(middle, color=color, linewidth=0.8, linestyle=":")
-    panel.set_yticks(range(len(estimators)), list(estimators))
 
 
-def draw_branches(panel: Any, estimators: dict[str, Runs], colors: dict[str | None, str]) -> None:
-    """Inside the joint network against trained alone: the bar between the two is the wasted part."""
-    modalities = first_modalities(estimators)
-    texts = {BASELINE: "inside the joint network", ALONE: "trained alone"}
-    for name, color in colors.items():
-        runs = estimators.get(name or "")
-        if runs is None:
-            continue
-        for field, marker, fill, offset in (("alone", "o", color, -0.15), ("probe", "D", "none", 0.15)):
-            means = [mean(runs, field, m) for m in modalities]
-            label = f"{texts.get(name, f'in {name}')}, {'by its own head' if field == 'alone' else 'linear probe'}"
-            places = np.arange(len(modalities)) + offset
-            panel.plot(means, places, marker, color=color, markerfacecolor=fill, label=label, linestyle="none")
-            if name == BASELINE and ALONE in estimators:
-                reached = [mean(estimators[ALONE], field, m) for m in modalities]
-                panel.hlines(places, means, reached, color="tab:red", alpha=0.25, linewidth=6, zorder=0)
-    panel.set_yticks(range(len(modalities)), modalities)
-    panel.set_ylim(-0.6, len(modalities) - 0.4)
+def draw_branches(panel: Any, estimators: dict[str, Runs], shown: dict[str, tuple[str, str]]) -> None:
+    """In the joint network against trained alone: the bar between the two is what is wasted."""
+    modalities = modalities_of(estimators)
+    for field, marker, y in (("alone", "o", -0.15), ("probe", "D", 0.15)):
+        places = np.arange(len(modalities)) + y
+        means = {name: [mean(estimators[name], field, m) for m in modalities] for name in shown if name in estimators}
+        if {BASELINE, ALONE} <= set(means):
+            bars = {"color": "tab:red", "alpha": 0.25, "linewidth": 7, "zorder": 0}
+            reached = np.maximum(means[BASELINE], means[ALONE])
+            panel.hlines(places, means[BASELINE], reached, label="wasted", **bars)
+        for size, (name, values) in zip((6, 8, 4), means.items(), strict=False):  # the small on top of the large
+            text, color = shown[name]
+            label = text if field == "alone" else f"{text}, linear probe"
+            fill = color if field == "alone" else "none"
+            panel.plot(values, places, marker, color=color, markerfacecolor=fill, ms=size, label=label, ls="none")

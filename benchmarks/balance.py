@@ -1,7 +1,7 @@
 """Joint networks against branches trained apart: estimators x data sets x seeds.
 
 Every run draws training rows, fits one estimator and scores it, all modalities together and each one by
-itself. A finished run is one line of <out>/balance.csv, and a rerun fits only what is not there yet. The
+itself. A finished run is a line of <out>/balance.csv, and a later call fits only what is not there yet. The
 report of the runs asked for goes to the screen and to <out>/balance.md and <out>/balance.png.
 
 The seed decides the estimator's random_state and which rows of the training part it gets. Rows of the test
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-import csv
 import hashlib
-import io
 import json
 import sys
 import time
@@ -27,7 +25,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from _report import BASELINE, conclusion, draw, markdown
+from _report import BASELINE, KEY, append, conclusion, draw, markdown, pack, stored, unpack
 from sklearn.base import ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -40,7 +38,7 @@ from mmestim.datasets import load_av_digits, load_digit_views, load_mfeat, make_
 
 HERE = Path(__file__).resolve().parent
 
-# What is compared. "udi-aligned@audio" is "udi-aligned" with that modality as the anchor.
+# "udi-aligned@audio" is "udi-aligned" with that modality as its anchor.
 ESTIMATORS = {
     BASELINE: JointClassifier(fusion="concat"),
     "joint-sum": JointClassifier(fusion="sum"),
@@ -53,286 +51,219 @@ ESTIMATORS = {
     "udi-consistency": UDIClassifier(guidance=(1.0, 0.0)),
     "udi-complementarity": UDIClassifier(guidance=(0.0, 1.0)),
 }
+UDIS = {name: model.guidance for name, model in ESTIMATORS.items() if isinstance(model, UDIClassifier)}
+SHIPPED = next((name for name in UDIS if UDIS[name] == UDIClassifier().guidance), "")
+
+# Data sets -----------------------------------------------------------------------------------------
 
 
 @dataclass
 class Task:
-    """Rows with two parts, fixed once and for all: `test` scores, training rows are drawn from the others."""
+    """A data set whose rows have two parts, fixed once and for all: a pool to train on, and test rows."""
 
-    X: np.ndarray
-    y: np.ndarray
-    modalities: dict[str, slice]
-    shapes: dict[str, tuple[int, ...]]
+    data: Any
+    pool: np.ndarray  # masks
     test: np.ndarray
     n_train: int
-    groups: np.ndarray | None = None  # Where the test rows are of other groups, so are the validation rows.
     note: str = ""
+    groups: np.ndarray | None = None  # where the test rows are of other groups, so are the validation rows
 
     def rows(self, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows to fit and rows to score."""
-        pool, scored = np.flatnonzero(~self.test), np.flatnonzero(self.test)
+        y, pool, scored = self.data.target, np.flatnonzero(self.pool), np.flatnonzero(self.test)
         if split == "validation" and self.groups is not None:
             names = np.unique(self.groups[pool])
             held_out = self.groups[pool] == names[seed % len(names)]
             pool, scored = pool[~held_out], pool[held_out]
         elif split == "validation":
-            pool, scored = train_test_split(pool, test_size=0.25, stratify=self.y[pool], random_state=seed)
-        fitted, _ = train_test_split(pool, train_size=self.n_train, stratify=self.y[pool], random_state=seed)
+            pool, scored = train_test_split(pool, test_size=0.25, stratify=y[pool], random_state=seed)
+        fitted, _ = train_test_split(pool, train_size=self.n_train, stratify=y[pool], random_state=seed)
         return fitted, scored
 
 
-def digits(views: list[str]) -> Task:
-    bunch = load_digit_views(views=views)
-    rows = np.arange(len(bunch.target))
-    _, test = train_test_split(rows, test_size=0.3, stratify=bunch.target, random_state=0)
-    return task(bunch, np.isin(rows, test), 500)
+def digits(views: list[str], n_train: int) -> Task:
+    data = load_digit_views(views=views)
+    rows = np.arange(len(data.target))
+    test = np.isin(rows, train_test_split(rows, test_size=0.3, stratify=data.target, random_state=0)[1])
+    return Task(data, ~test, test, n_train)
 
 
 def synthetic() -> Task:
     """A few telling columns beside many faint ones."""
-    bunch = make_imbalanced_modalities(20_000, strength=[4, 3], n_features=[8, 64], random_state=0)
-    bayes = {name: bunch.model.bayes_accuracy([name])[0] for name in bunch.modalities}
-    best = ", ".join(f"{name} {100 * value:.1f}" for name, value in bayes.items())
-    note = f"Bayes-optimal accuracy: both {100 * bunch.model.bayes_accuracy()[0]:.1f}, {best}."
-    return task(bunch, np.arange(20_000) >= 10_000, 1000, note=note)
+    data = make_imbalanced_modalities(20_000, n_classes=10, strength=[5, 3.5], n_features=[16, 64], random_state=0)
+    best = {
+        " + ".join(names): data.model.bayes_accuracy(names)[0] for names in (["strong"], ["weak"], ["strong", "weak"])
+    }
+    note = f"Bayes-optimal accuracy: {', '.join(f'{name} {100 * value:.1f}' for name, value in best.items())}."
+    test = np.arange(len(data.target)) >= 10_000
+    return Task(data, ~test, test, 1000, note)
 
 
 def av_digits() -> Task:
-    bunch = load_av_digits()
-    return task(bunch, bunch.split == "test", 1000, note="Spectrograms and images as they are; official test rows.")
+    data = load_av_digits()
+    note = "Raw spectrograms and images; official test rows."
+    return Task(data, data.split == "train", data.split == "test", 1000, note)
 
 
 def av_digits_hard() -> Task:
-    """New speakers, noisy images; no image of a test row is in a training row."""
-    bunch = load_av_digits(image_noise=0.8)
-    test = np.isin(bunch.speaker, ["theo", "yweweler"])
-    keep = test | ~np.isin(bunch.mnist_index, bunch.mnist_index[test])
-    note = "Image noise of sd 0.8; tested on speakers who are in no training row."
-    return task(bunch, test, 1000, keep=keep, groups=bunch.speaker, note=note)
+    data = load_av_digits(image_noise=0.8)
+    test = np.isin(data.speaker, ["theo", "yweweler"])
+    # An image may be paired with several recordings: none is on both sides.
+    pool = ~test & ~np.isin(data.mnist_index, data.mnist_index[test])
+    note = "Image noise of standard deviation 0.8; the test rows are of speakers, and images, never trained on."
+    return Task(data, pool, test, 1000, note, data.speaker)
 
 
-def mfeat(views: list[str] | None = None) -> Task:
-    bunch = load_mfeat()
-    return task(bunch, bunch.split == "test", 500, views=views)
-
-
-def task(
-    bunch: Any, test: np.ndarray, n_train: int, *, keep: Any = slice(None), views: list[str] | None = None,
-    groups: np.ndarray | None = None, note: str = "",
-) -> Task:  # fmt: skip
-    """The task of a data set, of some of its rows and views."""
-    views = views or list(bunch.modalities)
-    blocks = [bunch.data[keep][:, bunch.modalities[view]] for view in views]
-    ends = np.cumsum([block.shape[1] for block in blocks]).tolist()
-    modalities = {view: slice(end - b.shape[1], end) for view, b, end in zip(views, blocks, ends, strict=True)}
-    groups = None if groups is None else groups[keep]
-    return Task(np.hstack(blocks), bunch.target[keep], modalities, bunch.shapes, test[keep], n_train, groups, note)
+def mfeat(*views: str) -> Task:
+    data = load_mfeat()
+    if views:
+        blocks = {view: data.data[:, data.modalities[view]] for view in views}
+        data.data, data.modalities, data.shapes = mmestim.stack_modalities(**blocks)
+    return Task(data, data.split == "train", data.split == "test", 500)
 
 
 DATA_SETS: dict[str, Callable[[], Task]] = {
-    "digits": lambda: digits(["pixels", "fourier"]),
+    "digits": lambda: digits(["pixels", "fourier"], 300),
     "synthetic": synthetic,
-    "digits-four": lambda: digits(["pixels", "projections", "fourier", "moments"]),
+    "digits-four": lambda: digits(["pixels", "projections", "fourier", "moments"], 300),
     "mfeat": mfeat,
-    "mfeat-pair": lambda: mfeat(["pix", "fou"]),
+    "mfeat-pair": lambda: mfeat("pix", "fou"),
     "av-digits": av_digits,
     "av-digits-hard": av_digits_hard,
 }
 
+FULL = {
+    "data_sets": list(DATA_SETS), "estimators": list(ESTIMATORS), "seeds": 10, "jobs": 1, "out": HERE / "results",
+}  # fmt: skip
 QUICK = {
-    "data_sets": ["digits", "synthetic"],
-    "estimators": [BASELINE, "late", "udi-dynamic", "udi-aligned"],
-    "seeds": 5,
-    "out": HERE.parent / "build" / "demo",  # git and `make clean` know it; results of the full run stay as they are
-}
+    "data_sets": ["digits", "synthetic"], "estimators": [BASELINE, "late", SHIPPED or "udi-dynamic"], "seeds": 6,
+    "jobs": joblib.cpu_count(), "out": HERE.parent / "build" / "demo",  # no commit takes it for the full results
+}  # fmt: skip
+
+# Runs ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Run:
-    """One fit: what identifies it among the stored ones, and the estimator."""
+    """One fit and what it is stored under."""
 
-    data_set: str
-    estimator: str
-    seed: int
-    split: str
-    config: str
+    key: tuple[str, ...]  # as in _report.KEY
     model: ClassifierMixin
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        return (self.data_set, self.estimator, str(self.seed), self.split, self.config)
-
-
-# The first five are the key. In `alone` and `probe` each modality has its part: "audio=0.95;image=0.91".
-FIELDS = ["data_set", "estimator", "seed", "split", "config", "accuracy", "alone", "probe",
-          "anchor", "n_iter", "fit_seconds", "device"]  # fmt: skip
+    def execute(self, task: Task) -> list[str]:
+        """Fit and score; the line to store."""
+        torch.set_num_threads(1)  # The same numbers whatever the number of jobs and cores.
+        data_set, name, seed, split, _ = self.key
+        fitted, scored = task.rows(int(seed), split)
+        X, y, X_new, y_new = (a[rows] for rows in (fitted, scored) for a in (task.data.data, task.data.target))
+        model = clone(self.model)
+        started = time.perf_counter()
+        try:
+            model.fit(X, y)
+        except Exception as error:
+            error.add_note(f"in {name} on {data_set}, seed {seed}")
+            raise
+        seconds = time.perf_counter() - started
+        proba = model.predict_proba_per_modality(X_new)
+        alone = {modality: np.mean(model.classes_[p.argmax(axis=1)] == y_new) for modality, p in proba.items()}
+        # What an encoder knows, whatever the head makes of it: a linear classifier of each modality's features.
+        features = (np.split(model.transform(part), len(alone), axis=1) for part in (X, X_new))
+        linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        probes = [linear.fit(known, y).score(new, y_new) for known, new in zip(*features, strict=True)]
+        probe = dict(zip(model.modalities_, probes, strict=True))
+        accuracy = f"{model.score(X_new, y_new):.5f}"
+        values = accuracy, pack(alone), pack(probe), getattr(model, "anchor_", ""), model.n_iter_, f"{seconds:.3f}"
+        return [*self.key, *map(str, values), model.device_]
 
 
 def plan(tasks: dict[str, Task], args: argparse.Namespace) -> list[Run]:
     """All runs asked for, seed by seed, so that what is done is comparable at any time."""
     runs = []
     for seed in range(args.seeds):
-        for data_set, data in tasks.items():
-            for name in names_for(data, args):
+        for data_set, task in tasks.items():
+            data = task.data
+            for name in names_for(data.modalities, args):
                 base, _, anchor = name.partition("@")
                 model = clone(ESTIMATORS[base]).set_params(**({"anchor": anchor} if anchor else {}))
                 model.set_params(**{key: value for key, value in args.set.items() if key in model.get_params()})
-                settings = {"n_train": data.n_train, "version": mmestim.__version__, **model.get_params()}
+                settings = [mmestim.__version__, task.n_train, task.note, data.modalities, model.get_params()]
                 config = hashlib.blake2b(json.dumps(settings, default=repr).encode(), digest_size=4).hexdigest()
                 model.set_params(modalities=data.modalities, shapes=data.shapes, random_state=seed, device=args.device)
-                runs.append(Run(data_set, name, seed, args.split, config, model))
+                runs.append(Run((data_set, name, str(seed), args.split, config), model))
     return runs
 
 
-def names_for(data: Task, args: argparse.Namespace) -> Iterator[str]:
-    """The estimators that are for this data set."""
+def names_for(modalities: dict[str, slice], args: argparse.Namespace) -> Iterator[str]:
+    """The estimators for a data set: gates take two modalities, an anchor is one of them."""
     for name in args.estimators:
         base, _, anchor = name.partition("@")
-        two_only = getattr(ESTIMATORS[base], "fusion", "") in ("gated", "film")
-        if (two_only and len(data.modalities) != 2) or (anchor and anchor not in data.modalities):
+        if (ESTIMATORS[base].fusion in ("gated", "film") and len(modalities) != 2) or anchor not in ("", *modalities):
             continue
         yield name
-        if args.anchors and not anchor and isinstance(ESTIMATORS[base], UDIClassifier):
-            yield from (f"{name}@{modality}" for modality in data.modalities)
-
-
-def execute(run: Run, data: Task) -> dict[str, str]:
-    """Fit and score; the line to store."""
-    torch.set_num_threads(1)  # The same numbers whatever the number of jobs and cores.
-    fitted, scored = data.rows(run.seed, run.split)
-    model, y = clone(run.model), data.y[scored]
-    started = time.perf_counter()
-    try:
-        model.fit(data.X[fitted], data.y[fitted])
-    except Exception as error:
-        error.add_note(f"in {run.estimator} on {run.data_set}, seed {run.seed}")
-        raise
-    seconds = time.perf_counter() - started
-    proba = model.predict_proba_per_modality(data.X[scored])
-    alone = {name: np.mean(model.classes_[p.argmax(axis=1)] == y) for name, p in proba.items()}
-    values = [
-        f"{model.score(data.X[scored], y):.5f}", pack(alone), pack(probe(model, data, fitted, scored)),
-        getattr(model, "anchor_", ""), model.n_iter_, f"{seconds:.3f}", model.device_,
-    ]  # fmt: skip
-    return dict(zip(FIELDS, map(str, [*run.key, *values]), strict=True))
-
-
-def probe(model: Any, data: Task, fitted: np.ndarray, scored: np.ndarray) -> dict[str, float]:
-    """Accuracy of a linear classifier of each modality's features: what its encoder knows, whatever the head uses."""
-    names = list(model.modalities_)
-    features = (np.split(model.transform(data.X[rows]), len(names), axis=1) for rows in (fitted, scored))
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return {
-        name: linear.fit(known, data.y[fitted]).score(new, data.y[scored])
-        for name, known, new in zip(names, *features, strict=True)
-    }
-
-
-def pack(values: dict[str, float]) -> str:
-    return ";".join(f"{name}={value:.5f}" for name, value in values.items())
-
-
-def unpack(line: dict[str, str]) -> dict[str, Any]:
-    """A stored line with its numbers as numbers."""
-    parts = {
-        field: {name: float(value) for name, value in (part.split("=") for part in line[field].split(";"))}
-        for field in ("alone", "probe")
-    }
-    return {**line, **parts, "seed": int(line["seed"]), **{f: float(line[f]) for f in ("accuracy", "fit_seconds")}}
-
-
-def stored(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """The lines of earlier calls by key; the last one of a key counts."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != FIELDS:
-            sys.exit(f"{path} has other columns than this script writes: move it away or choose another --out.")
-        whole = [line for line in reader if None not in line and None not in line.values()]
-    return {tuple(line[field] for field in FIELDS[:5]): line for line in whole}
-
-
-def append(path: Path, values: list[str]) -> None:
-    """One line in one write, so that a run is stored wholly or not at all."""
-    text = io.StringIO()
-    csv.writer(text).writerow(values)
-    with path.open("ab", buffering=0) as file:
-        file.write(text.getvalue().encode())
+        if args.anchors and base in UDIS and not anchor:
+            yield from (f"{name}@{modality}" for modality in modalities)
 
 
 def run_all(runs: list[Run], tasks: dict[str, Task], args: argparse.Namespace) -> tuple[list[dict[str, Any]], bool]:
-    """The results of the runs, stored ones included, and whether Ctrl-C left some out."""
-    path = args.out / "balance.csv"
+    """Results of the runs, stored ones included, and whether Ctrl-C left some out."""
     args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "balance.csv"
     done = stored(path)
-    if not path.exists():
-        append(path, FIELDS)
     todo = [run for run in runs if args.fresh or run.key not in done]
     if len(todo) < len(runs):
         print(f"{len(runs) - len(todo)} of {len(runs)} runs are in {path}; --fresh runs them again.")
-    calls = (joblib.delayed(execute)(run, tasks[run.data_set]) for run in todo)
     interrupted = False
     try:
         with joblib.parallel_config("loky", inner_max_num_threads=1):
-            results = joblib.Parallel(args.jobs, return_as="generator_unordered")(calls)
+            calls = (joblib.delayed(run.execute)(tasks[run.key[0]]) for run in todo)
+            results = joblib.Parallel(min(args.jobs, len(todo) or 1), return_as="generator_unordered")(calls)
             for number, line in enumerate(results, 1):
-                append(path, list(line.values()))
-                done[tuple(line[field] for field in FIELDS[:5])] = line
+                result = unpack(append(path, line))
+                done[tuple(line[: len(KEY)])] = result
                 print(
-                    f"[{number}/{len(todo)}] {line['data_set']}, {line['estimator']}, seed {line['seed']}: "
-                    f"{100 * float(line['accuracy']):.1f} in {float(line['fit_seconds']):.1f} s", flush=True,
+                    "[{}/{}] {data_set}, {estimator}, seed {seed}: {:.1f} % in {fit_seconds:.1f} s".format(
+                        number, len(todo), 100 * result["accuracy"], **result
+                    ), flush=True,
                 )  # fmt: skip
     except KeyboardInterrupt:
         interrupted = True
-        print("\nStopped: what is done is stored, the same call goes on from there.")
-    return [unpack(done[run.key]) for run in runs if run.key in done], interrupted
+        print("\nStopped. What is done is stored; the same call goes on from there.")
+    return [done[run.key] for run in runs if run.key in done], interrupted
+
+
+# Command line --------------------------------------------------------------------------------------
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"estimators: {', '.join(ESTIMATORS)}; a UDI with a chosen anchor: udi-aligned@audio\n"
-        f"data sets:  {', '.join(DATA_SETS)}",
+        epilog=f"data sets: {', '.join(DATA_SETS)}\nestimators: {', '.join(ESTIMATORS)};\n"
+        "with a chosen anchor: udi-aligned@audio",
     )  # fmt: skip
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a minute's worth: the two data sets that need no files, four estimators, five seeds",
-    )
-    parser.add_argument("--data-sets", nargs="+", metavar="NAME", choices=DATA_SETS, help="default: all")
-    parser.add_argument("--estimators", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--anchors", action="store_true", help="add each UDI with each modality as its anchor")
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1; default: 10")
-    parser.add_argument(
-        "--split", choices=["test", "validation"], default="test", help="rows to score on; default: %(default)s"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="parameters for all estimators that have them, such as lr=0.03 follower_init=warm",
-    )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of one thread each; default: 1")
-    parser.add_argument("--device", default="auto", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: benchmarks/results; build/demo if --quick")
-    parser.add_argument("--fresh", action="store_true", help="run again what is stored")  # fmt: skip
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a minute's worth: two data sets that need no files, three estimators")
+    add("--data-sets", nargs="+", metavar="NAME", choices=DATA_SETS, help="default: all")
+    add("--estimators", nargs="+", metavar="NAME", help="default: all")
+    add("--anchors", action="store_true", help="add each UDI with each modality as its anchor")
+    add("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: 10; 6 if quick)")
+    add("--split", choices=["test", "validation"], default="test", help="rows to score on (default: %(default)s)")
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters for all estimators that have them")
+    add("--jobs", type=int, metavar="N", help="processes of one thread each (default: 1; one per core if quick)")
+    add("--device", default="auto", help="as the estimators' parameter (default: %(default)s)")
+    add("--out", type=Path, metavar="FOLDER", help="default: benchmarks/results; build/demo if quick")
+    add("--fresh", action="store_true", help="run again what is stored")
     args = parser.parse_args(argv)
-    full = {"data_sets": list(DATA_SETS), "estimators": list(ESTIMATORS), "seeds": 10, "out": HERE / "results"}
-    for name, value in (full | QUICK if args.quick else full).items():
+    for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     for name in args.estimators:
         base, at, _ = name.partition("@")
-        if base not in ESTIMATORS or (at and not isinstance(ESTIMATORS[base], UDIClassifier)):
-            parser.error(f"--estimators: {name!r} is none of {', '.join(ESTIMATORS)}, and no such UDI with an anchor")
-    if args.seeds < 1:
-        parser.error("--seeds must be 1 or more")
+        if base not in (UDIS if at else ESTIMATORS):
+            parser.error(f"--estimators: {name!r} is none of {', '.join(ESTIMATORS)}, nor a UDI with an anchor")
     args.set = dict(setting.partition("=")[::2] for setting in args.set)
     for name, text in args.set.items():
         if not any(name in ESTIMATORS[given.partition("@")[0]].get_params() for given in args.estimators):
-            parser.error(f"--set: no estimator of these has a parameter {name!r}")
+            parser.error(f"--set: none of these estimators has a parameter {name!r}")
         try:
             args.set[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -342,22 +273,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run what the command line asks for and report; the exit status."""
-    args = parse(argv)
-    tasks = {}
+    args, tasks = parse(argv), {}
     for name in args.data_sets:
         try:
             tasks[name] = DATA_SETS[name]()
         except FileNotFoundError as error:
             print(f"{name} is left out. {error}")
     results, interrupted = run_all(plan(tasks, args), tasks, args)
-    stem = "balance" if args.split == "test" else "balance-validation"
     if results:
-        text = markdown(results, {name: data.note for name, data in tasks.items()}, args.split)
-        (args.out / f"{stem}.md").write_text(text)
-        print(f"\n{text}")
-        draw(results, args.out / f"{stem}.png")
-        print(f"{conclusion(results)}\n\nTable: {args.out / stem}.md\nPicture: {args.out / stem}.png")
-    return 130 if interrupted else 0
+        names = {result["estimator"] for result in results}
+        udi = next((name for name in (SHIPPED, *UDIS) if name in names), None)
+        stem = args.out / ("balance" if args.split == "test" else "balance-validation")
+        text = markdown(results, {name: task.note for name, task in tasks.items()}, SHIPPED, args.split)
+        stem.with_suffix(".md").write_text(text)
+        draw(results, udi, stem.with_suffix(".png"))
+        print(f"\n{text}\n{conclusion(results, udi)}\nTable: {stem}.md\nPicture: {stem}.png")
+    return 130 if interrupted else 0 if results else 1
 
 
 if __name__ == "__main__":

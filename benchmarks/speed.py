@@ -26,10 +26,10 @@ from mmestim.encoders import ENCODERS
 from mmestim.multimodal._guidance import jensen_shannon
 from mmestim.multimodal.mutual_information import CLUB
 
-N_CLASSES, EMBEDDING_DIM = 10, 64
+N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 # Name: encoder, rows, shape of a sample, epochs.
-NETWORKS = {"light": ("mlp", 20_000, (128,), 2), "convolutional": ("conv2d", 2_000, (32, 32), 2)}
+NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
 # What the follower's losses weigh in the UDI rows; small, because random data have nothing to guide by.
 GUIDANCE = (1.0, 0.01)
 

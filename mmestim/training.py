@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ from .modalities import Blocks
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 SCHEDULES = ("step", "cosine", None)
 PRECISIONS = ("float32", "bf16")
+
+# Torch's generators are global: fits in several threads take turns, so that none draws another's numbers.
+_SEEDING = threading.RLock()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -52,7 +56,7 @@ def seed_for(seed: int, *purpose: str) -> int:
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's generators set to `seed` inside the context and put back after it."""
-    with torch.random.fork_rng([device.index] if device.type == "cuda" else []):
+    with _SEEDING, torch.random.fork_rng([device.index] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
@@ -63,7 +67,7 @@ class TrainingOptions:
 
     device: torch.device
     optimizer: Callable[..., torch.optim.Optimizer]
-    optimizer_kwargs: dict[str, float]
+    optimizer_kwargs: dict[str, Any]
     lr: float
     lr_schedule: str | None
     max_grad_norm: float | None
@@ -172,7 +176,7 @@ class Rows:
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
         """Row numbers of every batch of an epoch, shuffled if a generator is given."""
         order = self.rows if generator is None else self.rows[torch.randperm(len(self), generator=generator)]
-        batches = list(order.split(batch_size))
+        batches = list(order.split(int(batch_size)))
         if len(batches) > 1 and len(batches[-1]) == 1:
             # BatchNorm cannot train on one row.
             last = batches.pop()
@@ -194,8 +198,8 @@ class Rows:
                     picked = rows[positions]
                     present[name] = positions.to(device, non_blocking=True)
             x[name] = self.blocks.take(name, picked, device)
-        weight = None if self.weight is None else self.weight[on_device]
-        return Batch(x, present, len(rows), self.y[on_device], weight, on_device)
+        weight = None if self.weight is None else self.weight.index_select(0, on_device)
+        return Batch(x, present, len(rows), self.y.index_select(0, on_device), weight, on_device)
 
     def eval_batch_size(self, batch_size: int) -> int:
         """Rows to evaluate at once: more than in training where they are small."""
@@ -203,8 +207,8 @@ class Rows:
 
 
 def eval_batch_size(shapes: dict[str, tuple[int, ...]], batch_size: int) -> int:
-    """Rows to evaluate at once, so that a batch of raw input stays under 16 MiB or so."""
-    return max(batch_size, min(8192, 2**22 // sum(int(np.prod(shape)) for shape in shapes.values())))
+    """Rows to evaluate at once: as many as keep the input near 1 MiB, which caches like, or a training batch."""
+    return max(int(batch_size), min(8192, 2**18 // sum(int(np.prod(shape)) for shape in shapes.values())))
 
 
 def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -369,10 +373,10 @@ class Net(NeuralNetClassifier):
                 yield self.infer(X.batch(rows))[0].to(device)
 
     @torch.no_grad()
-    def validate(self, valid: Rows, notify: bool = True) -> tuple[float, float]:
+    def validate(self, valid: Rows) -> tuple[float, float]:
         """Cross-entropy and accuracy, both weighted, of the module in eval mode."""
         self.module_.eval()
-        after = self._listeners("on_batch_end") if notify else []
+        after = self._listeners("on_batch_end")
         totals = torch.zeros(3, device=self.options.device)
         for rows in valid.epoch(valid.eval_batch_size(self.batch_size)):
             batch = valid.batch(rows)
@@ -421,7 +425,6 @@ class TrainingRun(NamedTuple):
     """What one call of `train` leaves behind besides the trained module."""
 
     history: list[dict[str, Any]]
-    score: float
     interrupted: bool
 
 
@@ -429,7 +432,7 @@ def train(
     module: nn.Module, train_rows: Rows, valid_rows: Rows, options: TrainingOptions, *, seed: int, stage: str,
     modality: str | None = None, objective: Objective | None = None,
 ) -> TrainingRun:  # fmt: skip
-    """Train `module` in place; its accuracy on `valid_rows` afterwards is the run's score.
+    """Train `module` in place.
 
     With early stopping the best epoch on `valid_rows` is kept, and Ctrl-C after the first epoch
     ends the run there; before that it is raised on.
@@ -438,19 +441,19 @@ def train(
     net = Net(module, objective=objective or Objective(), options=options, title=title)
     with seeded(seed, options.device):
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
-        _, score = net.validate(valid_rows, notify=False)
     module.eval()
     kept = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
     history = [
         {"stage": stage, "modality": modality, **{key: row[key] for key in kept if key in row}} for row in net.history
     ]
-    return TrainingRun(history, score, interrupted)
+    return TrainingRun(history, interrupted)
 
 
 def _resolve_optimizer(optimizer, weight_decay):
     if isinstance(optimizer, str):
         check_choice("optimizer", optimizer, OPTIMIZERS, ", or a torch.optim class")
-        kwargs = {"momentum": 0.9} if optimizer == "sgd" else {}
+        # One kernel for all parameters: small networks spend much of a step in the optimizer.
+        kwargs = {"momentum": 0.9, "fused": True} if optimizer == "sgd" else {"fused": True}
         return OPTIMIZERS[optimizer], {**kwargs, "weight_decay": weight_decay}
     if not callable(optimizer):
         raise TypeError(f"optimizer={optimizer!r} must be one of {list(OPTIMIZERS)} or a torch.optim class.")

@@ -12,6 +12,7 @@ from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
 from mmestim.modalities import Blocks
+from mmestim.multimodal._base import _split
 from mmestim.training import Net, Objective, Rows, TrainingOptions, seed_for, train, weighted_cross_entropy
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
@@ -81,7 +82,8 @@ def test_optimizers_learn(optimizer, weight_decay, data):
 
 def test_sgd_has_momentum_and_weight_decay():
     options = TrainingOptions.of(JointClassifier(weight_decay=0.3, device="cpu"))
-    assert (options.optimizer, options.optimizer_kwargs) == (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.3})
+    assert options.optimizer is torch.optim.SGD
+    assert options.optimizer_kwargs.items() >= {"momentum": 0.9, "weight_decay": 0.3}.items()
 
 
 def test_long_gradients_are_cut(data):
@@ -201,7 +203,10 @@ def test_ctrl_c_keeps_the_best_epoch_if_every_branch_has_one(interrupt_in, is_fi
     if is_fitted:
         assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 4, 1, 2]
         best = max(row["valid_accuracy"] for row in clf.history_[4:])
-        assert clf.branch_scores_["image"] == pytest.approx(best)
+        X, y = data
+        valid = _split(np.arange(150), y, None, 0.1, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
+        share = clf.predict_proba_per_modality(X[valid])["image"]
+        assert (share.argmax(1) == y[valid]).mean() == pytest.approx(best)
 
 
 def test_ctrl_c_within_an_epoch_undoes_it(monkeypatch, data):

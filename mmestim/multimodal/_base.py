@@ -102,7 +102,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             part. Scaled to mean 1.
         groups : array-like of shape (n_samples,), default=None
             Rows of one group (a speaker, a patient) go to the same side of the inner split of
-            training and validation rows.
+            training and validation rows. Tools pass them on if metadata routing is enabled; without
+            it, a search hands its own `groups` to the splitter alone.
 
         Returns
         -------

@@ -93,7 +93,7 @@ class Guidance(Objective):
             with seeded(self.seed, net.options.device):
                 self.clubs.extend(CLUB(features.shape[1], size) for features in self.frozen.features)
             self.clubs.to(net.options.device)
-            self.club_optimizer = torch.optim.Adam(self.clubs.parameters(), lr=1e-3)
+            self.club_optimizer = torch.optim.Adam(self.clubs.parameters(), lr=1e-3, fused=True)
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
         record = {}

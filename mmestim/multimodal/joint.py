@@ -128,8 +128,9 @@ class JointClassifier(MultimodalClassifier):
     otherwise the prediction with the features of the others at zero, as if they were absent.
 
     A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
-    the modalities it has. Tools that drop columns, such as bagging with `max_features`, cannot know
-    groups given by position: give them by column name, and pass DataFrames.
+    the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
+    half-empty blocks, which are refused: impute first. Tools that drop columns cannot know groups given
+    by position; `BaggingClassifier` drops column names too, and so takes all features or one modality.
 
     Examples
     --------

@@ -104,8 +104,6 @@ class LateFusionClassifier(MultimodalClassifier):
         The trained network, in eval mode on `device_`.
     device_ : str
         Where it is.
-    branch_scores_ : dict of str to float
-        Validation accuracy of each modality trained alone.
     history_ : list of dict
         One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
         stopping, valid_loss and valid_accuracy.
@@ -122,8 +120,9 @@ class LateFusionClassifier(MultimodalClassifier):
     Each branch stops early by its own validation accuracy.
 
     A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
-    the modalities it has. Tools that drop columns, such as bagging with `max_features`, cannot know
-    groups given by position: give them by column name, and pass DataFrames.
+    the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
+    half-empty blocks, which are refused: impute first. Tools that drop columns cannot know groups given
+    by position; `BaggingClassifier` drops column names too, and so takes all features or one modality.
 
     Examples
     --------
@@ -166,11 +165,10 @@ class LateFusionClassifier(MultimodalClassifier):
 
     def _fit_branches(self, job: FitJob) -> tuple[dict[str, Branch], bool]:
         """Every branch trained alone, and whether Ctrl-C ended the last one."""
-        branches, self.branch_scores_ = {}, {}
+        branches: dict[str, Branch] = {}
         for name in self.modalities_:
             branches[name] = self._build_branch(job, name)
             run = self._train_branch(job, branches[name], "unimodal")
-            self.branch_scores_[name] = run.score
             if run.interrupted and len(branches) < len(self.modalities_):
                 raise KeyboardInterrupt
         return branches, run.interrupted

@@ -1,0 +1,144 @@
+"""The smallest run of the benchmark of balance: what it leaves behind, and that it goes on where it was."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.utils import Bunch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ESTIMATORS = ["joint-concat", "late", "udi-aligned"]
+
+
+@pytest.fixture(scope="module")
+def balance():
+    sys.path.insert(0, str(BENCHMARKS))  # scripts find each other beside themselves
+    yield importlib.import_module("balance")
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def run(balance, tmp_path, capsys):
+    def call(*args, seeds=2):
+        small = ["--data-sets", "digits", "--seeds", str(seeds), "--set", "max_epochs=1", "--out", str(tmp_path)]
+        assert balance.main([*small, "--estimators", *ESTIMATORS, *args]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_a_call_leaves_lines_a_table_and_a_picture(run, tmp_path):
+    printed = run()
+    table = (tmp_path / "balance.md").read_text()
+    assert table in printed
+    assert "digits: the joint network wastes" in printed
+    assert all(f"| {name} " in table for name in ESTIMATORS)
+    assert len((tmp_path / "balance.csv").read_text().splitlines()) == 1 + 2 * len(ESTIMATORS)
+    assert (tmp_path / "balance.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_later_call_fits_only_what_is_missing(run, tmp_path):
+    first = run()
+    path = tmp_path / "balance.csv"
+    lines = path.read_text().splitlines()
+    assert "6 of 6 runs are in" in run()
+    assert path.read_text().splitlines() == lines
+
+    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40] + "\n")  # as a full disk would leave it
+    again = run()
+    assert "[1/1]" in again
+    assert path.read_text().splitlines()[-1].split(",")[:9] == lines[-1].split(",")[:9]
+    assert [line[:60] for line in again.splitlines()[-3:]] == [line[:60] for line in first.splitlines()[-3:]]
+
+    assert "[3/3]" in run(seeds=3)
+    assert "[6/6]" in run("--fresh")
+    assert "[6/6]" in run("--set", "max_epochs=1", "batch_size=128")  # other parameters, other runs
+    assert "[6/6]" in run("--split", "validation")
+    assert (tmp_path / "balance-validation.md").exists()
+
+
+def test_each_modality_may_be_the_anchor(run, tmp_path):
+    run("--anchors", seeds=1)
+    fields = [line.split(",") for line in (tmp_path / "balance.csv").read_text().splitlines()]
+    anchors = {line[1]: line[8] for line in fields[1:]}
+    assert anchors["udi-aligned@pixels"] == "pixels"
+    assert anchors["udi-aligned@fourier"] == "fourier"
+
+
+def test_data_sets_without_files_are_left_out(balance, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("MMESTIM_DATA", raising=False)
+    assert balance.main(["--data-sets", "mfeat", "av-digits", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "mfeat is left out" in printed
+    assert "av-digits is left out" in printed
+
+
+@pytest.mark.parametrize("args", [["--estimators", "none"], ["--estimators", "late@pixels"], ["--set", "none=1"]])
+def test_unknown_names_are_refused(balance, args, capsys):
+    with pytest.raises(SystemExit):
+        balance.main(args)
+    assert "none" in capsys.readouterr().err
+
+
+def test_rows_of_the_test_part_are_never_trained_on_and_validate_nothing(balance):
+    y = np.arange(120) % 3
+    test = np.arange(120) >= 90
+    groups = np.repeat(list("abcd"), 30)
+    for task in (
+        balance.Task(Bunch(target=y), ~test, test, 40),
+        balance.Task(Bunch(target=y), ~test, test, 40, groups=groups),
+    ):
+        for seed in range(4):
+            fitted, scored = task.rows(seed, "test")
+            assert len(fitted) == 40
+            assert not test[fitted].any()
+            np.testing.assert_array_equal(scored, np.flatnonzero(test))
+            fitted, scored = task.rows(seed, "validation")
+            assert len(fitted) == 40
+            assert not test[np.union1d(fitted, scored)].any()
+            assert set(fitted).isdisjoint(scored)
+    assert {groups[scored][0] for scored in (task.rows(seed, "validation")[1] for seed in range(3))} == {"a", "b", "c"}
+    assert set(groups[fitted]).isdisjoint(groups[scored])
+
+
+def results(**estimators):
+    """Results of three seeds from the accuracies, of all and of the image, of each estimator."""
+    return [
+        {
+            "data_set": "d",
+            "estimator": name.replace("_", "-"),
+            "seed": seed,
+            "fit_seconds": 1.0,
+            "accuracy": accuracy + wobble,
+            "alone": {"audio": 0.8, "image": image},
+            "probe": {"audio": 0.8, "image": image},
+        }
+        for name, (accuracy, image) in estimators.items()
+        for seed, wobble in enumerate([0.0, 0.02, 0.001 * len(name)])
+    ]
+
+
+@pytest.mark.parametrize(
+    "joint, udi, said",
+    [
+        ((0.7, 0.4), (0.9, 0.6), ["wastes image", "does not waste it", "+20", "points."]),
+        ((0.9, 0.4), (0.7, 0.6), ["wastes image", "does not waste it", "-20", "points."]),
+        ((0.8, 0.6), (0.8, 0.6), ["wastes no modality for certain", "may be chance"]),
+        ((0.8, 0.4), (0.8, 0.4), ["wastes image", "may do better, which this does not show", "may be chance"]),
+    ],
+)
+def test_the_conclusion_says_what_the_numbers_say(balance, joint, udi, said):
+    text = balance.conclusion(results(joint_concat=joint, late=(0.8, 0.6), udi_aligned=udi), "udi-aligned")
+    assert [part for part in said if part not in text] == []
+
+
+def test_the_table_keeps_losses_and_counts_ties_apart(balance):
+    runs = results(joint_concat=(0.8, 0.5), late=(0.8, 0.5))
+    for result, accuracy in zip(runs, [0.8, 0.8, 0.8, 0.8, 0.9, 0.7], strict=True):
+        result["accuracy"] = accuracy
+    table = balance.markdown(runs, {"d": "A note."}, "udi-aligned", "test")
+    late = next(line for line in table.splitlines() if line.startswith("| late"))
+    # The t quantile of two degrees of freedom, 4.303, times 10 points over the root of three seeds.
+    assert [cell.strip() for cell in late.split("|")[2:6]] == ["3", "80.0 ± 24.8", "+0.0 ± 24.8", "1, 1, 1"]
