@@ -21,175 +21,175 @@ from .late import LateFusionClassifier
 class UDIClassifier(LateFusionClassifier):
     r"""Unidirectional dynamic interaction: the strongest modality guides the others.
 
-        Every modality is first trained alone. The most accurate on the validation rows becomes the anchor
-        and is frozen; the others, from the strongest down, are trained anew, each by its own cross-entropy
-        and two unsupervised losses against what is frozen: a divergence that pulls its predictions to
-        those before it, and a bound of mutual information that keeps its features different from theirs.
-        The weights of the two adapt as training goes. Predictions add up the logits [1]_.
+    Every modality is first trained alone. The most accurate on the validation rows becomes the anchor
+    and is frozen; the others, from the strongest down, are trained anew, each by its own cross-entropy
+    and two unsupervised losses against what is frozen: a divergence that pulls its predictions to
+    those before it, and a bound of mutual information that keeps its features different from theirs.
+    The weights of the two adapt as training goes. Predictions add up the logits [1]_.
 
-        Parameters
-        ----------
-        modalities : dict of str to slice, list of int or list of str, default=None
-            Columns of `X` in each modality: a slice, column numbers, or column names of a DataFrame.
-            Every column belongs to exactly one. `None` takes `X` as a single modality named ``x``; an
-            `X` that is a dict of arrays brings its own names.
-        guidance : {'aligned', 'dynamic'}, (float, float) or None, default='aligned'
-            Weights of the consistency and the complementarity loss. ``'dynamic'`` is the paper's rule:
-            once an epoch, on one mini-batch, the share of each loss in the positive inner products of
-            its gradient with that of the fused loss. ``'aligned'`` is our variant: cosines instead of
-            inner products, averaged over eight mini-batches, so that neither the scale of a loss nor
-            one batch decides. Two numbers are fixed weights. `None` leaves the guided stage out, which
-            is `LateFusionClassifier`.
-        anchor : str, default='auto'
-            The modality that guides, or ``'auto'`` for the most accurate on the validation rows.
-        anchor_tolerance : float, default=0.015
-            Modalities within this fraction of the best accuracy count as equally good; of them the one
-            with the lowest mean predictive entropy is the anchor. The paper names no figure.
-        follower_init : {'fresh', 'warm'}, default='fresh'
-            Whether followers start from new weights or from those they reached alone.
-        fusion : {'sum', 'mean'}, default='sum'
-            Sum of the branches' logits, or mean of their probabilities, over those present.
-        shapes : dict of str to tuple of int, default=None
-            Shape of one sample of the modalities that are not plain vectors, such as
-            ``{"image": (28, 28)}``; channels come first. A single axis, such as ``(16000,)``, marks a
-            signal. An `X` that is a dict of arrays brings its own.
-        encoder : str, nn.Module, class, callable or dict, default='auto'
-            Network from a modality's block to a feature vector. ``'auto'`` goes by the shape: ``'mlp'``
-            for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two axes or three; ``'linear'`` is
-            one affine map. These four standardise their input by the training rows. A class or factory
-            is called with `input_shape` and `embedding_dim` if it takes them, and must map a batch to
-            (n_samples, n_features). An instance is copied, weights included, never trained in place. A
-            dict gives one of these per modality, ``'auto'`` for those it leaves out.
-        embedding_dim : int, default=64
-            Length of the feature vector of built-in encoders.
-        optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
-            ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
-            is called with the parameters, `lr` and, if it takes one, `weight_decay`.
-        lr : float, default=0.01
-            Learning rate.
-        lr_schedule : {'step', 'cosine'} or None, default='step'
-            Learning rate over the epochs: a tenth from 70 % of `max_epochs` on, a half cosine to zero
-            at `max_epochs`, or constant.
-        weight_decay : float, default=1e-4
-            L2 penalty of the weights.
-        max_grad_norm : float or None, default=None
-            Longest gradient allowed; longer ones are scaled down to it.
-        batch_size : int, default=64
-            Rows per training step. A last batch of one row joins the one before.
-        max_epochs : int, default=100
-            Most epochs of any stage of training.
-        early_stopping : bool, default=True
-            Whether to hold out rows of the training data, keep the epoch with the best accuracy on them
-            (of equal ones the lowest loss), and stop when it has not improved for `n_iter_no_change`
-            epochs. Where no row can be spared, the training rows take their place. With False, all rows
-            train for `max_epochs`.
-        validation_fraction : float, default=0.1
-            Fraction of the training rows to hold out, stratified by class, and by whole groups if `fit`
-            is given `groups`.
-        n_iter_no_change : int, default=10
-            Epochs without improvement before training stops.
-        class_weight : dict, 'balanced' or None, default=None
-            Weight of each class in the loss, or weights in inverse proportion to the classes' rows.
-        precision : {'float32', 'bf16'}, default='float32'
-            Arithmetic of encoders and heads; losses, scores and outputs are float32.
-        compile : bool, default=False
-            Whether to train through `torch.compile`. It needs a C++ compiler on the CPU.
-        device : str or torch.device, default='auto'
-            Where to train and predict: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or ``'auto'`` for
-            the first GPU there is.
-        max_memory : float, default=1024
-            MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
-            first, and memory maps of any size are read batch by batch.
-        callbacks : list of skorch callbacks, default=None
-            Called with the skorch net of each training stage in turn, as skorch does. One that raises
-            KeyboardInterrupt at the end of an epoch ends the stage.
-        verbose : int, default=0
-            0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
-            validate.
-        random_state : int, RandomState instance or None, default=None
-            Seed of initial weights, shuffling and the inner split. Torch's global generators are left
-            alone. Results repeat exactly for the same seed, device and number of threads.
+    Parameters
+    ----------
+    modalities : dict of str to slice, list of int or list of str, default=None
+        Columns of `X` in each modality: a slice, column numbers, or column names of a DataFrame.
+        Every column belongs to exactly one. `None` takes `X` as a single modality named ``x``; an
+        `X` that is a dict of arrays brings its own names.
+    guidance : {'aligned', 'dynamic'}, (float, float) or None, default='aligned'
+        Weights of the consistency and the complementarity loss. ``'dynamic'`` is the paper's rule:
+        once an epoch, on one mini-batch, the share of each loss in the positive inner products of
+        its gradient with that of the fused loss. ``'aligned'`` is our variant: cosines instead of
+        inner products, averaged over eight mini-batches, so that neither the scale of a loss nor
+        one batch decides. Two numbers are fixed weights. `None` leaves the guided stage out, which
+        is `LateFusionClassifier`.
+    anchor : str, default='auto'
+        The modality that guides, or ``'auto'`` for the most accurate on the validation rows.
+    anchor_tolerance : float, default=0.015
+        Modalities within this fraction of the best accuracy count as equally good; of them the one
+        with the lowest mean predictive entropy is the anchor. The paper names no figure.
+    follower_init : {'fresh', 'warm'}, default='fresh'
+        Whether followers start from new weights or from those they reached alone.
+    fusion : {'sum', 'mean'}, default='sum'
+        Sum of the branches' logits, or mean of their probabilities, over those present.
+    shapes : dict of str to tuple of int, default=None
+        Shape of one sample of the modalities that are not plain vectors, such as
+        ``{"image": (28, 28)}``; channels come first. A single axis, such as ``(16000,)``, marks a
+        signal. An `X` that is a dict of arrays brings its own.
+    encoder : str, nn.Module, class, callable or dict, default='auto'
+        Network from a modality's block to a feature vector. ``'auto'`` goes by the shape: ``'mlp'``
+        for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two axes or three; ``'linear'`` is
+        one affine map. These four standardise their input by the training rows. A class or factory
+        is called with `input_shape` and `embedding_dim` if it takes them, and must map a batch to
+        (n_samples, n_features). An instance is copied, weights included, never trained in place. A
+        dict gives one of these per modality, ``'auto'`` for those it leaves out.
+    embedding_dim : int, default=64
+        Length of the feature vector of built-in encoders.
+    optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
+        ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
+        is called with the parameters, `lr` and, if it takes one, `weight_decay`.
+    lr : float, default=0.01
+        Learning rate.
+    lr_schedule : {'step', 'cosine'} or None, default='step'
+        Learning rate over the epochs: a tenth from 70 % of `max_epochs` on, a half cosine to zero
+        at `max_epochs`, or constant.
+    weight_decay : float, default=1e-4
+        L2 penalty of the weights.
+    max_grad_norm : float or None, default=None
+        Longest gradient allowed; longer ones are scaled down to it.
+    batch_size : int, default=64
+        Rows per training step. A last batch of one row joins the one before.
+    max_epochs : int, default=100
+        Most epochs of any stage of training.
+    early_stopping : bool, default=True
+        Whether to hold out rows of the training data, keep the epoch with the best accuracy on them
+        (of equal ones the lowest loss), and stop when it has not improved for `n_iter_no_change`
+        epochs. Where no row can be spared, the training rows take their place. With False, all rows
+        train for `max_epochs`.
+    validation_fraction : float, default=0.1
+        Fraction of the training rows to hold out, stratified by class, and by whole groups if `fit`
+        is given `groups`.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before training stops.
+    class_weight : dict, 'balanced' or None, default=None
+        Weight of each class in the loss, or weights in inverse proportion to the classes' rows.
+    precision : {'float32', 'bf16'}, default='float32'
+        Arithmetic of encoders and heads; losses, scores and outputs are float32.
+    compile : bool, default=False
+        Whether to train through `torch.compile`. It needs a C++ compiler on the CPU.
+    device : str or torch.device, default='auto'
+        Where to train and predict: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or ``'auto'`` for
+        the first GPU there is.
+    max_memory : float, default=1024
+        MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
+        first, and memory maps of any size are read batch by batch.
+    callbacks : list of skorch callbacks, default=None
+        Called with the skorch net of each training stage in turn, as skorch does. One that raises
+        KeyboardInterrupt at the end of an epoch ends the stage.
+    verbose : int, default=0
+        0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
+        validate.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights, shuffling and the inner split. Torch's global generators are left
+        alone. Results repeat exactly for the same seed, device and number of threads.
 
-        Attributes
-        ----------
-        classes_ : ndarray of shape (n_classes,)
-            Class labels.
-        n_features_in_ : int
-            Number of columns of `X`.
-        feature_names_in_ : ndarray of shape (n_features_in_,)
-            Names of the columns of `X`, if it had any that are all strings.
-        modalities_ : dict of str to ndarray of int
-            Columns of each modality.
-        shapes_ : dict of str to tuple of int
-            Per-sample shapes that were given or came with a dict.
-        module_ : torch.nn.Module
-            The trained network, in eval mode on `device_`.
-        device_ : str
-            Where it is.
-        branch_scores_ : dict of str to float
-            Validation accuracy of each modality trained alone.
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of `X`, if it had any that are all strings.
+    modalities_ : dict of str to ndarray of int
+        Columns of each modality.
+    shapes_ : dict of str to tuple of int
+        Per-sample shapes that were given or came with a dict.
+    module_ : torch.nn.Module
+        The trained network, in eval mode on `device_`.
+    device_ : str
+        Where it is.
+    branch_scores_ : dict of str to float
+        Validation accuracy of each modality trained alone.
 
-        anchor_ : str
-            The modality that guides.
-        order_ : list of str
-            The anchor, then the followers in the order of their training.
-        guidance_history_ : dict of str to dict of str to ndarray
-            For each follower, with one row per epoch: ``weights``, of consistency and complementarity,
-            and where they adapt ``alignment``, of both losses with the fused loss, and
-            ``gradient_norm``, of the fused loss and of both.
-        history_ : list of dict
-            One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
-            stopping, valid_loss and valid_accuracy.
-        n_iter_ : int
-            Number of epochs of all stages together.
+    anchor_ : str
+        The modality that guides.
+    order_ : list of str
+        The anchor, then the followers in the order of their training.
+    guidance_history_ : dict of str to dict of str to ndarray
+        For each follower, with one row per epoch: ``weights``, of consistency and complementarity,
+        and where they adapt ``alignment``, of both losses with the fused loss, and
+        ``gradient_norm``, of the fused loss and of both.
+    history_ : list of dict
+        One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
+        stopping, valid_loss and valid_accuracy.
+    n_iter_ : int
+        Number of epochs of all stages together.
 
-        See Also
-        --------
-        LateFusionClassifier : The same branches without guidance.
-        JointClassifier : All modalities trained together by one fused loss.
+    See Also
+    --------
+    LateFusionClassifier : The same branches without guidance.
+    JointClassifier : All modalities trained together by one fused loss.
 
-        Notes
-        -----
-        With logits z, probabilities p and features f of the follower m and the anchor a, the follower
-        minimises, with natural logarithms and means over the batch,
+    Notes
+    -----
+    With logits z, probabilities p and features f of the follower m and the anchor a, the follower
+    minimises, with natural logarithms and means over the batch,
 
-        .. math:: CE(z_m, y) + \alpha_{con} JS(p_a, p_m) + \alpha_{com} I_v(f_a; f_m),
+    .. math:: CE(z_m, y) + \alpha_{con} JS(p_a, p_m) + \alpha_{com} I_v(f_a; f_m),
 
-        equations 4, 8 and 12 of [1]_, where I_v is the CLUB bound [2]_ of a Gaussian whose network is
-        fitted one step per batch, by Adam with learning rate 1e-3, before the follower's step. With three
-        modalities and more, p_a is the fused prediction of those frozen and I_v the mean over them
-        (equations 26 and 27). The weights follow equations 13 to 16; g of the fused loss is used for them
-        only, and never trains anything.
+    equations 4, 8 and 12 of [1]_, where I_v is the CLUB bound [2]_ of a Gaussian whose network is
+    fitted one step per batch, by Adam with learning rate 1e-3, before the follower's step. With three
+    modalities and more, p_a is the fused prediction of those frozen and I_v the mean over them
+    (equations 26 and 27). The weights follow equations 13 to 16; g of the fused loss is used for them
+    only, and never trains anything.
 
-        Both features pass through layer normalisation on their way into the bound: the paper does not say
+    Both features pass through layer normalisation on their way into the bound: the paper does not say
     whether they do, and without it a follower can lower the bound without end by growing its features,
     which made training diverge. The paper leaves open, and we chose: how followers start, the mean in place of eq. 5's
-        sum over samples, the network of the bound and its training, the batches that judge the weights
-        (the first of the epoch), the learning-rate schedule, the validation split and the tolerance.
-        Frozen branches are evaluated once, not once an epoch.
+    sum over samples, the network of the bound and its training, the batches that judge the weights
+    (the first of the epoch), the learning-rate schedule, the validation split and the tolerance.
+    Frozen branches are evaluated once, not once an epoch.
 
-        A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
-        the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
-        half-empty blocks, which are refused: impute first. Tools that drop columns cannot know groups given
-        by position; `BaggingClassifier` drops column names too, and so takes all features or one modality.
+    A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
+    the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
+    half-empty blocks, which are refused: impute first. Tools that drop columns cannot know groups given
+    by position; `BaggingClassifier` drops column names too, and so takes all features or one modality.
 
-        References
-        ----------
-        .. [1] Wang et al., "Balanced Multimodal Learning: An Unidirectional Dynamic Interaction
-           Perspective", 2025, arXiv:2509.02281.
-        .. [2] Cheng et al., "CLUB: A Contrastive Log-ratio Upper Bound of Mutual Information",
-           ICML 2020.
+    References
+    ----------
+    .. [1] Wang et al., "Balanced Multimodal Learning: An Unidirectional Dynamic Interaction
+       Perspective", 2025, arXiv:2509.02281.
+    .. [2] Cheng et al., "CLUB: A Contrastive Log-ratio Upper Bound of Mutual Information",
+       ICML 2020.
 
-        Examples
-        --------
-        >>> from mmestim import UDIClassifier
-        >>> from mmestim.datasets import load_digit_views
-        >>> digits = load_digit_views(views=["pixels", "projections"])
-        >>> clf = UDIClassifier(digits.modalities, max_epochs=5, random_state=0)
-        >>> clf.fit(digits.data, digits.target).anchor_
-        'pixels'
-        >>> clf.guidance_history_["projections"]["weights"].shape
-        (5, 2)
+    Examples
+    --------
+    >>> from mmestim import UDIClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "projections"])
+    >>> clf = UDIClassifier(digits.modalities, max_epochs=5, random_state=0)
+    >>> clf.fit(digits.data, digits.target).anchor_
+    'pixels'
+    >>> clf.guidance_history_["projections"]["weights"].shape
+    (5, 2)
     """
 
     def __init__(
