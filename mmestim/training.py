@@ -162,12 +162,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def having(self, *names: str) -> Rows:
-        """The rows that have every one of some modalities, serving these."""
-        keep = torch.ones(len(self.rows), dtype=torch.bool)
-        for name in names:
-            keep &= torch.from_numpy(self.blocks.present(name))[self.rows]
-        return Rows(self.blocks, self.y, self.weight, self.rows[keep], names)
+    def having(self, name: str) -> Rows:
+        """The rows that have modality `name`, serving it alone."""
+        present = torch.from_numpy(self.blocks.present(name))[self.rows]
+        return Rows(self.blocks, self.y, self.weight, self.rows[present], [name])
 
     def subset(self, rows: np.ndarray) -> Rows:
         """The same data with other rows of X."""
@@ -302,7 +300,7 @@ class Net(NeuralNetClassifier):
                     break
         except KeyboardInterrupt:
             interrupted = True
-            if "train_loss" not in self.history[-1]:
+            if self.history and "train_loss" not in self.history[-1]:
                 self.history.pop()
             if not self.history:
                 raise

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
@@ -130,6 +131,23 @@ def test_modality_absent_from_every_training_row(data):
     X[:, 5:] = np.nan
     with pytest.raises(ValueError, match=r"'image' is absent .* every training row"):
         LateFusionClassifier(GROUPS, **FAST).fit(X, y)
+
+
+def test_a_rare_modality_trains_even_if_the_split_would_take_its_rows(data):
+    X, y = data[0].copy(), data[1]
+    X[1:, 5:] = np.nan
+    for seed in range(20):
+        clf = LateFusionClassifier(GROUPS, max_epochs=1, random_state=seed, device="cpu").fit(X, y)
+        assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_a_failed_fit_leaves_nothing_to_predict_with(data):
+    X, y = data
+    clf = LateFusionClassifier(GROUPS, **FAST).fit(X, y).set_params(lr=1e9)
+    with pytest.raises(ValueError, match="diverged"):
+        clf.fit(X, y)
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
 
 
 def test_one_class(data):

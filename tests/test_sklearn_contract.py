@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, and the tools that its users put around an estimator."""
+"""scikit-learn's own checks of an estimator."""
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 

@@ -115,6 +115,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter, X or y is not as described, or training diverges.
         """
+        vars(self).pop("module_", None)  # Should this fit fail, an earlier one must not answer for it.
         options = TrainingOptions.of(self)
         check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
         self._check_parameters()
@@ -134,9 +135,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                 )
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        train, valid = _split(
-            rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed
-        )  # fmt: skip
+        train, valid = _split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
+        for name in self.modalities_:
+            train, valid = _with_a_row_of(blocks.present(name), train, valid)
         if weight is not None:
             weight = torch.tensor(weight / weight[train].mean(), dtype=torch.float32, device=options.device)
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
@@ -294,6 +295,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                 parts.append(read(*self.module_(batch), present))
         return parts
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "module_")
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = isinstance(self.modalities, Mapping) and len(self.modalities) > 1
@@ -358,10 +362,21 @@ def _split(rows, codes, groups, fraction, seed):
     if fraction == 0:
         return rows, rows
     rng = np.random.default_rng(seed)
-    held_out = _grouped_rows(rows, codes, groups, fraction, seed) if groups is not None else _stratified_rows(
-        rows, codes, fraction, rng)  # fmt: skip
+    if groups is None:
+        held_out = _stratified_rows(rows, codes, fraction, rng)
+    else:
+        held_out = _grouped_rows(rows, codes, groups, fraction, seed)
     valid = np.isin(rows, held_out)
     return (rows[~valid], rows[valid]) if valid.any() else (rows, rows)
+
+
+def _with_a_row_of(present, train, valid):
+    """The split, with the validation rows that have a modality moved over if no training row has it."""
+    if present[train].any():
+        return train, valid
+    move = present[valid]
+    train, valid = np.concatenate([train, valid[move]]), valid[~move]
+    return train, valid if len(valid) else train
 
 
 def _stratified_rows(rows, codes, fraction, rng):

@@ -163,7 +163,9 @@ class UDIClassifier(LateFusionClassifier):
 
     Both features pass through layer normalisation on their way into the bound: the paper does not say
     whether they do, and without it a follower can lower the bound without end by growing its features,
-    which made training diverge. The paper leaves open, and we chose: how followers start, the mean in place of eq. 5's
+    which made training diverge.
+
+    The paper leaves open, and we chose: how followers start, the mean in place of eq. 5's
     sum over samples, the network of the bound and its training, the batches that judge the weights
     (the first of the epoch), the learning-rate schedule, the validation split and the tolerance.
     Frozen branches are evaluated once, not once an epoch.
