@@ -25,7 +25,6 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from _report import BASELINE, KEY, append, conclusion, draw, markdown, pack, stored, unpack
 from sklearn.base import ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -33,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import mmestim
+from _report import BASELINE, KEY, append, conclusion, draw, markdown, pack, stored, unpack
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
 from mmestim.datasets import load_av_digits, load_digit_views, load_mfeat, make_imbalanced_modalities
 

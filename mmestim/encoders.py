@@ -203,7 +203,15 @@ def _call(factory, name, shape, embedding_dim):
         accepted = inspect.signature(factory).parameters
     except ValueError:  # Some callables written in C have no signature.
         accepted = {}
-    module = factory(**{key: value for key, value in offered.items() if key in accepted})
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    given = {key: value for key, value in offered.items() if takes_all or key in accepted}
+    try:
+        module = factory(**given)
+    except TypeError as error:
+        raise TypeError(
+            f"encoder for modality {name!r} cannot be made from {list(given) or 'no arguments'}: {error}. Pass an "
+            "instance, or a factory that takes input_shape and embedding_dim or nothing."
+        ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"encoder for modality {name!r} returned {type(module).__name__}, expected a torch.nn.Module.")
     return module
@@ -216,7 +224,7 @@ def _feature_length(module, name, shape):
     try:
         with torch.no_grad():
             features = module(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         raise ValueError(
             f"encoder for modality {name!r} fails on a batch of shape {(2, *shape)}: {error}. Set shapes to what it "
             "expects, or choose another encoder."

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
@@ -67,7 +68,7 @@ def check_X(
 ) -> tuple[Blocks, Any]:  # fmt: skip
     """`X` as `Blocks` and `y` checked; with `reset`, the estimator learns its groups from them."""
     sources: dict[str, Source]
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not issparse(X):  # scipy's dok_matrix is a dict too
         arrays = _check_arrays(X)
         if reset:
             slices, _ = _layout(arrays)

@@ -25,6 +25,9 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 SCHEDULES = ("step", "cosine", None)
 PRECISIONS = ("float32", "bf16")
 
+# A name that no callback of a user's has.
+_STOPPER = "mmestim_early_stopping"
+
 # Torch's generators are global: fits in several threads take turns, so that none draws another's numbers.
 _SEEDING = threading.RLock()
 
@@ -57,7 +60,12 @@ def seed_for(seed: int, *purpose: str) -> int:
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's generators set to `seed` inside the context and put back after it."""
     with _SEEDING, torch.random.fork_rng([device.index] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which would also seed the devices that are not put back.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield
 
 
@@ -216,6 +224,32 @@ def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     return (F.cross_entropy(logits, batch.y, reduction="none") * batch.weight).mean()
 
 
+@torch.no_grad()
+def evaluate(
+    module: nn.Module, rows: Rows, options: TrainingOptions, on_batch: Callable[..., None] | None = None
+) -> tuple[float, float, float]:
+    """Cross-entropy, accuracy and entropy of the predictions, weighted means of a module in eval mode."""
+    module.eval()
+    totals = torch.zeros(4, device=options.device)
+    for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
+        batch = rows.batch(part)
+        with options.autocast():
+            logits = module(batch)[0]
+        log_shares = F.log_softmax(logits, dim=1)
+        scores = [
+            F.nll_loss(log_shares, batch.y, reduction="none"),
+            (logits.argmax(1) == batch.y).float(),
+            -(log_shares.exp() * log_shares).sum(1),
+            torch.ones_like(log_shares[:, 0]),
+        ]
+        weight = 1.0 if batch.weight is None else batch.weight
+        totals += torch.stack([(score * weight).sum() for score in scores])
+        if on_batch is not None:
+            on_batch(batch, logits)
+    loss, hits, entropy, weight = totals.tolist()
+    return loss / weight, hits / weight, entropy / weight
+
+
 class Objective:
     """What a net minimises: cross-entropy of the first output. Subclasses add to it.
 
@@ -252,18 +286,21 @@ class Net(NeuralNetClassifier):
     optimizer_: Any
     callbacks_: Any
 
-    def __init__(self, module: nn.Module, *, objective: Objective, options: TrainingOptions, title: str) -> None:
+    def __init__(
+        self, module: nn.Module, *, objective: Objective, options: TrainingOptions, n_classes: int, title: str
+    ) -> None:
         self.objective, self.options, self.title = objective, options, title
         callbacks = list(options.callbacks)
         if options.early_stopping:
             # Last, because it ends the round of callbacks when it stops.
-            callbacks.append(("early_stopping", EarlyStopping(
+            callbacks.append((_STOPPER, EarlyStopping(
                 "valid_rank", options.n_iter_no_change, lower_is_better=False, threshold=0,
                 threshold_mode="abs", sink=_silent, load_best=True,
             )))  # fmt: skip
         super().__init__(
             module, criterion=nn.CrossEntropyLoss, optimizer=options.optimizer, lr=options.lr,
             max_epochs=options.max_epochs, batch_size=options.batch_size, train_split=None, callbacks=callbacks,
+            classes=list(range(n_classes)),
             verbose=options.verbose, device=str(options.device), compile=options.compile,
             **{f"optimizer__{name}": value for name, value in options.optimizer_kwargs.items()},
         )  # fmt: skip
@@ -304,7 +341,7 @@ class Net(NeuralNetClassifier):
                 self.history.pop()
             if not self.history:
                 raise
-            best = getattr(dict(self.callbacks_).get("early_stopping"), "best_model_weights_", None)
+            best = getattr(dict(self.callbacks_).get(_STOPPER), "best_model_weights_", None)
             if best is not None:  # The epoch under way has moved the weights on from it.
                 self.module_.load_state_dict(best)
         self.notify("on_train_end", X=train, y=None)
@@ -313,18 +350,21 @@ class Net(NeuralNetClassifier):
 
     def _run_epoch(self, train, valid, generator):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+        self.history.new_batch()  # For callbacks that look at the latest one.
         epoch = train.epoch(self.batch_size, generator)
         self.objective.begin_epoch(self, epoch)
-        train_loss = self._train_epoch(train, epoch)
-        self._check_finite(np.isfinite(train_loss), f"training loss is {train_loss}")
-        scores = {}
+        scores = {"train_loss": self._train_epoch(train, epoch)}
+        self._check_finite(np.isfinite(scores["train_loss"]), f"training loss is {scores['train_loss']}")
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
             self._check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
             # Best epoch: the highest accuracy, of equal ones the lowest loss.
             scores["valid_rank"] = scores["valid_accuracy"] - 1e-6 * scores["valid_loss"]
-        for name, score in {**scores, "train_loss": train_loss}.items():
+        for name, score in scores.items():
+            before = [row[name] for row in self.history[:-1]]
             self.history.record(name, score)
+            if name.endswith("loss"):
+                self.history.record(f"{name}_best", score < min(before, default=np.inf))
         self.objective.end_epoch(self)
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
@@ -370,23 +410,17 @@ class Net(NeuralNetClassifier):
             for rows in X.epoch(X.eval_batch_size(self.batch_size)):
                 yield self.infer(X.batch(rows))[0].to(device)
 
-    @torch.no_grad()
     def validate(self, valid: Rows) -> tuple[float, float]:
         """Cross-entropy and accuracy, both weighted, of the module in eval mode."""
-        self.module_.eval()
-        after = self._listeners("on_batch_end")
-        totals = torch.zeros(3, device=self.options.device)
-        for rows in valid.epoch(valid.eval_batch_size(self.batch_size)):
-            batch = valid.batch(rows)
-            logits = self.infer(batch)[0]
-            losses = F.cross_entropy(logits, batch.y, reduction="none")
-            hits = (logits.argmax(1) == batch.y).float()
-            weight = torch.ones_like(losses) if batch.weight is None else batch.weight
-            totals += torch.stack([(losses * weight).sum(), (hits * weight).sum(), weight.sum()])
-            for callback in after:
-                callback.on_batch_end(self, batch=(batch.x, batch.y), training=False, loss=losses.mean(), y_pred=logits)
-        loss, hits, weight = totals.tolist()
-        return loss / weight, hits / weight
+        callbacks = self._listeners("on_batch_end")
+
+        def tell(batch: Batch, logits: torch.Tensor) -> None:
+            loss = F.cross_entropy(logits, batch.y)
+            for callback in callbacks:
+                callback.on_batch_end(self, batch=(batch.x, batch.y), training=False, loss=loss, y_pred=logits)
+
+        loss, accuracy, _ = evaluate(self.module_, valid, self.options, tell if callbacks else None)
+        return loss, accuracy
 
     def _listeners(self, event):
         return [cb for _, cb in self.callbacks_ if getattr(type(cb), event) is not getattr(Callback, event)]
@@ -427,8 +461,8 @@ class TrainingRun(NamedTuple):
 
 
 def train(
-    module: nn.Module, train_rows: Rows, valid_rows: Rows, options: TrainingOptions, *, seed: int, stage: str,
-    modality: str | None = None, objective: Objective | None = None,
+    module: nn.Module, train_rows: Rows, valid_rows: Rows, options: TrainingOptions, *, n_classes: int, seed: int,
+    stage: str, modality: str | None = None, objective: Objective | None = None,
 ) -> TrainingRun:  # fmt: skip
     """Train `module` in place.
 
@@ -436,7 +470,7 @@ def train(
     ends the run there; before that it is raised on.
     """
     title = stage if modality is None else f"{stage} {modality}"
-    net = Net(module, objective=objective or Objective(), options=options, title=title)
+    net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
     with seeded(seed, options.device):
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
     module.eval()
@@ -458,6 +492,8 @@ def _resolve_optimizer(optimizer, weight_decay):
     if optimizer is torch.optim.LBFGS:
         raise ValueError("optimizer=LBFGS needs a closure, which mini-batch training has not. Use 'sgd' or 'adamw'.")
     accepted = inspect.signature(optimizer).parameters
+    if "weight_decay" in getattr(optimizer, "keywords", {}):
+        return optimizer, {}  # A functools.partial that has its own.
     if "weight_decay" in accepted:
         return optimizer, {"weight_decay": weight_decay}
     if weight_decay:

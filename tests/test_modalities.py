@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_array, dok_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from skorch.helper import SliceDict
 
@@ -325,6 +326,12 @@ def test_bad_blocks_are_named(blocks, message):
 def test_dict_must_agree_with_groups_and_shapes(groups, shapes, message):
     with pytest.raises(ValueError, match=message):
         learn({"audio": AUDIO, "image": IMAGE}, groups, shapes)
+
+
+@pytest.mark.parametrize("rows", [csr_array(X), dok_matrix(X), {"audio": csr_array(X)}])
+def test_sparse_input_is_refused(rows):
+    with pytest.raises((TypeError, ValueError), match="Sparse data.*toarray"):
+        check_X(Plain(), rows, np.arange(6) % 2, reset=True)
 
 
 def test_y_is_held_to_the_rows_of_a_dict():

@@ -215,6 +215,22 @@ def test_inner_split_keeps_groups_whole():
     assert 20 <= len(valid) <= 60
 
 
+@pytest.mark.parametrize("fraction, low, high", [(0.2, 20, 60), (0.8, 140, 180)])
+def test_grouped_split_has_the_fraction(fraction, low, high):
+    rng = np.random.default_rng(0)
+    _, valid = _split(np.arange(200), rng.integers(0, 3, 200), rng.integers(0, 40, 200), fraction, seed=0)
+    assert low <= len(valid) <= high
+
+
+def test_balanced_classes_are_those_of_rows_that_count(data):
+    X, y = data[0], data[1].copy()
+    weight = (np.arange(150) < 100).astype(float)
+    clf = LateFusionClassifier(GROUPS, class_weight="balanced", **FAST)
+    one = clf.fit(X, y, sample_weight=weight).predict_proba(X)
+    y[100:] = "red"
+    np.testing.assert_array_equal(clf.fit(X, y, sample_weight=weight).predict_proba(X), one)
+
+
 @pytest.mark.parametrize("codes, groups", [([0, 1], None), ([0, 0, 1, 1], [7, 7, 7, 7]), ([0, 0, 1, 1], [1, 1, 2, 2])])
 def test_training_rows_validate_where_none_can_be_spared(codes, groups):
     train, valid = _split(np.arange(len(codes)), np.array(codes), groups, 0.1, seed=0)

@@ -8,7 +8,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    GradientNormClipping,
+    LRScheduler,
+)
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
 from mmestim.modalities import Blocks
@@ -84,6 +92,11 @@ def test_sgd_has_momentum_and_weight_decay():
     options = TrainingOptions.of(JointClassifier(weight_decay=0.3, device="cpu"))
     assert options.optimizer is torch.optim.SGD
     assert options.optimizer_kwargs.items() >= {"momentum": 0.9, "weight_decay": 0.3}.items()
+
+
+def test_a_partial_keeps_its_own_weight_decay():
+    optimizer = functools.partial(torch.optim.AdamW, weight_decay=0.5)
+    assert TrainingOptions.of(JointClassifier(optimizer=optimizer, device="cpu")).optimizer_kwargs == {}
 
 
 def test_long_gradients_are_cut(data):
@@ -173,19 +186,30 @@ def test_a_callback_may_end_a_stage(data):
     assert clf.n_iter_ == 4
 
 
-@pytest.mark.parametrize("use_caching", [True, False])
-def test_skorch_scoring_agrees_with_ours(use_caching, data):
+@pytest.mark.parametrize(
+    "callback",
+    [
+        EpochScoring("neg_log_loss", lower_is_better=False),
+        Checkpoint(monitor="valid_loss_best", f_params=None, f_optimizer=None, f_history=None),
+        EarlyStopping(patience=2, sink=lambda text: None),
+        ("early_stopping", GradientNormClipping(1.0)),
+        Freezer("encoder.*"),
+        LRScheduler("CyclicLR", base_lr=0.01, max_lr=0.1, step_every="batch"),
+    ],
+    ids=lambda callback: type(callback).__name__,
+)
+def test_skorch_callbacks_are_served(callback, data):
+    assert UDIClassifier(GROUPS, callbacks=[callback], lr_schedule=None, **FAST).fit(*data).n_iter_ > 3
+
+
+def test_skorch_scoring_agrees_with_ours(data):
     scores = []
 
     class Keep(Callback):
         def on_epoch_end(self, net, **kwargs):
             scores.append((net.history[-1]["acc"], net.history[-1]["valid_accuracy"]))
 
-    def accuracy(net, X, y):
-        y = X.y[X.rows] if y is None else y
-        return (net.predict(X) == np.asarray(y)).mean()
-
-    scoring = EpochScoring(accuracy, name="acc", use_caching=use_caching, lower_is_better=False)
+    scoring = EpochScoring("accuracy", name="acc", lower_is_better=False)
     JointClassifier(GROUPS, callbacks=[("acc", scoring), Keep()], **FAST).fit(*data)
     assert len(scores) == 4
     np.testing.assert_allclose(*zip(*scores, strict=True), atol=1e-6)
@@ -269,8 +293,8 @@ def test_bf16_is_near_float32_and_gives_float32(data):
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training_gives_the_same_model(data):
     settings = FAST | {"max_epochs": 2, "early_stopping": False}
-    plain = LateFusionClassifier({"audio": slice(None)}, **settings).fit(*data)
-    compiled = LateFusionClassifier({"audio": slice(None)}, compile=True, **settings).fit(*data)
+    plain = UDIClassifier(GROUPS, **settings).fit(*data)
+    compiled = UDIClassifier(GROUPS, compile=True, **settings).fit(*data)
     np.testing.assert_allclose(compiled.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4)
     assert pickle.loads(pickle.dumps(compiled)).score(*data) == compiled.score(*data)
 
@@ -348,7 +372,9 @@ def test_objective_hooks_come_in_order(data):
             return (super().forward(batch.x["x"]),)
 
     estimator = JointClassifier(max_epochs=2, batch_size=100, early_stopping=False, device="cpu")
-    run = train(Module(8, 3), rows, rows, TrainingOptions.of(estimator), seed=0, stage="test", objective=Spy())
+    run = train(
+        Module(8, 3), rows, rows, TrainingOptions.of(estimator), n_classes=3, seed=0, stage="test", objective=Spy()
+    )
     step = ["loss", "after_backward"]
     assert events == ["begin", *["begin_epoch of 150", *step, *step, "end_epoch"] * 2]
     assert len(run.history) == 2

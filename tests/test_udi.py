@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mmestim import LateFusionClassifier, UDIClassifier
 from mmestim.multimodal._guidance import Frozen, Guidance
@@ -178,6 +179,37 @@ def test_dynamic_rule_is_the_product_of_gradients_and_leaves_none_behind(monkeyp
         np.testing.assert_allclose(alignment, expected, rtol=1e-3, atol=1e-6)
         # The fused loss judges; it never trains.
         assert all(gradient is None for gradient in gradients)
+
+
+class Normed(nn.Sequential):
+    """An encoder whose BatchNorm counts the batches it trained on."""
+
+    def __init__(self, input_shape):
+        super().__init__(nn.BatchNorm1d(*input_shape), nn.Linear(*input_shape, 5), nn.Dropout(0.5))
+
+
+def test_to_judge_moves_no_statistics(data):
+    clf = UDIClassifier(GROUPS, encoder=Normed, early_stopping=False, **FAST).fit(*data)
+    # Five epochs of four batches, the eight that judge each epoch not among them.
+    assert [int(b.encoder[0].num_batches_tracked) for b in clf.module_.branches] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("guidance", ["aligned", "dynamic"])
+def test_frozen_encoders_can_follow(guidance, data):
+    clf = UDIClassifier(GROUPS, encoder=nn.Identity(), guidance=guidance, **FAST).fit(*data)
+    history = clf.guidance_history_["image"]
+    assert (history["alignment"][:, 1] == 0).all()
+    assert clf.score(*data) > 0.5
+
+
+def test_weights_of_rows_reach_the_consistency_loss(data):
+    X, y = data[0][:, 4:].copy(), data[1]
+    two, weight = {"image": slice(0, 4), "text": slice(4, 8)}, np.where(np.arange(len(y)) < 120, 1.0, 1e-9)
+    settings = FAST | {"early_stopping": False, "anchor": "text", "guidance": (5.0, 0.0)}
+    one = UDIClassifier(two, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
+    X[120:, 4:] = X[120:, 4:][::-1]
+    other = UDIClassifier(two, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
+    np.testing.assert_allclose(other, one, atol=5e-3)
 
 
 def test_frozen_branches_are_evaluated_once(monkeypatch, data):

@@ -98,8 +98,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Class labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows' losses and validation scores, at least 0; rows of weight 0 take no
-            part. Scaled to mean 1.
+            Weights of the rows in all losses but the bound of mutual information, and in validation
+            scores; at least 0, scaled to mean 1. Rows of weight 0 are checked and take no part.
         groups : array-like of shape (n_samples,), default=None
             Rows of one group (a speaker, a patient) go to the same side of the inner split of
             training and validation rows. Tools pass them on if metadata routing is enabled; without
@@ -115,7 +115,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter, X or y is not as described, or training diverges.
         """
-        vars(self).pop("module_", None)  # Should this fit fail, an earlier one must not answer for it.
+        self.__dict__.pop("module_", None)  # Should this fit fail, an earlier one must not answer for it.
         options = TrainingOptions.of(self)
         check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
         self._check_parameters()
@@ -350,7 +350,10 @@ def _row_weights(sample_weight, class_weight, classes, y):
     if not weight.any():
         raise ValueError("all weights in sample_weight are zero: at least one row must count.")
     if class_weight is not None:
-        factors = compute_class_weight(class_weight, classes=classes, y=y)
+        counted = y[weight > 0]  # "balanced" is by the rows that count, and a class may have none.
+        here = np.isin(classes, counted) if class_weight == "balanced" else np.ones(len(classes), dtype=bool)
+        factors = np.ones(len(classes))
+        factors[here] = compute_class_weight(class_weight, classes=classes[here], y=counted)
         weight *= factors[np.searchsorted(classes, y)]
     return weight
 
@@ -394,8 +397,10 @@ def _stratified_rows(rows, codes, fraction, rng):
 def _grouped_rows(rows, codes, groups, fraction, seed):
     """Rows of whole groups to hold out, classes as balanced as the groups allow."""
     groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
+    # One fold validates, or, where most rows are to validate, one fold trains.
+    share = min(fraction, 1 - fraction)
     # More folds than the largest class has rows are refused.
-    n_splits = min(max(2, round(1 / fraction)), len(np.unique(groups)), np.bincount(codes[rows]).max())
+    n_splits = min(max(2, round(1 / share)), len(np.unique(groups)), np.bincount(codes[rows]).max())
     if n_splits < 2:
         return rows[:0]
     with warnings.catch_warnings():
@@ -405,7 +410,7 @@ def _grouped_rows(rows, codes, groups, fraction, seed):
         split = list(folds.split(rows, codes[rows], groups))
     # Of the folds that leave every class in training, the first.
     n_classes = len(np.unique(codes[rows]))
-    for kept, held_out in split:
+    for kept, held_out in split if fraction <= 0.5 else [pair[::-1] for pair in split]:
         if len(np.unique(codes[rows[kept]])) == n_classes:
             return rows[held_out]
     return rows[:0]

@@ -56,7 +56,7 @@ class Frozen:
                 logits[batch.rows], features[batch.rows] = branch(batch)
             mask[batch.rows] = True
         self.logits.append(logits)
-        self.features.append(features)
+        self.features.append(_normalised(features))
         self.masks.append(mask)
         self.log_probs = torch.log_softmax(fuse(self.logits, self.masks, self.fusion), dim=1)
         self.present = torch.stack(self.masks).any(0)
@@ -125,6 +125,8 @@ class Guidance(Objective):
 
     def _consistency(self, logits, batch):
         divergence = jensen_shannon(self.frozen.log_probs[batch.rows], torch.log_softmax(logits, dim=1))
+        if batch.weight is not None:
+            divergence = divergence * batch.weight
         return masked_mean(divergence, self.frozen.mask(self.frozen.present, batch.rows))
 
     def _complementarity(self, features, batch):
@@ -134,7 +136,7 @@ class Guidance(Objective):
 
     def _references(self, batch):
         for club, features, mask in zip(self.clubs, self.frozen.features, self.frozen.masks, strict=True):
-            yield club, _normalised(features[batch.rows]), self.frozen.mask(mask, batch.rows)
+            yield club, features[batch.rows], self.frozen.mask(mask, batch.rows)
 
     def _fit_clubs(self, features, batch):
         features = _normalised(features)
@@ -144,9 +146,13 @@ class Guidance(Objective):
 
     def _gradients(self, net, rows):
         """Products of the fused loss's gradient with those of both losses, and the three norms (eq. 13-14)."""
-        net.module_.train()
+        # Three gradients of one pass are more than a compiled module gives.
+        module = getattr(net.module_, "_orig_mod", net.module_)
+        buffers = [buffer.clone() for buffer in module.buffers()]
+        module.train()
         batch = net.train_rows.batch(rows, training=True)
-        logits, features = net.infer(batch)
+        with net.options.autocast():
+            logits, features = module(batch)
         fused = fuse(
             [*(z[batch.rows] for z in self.frozen.logits), logits],
             [*(mask[batch.rows] for mask in self.frozen.masks), torch.ones_like(batch.rows, dtype=torch.bool)],
@@ -157,10 +163,15 @@ class Guidance(Objective):
             self._consistency(logits, batch),
             self._complementarity(features, batch),
         )
-        parameters = [p for p in net.module_.parameters() if p.requires_grad]
+        parameters = [p for p in module.parameters() if p.requires_grad]
         fused_grad, *guiding = (
-            torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses
+            torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            if loss.requires_grad  # A frozen encoder's features have none.
+            else (None,) * len(parameters)
+            for loss in losses
         )
+        for buffer, before in zip(module.buffers(), buffers, strict=True):
+            buffer.copy_(before)  # To judge must not move the statistics of BatchNorm.
         products, norms = zip(*(_product(fused_grad, grad) for grad in guiding), strict=True)
         return torch.stack(products), torch.stack([_norm(fused_grad), *norms])
 
@@ -173,7 +184,8 @@ def _normalised(features):
 def _product(left, right):
     """Inner product over the tensors that both gradients reach, and the norm of the second."""
     pairs = [(a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None]
-    return torch.stack([(a * b).sum() for a, b in pairs]).sum(), _norm([b for _, b in pairs])
+    zero = next(a for a in left if a is not None).new_zeros(())
+    return torch.stack([zero, *((a * b).sum() for a, b in pairs)]).sum(), _norm([zero, *(b for _, b in pairs)])
 
 
 def _norm(tensors):

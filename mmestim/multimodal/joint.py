@@ -49,7 +49,8 @@ class JointClassifier(MultimodalClassifier):
         Length of the feature vector of built-in encoders.
     optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
         ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
-        is called with the parameters, `lr` and, if it takes one, `weight_decay`.
+        is called with the parameters, `lr` and, if it takes one and a partial has none yet,
+        `weight_decay`.
     lr : float, default=0.01
         Learning rate.
     lr_schedule : {'step', 'cosine'} or None, default='step'
@@ -74,7 +75,8 @@ class JointClassifier(MultimodalClassifier):
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     class_weight : dict, 'balanced' or None, default=None
-        Weight of each class in the loss, or weights in inverse proportion to the classes' rows.
+        Weight of each class in the losses and the validation scores, or weights in inverse proportion
+        to the classes' rows.
     precision : {'float32', 'bf16'}, default='float32'
         Arithmetic of encoders and heads; losses, scores and outputs are float32.
     compile : bool, default=False
@@ -86,8 +88,10 @@ class JointClassifier(MultimodalClassifier):
         MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
         first, and memory maps of any size are read batch by batch.
     callbacks : list of skorch callbacks, default=None
-        Called with the skorch net of each training stage in turn, as skorch does. One that raises
-        KeyboardInterrupt at the end of an epoch ends the stage.
+        Called with the skorch net of each training stage in turn, as skorch does; losses and scores
+        are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
+        `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
+        the stage, as skorch's do.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -179,7 +183,8 @@ class JointClassifier(MultimodalClassifier):
             module = JointModule(branches, self.fusion, job.n_classes, unimodal_heads=self.unimodal_weight > 0)
         module.to(job.options.device)
         run = train(
-            module, job.train, job.valid, job.options, seed=job.seed_for("joint"), stage="joint",
+            module, job.train, job.valid, job.options, n_classes=job.n_classes,
+            seed=job.seed_for("joint"), stage="joint",
             objective=JointObjective(self.unimodal_weight),
         )  # fmt: skip
         self.history_ += run.history

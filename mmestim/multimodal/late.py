@@ -42,7 +42,8 @@ class LateFusionClassifier(MultimodalClassifier):
         Length of the feature vector of built-in encoders.
     optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
         ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
-        is called with the parameters, `lr` and, if it takes one, `weight_decay`.
+        is called with the parameters, `lr` and, if it takes one and a partial has none yet,
+        `weight_decay`.
     lr : float, default=0.01
         Learning rate.
     lr_schedule : {'step', 'cosine'} or None, default='step'
@@ -67,7 +68,8 @@ class LateFusionClassifier(MultimodalClassifier):
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     class_weight : dict, 'balanced' or None, default=None
-        Weight of each class in the loss, or weights in inverse proportion to the classes' rows.
+        Weight of each class in the losses and the validation scores, or weights in inverse proportion
+        to the classes' rows.
     precision : {'float32', 'bf16'}, default='float32'
         Arithmetic of encoders and heads; losses, scores and outputs are float32.
     compile : bool, default=False
@@ -79,8 +81,10 @@ class LateFusionClassifier(MultimodalClassifier):
         MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
         first, and memory maps of any size are read batch by batch.
     callbacks : list of skorch callbacks, default=None
-        Called with the skorch net of each training stage in turn, as skorch does. One that raises
-        KeyboardInterrupt at the end of an epoch ends the stage.
+        Called with the skorch net of each training stage in turn, as skorch does; losses and scores
+        are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
+        `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
+        the stage, as skorch's do.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -178,7 +182,8 @@ class LateFusionClassifier(MultimodalClassifier):
         train_rows, valid_rows = job.train.having(branch.name), job.valid.having(branch.name)
         run = train(
             branch, train_rows, valid_rows if len(valid_rows) else train_rows, job.options,
-            seed=job.seed_for(branch.name, "training"), stage=stage, modality=branch.name, **train_kwargs,
+            n_classes=job.n_classes, seed=job.seed_for(branch.name, "training"), stage=stage, modality=branch.name,
+            **train_kwargs,
         )  # fmt: skip
         self.history_ += run.history
         return run

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from .._validation import check_choice, check_number
 from ..modalities import Modalities
+from ..training import evaluate
 from ._base import FitJob
 from ._guidance import GUIDANCE_RULES, Frozen, Guidance
 from ._modules import Branch, LateFusion
@@ -37,11 +37,12 @@ class UDIClassifier(LateFusionClassifier):
         Weights of the consistency and the complementarity loss. ``'dynamic'`` is the paper's rule:
         once an epoch, on one mini-batch, the share of each loss in the positive inner products of
         its gradient with that of the fused loss. ``'aligned'`` is our variant: cosines instead of
-        inner products, averaged over eight mini-batches, so that neither the scale of a loss nor
-        one batch decides. Two numbers are fixed weights. `None` leaves the guided stage out, which
-        is `LateFusionClassifier`.
+        inner products, over all of the follower's parameters and averaged over eight mini-batches,
+        so that neither the scale of a loss nor one batch decides. Two numbers are fixed weights.
+        `None` leaves the guided stage out, which is `LateFusionClassifier`.
     anchor : str, default='auto'
-        The modality that guides, or ``'auto'`` for the most accurate on the validation rows.
+        The modality that guides, or ``'auto'`` for the most accurate on the validation rows; without
+        early stopping there are none, and the training rows judge.
     anchor_tolerance : float, default=0.015
         Modalities within this fraction of the best accuracy count as equally good; of them the one
         with the lowest mean predictive entropy is the anchor. The paper names no figure.
@@ -64,7 +65,8 @@ class UDIClassifier(LateFusionClassifier):
         Length of the feature vector of built-in encoders.
     optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
         ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
-        is called with the parameters, `lr` and, if it takes one, `weight_decay`.
+        is called with the parameters, `lr` and, if it takes one and a partial has none yet,
+        `weight_decay`.
     lr : float, default=0.01
         Learning rate.
     lr_schedule : {'step', 'cosine'} or None, default='step'
@@ -89,7 +91,8 @@ class UDIClassifier(LateFusionClassifier):
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     class_weight : dict, 'balanced' or None, default=None
-        Weight of each class in the loss, or weights in inverse proportion to the classes' rows.
+        Weight of each class in the losses and the validation scores, or weights in inverse proportion
+        to the classes' rows.
     precision : {'float32', 'bf16'}, default='float32'
         Arithmetic of encoders and heads; losses, scores and outputs are float32.
     compile : bool, default=False
@@ -101,8 +104,10 @@ class UDIClassifier(LateFusionClassifier):
         MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
         first, and memory maps of any size are read batch by batch.
     callbacks : list of skorch callbacks, default=None
-        Called with the skorch net of each training stage in turn, as skorch does. One that raises
-        KeyboardInterrupt at the end of an epoch ends the stage.
+        Called with the skorch net of each training stage in turn, as skorch does; losses and scores
+        are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
+        `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
+        the stage, as skorch's do.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -127,7 +132,7 @@ class UDIClassifier(LateFusionClassifier):
     device_ : str
         Where it is.
     branch_scores_ : dict of str to float
-        Validation accuracy of each modality trained alone.
+        Accuracy of each modality trained alone, on the rows that choose the anchor.
 
     anchor_ : str
         The modality that guides.
@@ -221,7 +226,7 @@ class UDIClassifier(LateFusionClassifier):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if isinstance(self.guidance, Sequence) and not isinstance(self.guidance, str):
+        if isinstance(self.guidance, Sequence | np.ndarray) and not isinstance(self.guidance, str):
             if len(self.guidance) != 2:
                 raise ValueError(f"guidance={self.guidance!r} must be two weights, (consistency, complementarity).")
             for weight in self.guidance:
@@ -263,22 +268,14 @@ class UDIClassifier(LateFusionClassifier):
             run = self._train_branch(job, branch, "guided", objective=guidance)
         except KeyboardInterrupt:  # Before the first epoch was over: the branch trained alone will do.
             return alone, True
-        self.guidance_history_[alone.name] = guidance.history()
+        history = guidance.history()
+        # Ctrl-C within an epoch leaves a record of weights that the history of the training has not.
+        self.guidance_history_[alone.name] = {key: values[: len(run.history)] for key, values in history.items()}
         return branch, run.interrupted
 
 
-@torch.no_grad()
 def _judge(job: FitJob, branch: Branch) -> tuple[float, float]:
     """Accuracy of a branch on the validation rows, and mean entropy of its predictions in nats."""
     rows = job.valid.having(branch.name)
-    rows = rows if len(rows) else job.train.having(branch.name)
-    totals = torch.zeros(3, device=job.options.device)
-    for part in rows.epoch(rows.eval_batch_size(job.options.batch_size)):
-        batch = rows.batch(part)
-        with job.options.autocast():
-            logits, _ = branch(batch)
-        entropy = torch.distributions.Categorical(logits=logits).entropy()
-        weight = torch.ones_like(entropy) if batch.weight is None else batch.weight
-        totals += torch.stack([((logits.argmax(1) == batch.y) * weight).sum(), (entropy * weight).sum(), weight.sum()])
-    hits, entropy, weight = totals.tolist()
-    return hits / weight, entropy / weight
+    _, accuracy, entropy = evaluate(branch, rows if len(rows) else job.train.having(branch.name), job.options)
+    return accuracy, entropy
