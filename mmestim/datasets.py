@@ -225,7 +225,7 @@ def load_av_digits(
     image [2]_ of the same digit. The pairing is artificial, each half is real.
 
     In the hard setting of the benchmark `image_noise` is 0.8, the test set is speakers theo and yweweler, and
-    the training set is 1000 rows of the other four; see the example.
+    the training set is 1000 rows of the other four whose images are not in the test set; see the example.
 
     Parameters
     ----------
@@ -264,7 +264,9 @@ def load_av_digits(
     >>> from mmestim.datasets import load_av_digits
     >>> digits = load_av_digits(image_noise=0.8)  # doctest: +SKIP
     >>> test = np.isin(digits.speaker, ["theo", "yweweler"])  # doctest: +SKIP
-    >>> train, _ = train_test_split(np.flatnonzero(~test), train_size=1000, random_state=0)  # doctest: +SKIP
+    >>> shared = np.isin(digits.mnist_index, digits.mnist_index[test])  # doctest: +SKIP
+    >>> rows = np.flatnonzero(~test & ~shared)  # doctest: +SKIP
+    >>> train, _ = train_test_split(rows, train_size=1000, random_state=0)  # doctest: +SKIP
     """
     check_number("image_noise", image_noise)
     arrays = _read("av_digits/av_digits_3000.npz", data_home)

@@ -376,8 +376,8 @@ class Net(NeuralNetClassifier):
         self.module_.train()
         before, computed, after = (self._listeners(e) for e in ("on_batch_begin", "on_grad_computed", "on_batch_end"))
         parameters = list(self.module_.parameters())
-        losses = []
-        for rows in epoch:
+        losses = torch.empty(len(epoch), device=self.options.device)
+        for step, rows in enumerate(epoch):
             batch = train.batch(rows, training=True)
             for callback in before:
                 callback.on_batch_begin(self, batch=(batch.x, batch.y), training=True)
@@ -392,11 +392,13 @@ class Net(NeuralNetClassifier):
             if self.options.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.options.max_grad_norm)
             self.optimizer_.step()
-            losses.append(loss.detach())
+            losses[step] = loss.detach()
             for callback in after:
-                callback.on_batch_end(self, batch=(batch.x, batch.y), training=True, loss=losses[-1], y_pred=output[0])
+                callback.on_batch_end(
+                    self, batch=(batch.x, batch.y), training=True, loss=losses[step], y_pred=output[0]
+                )
         sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
-        return float((torch.stack(losses).float().cpu() * sizes).sum() / sizes.sum())
+        return float((losses.cpu() * sizes).sum() / sizes.sum())
 
     def infer(self, batch: Batch, **fit_params: Any) -> Any:
         """The module's outputs for a batch, in the chosen precision."""

@@ -330,7 +330,7 @@ def test_dict_must_agree_with_groups_and_shapes(groups, shapes, message):
 
 @pytest.mark.parametrize("rows", [csr_array(X), dok_matrix(X), {"audio": csr_array(X)}])
 def test_sparse_input_is_refused(rows):
-    with pytest.raises((TypeError, ValueError), match="Sparse data.*toarray"):
+    with pytest.raises((TypeError, ValueError), match=r"Sparse data.*toarray"):
         check_X(Plain(), rows, np.arange(6) % 2, reset=True)
 
 

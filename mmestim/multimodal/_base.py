@@ -183,7 +183,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities as float32, in the order of `classes_`.
         """
-        return np.concatenate(self._map(X, lambda logits, features, present: _softmax(logits)))
+        return self._map(X, lambda logits, features, present: torch.softmax(logits, dim=1))
 
     def predict_proba_per_modality(self, X: Any) -> dict[str, np.ndarray]:
         """Probabilities of the classes from each modality alone.
@@ -201,14 +201,11 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         names = self._fitted_names()
 
         def alone(logits, features, present):
-            shares = (_softmax(self.module_.unimodal_logits(features, name)) for name in names)
-            return [
-                np.where(present[name][:, None], share, np.float32(np.nan))
-                for name, share in zip(names, shares, strict=True)
-            ]
+            shares = torch.stack([torch.softmax(self.module_.unimodal_logits(features, name), dim=1) for name in names])
+            masks = torch.stack([torch.from_numpy(present[name]) for name in names]).to(shares.device)
+            return shares.masked_fill(~masks.unsqueeze(2), torch.nan).transpose(0, 1)
 
-        parts = zip(*self._map(X, alone), strict=True)
-        return {name: np.concatenate(part) for name, part in zip(names, parts, strict=True)}
+        return dict(zip(names, self._map(X, alone).transpose(1, 0, 2), strict=True))
 
     def transform(self, X: Any) -> np.ndarray:
         """Embeddings of each row, the modalities' features side by side.
@@ -225,10 +222,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         """
         names = self._fitted_names()
 
-        def embed(logits, features, present):
-            return torch.cat([features[name] for name in names], dim=1).float().cpu().numpy()
-
-        return np.concatenate(self._map(X, embed))
+        return self._map(X, lambda logits, features, present: torch.cat([features[name] for name in names], dim=1))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embeddings: the modality and a number.
@@ -278,12 +272,12 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.module_.embedding_sizes
 
-    def _map(self, X: Any, read: Callable[..., Any]) -> list[Any]:
-        """What `read` makes of logits, features and presence, batch by batch."""
+    def _map(self, X: Any, read: Callable[..., torch.Tensor]) -> np.ndarray:
+        """What `read` makes of logits, features and presence, for all rows, batch by batch."""
         check_is_fitted(self)
         blocks, _ = check_X(self, X, reset=False)
         device = torch.device(self.device_)
-        parts = []
+        start = 0
         for size, x, present in blocks.stream(eval_batch_size(blocks.shapes, self.batch_size)):
             positions = {
                 name: torch.from_numpy(np.flatnonzero(mask)).to(device)
@@ -292,8 +286,12 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             }
             batch = Batch({name: block.to(device) for name, block in x.items()}, positions, size)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                parts.append(read(*self.module_(batch), present))
-        return parts
+                part = read(*self.module_(batch), present).float().cpu().numpy()
+            if start == 0:
+                whole = np.empty((len(blocks), *part.shape[1:]), dtype=np.float32)
+            whole[start : start + size] = part
+            start += size
+        return whole
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "module_")
@@ -326,10 +324,6 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             )
         self.device_ = str(device)
         self.module_.to(device)
-
-
-def _softmax(logits):
-    return torch.softmax(logits.float(), dim=1).cpu().numpy()
 
 
 def _row_weights(sample_weight, class_weight, classes, y):
