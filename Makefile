@@ -24,6 +24,7 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 bench: .venv/.plot ## run the benchmarks in full
 	$(BIN)/python benchmarks/balance.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/memory.py
 
 clean: ## remove what was built and cached, not .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
