@@ -136,7 +136,7 @@ FULL = {
     "data_sets": list(DATA_SETS), "estimators": list(ESTIMATORS), "seeds": 10, "jobs": 1, "out": HERE / "results",
 }  # fmt: skip
 QUICK = {
-    "data_sets": ["digits", "synthetic"], "estimators": [BASELINE, "late", SHIPPED or "udi-dynamic"], "seeds": 6,
+    "data_sets": ["digits", "synthetic"], "estimators": [BASELINE, "late", SHIPPED or "udi-dynamic"], "seeds": 10,
     "jobs": joblib.cpu_count(), "out": HERE.parent / "build" / "demo",  # no commit takes it for the full results
 }  # fmt: skip
 
@@ -245,7 +245,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--data-sets", nargs="+", metavar="NAME", choices=DATA_SETS, help="default: all")
     add("--estimators", nargs="+", metavar="NAME", help="default: all")
     add("--anchors", action="store_true", help="add each UDI with each modality as its anchor")
-    add("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: 10; 6 if quick)")
+    add("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: 10)")
     add("--split", choices=["test", "validation"], default="test", help="rows to score on (default: %(default)s)")
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters for all estimators that have them")
     add("--jobs", type=int, metavar="N", help="processes of one thread each (default: 1; one per core if quick)")
