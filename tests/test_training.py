@@ -19,9 +19,10 @@ from skorch.callbacks import (
 )
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim.batches import Rows
 from mmestim.modalities import Blocks
 from mmestim.multimodal._base import _split
-from mmestim.training import Net, Objective, Rows, TrainingOptions, seed_for, train, weighted_cross_entropy
+from mmestim.training import Net, Objective, TrainingOptions, seed_for, train, weighted_cross_entropy
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}

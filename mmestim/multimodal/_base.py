@@ -19,17 +19,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from .._validation import check_number
+from ..batches import Batch, Rows, eval_batch_size
 from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
-from ..training import (
-    Batch,
-    Rows,
-    TrainingOptions,
-    eval_batch_size,
-    resolve_device,
-    seed_for,
-    seeded,
-)
+from ..training import TrainingOptions, resolve_device, seed_for, seeded
 from ._modules import Branch, MultimodalModule
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..training import Batch, Objective, Rows, seeded, weighted_cross_entropy
+from ..batches import Batch, Rows
+from ..training import Objective, seeded, weighted_cross_entropy
 from ._modules import Branch, fuse
 from .mutual_information import CLUB, masked_mean
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..training import Batch
+from ..batches import Batch
 
 
 class Branch(nn.Module):

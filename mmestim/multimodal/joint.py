@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from .._validation import check_choice, check_number
+from ..batches import Batch
 from ..modalities import Modalities
-from ..training import Batch, Objective, seeded, train, weighted_cross_entropy
+from ..training import Objective, seeded, train, weighted_cross_entropy
 from ._base import FitJob, MultimodalClassifier
 from ._modules import JointModule
 

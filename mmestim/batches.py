@@ -1,0 +1,105 @@
+"""Rows of the data with their targets, served in whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .modalities import Blocks
+
+
+class Batch(NamedTuple):
+    """Some rows: blocks of the modalities, and what belongs to each row."""
+
+    x: dict[str, torch.Tensor]
+    # Positions in the batch of the rows in `x`, for modalities that some row lacks.
+    present: dict[str, torch.Tensor]
+    size: int
+    y: torch.Tensor = torch.empty(0)
+    weight: torch.Tensor | None = None
+    rows: torch.Tensor = torch.empty(0)
+
+    def having(self, name: str) -> Batch:
+        """The targets and weights of the rows that have modality `name`."""
+        if name not in self.present:
+            return self
+        at = self.present[name]
+        weight = None if self.weight is None else self.weight[at]
+        return self._replace(size=len(at), y=self.y[at], weight=weight, rows=self.rows[at])
+
+
+class Rows:
+    """Some rows of the data with their targets, served in whole batches.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Loaded data.
+    y : Tensor of shape (n_rows_of_X,)
+        Class numbers, on the device.
+    weight : Tensor of shape (n_rows_of_X,) or None
+        Weight of each row's loss, on the device.
+    rows : Tensor of shape (n_rows,)
+        Numbers of the rows that belong to this set, on the CPU.
+    names : sequence of str
+        Modalities to serve.
+    """
+
+    def __init__(
+        self, blocks: Blocks, y: torch.Tensor, weight: torch.Tensor | None, rows: torch.Tensor, names: Sequence[str]
+    ) -> None:
+        self.blocks, self.y, self.weight, self.rows, self.names = blocks, y, weight, rows, list(names)
+        masks = {name: torch.from_numpy(blocks.present(name)) for name in names}
+        self._partial = {name: mask for name, mask in masks.items() if not mask[rows].all()}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def having(self, name: str) -> Rows:
+        """The rows that have modality `name`, serving it alone."""
+        present = torch.from_numpy(self.blocks.present(name))[self.rows]
+        return Rows(self.blocks, self.y, self.weight, self.rows[present], [name])
+
+    def subset(self, rows: np.ndarray) -> Rows:
+        """The same data with other rows of X."""
+        return Rows(self.blocks, self.y, self.weight, torch.from_numpy(rows), self.names)
+
+    def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
+        """Row numbers of every batch of an epoch, shuffled if a generator is given."""
+        order = self.rows if generator is None else self.rows[torch.randperm(len(self), generator=generator)]
+        batches = list(order.split(int(batch_size)))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # BatchNorm cannot train on one row.
+            last = batches.pop()
+            batches[-1] = torch.cat([batches[-1], last])
+        return batches
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """The batch of some of the rows."""
+        device = self.y.device
+        on_device = rows.to(device, non_blocking=True)
+        x, present = {}, {}
+        for name in self.names:
+            picked = on_device if device.type == "cpu" or self.blocks.is_held(name) else rows
+            if name in self._partial:
+                positions = self._partial[name][rows].nonzero().squeeze(1)
+                if training and len(positions) == 1 < len(rows):
+                    positions = positions[:0]  # BatchNorm cannot train on one row: absent for this step.
+                if len(positions) < len(rows):
+                    picked = rows[positions]
+                    present[name] = positions.to(device, non_blocking=True)
+            x[name] = self.blocks.take(name, picked, device)
+        weight = None if self.weight is None else self.weight.index_select(0, on_device)
+        return Batch(x, present, len(rows), self.y.index_select(0, on_device), weight, on_device)
+
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Rows to evaluate at once: more than in training where they are small."""
+        return eval_batch_size({name: self.blocks.shapes[name] for name in self.names}, batch_size)
+
+
+def eval_batch_size(shapes: dict[str, tuple[int, ...]], batch_size: int) -> int:
+    """Rows to evaluate at once: as many as keep the input near 1 MiB, which caches like, or a training batch."""
+    return max(int(batch_size), min(8192, 2**18 // sum(int(np.prod(shape)) for shape in shapes.values())))
