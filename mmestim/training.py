@@ -69,6 +69,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The context in which encoders and heads run in `precision`."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """How to train, resolved and checked: one per fit, shared by all of its nets."""
@@ -117,10 +124,8 @@ class TrainingOptions:
         )  # fmt: skip
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The context in which encoders and heads run."""
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        """The context in which encoders and heads train."""
+        return autocast(self.precision, self.device)
 
 
 def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

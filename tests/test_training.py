@@ -203,6 +203,19 @@ def test_skorch_callbacks_are_served(callback, data):
     assert UDIClassifier(GROUPS, callbacks=[callback], lr_schedule=None, **FAST).fit(*data).n_iter_ > 3
 
 
+def test_callbacks_may_predict_with_the_net(data):
+    agree = []
+
+    class Predict(Callback):
+        def on_epoch_end(self, net, dataset_valid, **kwargs):
+            hits = net.predict(dataset_valid) == dataset_valid.y[dataset_valid.rows].numpy()
+            agree.append((hits.mean(), net.history[-1]["valid_accuracy"]))
+
+    JointClassifier(GROUPS, callbacks=[Predict()], **FAST).fit(*data)
+    assert len(agree) == 4
+    np.testing.assert_allclose(*zip(*agree, strict=True), atol=1e-6)
+
+
 def test_skorch_scoring_agrees_with_ours(data):
     scores = []
 

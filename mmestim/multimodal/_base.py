@@ -22,7 +22,7 @@ from .._validation import check_number
 from ..batches import Batch, Rows, eval_batch_size
 from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
-from ..training import TrainingOptions, resolve_device, seed_for, seeded
+from ..training import TrainingOptions, autocast, resolve_device, seed_for, seeded
 from ._modules import Branch, MultimodalModule
 
 
@@ -39,6 +39,11 @@ class FitJob:
     def seed_for(self, *purpose: str) -> int:
         """The seed of one branch or helper network."""
         return seed_for(self.seed, *purpose)
+
+    def rows_of(self, name: str) -> tuple[Rows, Rows]:
+        """Training and validation rows that have a modality; the former validate where none of the latter has it."""
+        train, valid = self.train.having(name), self.valid.having(name)
+        return train, valid if len(valid) else train
 
 
 class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
@@ -126,8 +131,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     f"modality {name!r} is absent (all NaN) from every training row: drop its columns from X and "
                     "from modalities, or give rows that have it."
                 )
-        rng = check_random_state(self.random_state)
-        seed = int(rng.randint(2**31 - 1))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         train, valid = _split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
         for name in self.modalities_:
             train, valid = _with_a_row_of(blocks.present(name), train, valid)
@@ -230,8 +234,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         ndarray of str objects
             Names such as ``audio0``.
         """
-        sizes = self._embedding_sizes()
-        return np.array([f"{name}{i}" for name in self._fitted_names() for i in range(sizes[name])], dtype=object)
+        names = self._fitted_names()
+        sizes = self.module_.embedding_sizes
+        return np.array([f"{name}{i}" for name in names for i in range(sizes[name])], dtype=object)
 
     # What subclasses provide ---------------------------------------------------------------------
 
@@ -261,10 +266,6 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return list(self.modalities_)
 
-    def _embedding_sizes(self) -> dict[str, int]:
-        check_is_fitted(self)
-        return self.module_.embedding_sizes
-
     def _map(self, X: Any, read: Callable[..., torch.Tensor]) -> np.ndarray:
         """What `read` makes of logits, features and presence, for all rows, batch by batch."""
         check_is_fitted(self)
@@ -278,7 +279,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                 if not mask.all()
             }
             batch = Batch({name: block.to(device) for name, block in x.items()}, positions, size)
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with torch.no_grad(), autocast(self.precision, device):
                 part = read(*self.module_(batch), present).float().cpu().numpy()
             if start == 0:
                 whole = np.empty((len(blocks), *part.shape[1:]), dtype=np.float32)

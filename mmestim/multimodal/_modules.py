@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -161,7 +162,7 @@ def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, f
         return torch.stack(list(logits)).sum(0)
     shares = torch.stack([F.log_softmax(z, dim=1) for z in logits])
     if masks is None:
-        return shares.logsumexp(0) - torch.tensor(float(len(shares))).log()
+        return shares.logsumexp(0) - math.log(len(shares))
     have = torch.stack(list(masks))
     nothing = ~have.any(0)
     # A row with nothing would give NaN gradients: it keeps its shares, which are uniform.

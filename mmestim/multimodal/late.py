@@ -179,11 +179,9 @@ class LateFusionClassifier(MultimodalClassifier):
 
     def _train_branch(self, job: FitJob, branch: Branch, stage: str, **train_kwargs: Any) -> TrainingRun:
         """Train one branch on the rows that have its modality."""
-        train_rows, valid_rows = job.train.having(branch.name), job.valid.having(branch.name)
         run = train(
-            branch, train_rows, valid_rows if len(valid_rows) else train_rows, job.options,
-            n_classes=job.n_classes, seed=job.seed_for(branch.name, "training"), stage=stage, modality=branch.name,
-            **train_kwargs,
+            branch, *job.rows_of(branch.name), job.options, n_classes=job.n_classes,
+            seed=job.seed_for(branch.name, "training"), stage=stage, modality=branch.name, **train_kwargs,
         )  # fmt: skip
         self.history_ += run.history
         return run

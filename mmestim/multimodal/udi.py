@@ -276,6 +276,6 @@ class UDIClassifier(LateFusionClassifier):
 
 def _judge(job: FitJob, branch: Branch) -> tuple[float, float]:
     """Accuracy of a branch on the validation rows, and mean entropy of its predictions in nats."""
-    rows = job.valid.having(branch.name)
-    _, accuracy, entropy = evaluate(branch, rows if len(rows) else job.train.having(branch.name), job.options)
+    _, valid = job.rows_of(branch.name)
+    _, accuracy, entropy = evaluate(branch, valid, job.options)
     return accuracy, entropy
