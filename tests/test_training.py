@@ -191,7 +191,7 @@ def test_a_callback_may_end_a_stage(data):
     "callback",
     [
         EpochScoring("neg_log_loss", lower_is_better=False),
-        Checkpoint(monitor="valid_loss_best", f_params=None, f_optimizer=None, f_history=None),
+        Checkpoint("valid_loss_best", f_params=None, f_optimizer=None, f_criterion=None, f_history=None),
         EarlyStopping(patience=2, sink=lambda text: None),
         ("early_stopping", GradientNormClipping(1.0)),
         Freezer("encoder.*"),
