@@ -3,7 +3,9 @@
 from importlib.metadata import version
 
 from .modalities import stack_modalities
-from .multimodal import JointClassifier, LateFusionClassifier, UDIClassifier
+from .multimodal import JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, UDIClassifier, gap_scores
 
 __version__ = version("mmestim")
-__all__ = ["JointClassifier", "LateFusionClassifier", "UDIClassifier", "stack_modalities"]
+__all__ = [
+    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "UDIClassifier", "gap_scores", "stack_modalities",
+]  # fmt: skip

@@ -1,7 +1,9 @@
-"""Classifiers of several modalities."""
+"""Classifiers of several modalities, and what their disagreement says of the data."""
 
+from .contributions import gap_scores
 from .joint import JointClassifier
 from .late import LateFusionClassifier
+from .modality_gap import ModalityGapAnalyzer
 from .udi import UDIClassifier
 
-__all__ = ["JointClassifier", "LateFusionClassifier", "UDIClassifier"]
+__all__ = ["JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "UDIClassifier", "gap_scores"]

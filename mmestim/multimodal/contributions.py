@@ -1,0 +1,209 @@
+"""What each modality gives to the true class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
+
+from ..batches import Rows
+from ..training import TrainingOptions
+from ._base import MultimodalClassifier
+from ._modules import MultimodalModule, presence
+
+# How far the probabilities of a row may be from adding up to 1: bfloat16 has three digits.
+_SUM_TOLERANCE = 1e-2
+
+
+def gap_scores(
+    estimator: Any, X: Any, y: Any, *, cv: Any = None, groups: Any = None, labels: Any = None, n_jobs: int | None = None
+) -> np.ndarray:
+    """Probability that each modality gives to the true class of each row.
+
+    The table that `ModalityGapAnalyzer` takes.
+
+    Parameters
+    ----------
+    estimator : classifier of this package, Pipeline that ends in one, or dict
+        Whose scores to take. A dict of str to fitted scikit-learn classifiers has one per modality;
+        a dict of str to ndarray of shape (n_samples, n_classes) has the probabilities themselves.
+    X : array-like of shape (n_samples, n_features), dict of str to array-like, or None
+        Rows to score. Of a dict, each classifier in a dict gets the block of its name, without the
+        rows where that is NaN throughout; otherwise each gets all of X. `None` with probabilities.
+    y : array-like of shape (n_samples,)
+        True classes.
+    cv : int, splitter, iterable of splits or None, default=None
+        `None` scores with the fitted estimator: give rows that it was not trained on, because a
+        network that has learnt its rows by heart has no gap left to measure. Otherwise clones are
+        trained, each row is scored by one that has not seen it, and the estimator may be unfitted.
+    groups : array-like of shape (n_samples,), default=None
+        Groups for the splitter.
+    labels : array-like of shape (n_classes,), default=None
+        Classes in the order of the columns of given probabilities; the sorted classes of y if None.
+    n_jobs : int, default=None
+        Processes that train clones; `None` is one, -1 all cores.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_modalities)
+        Scores between 0 and 1, one column per modality in the order of `modalities_` or of the
+        dict; NaN where a row lacks the modality.
+
+    Raises
+    ------
+    ValueError
+        If probabilities are none, a class of y is unknown to a classifier, or lengths differ.
+
+    See Also
+    --------
+    ModalityGapAnalyzer : What the gaps between the scores say.
+
+    Examples
+    --------
+    >>> from mmestim import LateFusionClassifier, gap_scores
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = LateFusionClassifier(digits.modalities, max_epochs=5, random_state=0)
+    >>> gap_scores(clf, digits.data, digits.target, cv=2).shape
+    (1797, 2)
+    """
+    y = column_or_1d(y)
+    if isinstance(estimator, Mapping) and not any(hasattr(value, "fit") for value in estimator.values()):
+        if cv is not None or X is not None:
+            raise ValueError("estimator is a dict of probabilities, which need no X and no cv: pass None for both.")
+        classes = np.unique(y) if labels is None else column_or_1d(labels)
+        return _of_true_class(_check_probabilities(estimator, classes, y), classes, y)
+    if labels is not None:
+        raise ValueError("labels is for given probabilities: classifiers have their own classes_.")
+    check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    if cv is None:
+        return _score(estimator, X, y)
+    splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
+    scored = np.concatenate([test for _, test in splits])
+    if not np.array_equal(np.sort(scored), np.arange(len(y))):
+        raise ValueError(f"cv={cv!r} must score every row once. Use a number of folds, or a splitter such as KFold.")
+    tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, *split) for split in splits)
+    return np.concatenate(tables)[np.argsort(scored)]
+
+
+@torch.no_grad()
+def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOptions) -> np.ndarray:
+    """Like `gap_scores`, from a network in eval mode on rows in their order, modalities in that of its names."""
+    module.eval()
+    parts = []
+    for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
+        batch = rows.batch(part)
+        with options.autocast():
+            _, features = module(batch)
+            logits = [module.unimodal_logits(features, name) for name in module.names]
+        shares = torch.stack([torch.softmax(z, dim=1) for z in logits])
+        scores = shares.gather(2, batch.y.expand(len(shares), -1).unsqueeze(2)).squeeze(2)
+        for name, score in zip(module.names, scores, strict=True):
+            if name in batch.present:
+                score.masked_fill_(~presence(batch, name), torch.nan)
+        parts.append(scores.T)
+    return torch.cat(parts).cpu().numpy()
+
+
+def _fit_and_score(estimator, X, y, train, test):
+    X_train, X_test, y_train = _take(X, train), _take(X, test), y[train]
+    if not isinstance(estimator, Mapping):
+        return _score(clone(estimator).fit(X_train, y_train), X_test, y[test])
+    fitted = {}
+    for name, classifier in estimator.items():
+        block, present = _block(X_train, name)
+        fitted[name] = clone(classifier).fit(block, y_train[present])
+    return _score(fitted, X_test, y[test])
+
+
+def _score(estimator, X, y):
+    """Scores of fitted estimators, one column per modality."""
+    if isinstance(estimator, Mapping):
+        columns = []
+        for name, classifier in estimator.items():
+            if not hasattr(classifier, "predict_proba"):
+                raise TypeError(
+                    f"{name!r}: {type(classifier).__name__} has no predict_proba. Wrap it in CalibratedClassifierCV."
+                )
+            block, present = _block(X, name)
+            column = np.full(len(y), np.nan)
+            if len(present):
+                proba = {name: classifier.predict_proba(block)}
+                column[present] = _of_true_class(proba, classifier.classes_, y[present])[:, 0]
+            columns.append(column)
+        return np.column_stack(columns)
+    if isinstance(estimator, Pipeline):
+        X, estimator = estimator[:-1].transform(X) if len(estimator) > 1 else X, estimator[-1]
+    if not isinstance(estimator, MultimodalClassifier):
+        raise TypeError(
+            f"estimator={estimator!r} gives no scores per modality: pass a classifier of this package, a Pipeline "
+            "that ends in one, or a dict of classifiers or of probabilities, one per modality."
+        )
+    return _of_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
+
+
+def _take(X, rows):
+    if isinstance(X, Mapping):
+        return {name: _safe_indexing(block, rows) for name, block in X.items()}
+    return _safe_indexing(X, rows)
+
+
+def _block(X, name):
+    """What the classifier of one modality gets to see, and which rows these are."""
+    if not isinstance(X, Mapping):
+        return X, np.arange(_num_samples(X))
+    if name not in X:
+        raise ValueError(f"X has no block {name!r}, which estimator has a classifier for. Its blocks are {list(X)}.")
+    block = X[name]
+    values = np.asarray(block)
+    if values.dtype.kind != "f":
+        return block, np.arange(len(values))
+    present = np.flatnonzero(~np.isnan(values.reshape(len(values), -1)).all(axis=1))
+    return _safe_indexing(block, present), present
+
+
+def _of_true_class(proba, classes, y):
+    """The column of each row's class, from every modality."""
+    position = {label: column for column, label in enumerate(classes.tolist())}
+    unknown = [label for label in np.unique(y).tolist() if label not in position]
+    if unknown:
+        raise ValueError(
+            f"y has the class {unknown[0]!r}, which the scores know nothing of: their classes are {list(position)}. "
+            "With cv, each class needs rows in more than one fold."
+        )
+    codes = np.array([position[label] for label in y.tolist()], dtype=int)
+    return np.column_stack([shares[np.arange(len(y)), codes] for shares in proba.values()])
+
+
+def _check_probabilities(proba, classes, y):
+    if len(set(classes.tolist())) < len(classes):
+        raise ValueError(f"labels={classes.tolist()} has a class twice.")
+    checked = {}
+    for name, shares in proba.items():
+        shares = check_array(shares, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
+        check_consistent_length(shares, y)
+        if shares.shape[1] != len(classes):
+            raise ValueError(
+                f"the probabilities of {name!r} have {shares.shape[1]} columns for {len(classes)} classes "
+                f"({classes.tolist()}). Give the class of each column as labels."
+            )
+        absent = np.isnan(shares).all(axis=1)
+        wrong = ~absent & ~((shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) < _SUM_TOLERANCE))
+        if wrong.any():
+            row = wrong.argmax()
+            raise ValueError(
+                f"the probabilities of {name!r} in row {row}, {shares[row].tolist()}, are not at least 0 with the sum "
+                "1. Give predict_proba's output, or a row of NaN where the modality is absent."
+            )
+        checked[name] = shares
+    if not checked:
+        raise ValueError("estimator is an empty dict: give a classifier, or probabilities, for each modality.")
+    return checked
