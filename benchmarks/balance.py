@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 
 import mmestim
 from _report import BASELINE, KEY, append, conclusion, draw, markdown, pack, stored, unpack
-from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim.datasets import load_av_digits, load_digit_views, load_mfeat, make_imbalanced_modalities
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +50,13 @@ ESTIMATORS = {
     "udi-aligned": UDIClassifier(guidance="aligned"),  # ours
     "udi-consistency": UDIClassifier(guidance=(1.0, 0.0)),
     "udi-complementarity": UDIClassifier(guidance=(0.0, 1.0)),
+    # The modality gap's terms one by one; without any it is joint-concat+unimodal.
+    "gap-pull": ModalityGapClassifier(shift_weight=0, balanced_weight=0, imbalanced_weight=0, fine_tune_epochs=0),
+    "gap-pull+shift": ModalityGapClassifier(balanced_weight=0, imbalanced_weight=0, fine_tune_epochs=0),
+    "gap-pull+shift+weights": ModalityGapClassifier(fine_tune_epochs=0),
+    "gap-all": ModalityGapClassifier(fine_tune_epochs=10),
+    "gap-all-out-of-fold": ModalityGapClassifier(fine_tune_epochs=10, gap_source="out_of_fold"),
+    "gap-fine-tuning": ModalityGapClassifier(gap_weight=0, shift_weight=0, balanced_weight=0, fine_tune_epochs=10),
 }
 UDIS = {name: model.guidance for name, model in ESTIMATORS.items() if isinstance(model, UDIClassifier)}
 SHIPPED = next((name for name in UDIS if UDIS[name] == UDIClassifier().guidance), "")

@@ -3,9 +3,17 @@
 from importlib.metadata import version
 
 from .modalities import stack_modalities
-from .multimodal import JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, UDIClassifier, gap_scores
+from .multimodal import (
+    JointClassifier,
+    LateFusionClassifier,
+    ModalityGapAnalyzer,
+    ModalityGapClassifier,
+    UDIClassifier,
+    gap_scores,
+)  # fmt: skip
 
 __version__ = version("mmestim")
 __all__ = [
-    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "UDIClassifier", "gap_scores", "stack_modalities",
+    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "UDIClassifier",
+    "gap_scores", "stack_modalities",
 ]  # fmt: skip

@@ -30,6 +30,10 @@ class Batch(NamedTuple):
         weight = None if self.weight is None else self.weight[at]
         return self._replace(size=len(at), y=self.y[at], weight=weight, rows=self.rows[at])
 
+    def weighing(self, factor: torch.Tensor) -> Batch:
+        """The batch with the weight of each row times `factor`."""
+        return self._replace(weight=factor if self.weight is None else self.weight * factor)
+
 
 class Rows:
     """Some rows of the data with their targets, served in whole batches.

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,6 +161,11 @@ def evaluate(
     return loss / weight, hits / weight, entropy / weight
 
 
+def valid_rank(loss: float, accuracy: float) -> float:
+    """What the best state of a module has most of: accuracy, and of equal ones the lowest loss."""
+    return accuracy - 1e-6 * loss
+
+
 class Objective:
     """What a net minimises: cross-entropy of the first output. Subclasses add to it.
 
@@ -269,8 +274,7 @@ class Net(NeuralNetClassifier):
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
             self._check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
-            # Best epoch: the highest accuracy, of equal ones the lowest loss.
-            scores["valid_rank"] = scores["valid_accuracy"] - 1e-6 * scores["valid_loss"]
+            scores["valid_rank"] = valid_rank(scores["valid_loss"], scores["valid_accuracy"])
         for name, score in scores.items():
             before = [row[name] for row in self.history[:-1]]
             self.history.record(name, score)
@@ -311,6 +315,11 @@ class Net(NeuralNetClassifier):
         sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
         return float((losses.cpu() * sizes).sum() / sizes.sum())
 
+    def reset_patience(self, n_epochs: int = 0) -> None:
+        """Let early stopping count epochs without improvement only once `n_epochs` more are over."""
+        if stopper := dict(self.callbacks_).get(_STOPPER):
+            stopper.misses_ = -n_epochs
+
     def infer(self, batch: Batch, **fit_params: Any) -> Any:
         """The module's outputs for a batch, in the chosen precision."""
         with self.options.autocast():
@@ -346,6 +355,23 @@ class Net(NeuralNetClassifier):
             f"training diverged ({self.title}, epoch {len(self.history)}): the {what}. Lower lr (now {self.lr}){clip}, "
             "or bring the columns of X to a common scale."
         )
+
+
+class Companion:
+    """A network of the same kind trained beside a net, with its objective and learning rate, on other rows."""
+
+    def __init__(self, module: nn.Module, rows: Rows, net: Net, seed: int, title: str) -> None:
+        quiet = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
+        self.net = Net(module, objective=net.objective, options=quiet, n_classes=len(net.classes), title=title)
+        self.net.initialize()
+        self.rows, self.generator = rows, torch.Generator().manual_seed(seed)
+
+    def train_epoch(self, lr: float) -> None:
+        """One pass over the rows."""
+        for group in self.net.optimizer_.param_groups:
+            group["lr"] = lr
+        loss = self.net._train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
+        self.net._check_finite(np.isfinite(loss), f"training loss is {loss}")
 
 
 class _Progress(Callback):

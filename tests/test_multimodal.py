@@ -7,10 +7,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
-from mmestim.multimodal._base import _split
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
+from mmestim.multimodal._splits import inner_split
 
-CLASSIFIERS = [JointClassifier, LateFusionClassifier, UDIClassifier]
+CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 
@@ -83,7 +83,9 @@ def test_one_seed_gives_one_model_and_leaves_torch_alone(classifier, data):
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_absent_modalities_leave_the_decision_to_those_present(classifier, with_absent):
     X, y = with_absent
-    clf = classifier(GROUPS, random_state=0, device="cpu").fit(X, y)
+    # Without heads of their own, modalities are judged by the fused prediction with the others absent.
+    settings = {"unimodal_weight": 0.0} if issubclass(classifier, JointClassifier) else {}
+    clf = classifier(GROUPS, random_state=0, device="cpu", **settings).fit(X, y)
     assert clf.score(X, y) > 0.55
     per_modality = clf.predict_proba_per_modality(X)
     np.testing.assert_array_equal(np.isnan(per_modality["audio"]).all(1), np.isnan(X[:, 0]))
@@ -202,7 +204,7 @@ def test_refitting_forgets_the_first_data(data):
 
 def test_inner_split_is_stratified_and_spares_single_rows():
     codes = np.repeat([0, 1, 2], [60, 39, 1])
-    train, valid = _split(np.arange(100), codes, None, 0.1, seed=0)
+    train, valid = inner_split(np.arange(100), codes, None, 0.1, seed=0)
     np.testing.assert_array_equal(np.bincount(codes[valid], minlength=3), [6, 4, 0])
     assert np.array_equal(np.sort(np.r_[train, valid]), np.arange(100))
 
@@ -210,7 +212,7 @@ def test_inner_split_is_stratified_and_spares_single_rows():
 def test_inner_split_keeps_groups_whole():
     rng = np.random.default_rng(0)
     codes, groups = rng.integers(0, 3, 200), rng.integers(0, 25, 200)
-    train, valid = _split(np.arange(200), codes, groups, 0.2, seed=0)
+    train, valid = inner_split(np.arange(200), codes, groups, 0.2, seed=0)
     assert not set(groups[train]) & set(groups[valid])
     assert 20 <= len(valid) <= 60
 
@@ -218,7 +220,7 @@ def test_inner_split_keeps_groups_whole():
 @pytest.mark.parametrize("fraction, low, high", [(0.2, 20, 60), (0.8, 140, 180)])
 def test_grouped_split_has_the_fraction(fraction, low, high):
     rng = np.random.default_rng(0)
-    _, valid = _split(np.arange(200), rng.integers(0, 3, 200), rng.integers(0, 40, 200), fraction, seed=0)
+    _, valid = inner_split(np.arange(200), rng.integers(0, 3, 200), rng.integers(0, 40, 200), fraction, seed=0)
     assert low <= len(valid) <= high
 
 
@@ -233,7 +235,7 @@ def test_balanced_classes_are_those_of_rows_that_count(data):
 
 @pytest.mark.parametrize("codes, groups", [([0, 1], None), ([0, 0, 1, 1], [7, 7, 7, 7]), ([0, 0, 1, 1], [1, 1, 2, 2])])
 def test_training_rows_validate_where_none_can_be_spared(codes, groups):
-    train, valid = _split(np.arange(len(codes)), np.array(codes), groups, 0.1, seed=0)
+    train, valid = inner_split(np.arange(len(codes)), np.array(codes), groups, 0.1, seed=0)
     np.testing.assert_array_equal(train, valid)
     assert len(train) == len(codes)
 

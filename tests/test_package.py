@@ -11,7 +11,9 @@ from sklearn.utils._testing import assert_docstring_consistency
 
 import mmestim
 
-CLASSIFIERS = [mmestim.JointClassifier, mmestim.LateFusionClassifier, mmestim.UDIClassifier]
+CLASSIFIERS = [
+    mmestim.JointClassifier, mmestim.LateFusionClassifier, mmestim.ModalityGapClassifier, mmestim.UDIClassifier,
+]  # fmt: skip
 
 
 def test_import_is_light():

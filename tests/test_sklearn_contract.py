@@ -2,7 +2,7 @@
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 
 TWO = {"a": slice(0, 1), "v": slice(1, None)}
 MINI_BATCHES = "mini-batches: a weight of two is not the same as two copies in different batches"
@@ -23,7 +23,7 @@ def expected_failed_checks(estimator):
 @parametrize_with_checks(
     [
         classifier(modalities, random_state=0)
-        for classifier in (JointClassifier, LateFusionClassifier, UDIClassifier)
+        for classifier in (JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier)
         for modalities in (None, TWO)
     ],
     expected_failed_checks=expected_failed_checks,

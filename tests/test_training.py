@@ -21,7 +21,7 @@ from skorch.callbacks import (
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
 from mmestim.batches import Rows
 from mmestim.modalities import Blocks
-from mmestim.multimodal._base import _split
+from mmestim.multimodal._splits import inner_split
 from mmestim.training import Net, Objective, TrainingOptions, seed_for, train, weighted_cross_entropy
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_the_best_epoch_if_every_branch_has_one(interrupt_in, is_fi
         assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 4, 1, 2]
         best = max(row["valid_accuracy"] for row in clf.history_[4:])
         X, y = data
-        valid = _split(np.arange(150), y, None, 0.1, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
+        valid = inner_split(np.arange(150), y, None, 0.1, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
         share = clf.predict_proba_per_modality(X[valid])["image"]
         assert (share.argmax(1) == y[valid]).mean() == pytest.approx(best)
 

@@ -4,6 +4,10 @@ from .contributions import gap_scores
 from .joint import JointClassifier
 from .late import LateFusionClassifier
 from .modality_gap import ModalityGapAnalyzer
+from .modality_gap_classifier import ModalityGapClassifier
 from .udi import UDIClassifier
 
-__all__ = ["JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "UDIClassifier", "gap_scores"]
+__all__ = [
+    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "UDIClassifier",
+    "gap_scores",
+]  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -24,6 +23,7 @@ from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
 from ..training import TrainingOptions, autocast, resolve_device, seed_for, seeded
 from ._modules import Branch, MultimodalModule
+from ._splits import inner_split, with_a_row_of
 
 
 @dataclass
@@ -35,6 +35,7 @@ class FitJob:
     options: TrainingOptions
     seed: int
     n_classes: int
+    groups: Any = None  # of all rows of X
 
     def seed_for(self, *purpose: str) -> int:
         """The seed of one branch or helper network."""
@@ -132,16 +133,16 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     "from modalities, or give rows that have it."
                 )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        train, valid = _split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
+        train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
         for name in self.modalities_:
-            train, valid = _with_a_row_of(blocks.present(name), train, valid)
+            train, valid = with_a_row_of(blocks.present(name), train, valid)
         if weight is not None:
             weight = torch.tensor(weight / weight[train].mean(), dtype=torch.float32, device=options.device)
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
         if options.verbose:
             print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")
         every = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
-        job = FitJob(every.subset(train), every.subset(valid), options, seed, len(self.classes_))
+        job = FitJob(every.subset(train), every.subset(valid), options, seed, len(self.classes_), groups)
         self.history_: list[dict[str, Any]] = []
         self.module_, interrupted = self._fit_module(job)
         self.module_.eval()
@@ -344,61 +345,3 @@ def _row_weights(sample_weight, class_weight, classes, y):
         factors[here] = compute_class_weight(class_weight, classes=classes[here], y=counted)
         weight *= factors[np.searchsorted(classes, y)]
     return weight
-
-
-def _split(rows, codes, groups, fraction, seed):
-    """Training and validation rows; the training rows validate where none can be spared."""
-    if groups is not None:
-        check_consistent_length(codes, groups)
-    if fraction == 0:
-        return rows, rows
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        held_out = _stratified_rows(rows, codes, fraction, rng)
-    else:
-        held_out = _grouped_rows(rows, codes, groups, fraction, seed)
-    valid = np.isin(rows, held_out)
-    return (rows[~valid], rows[valid]) if valid.any() else (rows, rows)
-
-
-def _with_a_row_of(present, train, valid):
-    """The split, with the validation rows that have a modality moved over if no training row has it."""
-    if present[train].any():
-        return train, valid
-    move = present[valid]
-    train, valid = np.concatenate([train, valid[move]]), valid[~move]
-    return train, valid if len(valid) else train
-
-
-def _stratified_rows(rows, codes, fraction, rng):
-    """Rows to hold out, spread over the classes; one row of each class always stays."""
-    rows = rng.permutation(rows)
-    rows = rows[np.argsort(codes[rows], kind="stable")]
-    first = np.r_[True, np.diff(codes[rows]) != 0]
-    spare = rows[~first]
-    n_valid = min(round(fraction * len(rows)), len(spare))
-    # Every k-th of the rows sorted by class: proportional, whatever the number of classes.
-    start = rng.random()
-    return spare[((np.arange(n_valid) + start) * len(spare) / max(n_valid, 1)).astype(int)]
-
-
-def _grouped_rows(rows, codes, groups, fraction, seed):
-    """Rows of whole groups to hold out, classes as balanced as the groups allow."""
-    groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
-    # One fold validates, or, where most rows are to validate, one fold trains.
-    share = min(fraction, 1 - fraction)
-    # More folds than the largest class has rows are refused.
-    n_splits = min(max(2, round(1 / share)), len(np.unique(groups)), np.bincount(codes[rows]).max())
-    if n_splits < 2:
-        return rows[:0]
-    with warnings.catch_warnings():
-        # A class smaller than the number of folds is no trouble here: one fold is used.
-        warnings.simplefilter("ignore", UserWarning)
-        folds = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed % 2**32)
-        split = list(folds.split(rows, codes[rows], groups))
-    # Of the folds that leave every class in training, the first.
-    n_classes = len(np.unique(codes[rows]))
-    for kept, held_out in split if fraction <= 0.5 else [pair[::-1] for pair in split]:
-        if len(np.unique(codes[rows[kept]])) == n_classes:
-            return rows[held_out]
-    return rows[:0]

@@ -15,6 +15,23 @@ _N_BINS = 4096
 _MIN_ROWS = 5
 
 
+# Squares of larger gaps come near the end of float64.
+_LARGEST = 1e150
+
+
+def absolute_gaps(scores: np.ndarray) -> np.ndarray:
+    """Largest less smallest score of each row as float64, NaN where there are fewer than two."""
+    if scores.shape[1] == 2:
+        gaps = np.abs(scores[:, 0] - scores[:, 1])
+    else:
+        gaps = np.fmax.reduce(scores, axis=1) - np.fmin.reduce(scores, axis=1)
+        gaps[(~np.isnan(scores)).sum(axis=1) < 2] = np.nan
+    gaps = gaps.astype(np.float64, copy=False)
+    if (gaps > _LARGEST).any():
+        raise ValueError(f"scores of one row differ by more than {_LARGEST:g}: scale them down.")
+    return gaps
+
+
 @dataclass(frozen=True)
 class GapMixture:
     """Two weighted Gaussians, the balanced one, of the lower mean, first.
@@ -87,7 +104,7 @@ def fit_two(
         return one
     center = gaps.mean()  # Sums of squares lose nothing to a common offset.
     bins = _Bins(np.sort(gaps - center))
-    if start is None:
+    if start is None or start.separation == 0:  # From equal components EM never parts them.
         first = [bins.low_from_high(), bins.dense_from_spread()]
     else:
         first = [bins.expect(start.means - center, start.variances, start.weights)[0]]

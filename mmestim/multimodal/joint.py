@@ -10,7 +10,7 @@ import torch
 from .._validation import check_choice, check_number
 from ..batches import Batch
 from ..modalities import Modalities
-from ..training import Objective, seeded, train, weighted_cross_entropy
+from ..training import Objective, TrainingRun, seeded, train, weighted_cross_entropy
 from ._base import FitJob, MultimodalClassifier
 from ._modules import JointModule
 
@@ -173,6 +173,13 @@ class JointClassifier(MultimodalClassifier):
         check_number("unimodal_weight", self.unimodal_weight)
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
+        module = self._build_joint(job)
+        run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
+        self.history_ += run.history
+        return module, run.interrupted
+
+    def _build_joint(self, job: FitJob) -> JointModule:
+        """The network before training."""
         names = list(self.modalities_)
         if self.fusion in ("gated", "film") and len(names) != 2:
             raise ValueError(
@@ -182,14 +189,14 @@ class JointClassifier(MultimodalClassifier):
         branches = {name: self._build_branch(job, name) for name in names}
         with seeded(job.seed_for("fusion"), job.options.device):
             module = JointModule(branches, self.fusion, job.n_classes, unimodal_heads=self.unimodal_weight > 0)
-        module.to(job.options.device)
-        run = train(
-            module, job.train, job.valid, job.options, n_classes=job.n_classes,
-            seed=job.seed_for("joint"), stage="joint",
-            objective=JointObjective(self.unimodal_weight),
+        return module.to(job.options.device)
+
+    def _train_joint(self, job: FitJob, module: JointModule, objective: JointObjective) -> TrainingRun:
+        """Train the network in place on the rows of the job."""
+        return train(
+            module, job.train, job.valid, job.options, n_classes=job.n_classes, seed=job.seed_for("joint"),
+            stage="joint", objective=objective,
         )  # fmt: skip
-        self.history_ += run.history
-        return module, run.interrupted
 
 
 class JointObjective(Objective):
@@ -202,8 +209,15 @@ class JointObjective(Objective):
         loss = super().loss(net, output, batch)
         if self.unimodal_weight == 0:
             return loss
+        return self.add_unimodal(loss, self.unimodal_logits(net, output, batch), batch)
+
+    def unimodal_logits(self, net: Any, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """Logits from each modality alone, for all rows of the batch."""
         with net.options.autocast():
-            logits = {name: net.module_.unimodal_logits(output[1], name) for name in batch.x}
+            return {name: net.module_.unimodal_logits(output[1], name) for name in batch.x}
+
+    def add_unimodal(self, loss: torch.Tensor, logits: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """The loss with the weighted cross-entropy of each modality on the rows that have it."""
         for name, z in logits.items():
             if len(batch.x[name]):
                 having = batch.having(name)

@@ -11,10 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._validation import check_flag, check_number
-from ._gap_mixture import GapMixture, fit_one, fit_two
-
-# Squares of larger gaps come near the end of float64.
-_LARGEST = 1e150
+from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 
 
 class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
@@ -139,7 +136,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         check_number("max_iter", self.max_iter, low=1, integer=True)
         check_number("tol", self.tol, closed=False)
         check_number("min_variance", self.min_variance, closed=False)
-        gaps = _distances(self._check(X, reset=True))
+        gaps = absolute_gaps(self._check(X, reset=True))
         gaps = gaps[~np.isnan(gaps)]
         if not len(gaps):
             raise ValueError("no row of X has the scores of two modalities, so that there is no gap to analyse.")
@@ -203,7 +200,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check(X, reset=False)
-        return (X[:, 0] - X[:, 1]).astype(np.float64) if self.signed else _distances(X)
+        return (X[:, 0] - X[:, 1]).astype(np.float64) if self.signed else absolute_gaps(X)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row's gap under the mixture.
@@ -253,7 +250,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         return GapMixture(self.means_, self.variances_, self.weights_)
 
     def _gaps(self, X):
-        return _distances(self._check(X, reset=False))
+        return absolute_gaps(self._check(X, reset=False))
 
     def _check(self, X, reset):
         X = validate_data(
@@ -268,16 +265,3 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _distances(X):
-    """Largest less smallest score of each row as float64, NaN where there are fewer than two."""
-    if X.shape[1] == 2:
-        gaps = np.abs(X[:, 0] - X[:, 1])
-    else:
-        gaps = np.fmax.reduce(X, axis=1) - np.fmin.reduce(X, axis=1)
-        gaps[(~np.isnan(X)).sum(axis=1) < 2] = np.nan
-    gaps = gaps.astype(np.float64, copy=False)
-    if (gaps > _LARGEST).any():
-        raise ValueError(f"scores of one row differ by more than {_LARGEST:g}: scale X down.")
-    return gaps

@@ -1,0 +1,138 @@
+"""The adaptive loss of ModalityGapClassifier: its terms, and the posteriors that weigh them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..batches import Batch
+from ..training import weighted_cross_entropy
+from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
+from ._gap_sources import TrainRows
+from ._modules import presence
+from .joint import JointObjective
+from .modality_gap import ModalityGapAnalyzer
+
+# With less, the components are one or one of them is next to empty: no posteriors to train by.
+_LEAST_DISTANCE, _LEAST_WEIGHT = 0.05, 0.02
+
+
+@dataclass(frozen=True)
+class GapTerms:
+    """Weights of the terms of the adaptive loss, by the names of the classifier's parameters."""
+
+    gap_weight: float
+    shift_weight: float
+    balanced_weight: float
+    imbalanced_weight: float
+    detach_stronger: bool
+
+    @property
+    def are_on(self) -> bool:
+        """Whether the loss differs from the joint one."""
+        return max(self.gap_weight, self.shift_weight, self.balanced_weight) > 0
+
+
+class GapObjective(JointObjective):
+    """The joint loss for `n_warmup` epochs, then the adaptive one, its posteriors renewed before each epoch."""
+
+    def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainRows, n_warmup: int) -> None:
+        super().__init__(unimodal_weight)
+        self.terms, self.source, self.n_warmup = terms, source, n_warmup
+        self.settings = ModalityGapAnalyzer().get_params()
+        del self.settings["signed"]
+        self.mixture: GapMixture | None = None
+        self.records: list[dict[str, Any]] = []
+
+    def begin(self, net: Any) -> None:
+        self.source.begin(net)
+        self.balanced = torch.full((len(net.train_rows.y),), 0.5, device=net.options.device)
+
+    def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
+        n_done = len(net.history) - 1
+        if self.terms.are_on:
+            if n_done <= self.n_warmup:
+                net.reset_patience(self.n_warmup - n_done)  # The adaptive epochs get all of it.
+            if n_done >= self.n_warmup:
+                self._renew(self.source.scores(net.module_), net.train_rows.rows)
+        self.source.train_epoch(net)
+
+    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
+        if self.mixture is None:
+            return super().loss(net, output, batch)
+        terms, balanced = self.terms, self.balanced[batch.rows]
+        loss = weighted_cross_entropy(output[0], batch.weighing(1 + terms.balanced_weight * balanced))
+        logits = self.unimodal_logits(net, output, batch)
+        if self.unimodal_weight:
+            loss = self.add_unimodal(loss, logits, batch)
+        gaps, known = batch_gaps(logits, batch, terms.detach_stronger)
+        if terms.gap_weight:
+            penalty = gap_loss(gaps, 1 - balanced, batch.weight, known, terms.imbalanced_weight)
+            loss = loss + terms.gap_weight * penalty
+        if terms.shift_weight:
+            excess = shift_loss(gaps, 1 - balanced, batch.weight, known, float(self.mixture.means[0]))
+            loss = loss + terms.shift_weight * excess
+        return loss
+
+    def history(self, n_epochs: int) -> dict[str, np.ndarray]:
+        """Of the first adaptive epochs, the records as arrays with one row each."""
+        records = self.records[:n_epochs]
+        return {key: np.array([record[key] for record in records]) for key in records[0]} if records else {}
+
+    def _renew(self, scores: np.ndarray, rows: torch.Tensor) -> None:
+        """Refit the mixture to the gaps of the training rows, and take its posteriors if it holds."""
+        gaps = absolute_gaps(scores)
+        known = gaps[~np.isnan(gaps)]
+        fitted = fit_two(known, start=self.mixture, **self.settings)
+        kept = bool(np.ptp(fitted.means) >= _LEAST_DISTANCE and fitted.weights.min() >= _LEAST_WEIGHT)
+        if kept:
+            self.mixture = fitted
+        elif self.mixture is None:
+            self.mixture = fit_one(known, self.settings["min_variance"])
+        posterior = self.mixture.posterior(gaps)[:, 0].astype(np.float32)
+        self.balanced[rows.to(self.balanced.device)] = torch.from_numpy(posterior).to(self.balanced.device)
+        self.records.append({
+            "means": fitted.means, "variances": fitted.variances, "weights": fitted.weights,
+            "separation": fitted.separation, "mean_gap": known.mean(), "kept": kept,
+        })  # fmt: skip
+
+
+def batch_gaps(
+    logits: Mapping[str, torch.Tensor], batch: Batch, detach_stronger: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Gap of each row with its gradient, and which rows have one, or None where all do.
+
+    With `detach_stronger` the largest score is a constant, so that only the smallest is pulled.
+    """
+    scores = torch.stack([torch.softmax(z, dim=1).gather(1, batch.y.unsqueeze(1)).squeeze(1) for z in logits.values()])
+    if not batch.present:
+        high, low, known = scores.amax(0), scores.amin(0), None
+    else:
+        have = torch.stack([presence(batch, name) for name in logits])
+        # Beyond what a probability can be, so that absent ones are neither.
+        high, low = scores.masked_fill(~have, -1).amax(0), scores.masked_fill(~have, 2).amin(0)
+        known = have.sum(0) > 1
+    gaps = (high.detach() if detach_stronger else high) - low
+    return gaps if known is None else gaps.masked_fill(~known, 0), known
+
+
+def gap_loss(
+    gaps: torch.Tensor, imbalanced: torch.Tensor, weight: torch.Tensor | None, known: torch.Tensor | None, boost: float
+) -> torch.Tensor:
+    """Mean gap of the rows that have one, each counted 1 + boost * its posterior of being imbalanced."""
+    penalty = (1 + boost * imbalanced) * gaps
+    penalty = penalty if weight is None else penalty * weight
+    return penalty.mean() if known is None else penalty.sum() / known.sum().clamp(min=1)
+
+
+def shift_loss(
+    gaps: torch.Tensor, imbalanced: torch.Tensor, weight: torch.Tensor | None, known: torch.Tensor | None, goal: float
+) -> torch.Tensor:
+    """Mean square of what gaps exceed `goal` by, each row counted by its posterior of being imbalanced."""
+    share = imbalanced if weight is None else imbalanced * weight
+    share = share if known is None else share * known
+    return (share * (gaps - goal).relu() ** 2).sum() / (share.sum() + 1e-6)

@@ -1,0 +1,324 @@
+"""Joint training against the modality gap."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from .._validation import check_choice, check_flag, check_number
+from ..modalities import Modalities
+from ..training import evaluate, train, valid_rank
+from ._base import FitJob
+from ._gap_objective import GapObjective, GapTerms
+from ._gap_sources import OutOfFold, TrainRows
+from ._modules import JointModule
+from .joint import JointClassifier, JointObjective
+from .modality_gap import ModalityGapAnalyzer
+
+GAP_SOURCES = ("train", "out_of_fold")
+
+
+class ModalityGapClassifier(JointClassifier):
+    r"""Joint training in which each row's modality gap decides what it is trained for.
+
+    After a warm-up by the joint loss, the gap between the modalities' probabilities of the true class
+    is measured for every training row before each epoch, and a mixture of two Gaussians says how
+    likely the row is balanced or imbalanced. Balanced rows then count more in the fused loss, and
+    imbalanced rows are pressed to close their gap [1]_.
+
+    Parameters
+    ----------
+    modalities : dict of str to slice, list of int or list of str, default=None
+        Columns of `X` in each modality: a slice, column numbers, or column names of a DataFrame.
+        Every column belongs to exactly one. `None` takes `X` as a single modality named ``x``; an
+        `X` that is a dict of arrays brings its own names.
+    fusion : {'concat', 'sum', 'gated', 'film'}, default='concat'
+        From features z to logits: one linear layer of all features; a linear layer per modality,
+        summed; a linear layer of sigmoid(A z_1) * (B z_2); or of gamma(z_1) * z_2 + beta(z_1). The
+        last two take two modalities, of which the first listed gates the second.
+    unimodal_weight : float, default=1.0
+        Weight of the cross-entropy of a head of its own for each modality, added to the fused loss. At
+        0 there are no such heads, and a modality's score is that of the fused head with the features
+        of the others at zero.
+    gap_weight : float, default=0.5
+        Weight of the mean gap.
+    shift_weight : float, default=0.5
+        Weight of the mean square by which imbalanced rows exceed the mean gap of balanced ones.
+    balanced_weight : float, default=1.0
+        How much more a row counts in the fused loss if it is certainly balanced: 1 + this.
+    imbalanced_weight : float, default=1.0
+        How much more a row counts in the mean gap if it is certainly imbalanced: 1 + this.
+    detach_stronger : bool, default=False
+        Whether a gap pulls the weaker modality up only. Otherwise a gap can also close by the
+        stronger one getting worse.
+    warmup_fraction : float, default=0.1
+        Fraction of `max_epochs`, rounded up, that trains by the joint loss before the gaps count.
+        Early stopping counts its epochs from then on.
+    gap_source : {'train', 'out_of_fold'}, default='train'
+        Whose scores make the gaps: the network's own on the rows that it trains on, which vanish as
+        it learns them by heart, or those of networks that have not seen the row.
+    cv : int, default=3
+        With ``gap_source='out_of_fold'``, number of folds of the training rows, and of networks
+        trained in step with the main one, each without one fold. They make a fit take about `cv`
+        times as long.
+    fine_tune_epochs : int, default=10
+        Epochs of a last stage, by the joint loss at a tenth of `lr`, on the rows whose posterior calls
+        them balanced. With early stopping it is undone if no epoch is better than before; 0 leaves it
+        out.
+    shapes : dict of str to tuple of int, default=None
+        Shape of one sample of the modalities that are not plain vectors, such as
+        ``{"image": (28, 28)}``; channels come first. A single axis, such as ``(16000,)``, marks a
+        signal. An `X` that is a dict of arrays brings its own.
+    encoder : str, nn.Module, class, callable or dict, default='auto'
+        Network from a modality's block to a feature vector. ``'auto'`` goes by the shape: ``'mlp'``
+        for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two axes or three; ``'linear'`` is
+        one affine map. These four standardise their input by the training rows. A class or factory
+        is called with `input_shape` and `embedding_dim` if it takes them, and must map a batch to
+        (n_samples, n_features). An instance is copied, weights included, never trained in place. A
+        dict gives one of these per modality, ``'auto'`` for those it leaves out.
+    embedding_dim : int, default=64
+        Length of the feature vector of built-in encoders.
+    optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
+        ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
+        is called with the parameters, `lr` and, if it takes one and a partial has none yet,
+        `weight_decay`.
+    lr : float, default=0.01
+        Learning rate.
+    lr_schedule : {'step', 'cosine'} or None, default='step'
+        Learning rate over the epochs: a tenth from 70 % of `max_epochs` on, a half cosine to zero
+        at `max_epochs`, or constant.
+    weight_decay : float, default=1e-4
+        L2 penalty of the weights.
+    max_grad_norm : float or None, default=None
+        Longest gradient allowed; longer ones are scaled down to it.
+    batch_size : int, default=64
+        Rows per training step. A last batch of one row joins the one before.
+    max_epochs : int, default=100
+        Most epochs of any stage of training.
+    early_stopping : bool, default=True
+        Whether to hold out rows of the training data, keep the epoch with the best accuracy on them
+        (of equal ones the lowest loss), and stop when it has not improved for `n_iter_no_change`
+        epochs. Where no row can be spared, the training rows take their place. With False, all rows
+        train for `max_epochs`.
+    validation_fraction : float, default=0.1
+        Fraction of the training rows to hold out, stratified by class, and by whole groups if `fit`
+        is given `groups`.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before training stops.
+    class_weight : dict, 'balanced' or None, default=None
+        Weight of each class in the losses and the validation scores, or weights in inverse proportion
+        to the classes' rows.
+    precision : {'float32', 'bf16'}, default='float32'
+        Arithmetic of encoders and heads; losses, scores and outputs are float32.
+    compile : bool, default=False
+        Whether to train through `torch.compile`. It needs a C++ compiler on the CPU.
+    device : str or torch.device, default='auto'
+        Where to train and predict: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or ``'auto'`` for
+        the first GPU there is.
+    max_memory : float, default=1024
+        MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
+        first, and memory maps of any size are read batch by batch.
+    callbacks : list of skorch callbacks, default=None
+        Called with the skorch net of each training stage in turn, as skorch does; losses and scores
+        are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
+        `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
+        the stage, as skorch's do.
+    verbose : int, default=0
+        0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
+        validate.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights, shuffling and the inner split. Torch's global generators are left
+        alone. Results repeat exactly for the same seed, device and number of threads.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of `X`, if it had any that are all strings.
+    modalities_ : dict of str to ndarray of int
+        Columns of each modality.
+    shapes_ : dict of str to tuple of int
+        Per-sample shapes that were given or came with a dict.
+    module_ : torch.nn.Module
+        The trained network, in eval mode on `device_`.
+    device_ : str
+        Where it is.
+    analyzer_ : ModalityGapAnalyzer or None
+        Fitted to the scores of the training rows, by `gap_source`, at the end of the adaptive epochs;
+        None if no row has two modalities.
+    n_warmup_ : int
+        Epochs that were trained before the gaps counted.
+    gap_history_ : dict of str to ndarray
+        With one row per adaptive epoch, what the mixture fitted before it was like: ``means``,
+        ``variances``, ``weights`` (balanced first), ``separation``, ``mean_gap`` of the rows, and
+        ``kept``, whether it was trained by or, because its means are less than 0.05 apart or a weight
+        is below 0.02, the last good one in its place.
+    history_ : list of dict
+        One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
+        stopping, valid_loss and valid_accuracy.
+    n_iter_ : int
+        Number of epochs of all stages together.
+
+    See Also
+    --------
+    ModalityGapAnalyzer : The mixture and the posterior alone, for any classifier.
+    JointClassifier : The same network without the adaptive loss.
+    UDIClassifier : Branches of which the strongest guides the others.
+
+    Notes
+    -----
+    With g the largest less the smallest probability of the true class over the modalities of a row, q
+    its posterior of being balanced and r = 1 - q, both constants, and means over the batch, the adaptive
+    loss is
+
+    .. math:: \overline{(1 + \beta q) CE_f} + \lambda_u \sum_m CE_m + \lambda_g \overline{(1 + \gamma r) g}
+        + \lambda_s \frac{\sum r \max(0, g - \mu_b)^2}{\sum r}
+
+    with `balanced_weight` :math:`\beta`, `unimodal_weight` :math:`\lambda_u`, `gap_weight`
+    :math:`\lambda_g`, `imbalanced_weight` :math:`\gamma`, `shift_weight` :math:`\lambda_s`, and
+    :math:`\mu_b` the mean gap of the balanced component. With the three weights of `gap_weight`,
+    `shift_weight` and `balanced_weight` and `fine_tune_epochs` at 0 it is `JointClassifier`.
+
+    The paper states the gap of two modalities, the mixture, Bayes' posterior, the two stages, what the
+    loss is to do (close the gap, move imbalanced rows to the balanced ones, press imbalanced rows more,
+    and let balanced ones count more in the fused loss), and that fine-tuning on balanced rows helps.
+    Its formulas were not available to us: the form of every term, all weights, the length of the
+    warm-up, how often and to which rows the mixture is fitted, its settings and its guards, the largest
+    less the smallest score beyond two modalities, the out-of-fold gaps and the form of fine-tuning are
+    our reconstruction, so that results are not the paper's.
+
+    Rows with fewer than two modalities have no gap: they take part in the cross-entropies, with the
+    weights of the mixture as their posterior. Every row counts once in the mixture, whatever its weight.
+    With a single modality this is `JointClassifier`.
+
+    A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
+    the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
+    half-empty blocks, which are refused: impute first. Tools that drop columns cannot know groups given
+    by position; `BaggingClassifier` drops column names too, and so takes all features or one modality.
+
+    References
+    ----------
+    .. [1] Liu et al., "Quantifying Multimodal Imbalance: A GMM-Guided Adaptive Loss for Audio-Visual
+       Learning", 2025, arXiv:2510.21797.
+
+    Examples
+    --------
+    >>> from mmestim import ModalityGapClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = ModalityGapClassifier(digits.modalities, max_epochs=20, random_state=0)
+    >>> clf.fit(digits.data, digits.target).n_warmup_
+    2
+    >>> clf.gap_history_["means"].shape
+    (18, 2)
+    """
+
+    def __init__(
+        self, modalities: Modalities | None = None, *, fusion: str = "concat", unimodal_weight: float = 1.0,
+        gap_weight: float = 0.5, shift_weight: float = 0.5, balanced_weight: float = 1.0,
+        imbalanced_weight: float = 1.0, detach_stronger: bool = False, warmup_fraction: float = 0.1,
+        gap_source: str = "train", cv: int = 3, fine_tune_epochs: int = 10,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
+        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
+        batch_size: int = 64, max_epochs: int = 100,
+        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            modalities, fusion=fusion, unimodal_weight=unimodal_weight, shapes=shapes, encoder=encoder,
+            embedding_dim=embedding_dim, optimizer=optimizer, lr=lr, lr_schedule=lr_schedule,
+            weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size, max_epochs=max_epochs,
+            early_stopping=early_stopping, validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change,
+            class_weight=class_weight, precision=precision, compile=compile, device=device, max_memory=max_memory,
+            callbacks=callbacks, verbose=verbose, random_state=random_state,
+        )  # fmt: skip
+        self.gap_weight = gap_weight
+        self.shift_weight = shift_weight
+        self.balanced_weight = balanced_weight
+        self.imbalanced_weight = imbalanced_weight
+        self.detach_stronger = detach_stronger
+        self.warmup_fraction = warmup_fraction
+        self.gap_source = gap_source
+        self.cv = cv
+        self.fine_tune_epochs = fine_tune_epochs
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name in ("gap_weight", "shift_weight", "balanced_weight", "imbalanced_weight"):
+            check_number(name, getattr(self, name))
+        check_flag("detach_stronger", self.detach_stronger)
+        check_number("warmup_fraction", self.warmup_fraction, high=1)
+        check_choice("gap_source", self.gap_source, GAP_SOURCES)
+        check_number("cv", self.cv, low=2, integer=True)
+        check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
+
+    def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
+        self.analyzer_: ModalityGapAnalyzer | None = None
+        self.gap_history_: dict[str, np.ndarray] = {}
+        if not _has_gaps(job):
+            module, interrupted = super()._fit_module(job)
+            self.n_warmup_ = len(self.history_)
+            return module, interrupted
+        module = self._build_joint(job)
+        source = OutOfFold(job, self.cv) if self.gap_source == "out_of_fold" else TrainRows(job)
+        terms = GapTerms(
+            self.gap_weight, self.shift_weight, self.balanced_weight, self.imbalanced_weight, self.detach_stronger
+        )
+        n_warmup = math.ceil(self.warmup_fraction * self.max_epochs) if terms.are_on else self.max_epochs
+        objective = GapObjective(self.unimodal_weight, terms, source, n_warmup)
+        run = self._train_joint(job, module, objective)
+        self.n_warmup_ = min(n_warmup, len(run.history))
+        self.gap_history_ = objective.history(len(run.history) - self.n_warmup_)
+        self.history_ += [
+            {**row, "stage": "warm-up" if epoch < n_warmup else "adaptive"} for epoch, row in enumerate(run.history)
+        ]
+        scores = source.scores(module)
+        columns = [module.names.index(name) for name in self.modalities_]
+        with warnings.catch_warnings():
+            # The history of the gaps says as much.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.analyzer_ = ModalityGapAnalyzer().fit(scores[:, columns])
+        interrupted = run.interrupted
+        balanced = job.train.rows.numpy()[self.analyzer_.transform(scores)[:, 0] > 0.5]
+        if self.fine_tune_epochs and not interrupted and len(balanced) > 1:
+            interrupted = self._fine_tune(job, module, balanced)
+        return module, interrupted
+
+    def _fine_tune(self, job: FitJob, module: JointModule, rows: np.ndarray) -> bool:
+        """Train on some rows at a tenth of the learning rate, for the better or not at all; whether by Ctrl-C."""
+        options = replace(
+            job.options, lr=0.1 * job.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs
+        )  # fmt: skip
+        before, loss_and_accuracy = copy.deepcopy(module.state_dict()), evaluate(module, job.valid, options)[:2]
+        try:
+            run = train(
+                module, job.train.subset(rows), job.valid, options, n_classes=job.n_classes,
+                seed=job.seed_for("fine-tuning"), stage="fine-tuning", objective=JointObjective(self.unimodal_weight),
+            )  # fmt: skip
+        except KeyboardInterrupt:  # Before the first epoch was over.
+            module.load_state_dict(before)
+            return True
+        self.history_ += run.history
+        after = evaluate(module, job.valid, options)[:2]
+        if job.options.early_stopping and valid_rank(*after) <= valid_rank(*loss_and_accuracy):
+            module.load_state_dict(before)
+        return run.interrupted
+
+
+def _has_gaps(job: FitJob) -> bool:
+    """Whether any training row has two modalities."""
+    have = np.stack([job.train.blocks.present(name) for name in job.train.names])[:, job.train.rows.numpy()]
+    return bool((have.sum(axis=0) > 1).any())
