@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 
 from mmestim import JointClassifier, ModalityGapAnalyzer, ModalityGapClassifier, gap_scores
 from mmestim.batches import Batch
@@ -387,8 +387,26 @@ def test_folds_keep_groups_whole(data, monkeypatch):
     clf.fit(*data, groups=groups)
     assert len(np.unique(folds[0])) == 3
     assert all(len(np.unique(folds[0][groups == group])) == 1 for group in range(13))
-    with pytest.raises(ValueError, match=r"cv=3: 2 groups .* smaller cv"):
+    with pytest.raises(ValueError, match=r"cv=3 is more than the 2 groups .* smaller cv"):
         clf.fit(*data, groups=np.arange(240) % 2)
+
+
+def test_folds_of_a_splitter(data, monkeypatch):
+    folds = []
+    original = OutOfFold.begin
+    monkeypatch.setattr(OutOfFold, "begin", lambda self, net: (folds.append(self.folds), original(self, net)))
+    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW | {"max_epochs": 1})
+    clf.set_params(cv=KFold(3)).fit(*data)
+    clf.set_params(cv=[(None, np.arange(80)), (None, np.arange(80, 160)), (None, np.arange(160, 240))]).fit(*data)
+    for found in folds:
+        np.testing.assert_array_equal(found, np.repeat([0, 1, 2], 80))
+    for cv, message in [
+        (ShuffleSplit(3), "hold out every row once"),
+        ([(None, np.arange(240))], "leaves none to train on"),
+        ("three", "Expected `cv`"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            clf.set_params(cv=cv).fit(*data)
 
 
 def test_out_of_fold_does_not_depend_on_the_order_of_modalities(with_absent):

@@ -34,10 +34,10 @@ class TrainRows:
 class OutOfFold(TrainRows):
     """Networks trained in step with the main one, from the same start, each score the rows of the fold they lack."""
 
-    def __init__(self, job: FitJob, cv: int) -> None:
+    def __init__(self, job: FitJob, cv: Any) -> None:
         super().__init__(job)
         self.folds = folds_of(job.train.rows.numpy(), job.train.y.cpu().numpy(), job.groups, cv, job.seed_for("folds"))
-        self.seeds = [job.seed_for("fold", str(fold)) for fold in range(cv)]
+        self.seeds = [job.seed_for("fold", str(fold)) for fold in range(self.folds.max() + 1)]
 
     def begin(self, net: Any) -> None:
         module = getattr(net.module_, "_orig_mod", net.module_)

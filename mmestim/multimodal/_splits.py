@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils.validation import check_consistent_length
 
 
@@ -74,18 +75,26 @@ def _grouped_folds(codes, groups, n_splits, seed):
 
 def folds_of(rows, codes, groups, cv, seed):
     """Number of the fold of each row, the classes spread over them, and groups, if there are any, whole."""
-    codes = codes[rows]
-    groups = rows if groups is None else np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
-    n_groups = len(np.unique(groups))
-    if n_groups < cv:
-        what = "rows" if groups is rows else "groups"
-        raise ValueError(f"cv={cv}: {n_groups} {what} to train on do not fill so many folds. Use a smaller cv.")
-    folds = np.empty(len(rows), dtype=int)
-    if groups is rows:
+    folds = np.empty(len(codes), dtype=int)
+    if not isinstance(cv, numbers.Integral):
+        splits = [held_out for _, held_out in check_cv(cv).split(np.zeros(len(codes)), codes, groups)]
+        if not np.array_equal(np.sort(np.concatenate(splits)), np.arange(len(codes))):
+            raise ValueError(
+                f"cv={cv!r} must hold out every row once. Use a number of folds, or a splitter like KFold."
+            )
+    elif groups is None:
         # Every cv-th of the rows sorted by class: proportional, however small a class is.
-        order = np.random.default_rng(seed).permutation(len(rows))
-        folds[order[np.argsort(codes[order], kind="stable")]] = np.arange(len(rows)) % cv
+        order = np.random.default_rng(seed).permutation(rows)
+        order = order[np.argsort(codes[order], kind="stable")]
+        splits = [order[first::cv] for first in range(cv)]
     else:
-        for fold, (_, held_out) in enumerate(_grouped_folds(codes, groups, cv, seed)):
-            folds[held_out] = fold
+        groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
+        if (n_groups := len(np.unique(groups))) < cv:
+            raise ValueError(f"cv={cv} is more than the {n_groups} groups of training rows. Use a smaller cv.")
+        splits = [rows[held_out] for _, held_out in _grouped_folds(codes[rows], groups, cv, seed)]
+    for number, held_out in enumerate(splits):
+        folds[held_out] = number
+    folds = np.unique(folds[rows], return_inverse=True)[1]  # A fold without training rows is none.
+    if folds.max() == 0:
+        raise ValueError(f"cv={cv!r} puts all {len(rows)} training rows into one fold, and leaves none to train on.")
     return folds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import check_cv
 
 from .._validation import check_choice, check_flag, check_number
 from ..modalities import Modalities
@@ -64,10 +66,12 @@ class ModalityGapClassifier(JointClassifier):
     gap_source : {'train', 'out_of_fold'}, default='train'
         Whose scores make the gaps: the network's own on the rows that it trains on, which vanish as
         it learns them by heart, or those of networks that have not seen the row.
-    cv : int, default=3
-        With ``gap_source='out_of_fold'``, number of folds of the training rows, and of networks
-        trained in step with the main one, each without one fold. They make a fit take about `cv`
-        times as long.
+    cv : int, splitter or iterable of splits, default=3
+        With ``gap_source='out_of_fold'``, how to part the rows into folds, for each of which a network
+        is trained, without it, in step with the main one: a number of folds, stratified by class and
+        of whole groups if `fit` is given `groups`, or what scikit-learn takes as `cv`, if it holds
+        out every row once. With k folds a fit takes about k times as long, because each network lacks
+        a k-th of the rows.
     fine_tune_epochs : int, default=10
         Epochs of a last stage, by the joint loss at a tenth of `lr`, on the rows whose posterior calls
         them balanced. With early stopping it is undone if no epoch is better than before; 0 leaves it
@@ -227,7 +231,7 @@ class ModalityGapClassifier(JointClassifier):
         self, modalities: Modalities | None = None, *, fusion: str = "concat", unimodal_weight: float = 1.0,
         gap_weight: float = 0.5, shift_weight: float = 0.5, balanced_weight: float = 1.0,
         imbalanced_weight: float = 1.0, detach_stronger: bool = False, warmup_fraction: float = 0.1,
-        gap_source: str = "train", cv: int = 3, fine_tune_epochs: int = 10,
+        gap_source: str = "train", cv: Any = 3, fine_tune_epochs: int = 10,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
         lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
@@ -262,7 +266,10 @@ class ModalityGapClassifier(JointClassifier):
         check_flag("detach_stronger", self.detach_stronger)
         check_number("warmup_fraction", self.warmup_fraction, high=1)
         check_choice("gap_source", self.gap_source, GAP_SOURCES)
-        check_number("cv", self.cv, low=2, integer=True)
+        if isinstance(self.cv, numbers.Integral):
+            check_number("cv", self.cv, low=2, integer=True)
+        else:
+            check_cv(self.cv)
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
