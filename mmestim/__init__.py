@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from .displays import ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
     JointClassifier,
@@ -14,6 +15,6 @@ from .multimodal import (
 
 __version__ = version("mmestim")
 __all__ = [
-    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "UDIClassifier",
-    "gap_scores", "stack_modalities",
+    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay",
+    "UDIClassifier", "gap_scores", "stack_modalities",
 ]  # fmt: skip
