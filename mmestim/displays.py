@@ -92,7 +92,7 @@ class ModalityGapDisplay:
 
         Parameters
         ----------
-        estimator : classifier of this package, Pipeline that ends in one, or dict
+        estimator : classifier of this package, Pipeline that ends in one, search over one, or dict
             Whose scores to take, as in `gap_scores`; the names of the modalities come from it.
         X : array-like of shape (n_samples, n_features), dict of str to array-like, or None
             Rows to score; `None` if `estimator` is a dict of probabilities.
@@ -299,6 +299,7 @@ def _names_of(estimator, X, refitted):
     """Names of the columns of gap_scores, None if they are not known."""
     if isinstance(estimator, Mapping):
         return list(estimator)
+    estimator = getattr(estimator, "estimator" if refitted else "best_estimator_", estimator)  # of a search
     classifier = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     modalities = classifier.modalities if refitted else classifier.modalities_
     if modalities is None and isinstance(X, Mapping):

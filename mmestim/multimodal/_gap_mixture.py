@@ -15,17 +15,18 @@ _N_BINS = 4096
 _MIN_ROWS = 5
 
 
-# Squares of larger gaps come near the end of float64.
-_LARGEST = 1e150
+# Cubes of larger gaps come near the end of float64.
+_LARGEST = 1e100
 
 
 def absolute_gaps(scores: np.ndarray) -> np.ndarray:
     """Largest less smallest score of each row as float64, NaN where there are fewer than two."""
-    if scores.shape[1] == 2:
-        gaps = np.abs(scores[:, 0] - scores[:, 1])
-    else:
-        gaps = np.fmax.reduce(scores, axis=1) - np.fmin.reduce(scores, axis=1)
-        gaps[(~np.isnan(scores)).sum(axis=1) < 2] = np.nan
+    with np.errstate(over="ignore"):  # refused below
+        if scores.shape[1] == 2:
+            gaps = np.abs(np.subtract(scores[:, 0], scores[:, 1], dtype=np.float64))
+        else:
+            gaps = np.fmax.reduce(scores, axis=1) - np.fmin.reduce(scores, axis=1)
+            gaps[(~np.isnan(scores)).sum(axis=1) < 2] = np.nan
     gaps = gaps.astype(np.float64, copy=False)
     if (gaps > _LARGEST).any():
         raise ValueError(f"scores of one row differ by more than {_LARGEST:g}: scale them down.")
@@ -69,7 +70,8 @@ class GapMixture:
 
     def log_density(self, gaps: np.ndarray) -> np.ndarray:
         """Logarithm of the density of each gap."""
-        return np.logaddexp(*self._log_joint(gaps))
+        with np.errstate(invalid="ignore"):  # NaN where there is no gap
+            return np.logaddexp(*self._log_joint(gaps))
 
     def component_densities(self, gaps: np.ndarray) -> np.ndarray:
         """Weighted density of each component at each gap, of shape (2, n_gaps)."""
@@ -82,9 +84,15 @@ class GapMixture:
         ]
 
 
+def _mean(gaps):
+    """Mean of the gaps; rounded, it may lie outside of them, which would make one gap in all rows a spread."""
+    return np.clip(gaps.mean(), gaps.min(), gaps.max())
+
+
 def fit_one(gaps: np.ndarray, min_variance: float) -> GapMixture:
     """The mixture of two equal components, which is one Gaussian."""
-    mean, spread = gaps.mean(), gaps.var()
+    mean = _mean(gaps)
+    spread = ((gaps - mean) ** 2).mean()
     variance = max(spread, min_variance)
     log_likelihood = -0.5 * (math.log(2 * math.pi * variance) + spread / variance)
     return GapMixture(np.full(2, mean), np.full(2, variance), np.full(2, 0.5), log_likelihood)
@@ -102,7 +110,7 @@ def fit_two(
     one = fit_one(gaps, min_variance)
     if len(gaps) < 2 * _MIN_ROWS:
         return one
-    center = gaps.mean()  # Sums of squares lose nothing to a common offset.
+    center = _mean(gaps)  # Sums of squares lose nothing to a common offset.
     bins = _Bins(np.sort(gaps - center))
     if start is None or start.separation == 0:  # From equal components EM never parts them.
         first = [bins.low_from_high(), bins.dense_from_spread()]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
@@ -32,7 +33,7 @@ def gap_scores(
 
     Parameters
     ----------
-    estimator : classifier of this package, Pipeline that ends in one, or dict
+    estimator : classifier of this package, Pipeline that ends in one, search over one, or dict
         Whose scores to take. A dict of str to fitted scikit-learn classifiers has one per modality;
         a dict of str to ndarray of shape (n_samples, n_classes) has the probabilities themselves.
     X : array-like of shape (n_samples, n_features), dict of str to array-like, or None
@@ -76,11 +77,14 @@ def gap_scores(
     (1797, 2)
     """
     y = column_or_1d(y)
-    if isinstance(estimator, Mapping) and not any(hasattr(value, "fit") for value in estimator.values()):
+    are_classifiers = [hasattr(value, "fit") for value in estimator.values()] if isinstance(estimator, Mapping) else []
+    if isinstance(estimator, Mapping) and not any(are_classifiers):
         if cv is not None or X is not None:
             raise ValueError("estimator is a dict of probabilities, which need no X and no cv: pass None for both.")
         classes = np.unique(y) if labels is None else column_or_1d(labels)
         return _of_true_class(_check_probabilities(estimator, classes, y), classes, y)
+    if not all(are_classifiers):
+        raise TypeError("estimator is a dict of classifiers and of something else: give either them or probabilities.")
     if labels is not None:
         raise ValueError("labels is for given probabilities: classifiers have their own classes_.")
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
@@ -140,12 +144,13 @@ def _score(estimator, X, y):
                 column[present] = _of_true_class(proba, classifier.classes_, y[present])[:, 0]
             columns.append(column)
         return np.column_stack(columns)
+    estimator = getattr(estimator, "best_estimator_", estimator)  # of a search
     if isinstance(estimator, Pipeline):
         X, estimator = estimator[:-1].transform(X) if len(estimator) > 1 else X, estimator[-1]
     if not isinstance(estimator, MultimodalClassifier):
         raise TypeError(
             f"estimator={estimator!r} gives no scores per modality: pass a classifier of this package, a Pipeline "
-            "that ends in one, or a dict of classifiers or of probabilities, one per modality."
+            "that ends in one, a search over one, or a dict of classifiers or of probabilities, one per modality."
         )
     return _of_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
 
@@ -163,9 +168,13 @@ def _block(X, name):
     if name not in X:
         raise ValueError(f"X has no block {name!r}, which estimator has a classifier for. Its blocks are {list(X)}.")
     block = X[name]
+    every = np.arange(_num_samples(block))
+    # Neither sparse matrices nor lists of texts or tokens become an array: that fails, or pads all to the longest.
+    if issparse(block) or (isinstance(block, list) and np.asarray(block[0]).dtype.kind not in "biuf"):
+        return block, every
     values = np.asarray(block)
     if values.dtype.kind != "f":
-        return block, np.arange(len(values))
+        return block, every
     present = np.flatnonzero(~np.isnan(values.reshape(len(values), -1)).all(axis=1))
     return _safe_indexing(block, present), present
 

@@ -135,7 +135,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         check_flag("signed", self.signed)
         check_number("max_iter", self.max_iter, low=1, integer=True)
         check_number("tol", self.tol, closed=False)
-        check_number("min_variance", self.min_variance, closed=False)
+        check_number("min_variance", self.min_variance, high=1e200, closed=False)
         gaps = absolute_gaps(self._check(X, reset=True))
         gaps = gaps[~np.isnan(gaps)]
         if not len(gaps):
@@ -182,7 +182,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         ndarray of bool of shape (n_samples,)
             Whether the posterior of the imbalanced component is above one half.
         """
-        return self.transform(X)[:, 1] > 0.5
+        return self._mixture().posterior(self._gaps(X))[:, 1] > 0.5
 
     def gap(self, X: Any) -> np.ndarray:
         """Gap of each row.
