@@ -267,8 +267,8 @@ class ModalityGapDisplay:
         if len(self.modality_names) == 2:
             difference = " - ".join(self.modality_names)
             difference = difference if self.analyzer.signed else f"|{difference}|"
-        title = f"The gaps of {len(gaps)} rows do not split in two"
-        if self.analyzer.bimodal_:
+        title = f"The gaps of {len(gaps)} rows do not form two groups"
+        if self.analyzer.bimodal_ and self.analyzer.n_peaks_ == 2:
             imbalanced = np.mean(mixture.posterior(np.abs(gaps))[:, 1] > 0.5)
             title = f"{100 * imbalanced:.0f} % of {len(gaps)} rows are imbalanced"
         title += f" (separation {self.analyzer.separation_:.1f})"

@@ -315,9 +315,11 @@ class Net(NeuralNetClassifier):
         sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
         return float((losses.cpu() * sizes).sum() / sizes.sum())
 
-    def reset_patience(self, n_epochs: int = 0) -> None:
-        """Let early stopping count epochs without improvement only once `n_epochs` more are over."""
+    def restart_stopping(self, n_epochs: int = 0) -> None:
+        """Let early stopping begin anew once `n_epochs` more are over, and not stop before."""
         if stopper := dict(self.callbacks_).get(_STOPPER):
+            if n_epochs == 0:
+                stopper.on_train_begin(self)
             stopper.misses_ = -n_epochs
 
     def infer(self, batch: Batch, **fit_params: Any) -> Any:
@@ -364,13 +366,15 @@ class Companion:
         quiet = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
         self.net = Net(module, objective=net.objective, options=quiet, n_classes=len(net.classes), title=title)
         self.net.initialize()
-        self.rows, self.generator = rows, torch.Generator().manual_seed(seed)
+        self.rows, self.seed, self.generator = rows, seed, torch.Generator().manual_seed(seed)
 
     def train_epoch(self, lr: float) -> None:
-        """One pass over the rows."""
+        """One pass over the rows, with random numbers of its own."""
+        self.net.history.new_epoch()
         for group in self.net.optimizer_.param_groups:
             group["lr"] = lr
-        loss = self.net._train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
+        with seeded(seed_for(self.seed, str(len(self.net.history))), self.net.options.device):
+            loss = self.net._train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
         self.net._check_finite(np.isfinite(loss), f"training loss is {loss}")
 
 

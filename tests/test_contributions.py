@@ -446,7 +446,7 @@ def test_groups_reach_the_splitter(data):
     ids=["some rows never", "some rows never, some twice", "each row twice", "one half", "as many, but one twice"],
 )
 def test_each_row_must_be_scored_once(cv, data):
-    with pytest.raises(ValueError, match=r"must score every row once\. Use a number of folds, or a splitter such as"):
+    with pytest.raises(ValueError, match=r"must hold out every row once\. Use a number of folds, or a splitter like"):
         gap_scores({"nb": GaussianNB()}, *data, cv=cv)
 
 

@@ -196,7 +196,7 @@ def test_title_tells_share_and_separation(scores):
 def test_gaps_that_do_not_split():
     with pytest.warns(ConvergenceWarning, match="do not split in two"):
         display = ModalityGapDisplay.from_scores(np.full((20, 2), 0.5))
-    assert "The gaps of 20 rows do not split in two" in display.ax_.get_title()
+    assert "The gaps of 20 rows do not form two groups" in display.ax_.get_title()
     assert "imbalanced" not in display.ax_.get_title()
     assert_array_equal(display.posterior_line_.get_ydata(), 0.5)
     assert areas(display)[-1] == pytest.approx(1)
@@ -393,3 +393,10 @@ def test_missing_matplotlib_is_told_before_any_work(monkeypatch, scores, views):
         ModalityGapDisplay.from_scores(scores)
     with pytest.raises(ImportError, match=way_out):
         display.plot()
+
+
+def test_a_shoulder_is_no_group():
+    gaps = 0.5 + 0.03 * np.random.default_rng(0).standard_t(3, 2000).clip(-15, 15)
+    display = ModalityGapDisplay.from_scores(np.column_stack([gaps, np.zeros(2000)]))
+    assert display.analyzer.bimodal_
+    assert "The gaps of 2000 rows do not form two groups" in display.ax_.get_title()

@@ -601,3 +601,31 @@ def test_pickle_and_clone():
 @parametrize_with_checks([ModalityGapAnalyzer(), ModalityGapAnalyzer(max_iter=1, min_variance=1e-9)])
 def test_estimator_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize(
+    "means, deviations, weights, peaks",
+    [
+        ((0.2, 0.7), (0.05, 0.1), (0.6, 0.4), 2),
+        ((0.15, 0.5), (0.05, 0.25), (0.6, 0.4), 2),
+        ((0.2, 0.7), (1e-4, 1e-4), (0.6, 0.4), 2),
+        ((0.3, 0.35), (0.1, 0.1), (0.5, 0.5), 1),
+        ((0.3, 0.35), (0.03, 0.2), (0.5, 0.5), 1),  # the tails of a peak
+        ((0.3, 0.5), (0.3, 0.1), (0.1, 0.9), 1),
+        ((0.3, 0.3), (0.1, 0.1), (0.5, 0.5), 1),
+    ],
+)
+def test_peaks_are_those_of_the_density(means, deviations, weights, peaks):
+    mixture = mixture_of(means, deviations, weights)
+    density = sum(
+        w * norm.pdf(np.linspace(-1, 2, 300_001), m, d) for m, d, w in zip(means, deviations, weights, strict=True)
+    )
+    inner = density[1:-1]
+    assert ((inner > density[:-2]) & (inner >= density[2:])).sum() == peaks  # by looking everywhere
+    assert mixture.n_peaks == peaks
+
+
+def test_heavy_tails_are_two_components_but_no_two_groups():
+    gaps = 0.5 + 0.03 * np.random.default_rng(0).standard_t(3, 2000).clip(-15, 15)
+    analyzer = ModalityGapAnalyzer().fit(table(gaps))
+    assert (analyzer.bimodal_, analyzer.n_peaks_) == (True, 1)

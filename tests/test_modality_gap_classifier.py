@@ -7,12 +7,22 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from skorch.callbacks import Callback
+from torch import nn
 
 from mmestim import JointClassifier, ModalityGapAnalyzer, ModalityGapClassifier, gap_scores
 from mmestim.batches import Batch
 from mmestim.multimodal import modality_gap_classifier
 from mmestim.multimodal._gap_mixture import GapMixture
-from mmestim.multimodal._gap_objective import GapObjective, GapTerms, batch_gaps, gap_loss, shift_loss
+from mmestim.multimodal._gap_objective import (
+    HISTORY,
+    GapObjective,
+    GapTerms,
+    batch_gaps,
+    gap_history,
+    gap_loss,
+    shift_loss,
+)
 from mmestim.multimodal._gap_sources import OutOfFold
 from mmestim.training import Net
 
@@ -182,21 +192,22 @@ def test_posteriors_are_those_of_the_analyzer():
     objective = renewed(scores)
     np.testing.assert_allclose(objective.balanced, expected[:, 0], atol=1e-6)
     np.testing.assert_allclose(objective.balanced[:5], objective.mixture.weights[0], atol=1e-6)
-    assert objective.records[0]["kept"]
-    assert objective.records[0]["mean_gap"] == pytest.approx(np.nanmean(scores[:, 0] - scores[:, 1]), abs=1e-6)
+    history = gap_history(objective.records)
+    assert history["kept"].tolist() == [True]
+    assert history["mean_gap"][0] == pytest.approx(np.nanmean(scores[:, 0] - scores[:, 1]), abs=1e-6)
 
 
 @pytest.mark.parametrize("collapsed", [table((0.02, 400)), table((0.02, 395), (0.8, 5)), np.full((400, 2), 0.5)])
 def test_a_mixture_that_does_not_hold_leaves_the_last_good_one(collapsed):
     good = table((0.1, 300), (0.6, 100))
     objective = renewed(good, collapsed)
-    assert [record["kept"] for record in objective.records] == [True, False]
+    assert gap_history(objective.records)["kept"].tolist() == [True, False]
     np.testing.assert_array_equal(objective.mixture.means, renewed(good).mixture.means)
     alone = renewed(collapsed)
     assert (alone.balanced == 0.5).all()
     # What did not hold is no place to start from.
     alone._renew(good, torch.arange(400))
-    assert [record["kept"] for record in alone.records] == [False, True]
+    assert gap_history(alone.records)["kept"].tolist() == [False, True]
 
 
 # Stages --------------------------------------------------------------------------------------------
@@ -209,7 +220,7 @@ def test_with_every_weight_zero_it_is_joint_training(gap_source, with_absent):
     clf = ModalityGapClassifier(GROUPS, gap_source=gap_source, **OFF, **FAST).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), joint.predict_proba(X))
     assert clf.n_warmup_ == clf.n_iter_ == joint.n_iter_
-    assert clf.gap_history_ == {}
+    assert {key: len(values) for key, values in clf.gap_history_.items()} == dict.fromkeys(HISTORY.names, 0)
     assert clf.analyzer_.means_.shape == (2,)
 
 
@@ -251,6 +262,22 @@ def test_early_stopping_waits_for_the_adaptive_epochs(data):
     assert clf.n_iter_ > clf.n_warmup_ == 20
 
 
+def test_the_epoch_kept_is_an_adaptive_one(data, monkeypatch):
+    states = []
+
+    class Keep(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            states.append([p.detach().clone() for p in net.module_.parameters()])
+
+    # Ever worse from the first epoch on.
+    monkeypatch.setattr(Net, "validate", lambda net, valid: (1.0, 1.0 / len(net.history)))
+    settings = FAST | {"max_epochs": 20, "n_iter_no_change": 2, "callbacks": [Keep()]}
+    clf = ModalityGapClassifier(GROUPS, warmup_fraction=0.25, fine_tune_epochs=0, **settings).fit(*data)
+    assert (clf.n_warmup_, clf.n_iter_) == (5, 8)
+    for kept, first_adaptive in zip(clf.module_.parameters(), states[5], strict=True):
+        assert torch.equal(kept, first_adaptive)
+
+
 @pytest.mark.parametrize("detach_stronger", [False, True])
 def test_the_pull_closes_the_gap(detach_stronger, uneven):
     X, y = uneven
@@ -287,11 +314,28 @@ def test_only_rows_called_balanced_fine_tune(uneven, monkeypatch):
     assert 100 < balanced.sum() < 200
     assert seen == [(np.flatnonzero(balanced).tolist(), pytest.approx(0.001))]
     assert not np.array_equal(after.predict_proba(X), before.predict_proba(X))
+    assert (before.fine_tuned_, after.fine_tuned_) == (False, True)
 
 
-def test_fine_tuning_for_the_worse_is_undone(data, monkeypatch):
-    X, y = data
-    before = ModalityGapClassifier(GROUPS, fine_tune_epochs=0, **FAST).fit(X, y)
+def test_fine_tuning_leaves_no_class_out(uneven):
+    X, y = uneven
+    y = y.copy()
+    y[160:] = 3  # the rows in which the image tells nothing
+    clf = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **EVERY_ROW).fit(X, y)
+    balanced = clf.analyzer_.transform(gap_scores(clf, X, y))[:, 0] > 0.5
+    assert clf.fine_tuned_ == (set(y[balanced]) == {0, 1, 2, 3})
+    lonely = np.r_[y[:160], np.full(80, 0)]
+    lonely[-1] = 4
+    X = X.copy()
+    X[-1, 3:] = np.nan  # without a gap it is not balanced
+    clf = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **EVERY_ROW).fit(X, lonely)
+    assert not clf.fine_tuned_
+    assert "fine-tuning" not in {row["stage"] for row in clf.history_}
+
+
+def test_fine_tuning_for_the_worse_is_undone(uneven, monkeypatch):
+    X, y = uneven
+    before = ModalityGapClassifier(PAIR, fine_tune_epochs=0, **FAST).fit(X, y)
     original = modality_gap_classifier.train
 
     def ruin(module, *args, **kwargs):
@@ -301,8 +345,10 @@ def test_fine_tuning_for_the_worse_is_undone(data, monkeypatch):
         return run
 
     monkeypatch.setattr(modality_gap_classifier, "train", ruin)
-    after = ModalityGapClassifier(GROUPS, fine_tune_epochs=3, **FAST).fit(X, y)
+    after = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **FAST).fit(X, y)
     np.testing.assert_array_equal(after.predict_proba(X), before.predict_proba(X))
+    assert not after.fine_tuned_
+    assert "fine-tuning" in {row["stage"] for row in after.history_}
 
 
 @pytest.mark.parametrize(
@@ -317,7 +363,8 @@ def test_where_no_row_has_a_gap_it_is_joint_training(modalities, absent, data):
     clf = ModalityGapClassifier(modalities, **FAST).fit(X, y)
     joint = JointClassifier(modalities, unimodal_weight=1.0, **FAST).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), joint.predict_proba(X))
-    assert (clf.analyzer_, clf.gap_history_, clf.n_warmup_) == (None, {}, clf.n_iter_)
+    assert (clf.analyzer_, clf.fine_tuned_, clf.n_warmup_) == (None, False, clf.n_iter_)
+    assert clf.gap_history_["means"].shape == (0, 2)
 
 
 @pytest.mark.parametrize("unimodal_weight", [0.0, 1.0])
@@ -333,7 +380,7 @@ def test_refitting_forgets_the_first_gaps(data):
     X, y = data
     clf = ModalityGapClassifier(GROUPS, **FAST).fit(X, y)
     clf.set_params(**OFF).fit(X, y)
-    assert clf.gap_history_ == {}
+    assert len(clf.gap_history_["kept"]) == 0
 
 
 # Gaps out of fold ----------------------------------------------------------------------------------
@@ -352,16 +399,41 @@ def test_each_row_is_scored_by_a_network_that_has_not_seen_it(data, monkeypatch)
     clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=4, **EVERY_ROW).fit(X, y)
     source, net = seen[-1]
     assert len(seen) == 10  # in step
-    assert np.bincount(source.folds).tolist() == [60] * 4
-    for fold, companion in enumerate(source.companions):
-        assert companion.rows.rows.tolist() == np.flatnonzero(source.folds != fold).tolist()
+    assert np.sort(np.concatenate([held_out for _, held_out in source.splits])).tolist() == list(range(240))
+    for companion, (kept, held_out) in zip(source.companions, source.splits, strict=True):
+        assert np.union1d(kept, held_out).tolist() == list(range(240))
+        assert (len(kept), len(held_out)) == (180, 60)
+        assert np.ptp(np.bincount(y[held_out]) - np.bincount(y) / 4) < 2  # stratified
+        assert companion.rows.rows.tolist() == kept.tolist()
         assert companion.net.optimizer_.param_groups[0]["lr"] == pytest.approx(0.001)  # of the last epochs, as net's
         assert companion.net.module_ is not net.module_
     table = source.scores(clf.module_)
-    held_out = source.folds == 2
     own = ModalityGapClassifier(GROUPS, **OFF, **EVERY_ROW).fit(X, y)  # for its predict_proba_per_modality
     own.module_ = source.companions[2].net.module_
+    held_out = source.splits[2][1]
     np.testing.assert_allclose(table[held_out], gap_scores(own, X[held_out], y[held_out]), atol=1e-5)
+
+
+def test_networks_out_of_fold_draw_no_random_numbers_of_the_main_one(data):
+    def noisy(input_shape, embedding_dim):
+        return nn.Sequential(nn.Linear(*input_shape, embedding_dim), nn.Dropout(0.5))
+
+    one, other = (
+        ModalityGapClassifier(GROUPS, encoder=noisy, gap_source=source, **OFF, **FAST).fit(*data).predict_proba(data[0])
+        for source in ("train", "out_of_fold")
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_class_that_only_one_fold_has_gives_no_gap(data, monkeypatch):
+    tables = []
+    original = OutOfFold.scores
+    monkeypatch.setattr(OutOfFold, "scores", lambda *args: (tables.append(original(*args)), tables[-1])[1])
+    y = data[1].copy()
+    y[7] = 3
+    ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW).fit(data[0], y)
+    for table in tables:
+        np.testing.assert_array_equal(np.isnan(table).all(axis=1), np.arange(240) == 7)
 
 
 def test_gaps_out_of_fold_outlive_learning_by_heart():
@@ -378,35 +450,59 @@ def test_gaps_out_of_fold_outlive_learning_by_heart():
     assert own < 0.05 < 0.2 < other
 
 
-def test_folds_keep_groups_whole(data, monkeypatch):
-    folds = []
+@pytest.fixture
+def splits(monkeypatch):
+    """Splits of the fits of a test."""
+    seen = []
     original = OutOfFold.begin
-    monkeypatch.setattr(OutOfFold, "begin", lambda self, net: (folds.append(self.folds), original(self, net)))
+    monkeypatch.setattr(OutOfFold, "begin", lambda self, net: (seen.append(self.splits), original(self, net)))
+    return seen
+
+
+def test_folds_keep_groups_whole(data, splits):
     groups = np.arange(240) % 13
-    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=3, **EVERY_ROW | {"max_epochs": 2})
+    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=3, **FAST | {"max_epochs": 2})
     clf.fit(*data, groups=groups)
-    assert len(np.unique(folds[0])) == 3
-    assert all(len(np.unique(folds[0][groups == group])) == 1 for group in range(13))
+    assert len(splits[0]) == 3
+    for kept, held_out in splits[0]:
+        assert set(groups[kept]).isdisjoint(groups[held_out])
     with pytest.raises(ValueError, match=r"cv=3 is more than the 2 groups .* smaller cv"):
-        clf.fit(*data, groups=np.arange(240) % 2)
+        clf.set_params(early_stopping=False).fit(*data, groups=np.arange(240) % 2)
 
 
-def test_folds_of_a_splitter(data, monkeypatch):
-    folds = []
-    original = OutOfFold.begin
-    monkeypatch.setattr(OutOfFold, "begin", lambda self, net: (folds.append(self.folds), original(self, net)))
+def test_cv_may_be_a_splitter_or_a_list(data, splits):
     clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW | {"max_epochs": 1})
     clf.set_params(cv=KFold(3)).fit(*data)
-    clf.set_params(cv=[(None, np.arange(80)), (None, np.arange(80, 160)), (None, np.arange(160, 240))]).fit(*data)
-    for found in folds:
-        np.testing.assert_array_equal(found, np.repeat([0, 1, 2], 80))
-    for cv, message in [
-        (ShuffleSplit(3), "hold out every row once"),
-        ([(None, np.arange(240))], "leaves none to train on"),
-        ("three", "Expected `cv`"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            clf.set_params(cv=cv).fit(*data)
+    assert [held_out.tolist() for _, held_out in splits[0]] == np.arange(240).reshape(3, 80).tolist()
+    # Who leaves rows out of training has reasons to.
+    purged = [(np.arange(100, 240), np.arange(80)), (np.arange(60), np.arange(80, 240))]
+    clf.set_params(cv=purged, early_stopping=True).fit(*data)
+    for (kept, held_out), (whole, _) in zip(splits[1], purged, strict=True):
+        assert set(kept) < set(whole)  # without those that validate
+        assert set(kept).isdisjoint(held_out)
+
+
+@pytest.mark.parametrize(
+    "cv, error, message",
+    [
+        (1, ValueError, "cv=1 must be at least 2"),
+        (1000, ValueError, "cv=1000 is more than the 240 rows"),
+        (None, TypeError, "cv=None must be a number of folds"),
+        (iter([]), TypeError, "must be a number of folds, a splitter"),
+        (ShuffleSplit(3), ValueError, "hold out every row once"),
+        ([], ValueError, "hold out every row once"),
+        ([(np.empty(0, dtype=int), np.arange(240))], ValueError, "without rows to train on"),
+    ],
+)
+def test_bad_cv(cv, error, message, data):
+    with pytest.raises(error, match=message):
+        ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=cv, **EVERY_ROW).fit(*data)
+
+
+def test_more_folds_than_rows_of_any_class(data):
+    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=5, **EVERY_ROW)
+    with pytest.raises(ValueError, match="cv=5 is more than the 4 rows of the largest class"):
+        clf.fit(data[0], np.arange(240) % 60, groups=np.arange(240) % 10)
 
 
 def test_out_of_fold_does_not_depend_on_the_order_of_modalities(with_absent):
@@ -456,7 +552,7 @@ def test_divergence_of_a_network_out_of_fold_is_told(data, monkeypatch):
     monkeypatch.setattr(
         Net, "_train_epoch", lambda self, *args: np.nan if "fold 1" in self.title else original(self, *args)
     )
-    with pytest.raises(ValueError, match=r"diverged \(joint, fold 1"):
+    with pytest.raises(ValueError, match=r"diverged \(joint, fold 1, epoch 1\)"):
         ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **FAST).fit(*data)
 
 
@@ -470,7 +566,6 @@ def test_divergence_of_a_network_out_of_fold_is_told(data, monkeypatch):
         ("detach_stronger", 1, TypeError, "True or False"),
         ("warmup_fraction", 1.5, ValueError, "at most 1"),
         ("gap_source", "test", ValueError, "'train', 'out_of_fold'"),
-        ("cv", 1, ValueError, "at least 2"),
         ("fine_tune_epochs", 2.5, TypeError, "an integer"),
     ],
 )

@@ -8,12 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
+# Defaults of the fit.
+MIN_VARIANCE, MAX_ITER, TOL = 5e-4, 1000, 1e-8
+
 # Rows are sorted into at most this many bins of equal count, whose moments are exact. Below it EM is exact too.
 _N_BINS = 4096
 
+# Points between the means at which peaks of the density are looked for.
+_N_GRID = 2001
+
 # A component of fewer rows describes outliers, not a group.
 _MIN_ROWS = 5
-
 
 # Cubes of larger gaps come near the end of float64.
 _LARGEST = 1e100
@@ -52,6 +57,13 @@ class GapMixture:
         """Distance of the means in root mean square standard deviations (Ashman's D)."""
         return float((self.means[1] - self.means[0]) / math.sqrt(self.variances.mean()))
 
+    @property
+    def n_peaks(self) -> int:
+        """Number of peaks of the density: two, or one if a component is but a shoulder of the other."""
+        rises = np.diff(self.log_density(np.linspace(self.means[0], self.means[1], _N_GRID))) > 0
+        # All peaks lie between the means; one at an end is a rise that never comes, or never ends.
+        return int(not rises[0]) + int(rises[-1]) + int((rises[:-1] & ~rises[1:]).sum())
+
     def posterior(self, gaps: np.ndarray) -> np.ndarray:
         """Probability of each component for each gap, monotone in the gap; the weights where a gap is NaN."""
         (low, high), (var_low, var_high) = self.means, self.variances
@@ -59,7 +71,7 @@ class GapMixture:
         with_gap = gaps
         if var_low != var_high:
             # With unequal variances the odds turn back at this gap: beyond it they keep its value.
-            turn = (high * var_low - low * var_high) / (var_low - var_high)
+            turn = low - (high - low) * var_low / (var_high - var_low)
             with_gap = np.maximum(gaps, turn) if var_high > var_low else np.minimum(gaps, turn)
         odds = odds + (with_gap - low) ** 2 / (2 * var_low) - (with_gap - high) ** 2 / (2 * var_high)
         shares = np.empty((len(gaps), 2))
@@ -89,7 +101,7 @@ def _mean(gaps):
     return np.clip(gaps.mean(), gaps.min(), gaps.max())
 
 
-def fit_one(gaps: np.ndarray, min_variance: float) -> GapMixture:
+def fit_one(gaps: np.ndarray, min_variance: float = MIN_VARIANCE) -> GapMixture:
     """The mixture of two equal components, which is one Gaussian."""
     mean = _mean(gaps)
     spread = ((gaps - mean) ** 2).mean()
@@ -99,27 +111,30 @@ def fit_one(gaps: np.ndarray, min_variance: float) -> GapMixture:
 
 
 def fit_two(
-    gaps: np.ndarray, *, min_variance: float, max_iter: int, tol: float, start: GapMixture | None = None
-) -> GapMixture:
+    gaps: np.ndarray, *, min_variance: float = MIN_VARIANCE, max_iter: int = MAX_ITER, tol: float = TOL,
+    start: GapMixture | None = None,
+) -> GapMixture:  # fmt: skip
     """Maximum-likelihood mixture by EM, or one Gaussian where the rows do not split in two.
 
-    EM begins at `start`, or at two splits of the rows, low from high and dense from spread out, of
-    which the likelier result counts. The variances are kept at `min_variance` and above, rather than
-    enlarged by it, which would move the weights too.
+    EM begins at `start` or, without one or if it leads nowhere, at two splits of the rows, low from
+    high and dense from spread out, of which the likelier result counts. The variances are kept at
+    `min_variance` and above, rather than enlarged by it, which would move the weights too.
     """
     one = fit_one(gaps, min_variance)
     if len(gaps) < 2 * _MIN_ROWS:
         return one
     center = _mean(gaps)  # Sums of squares lose nothing to a common offset.
     bins = _Bins(np.sort(gaps - center))
-    if start is None or start.separation == 0:  # From equal components EM never parts them.
-        first = [bins.low_from_high(), bins.dense_from_spread()]
-    else:
-        first = [bins.expect(start.means - center, start.variances, start.weights)[0]]
-    found = [bins.em(r, min_variance, max_iter, tol) for r in first]
-    best = max((mixture for mixture in found if mixture), key=lambda mixture: mixture.log_likelihood, default=one)
-    # Equal components, as one value in all rows gives, explain nothing more than one does.
-    return replace(best, means=best.means + center) if best.log_likelihood > one.log_likelihood + tol else one
+    starts = [[bins.low_from_high(), bins.dense_from_spread()]]
+    if start is not None:
+        starts.insert(0, [bins.expect(start.means - center, start.variances, start.weights)[0]])
+    for shares in starts:
+        found = [mixture for r in shares if (mixture := bins.em(r, min_variance, max_iter, tol))]
+        best = max(found, key=lambda mixture: mixture.log_likelihood, default=one)
+        # Equal components, as one value in all rows gives, explain nothing more than one does.
+        if best.log_likelihood > one.log_likelihood + tol:
+            return replace(best, means=best.means + center)
+    return one
 
 
 class _Bins:

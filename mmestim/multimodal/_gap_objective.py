@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,18 @@ from ..training import weighted_cross_entropy
 from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from ._gap_sources import TrainRows
 from ._modules import presence
+from .contributions import true_class_share
 from .joint import JointObjective
-from .modality_gap import ModalityGapAnalyzer
 
 # With less, the components are one or one of them is next to empty: no posteriors to train by.
 _LEAST_DISTANCE, _LEAST_WEIGHT = 0.05, 0.02
+
+
+# What is remembered of each adaptive epoch.
+HISTORY = np.dtype([
+    ("means", float, 2), ("variances", float, 2), ("weights", float, 2), ("separation", float), ("mean_gap", float),
+    ("kept", bool),
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,15 +45,16 @@ class GapTerms:
 
 
 class GapObjective(JointObjective):
-    """The joint loss for `n_warmup` epochs, then the adaptive one, its posteriors renewed before each epoch."""
+    """The joint loss for `n_warmup` epochs, then the adaptive one, its posteriors renewed before each epoch.
 
-    def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainRows, n_warmup: int) -> None:
+    Without `n_warmup` the loss stays the joint one, and only `source` keeps in step.
+    """
+
+    def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainRows, n_warmup: int | None) -> None:
         super().__init__(unimodal_weight)
         self.terms, self.source, self.n_warmup = terms, source, n_warmup
-        self.settings = ModalityGapAnalyzer().get_params()
-        del self.settings["signed"]
         self.mixture: GapMixture | None = None
-        self.records: list[dict[str, Any]] = []
+        self.records: list[tuple[Any, ...]] = []
 
     def begin(self, net: Any) -> None:
         self.source.begin(net)
@@ -54,9 +62,9 @@ class GapObjective(JointObjective):
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
         n_done = len(net.history) - 1
-        if self.terms.are_on:
+        if self.n_warmup is not None:
             if n_done <= self.n_warmup:
-                net.reset_patience(self.n_warmup - n_done)  # The adaptive epochs get all of it.
+                net.restart_stopping(self.n_warmup - n_done)  # Of adaptive epochs alone the best is kept.
             if n_done >= self.n_warmup:
                 self._renew(self.source.scores(net.module_), net.train_rows.rows)
         self.source.train_epoch(net)
@@ -66,9 +74,13 @@ class GapObjective(JointObjective):
             return super().loss(net, output, batch)
         terms, balanced = self.terms, self.balanced[batch.rows]
         loss = weighted_cross_entropy(output[0], batch.weighing(1 + terms.balanced_weight * balanced))
+        if not (self.unimodal_weight or terms.gap_weight or terms.shift_weight):
+            return loss
         logits = self.unimodal_logits(net, output, batch)
         if self.unimodal_weight:
             loss = self.add_unimodal(loss, logits, batch)
+        if not (terms.gap_weight or terms.shift_weight):
+            return loss
         gaps, known = batch_gaps(logits, batch, terms.detach_stronger)
         if terms.gap_weight:
             penalty = gap_loss(gaps, 1 - balanced, batch.weight, known, terms.imbalanced_weight)
@@ -78,27 +90,27 @@ class GapObjective(JointObjective):
             loss = loss + terms.shift_weight * excess
         return loss
 
-    def history(self, n_epochs: int) -> dict[str, np.ndarray]:
-        """Of the first adaptive epochs, the records as arrays with one row each."""
-        records = self.records[:n_epochs]
-        return {key: np.array([record[key] for record in records]) for key in records[0]} if records else {}
-
     def _renew(self, scores: np.ndarray, rows: torch.Tensor) -> None:
         """Refit the mixture to the gaps of the training rows, and take its posteriors if it holds."""
         gaps = absolute_gaps(scores)
         known = gaps[~np.isnan(gaps)]
-        fitted = fit_two(known, start=self.mixture, **self.settings)
+        fitted = fit_two(known, start=self.mixture)
         kept = bool(np.ptp(fitted.means) >= _LEAST_DISTANCE and fitted.weights.min() >= _LEAST_WEIGHT)
         if kept:
             self.mixture = fitted
         elif self.mixture is None:
-            self.mixture = fit_one(known, self.settings["min_variance"])
+            self.mixture = fit_one(known)
         posterior = self.mixture.posterior(gaps)[:, 0].astype(np.float32)
         self.balanced[rows.to(self.balanced.device)] = torch.from_numpy(posterior).to(self.balanced.device)
-        self.records.append({
-            "means": fitted.means, "variances": fitted.variances, "weights": fitted.weights,
-            "separation": fitted.separation, "mean_gap": known.mean(), "kept": kept,
-        })  # fmt: skip
+        self.records.append((
+            fitted.means, fitted.variances, fitted.weights, fitted.separation, known.mean(), kept
+        ))  # fmt: skip
+
+
+def gap_history(records: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    """The records as arrays with one row each."""
+    table = np.array(records, dtype=HISTORY)
+    return {name: table[name].copy() for name in HISTORY.names or ()}
 
 
 def batch_gaps(
@@ -108,7 +120,7 @@ def batch_gaps(
 
     With `detach_stronger` the largest score is a constant, so that only the smallest is pulled.
     """
-    scores = torch.stack([torch.softmax(z, dim=1).gather(1, batch.y.unsqueeze(1)).squeeze(1) for z in logits.values()])
+    scores = torch.stack([true_class_share(z, batch.y) for z in logits.values()])
     if not batch.present:
         high, low, known = scores.amax(0), scores.amin(0), None
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from ..training import Companion
 from ._base import FitJob
 from ._modules import MultimodalModule
-from ._splits import folds_of
+from ._splits import cross_splits
 from .contributions import true_class_scores
 
 
@@ -36,14 +36,15 @@ class OutOfFold(TrainRows):
 
     def __init__(self, job: FitJob, cv: Any) -> None:
         super().__init__(job)
-        self.folds = folds_of(job.train.rows.numpy(), job.train.y.cpu().numpy(), job.groups, cv, job.seed_for("folds"))
-        self.seeds = [job.seed_for("fold", str(fold)) for fold in range(self.folds.max() + 1)]
+        self.codes = job.train.y.cpu().numpy()
+        self.splits = cross_splits(job.train.rows.numpy(), self.codes, job.groups, cv, job.seed_for("folds"))
+        self.seeds = [job.seed_for("fold", str(fold)) for fold in range(len(self.splits))]
 
     def begin(self, net: Any) -> None:
         module = getattr(net.module_, "_orig_mod", net.module_)
         self.companions = [
-            Companion(copy.deepcopy(module), self._rows(self.folds != fold), net, seed, f"{net.title}, fold {fold}")
-            for fold, seed in enumerate(self.seeds)
+            Companion(copy.deepcopy(module), self.train.subset(kept), net, seed, f"{net.title}, fold {fold}")
+            for fold, ((kept, _), seed) in enumerate(zip(self.splits, self.seeds, strict=True))
         ]
 
     def train_epoch(self, net: Any) -> None:
@@ -52,11 +53,10 @@ class OutOfFold(TrainRows):
             companion.train_epoch(lr)
 
     def scores(self, module: MultimodalModule) -> np.ndarray:
-        table = np.empty((len(self.train), len(self.train.names)), dtype=np.float32)
-        for fold, companion in enumerate(self.companions):
-            held_out = self.folds == fold
-            table[held_out] = true_class_scores(companion.net.module_, self._rows(held_out), self.options)
-        return table
-
-    def _rows(self, mask):
-        return self.train.subset(self.train.rows.numpy()[mask])
+        table = np.full((len(self.codes), len(self.train.names)), np.nan, dtype=np.float32)
+        for companion, (kept, held_out) in zip(self.companions, self.splits, strict=True):
+            # Of a class that it has not met a network knows nothing, which would look like agreement.
+            known = held_out[np.isin(self.codes[held_out], self.codes[kept])]
+            if len(known):
+                table[known] = true_class_scores(companion.net.module_, self.train.subset(known), self.options)
+        return table[self.train.rows.numpy()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import reprlib
 import warnings
 
 import numpy as np
@@ -73,28 +74,40 @@ def _grouped_folds(codes, groups, n_splits, seed):
         return list(splitter.split(codes, codes, groups))
 
 
-def folds_of(rows, codes, groups, cv, seed):
-    """Number of the fold of each row, the classes spread over them, and groups, if there are any, whole."""
-    folds = np.empty(len(codes), dtype=int)
+def cross_splits(rows, codes, groups, cv, seed):
+    """Some of the rows to train on and the rest to score, for each fold: numbers of the rows among all.
+
+    `codes` and `groups` are of all rows. A splitter splits all of them; a number of folds is of `rows`.
+    """
     if not isinstance(cv, numbers.Integral):
-        splits = [held_out for _, held_out in check_cv(cv).split(np.zeros(len(codes)), codes, groups)]
-        if not np.array_equal(np.sort(np.concatenate(splits)), np.arange(len(codes))):
-            raise ValueError(
-                f"cv={cv!r} must hold out every row once. Use a number of folds, or a splitter like KFold."
-            )
+        splits = list(check_cv(cv).split(np.zeros(len(codes)), codes, groups))
+        check_each_once(cv, splits, len(codes))
+        splits = [tuple(np.intersect1d(part, rows) for part in split) for split in splits]
+    elif cv > (n_units := len(rows if groups is None else np.unique(np.asarray(groups)[rows]))):
+        units = "rows" if groups is None else "groups"
+        raise ValueError(f"cv={cv} is more than the {n_units} {units} to train on. Use a smaller cv.")
     elif groups is None:
         # Every cv-th of the rows sorted by class: proportional, however small a class is.
         order = np.random.default_rng(seed).permutation(rows)
         order = order[np.argsort(codes[order], kind="stable")]
-        splits = [order[first::cv] for first in range(cv)]
+        splits = [(np.setdiff1d(rows, order[first::cv]), np.sort(order[first::cv])) for first in range(cv)]
     else:
+        if cv > (largest := np.bincount(codes[rows]).max()):
+            raise ValueError(f"cv={cv} is more than the {largest} rows of the largest class. Use a smaller cv.")
         groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
-        if (n_groups := len(np.unique(groups))) < cv:
-            raise ValueError(f"cv={cv} is more than the {n_groups} groups of training rows. Use a smaller cv.")
-        splits = [rows[held_out] for _, held_out in _grouped_folds(codes[rows], groups, cv, seed)]
-    for number, held_out in enumerate(splits):
-        folds[held_out] = number
-    folds = np.unique(folds[rows], return_inverse=True)[1]  # A fold without training rows is none.
-    if folds.max() == 0:
-        raise ValueError(f"cv={cv!r} puts all {len(rows)} training rows into one fold, and leaves none to train on.")
-    return folds
+        splits = [(rows[kept], rows[held_out]) for kept, held_out in _grouped_folds(codes[rows], groups, cv, seed)]
+    splits = [split for split in splits if len(split[1])]
+    if not all(len(kept) for kept, _ in splits):
+        raise ValueError(
+            f"cv={reprlib.repr(cv)} has a fold without rows to train on. Use a number of folds, or other splits."
+        )
+    return splits
+
+
+def check_each_once(cv, splits, n_rows):
+    """Raise unless the splits hold out every row once."""
+    held_out = np.concatenate([np.empty(0, dtype=int), *(np.asarray(part) for _, part in splits)])
+    if not np.array_equal(np.sort(held_out), np.arange(n_rows)):
+        raise ValueError(
+            f"cv={reprlib.repr(cv)} must hold out every row once. Use a number of folds, or a splitter like KFold."
+        )

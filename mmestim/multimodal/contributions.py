@@ -19,6 +19,7 @@ from ..batches import Rows
 from ..training import TrainingOptions
 from ._base import MultimodalClassifier
 from ._modules import MultimodalModule, presence
+from ._splits import check_each_once
 
 # How far the probabilities of a row may be from adding up to 1: bfloat16 has three digits.
 _SUM_TOLERANCE = 1e-2
@@ -46,7 +47,7 @@ def gap_scores(
         network that has learnt its rows by heart has no gap left to measure. Otherwise clones are
         trained, each row is scored by one that has not seen it, and the estimator may be unfitted.
     groups : array-like of shape (n_samples,), default=None
-        Groups for the splitter.
+        Groups for the splitter alone: clones that stop early split their rows without them.
     labels : array-like of shape (n_classes,), default=None
         Classes in the order of the columns of given probabilities; the sorted classes of y if None.
     n_jobs : int, default=None
@@ -60,12 +61,20 @@ def gap_scores(
 
     Raises
     ------
+    TypeError
+        If the estimator is none of these, or a classifier has no `predict_proba`.
     ValueError
         If probabilities are none, a class of y is unknown to a classifier, or lengths differ.
 
     See Also
     --------
     ModalityGapAnalyzer : What the gaps between the scores say.
+
+    Notes
+    -----
+    The scores are those of `predict_proba_per_modality`. Of a `JointClassifier` whose `unimodal_weight` is
+    0 they are the fused prediction with the features of the other modalities at zero, which says little
+    where one of them gates the other.
 
     Examples
     --------
@@ -85,17 +94,22 @@ def gap_scores(
         return _of_true_class(_check_probabilities(estimator, classes, y), classes, y)
     if not all(are_classifiers):
         raise TypeError("estimator is a dict of classifiers and of something else: give either them or probabilities.")
+    for name, classifier in estimator.items() if isinstance(estimator, Mapping) else ():
+        if not hasattr(classifier, "predict_proba"):
+            raise TypeError(
+                f"{name!r}: {type(classifier).__name__} has no predict_proba. Wrap it in CalibratedClassifierCV."
+            )
     if labels is not None:
         raise ValueError("labels is for given probabilities: classifiers have their own classes_.")
+    if X is None:
+        raise ValueError("X=None, but classifiers need rows to score. Only probabilities need none.")
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
     if cv is None:
         return _score(estimator, X, y)
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
-    scored = np.concatenate([test for _, test in splits])
-    if not np.array_equal(np.sort(scored), np.arange(len(y))):
-        raise ValueError(f"cv={cv!r} must score every row once. Use a number of folds, or a splitter such as KFold.")
+    check_each_once(cv, splits, len(y))
     tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, *split) for split in splits)
-    return np.concatenate(tables)[np.argsort(scored)]
+    return np.concatenate(tables)[np.argsort(np.concatenate([held_out for _, held_out in splits]))]
 
 
 @torch.no_grad()
@@ -107,14 +121,17 @@ def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOpt
         batch = rows.batch(part)
         with options.autocast():
             _, features = module(batch)
-            logits = [module.unimodal_logits(features, name) for name in module.names]
-        shares = torch.stack([torch.softmax(z, dim=1) for z in logits])
-        scores = shares.gather(2, batch.y.expand(len(shares), -1).unsqueeze(2)).squeeze(2)
+            scores = [true_class_share(module.unimodal_logits(features, name), batch.y) for name in module.names]
         for name, score in zip(module.names, scores, strict=True):
             if name in batch.present:
                 score.masked_fill_(~presence(batch, name), torch.nan)
-        parts.append(scores.T)
+        parts.append(torch.stack(scores, dim=1))
     return torch.cat(parts).cpu().numpy()
+
+
+def true_class_share(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Probability of each row's class."""
+    return torch.softmax(logits, dim=1).gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def _fit_and_score(estimator, X, y, train, test):
@@ -133,10 +150,6 @@ def _score(estimator, X, y):
     if isinstance(estimator, Mapping):
         columns = []
         for name, classifier in estimator.items():
-            if not hasattr(classifier, "predict_proba"):
-                raise TypeError(
-                    f"{name!r}: {type(classifier).__name__} has no predict_proba. Wrap it in CalibratedClassifierCV."
-                )
             block, present = _block(X, name)
             column = np.full(len(y), np.nan)
             if len(present):

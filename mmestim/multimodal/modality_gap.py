@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._validation import check_flag, check_number
-from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
+from ._gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps, fit_one, fit_two
 
 
 class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
@@ -46,11 +46,14 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
     bic_ : ndarray of shape (2,)
         Bayesian information criterion of one Gaussian and of two; the lower is the better.
     bimodal_ : bool
-        Whether two describe the gaps better than one. Skewed gaps can be bimodal by this criterion
-        without two visible peaks: see `separation_`.
+        Whether two describe the gaps better than one by this criterion. Two components also describe
+        skewed or heavy-tailed gaps better, without two groups: see `n_peaks_`.
+    n_peaks_ : int
+        Peaks of the mixture's density: 2, or 1 where a component is but a shoulder or the tails of the
+        other, so that its posterior tells large gaps from small ones and not two groups.
     separation_ : float
-        Distance of the means over the root mean square of the standard deviations (Ashman's D); two
-        peaks stand apart from about 2 on.
+        Distance of the means over the root mean square of the standard deviations (Ashman's D); of
+        equally wide components it is above 2 where they have two peaks.
     converged_ : bool
         Whether expectation-maximisation found two components within `max_iter` steps.
     n_iter_ : int
@@ -79,7 +82,8 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
 
     Gaps that do not split in two, because they are all the same, fewer than ten, or would leave a
     component fewer than five, give two equal components: `bimodal_` and `converged_` are False,
-    `separation_` is 0, every posterior is a half, and `fit` warns.
+    `separation_` is 0, every posterior is a half, and `fit` warns. Two groups that are there describe the
+    rows; they do not say why the modalities differ.
 
     Rows are sorted into at most 4096 bins of equal count, each with its exact moments, and
     expectation-maximisation runs on those: a million rows take about as long as it takes to sort them.
@@ -104,7 +108,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, *, signed: bool = False, max_iter: int = 1000, tol: float = 1e-8, min_variance: float = 5e-4
+        self, *, signed: bool = False, max_iter: int = MAX_ITER, tol: float = TOL, min_variance: float = MIN_VARIANCE
     ) -> None:
         self.signed = signed
         self.max_iter = max_iter
@@ -180,7 +184,8 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of bool of shape (n_samples,)
-            Whether the posterior of the imbalanced component is above one half.
+            Whether the posterior of the imbalanced component is above one half; of a row with fewer
+            than two scores, whether its weight is.
         """
         return self._mixture().posterior(self._gaps(X))[:, 1] > 0.5
 
@@ -241,6 +246,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
             for n_parameters, mixture in ((2, one), (5, two))
         ])  # fmt: skip
         self.bimodal_ = bool(self.bic_[1] < self.bic_[0])
+        self.n_peaks_ = two.n_peaks
         self.separation_ = two.separation
         self.converged_ = two.converged
         self.n_iter_ = max(1, two.n_iter)

@@ -6,19 +6,18 @@ import copy
 import math
 import numbers
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import check_cv
 
 from .._validation import check_choice, check_flag, check_number
 from ..modalities import Modalities
 from ..training import evaluate, train, valid_rank
 from ._base import FitJob
-from ._gap_objective import GapObjective, GapTerms
+from ._gap_objective import GapObjective, GapTerms, gap_history
 from ._gap_sources import OutOfFold, TrainRows
 from ._modules import JointModule
 from .joint import JointClassifier, JointObjective
@@ -62,20 +61,22 @@ class ModalityGapClassifier(JointClassifier):
         stronger one getting worse.
     warmup_fraction : float, default=0.1
         Fraction of `max_epochs`, rounded up, that trains by the joint loss before the gaps count.
-        Early stopping counts its epochs from then on.
+        Early stopping begins then, and keeps the best of the later epochs.
     gap_source : {'train', 'out_of_fold'}, default='train'
         Whose scores make the gaps: the network's own on the rows that it trains on, which vanish as
-        it learns them by heart, or those of networks that have not seen the row.
-    cv : int, splitter or iterable of splits, default=3
+        it learns them by heart, or those of networks that have not seen the row. The former take one
+        more pass over the rows, without gradients, before each adaptive epoch.
+    cv : int, splitter or list of splits, default=3
         With ``gap_source='out_of_fold'``, how to part the rows into folds, for each of which a network
         is trained, without it, in step with the main one: a number of folds, stratified by class and
-        of whole groups if `fit` is given `groups`, or what scikit-learn takes as `cv`, if it holds
-        out every row once. With k folds a fit takes about k times as long, because each network lacks
-        a k-th of the rows.
+        of whole groups if `fit` is given `groups`; or a splitter of scikit-learn or a list of pairs of
+        row numbers, of all rows of X, that hold out every row once. With k folds a fit takes about k
+        times as long, because each network lacks a k-th of the rows. Callbacks do not reach these
+        networks; the learning rate does.
     fine_tune_epochs : int, default=10
-        Epochs of a last stage, by the joint loss at a tenth of `lr`, on the rows whose posterior calls
-        them balanced. With early stopping it is undone if no epoch is better than before; 0 leaves it
-        out.
+        Epochs, beyond `max_epochs`, of a last stage by the joint loss at a tenth of `lr`, on the rows
+        whose gap the posterior calls balanced. It is left out at 0 or if a class has no such row, and
+        with early stopping undone if no epoch is better than before.
     shapes : dict of str to tuple of int, default=None
         Shape of one sample of the modalities that are not plain vectors, such as
         ``{"image": (28, 28)}``; channels come first. A single axis, such as ``(16000,)``, marks a
@@ -162,6 +163,8 @@ class ModalityGapClassifier(JointClassifier):
         None if no row has two modalities.
     n_warmup_ : int
         Epochs that were trained before the gaps counted.
+    fine_tuned_ : bool
+        Whether there was a last stage that was not undone.
     gap_history_ : dict of str to ndarray
         With one row per adaptive epoch, what the mixture fitted before it was like: ``means``,
         ``variances``, ``weights`` (balanced first), ``separation``, ``mean_gap`` of the rows, and
@@ -268,13 +271,15 @@ class ModalityGapClassifier(JointClassifier):
         check_choice("gap_source", self.gap_source, GAP_SOURCES)
         if isinstance(self.cv, numbers.Integral):
             check_number("cv", self.cv, low=2, integer=True)
-        else:
-            check_cv(self.cv)
+        elif not hasattr(self.cv, "split") and not isinstance(self.cv, Sequence):
+            raise TypeError(
+                f"cv={self.cv!r} must be a number of folds, a splitter of scikit-learn, or a list of splits."
+            )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None
-        self.gap_history_: dict[str, np.ndarray] = {}
+        self.gap_history_, self.fine_tuned_ = gap_history([]), False
         if not _has_gaps(job):
             module, interrupted = super()._fit_module(job)
             self.n_warmup_ = len(self.history_)
@@ -284,44 +289,50 @@ class ModalityGapClassifier(JointClassifier):
         terms = GapTerms(
             self.gap_weight, self.shift_weight, self.balanced_weight, self.imbalanced_weight, self.detach_stronger
         )
-        n_warmup = math.ceil(self.warmup_fraction * self.max_epochs) if terms.are_on else self.max_epochs
-        objective = GapObjective(self.unimodal_weight, terms, source, n_warmup)
+        # Rounded first, because 0.07 times 100 is a little more than 7.
+        n_warmup = math.ceil(round(self.warmup_fraction * self.max_epochs, 9))
+        is_adaptive = terms.are_on and n_warmup < self.max_epochs
+        objective = GapObjective(self.unimodal_weight, terms, source, n_warmup if is_adaptive else None)
         run = self._train_joint(job, module, objective)
-        self.n_warmup_ = min(n_warmup, len(run.history))
-        self.gap_history_ = objective.history(len(run.history) - self.n_warmup_)
-        self.history_ += [
-            {**row, "stage": "warm-up" if epoch < n_warmup else "adaptive"} for epoch, row in enumerate(run.history)
-        ]
+        self.n_warmup_ = min(n_warmup, len(run.history)) if is_adaptive else len(run.history)
+        # Ctrl-C within an epoch leaves a record of its gaps that the history of the training has not.
+        self.gap_history_ = gap_history(objective.records[: len(run.history) - self.n_warmup_])
+        for epoch, row in enumerate(run.history):
+            if is_adaptive:
+                row["stage"] = "warm-up" if epoch < n_warmup else "adaptive"
+        self.history_ += run.history
         scores = source.scores(module)
-        columns = [module.names.index(name) for name in self.modalities_]
         with warnings.catch_warnings():
             # The history of the gaps says as much.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            columns = [module.names.index(name) for name in self.modalities_]
             self.analyzer_ = ModalityGapAnalyzer().fit(scores[:, columns])
-        interrupted = run.interrupted
-        balanced = job.train.rows.numpy()[self.analyzer_.transform(scores)[:, 0] > 0.5]
-        if self.fine_tune_epochs and not interrupted and len(balanced) > 1:
-            interrupted = self._fine_tune(job, module, balanced)
-        return module, interrupted
+        if run.interrupted or self.fine_tune_epochs == 0:
+            return module, run.interrupted
+        has_gap = ~np.isnan(self.analyzer_.gap(scores))
+        balanced = job.train.rows.numpy()[has_gap & (self.analyzer_.transform(scores)[:, 0] > 0.5)]
+        return module, self._fine_tune(job, module, balanced)
 
     def _fine_tune(self, job: FitJob, module: JointModule, rows: np.ndarray) -> bool:
         """Train on some rows at a tenth of the learning rate, for the better or not at all; whether by Ctrl-C."""
-        options = replace(
-            job.options, lr=0.1 * job.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs
-        )  # fmt: skip
-        before, loss_and_accuracy = copy.deepcopy(module.state_dict()), evaluate(module, job.valid, options)[:2]
+        codes = job.train.y.cpu().numpy()
+        if len(rows) < 2 or set(codes[rows]) < set(codes[job.train.rows.numpy()]):
+            return False  # It would forget the classes that have no row here.
+        options = replace(job.options, lr=0.1 * job.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs)
+        weights, before = copy.deepcopy(module.state_dict()), evaluate(module, job.valid, options)
         try:
             run = train(
                 module, job.train.subset(rows), job.valid, options, n_classes=job.n_classes,
                 seed=job.seed_for("fine-tuning"), stage="fine-tuning", objective=JointObjective(self.unimodal_weight),
             )  # fmt: skip
         except KeyboardInterrupt:  # Before the first epoch was over.
-            module.load_state_dict(before)
+            module.load_state_dict(weights)
             return True
         self.history_ += run.history
-        after = evaluate(module, job.valid, options)[:2]
-        if job.options.early_stopping and valid_rank(*after) <= valid_rank(*loss_and_accuracy):
-            module.load_state_dict(before)
+        after = evaluate(module, job.valid, options)
+        self.fine_tuned_ = not options.early_stopping or valid_rank(*after[:2]) > valid_rank(*before[:2])
+        if not self.fine_tuned_:
+            module.load_state_dict(weights)
         return run.interrupted
 
 
