@@ -434,6 +434,12 @@ def test_a_class_that_only_one_fold_has_gives_no_gap(data, monkeypatch):
     ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW).fit(data[0], y)
     for table in tables:
         np.testing.assert_array_equal(np.isnan(table).all(axis=1), np.arange(240) == 7)
+    # Only the first two rows have two modalities, and each is the only one of its class.
+    X = data[0].copy()
+    X[2:, :8] = np.nan
+    y[:2] = 4, 5
+    with pytest.raises(ValueError, match="no row to score"):
+        ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW).fit(X, y)
 
 
 def test_gaps_out_of_fold_outlive_learning_by_heart():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..batches import Rows
 from ..training import Companion
 from ._base import FitJob
 from ._modules import MultimodalModule
@@ -36,8 +37,16 @@ class OutOfFold(TrainRows):
 
     def __init__(self, job: FitJob, cv: Any) -> None:
         super().__init__(job)
-        self.codes = job.train.y.cpu().numpy()
-        self.splits = cross_splits(job.train.rows.numpy(), self.codes, job.groups, cv, job.seed_for("folds"))
+        codes = job.train.y.cpu().numpy()
+        self.splits = []
+        for kept, held_out in cross_splits(job.train.rows.numpy(), codes, job.groups, cv, job.seed_for("folds")):
+            # Of a class that it has not met a network knows nothing, which would look like agreement.
+            self.splits.append((kept, held_out[np.isin(codes[held_out], codes[kept])]))
+        if not has_gaps(job.train.subset(np.concatenate([scored for _, scored in self.splits]))):
+            raise ValueError(
+                "gap_source='out_of_fold' finds no row to score: those with two modalities have classes of which no "
+                "other fold has a row. Use gap_source='train', or give more rows."
+            )
         self.seeds = [job.seed_for("fold", str(fold)) for fold in range(len(self.splits))]
 
     def begin(self, net: Any) -> None:
@@ -53,10 +62,14 @@ class OutOfFold(TrainRows):
             companion.train_epoch(lr)
 
     def scores(self, module: MultimodalModule) -> np.ndarray:
-        table = np.full((len(self.codes), len(self.train.names)), np.nan, dtype=np.float32)
-        for companion, (kept, held_out) in zip(self.companions, self.splits, strict=True):
-            # Of a class that it has not met a network knows nothing, which would look like agreement.
-            known = held_out[np.isin(self.codes[held_out], self.codes[kept])]
-            if len(known):
-                table[known] = true_class_scores(companion.net.module_, self.train.subset(known), self.options)
+        table = np.full((len(self.train.y), len(self.train.names)), np.nan, dtype=np.float32)
+        for companion, (_, scored) in zip(self.companions, self.splits, strict=True):
+            if len(scored):
+                table[scored] = true_class_scores(companion.net.module_, self.train.subset(scored), self.options)
         return table[self.train.rows.numpy()]
+
+
+def has_gaps(rows: Rows) -> bool:
+    """Whether any of the rows has two modalities."""
+    have = np.stack([rows.blocks.present(name) for name in rows.names])[:, rows.rows.numpy()]
+    return bool((have.sum(axis=0) > 1).any())

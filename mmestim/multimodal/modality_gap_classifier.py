@@ -18,7 +18,7 @@ from ..modalities import Modalities
 from ..training import evaluate, train, valid_rank
 from ._base import FitJob
 from ._gap_objective import GapObjective, GapTerms, gap_history
-from ._gap_sources import OutOfFold, TrainRows
+from ._gap_sources import OutOfFold, TrainRows, has_gaps
 from ._modules import JointModule
 from .joint import JointClassifier, JointObjective
 from .modality_gap import ModalityGapAnalyzer
@@ -280,7 +280,7 @@ class ModalityGapClassifier(JointClassifier):
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False
-        if not _has_gaps(job):
+        if not has_gaps(job.train):
             module, interrupted = super()._fit_module(job)
             self.n_warmup_ = len(self.history_)
             return module, interrupted
@@ -334,9 +334,3 @@ class ModalityGapClassifier(JointClassifier):
         if not self.fine_tuned_:
             module.load_state_dict(weights)
         return run.interrupted
-
-
-def _has_gaps(job: FitJob) -> bool:
-    """Whether any training row has two modalities."""
-    have = np.stack([job.train.blocks.present(name) for name in job.train.names])[:, job.train.rows.numpy()]
-    return bool((have.sum(axis=0) > 1).any())
