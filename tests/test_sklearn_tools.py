@@ -24,9 +24,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.helper import SliceDict
 
-from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 
-CLASSIFIERS = [JointClassifier, LateFusionClassifier, UDIClassifier]
+CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 CONTAINERS = ["array", "frame", "named"]
 NAMES = {"audio": ["a0", "a1", "a2"], "image": ["v0", "v1", "v2", "v3"]}
 COLUMNS = [*NAMES["audio"], *NAMES["image"]]

@@ -18,7 +18,7 @@ from skorch.callbacks import (
     LRScheduler,
 )
 
-from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim.batches import Rows
 from mmestim.modalities import Blocks
 from mmestim.multimodal._splits import inner_split
@@ -336,7 +336,16 @@ def test_a_model_from_a_device_that_is_not_here_predicts_on_the_cpu(data):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("classifier", [JointClassifier, LateFusionClassifier, UDIClassifier])
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        JointClassifier,
+        LateFusionClassifier,
+        UDIClassifier,
+        ModalityGapClassifier,
+        functools.partial(ModalityGapClassifier, gap_source="out_of_fold"),
+    ],
+)
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_gpu(classifier, precision, data):
     X, y = data[0].copy(), data[1]

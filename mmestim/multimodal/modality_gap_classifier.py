@@ -160,7 +160,7 @@ class ModalityGapClassifier(JointClassifier):
         Where it is.
     analyzer_ : ModalityGapAnalyzer or None
         Fitted to the scores of the training rows, by `gap_source`, at the end of the adaptive epochs;
-        None if no row has two modalities.
+        None if no row has two modalities. It describes those rows; for others use `gap_scores`.
     n_warmup_ : int
         Epochs that were trained before the gaps counted.
     fine_tuned_ : bool
@@ -199,14 +199,15 @@ class ModalityGapClassifier(JointClassifier):
     The paper states the gap of two modalities, the mixture, Bayes' posterior, the two stages, what the
     loss is to do (close the gap, move imbalanced rows to the balanced ones, press imbalanced rows more,
     and let balanced ones count more in the fused loss), and that fine-tuning on balanced rows helps.
-    Its formulas were not available to us: the form of every term, all weights, the length of the
-    warm-up, how often and to which rows the mixture is fitted, its settings and its guards, the largest
-    less the smallest score beyond two modalities, the out-of-fold gaps and the form of fine-tuning are
-    our reconstruction, so that results are not the paper's.
+    We could read no more of it than the abstracts of its versions: the form of every term, all weights,
+    the length of the warm-up, how often and to which rows the mixture is fitted, its settings and its
+    guards, the largest less the smallest score beyond two modalities, the out-of-fold gaps and the form
+    of fine-tuning are our reconstruction, and results are not the paper's.
 
-    Rows with fewer than two modalities have no gap: they take part in the cross-entropies, with the
-    weights of the mixture as their posterior. Every row counts once in the mixture, whatever its weight.
-    With a single modality this is `JointClassifier`.
+    Rows with fewer than two modalities have no gap, nor, out of fold, have rows of a class that is in no
+    other fold: they take part in the cross-entropies, with the weights of the mixture as their
+    posterior. Every row counts once in the mixture, whatever its weight. With a single modality this is
+    `JointClassifier`.
 
     A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
     the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
