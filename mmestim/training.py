@@ -186,6 +186,16 @@ class Objective:
     def after_backward(self, net: Net, batch: Batch) -> None:
         """Between backward and the optimizer's step."""
 
+    def train_batch(self, net: Net, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Learn from one batch; its loss and its logits."""
+        net.optimizer_.zero_grad()
+        output = net.infer(batch)
+        loss = self.loss(net, output, batch)
+        loss.backward()
+        self.after_backward(net, batch)
+        net.step(batch)
+        return loss.detach(), output[0]
+
     def end_epoch(self, net: Net) -> None:
         """After each epoch."""
 
@@ -289,31 +299,27 @@ class Net(NeuralNetClassifier):
 
     def _train_epoch(self, train, epoch):
         self.module_.train()
-        before, computed, after = (self._listeners(e) for e in ("on_batch_begin", "on_grad_computed", "on_batch_end"))
-        parameters = list(self.module_.parameters())
+        before, after = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
+        self._told_gradients = self._listeners("on_grad_computed")
         losses = torch.empty(len(epoch), device=self.options.device)
         for step, rows in enumerate(epoch):
             batch = train.batch(rows, training=True)
             for callback in before:
                 callback.on_batch_begin(self, batch=(batch.x, batch.y), training=True)
-            self.optimizer_.zero_grad()
-            output = self.infer(batch)
-            loss = self.objective.loss(self, output, batch)
-            loss.backward()
-            self.objective.after_backward(self, batch)
-            for callback in computed:
-                named = list(self.module_.named_parameters())
-                callback.on_grad_computed(self, named_parameters=named, X=batch.x, y=batch.y, training=True)
-            if self.options.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, self.options.max_grad_norm)
-            self.optimizer_.step()
-            losses[step] = loss.detach()
+            losses[step], logits = self.objective.train_batch(self, batch)
             for callback in after:
-                callback.on_batch_end(
-                    self, batch=(batch.x, batch.y), training=True, loss=losses[step], y_pred=output[0]
-                )
+                callback.on_batch_end(self, batch=(batch.x, batch.y), training=True, loss=losses[step], y_pred=logits)
         sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
         return float((losses.cpu() * sizes).sum() / sizes.sum())
+
+    def step(self, batch: Batch) -> None:
+        """Move the weights by the gradients that are there."""
+        for callback in self._told_gradients:
+            named = list(self.module_.named_parameters())
+            callback.on_grad_computed(self, named_parameters=named, X=batch.x, y=batch.y, training=True)
+        if self.options.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.module_.parameters(), self.options.max_grad_norm)
+        self.optimizer_.step()
 
     def restart_stopping(self, n_epochs: int = 0) -> None:
         """Let early stopping begin anew once `n_epochs` more are over, and not stop before."""

@@ -341,7 +341,7 @@ def test_fine_tuning_for_the_worse_is_undone(uneven, monkeypatch):
     def ruin(module, *args, **kwargs):
         run = original(module, *args, **kwargs)
         with torch.no_grad():
-            module.heads.weight.zero_()
+            module.fusion_head.linear.weight.zero_()
         return run
 
     monkeypatch.setattr(modality_gap_classifier, "train", ruin)

@@ -84,7 +84,7 @@ def test_one_seed_gives_one_model_and_leaves_torch_alone(classifier, data):
 def test_absent_modalities_leave_the_decision_to_those_present(classifier, with_absent):
     X, y = with_absent
     # Without heads of their own, modalities are judged by the fused prediction with the others absent.
-    settings = {"unimodal_weight": 0.0} if issubclass(classifier, JointClassifier) else {}
+    settings = {"unimodal_weight": 0.0} if issubclass(classifier, JointClassifier | ModalityGapClassifier) else {}
     clf = classifier(GROUPS, random_state=0, device="cpu", **settings).fit(X, y)
     assert clf.score(X, y) > 0.55
     per_modality = clf.predict_proba_per_modality(X)

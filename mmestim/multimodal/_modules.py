@@ -1,4 +1,4 @@
-"""Networks over several modalities: branches, their late fusion, and the joint fusion heads."""
+"""Networks over several modalities: branches, their late fusion, and the joint network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..batches import Batch
+from ._fusion_heads import FusionHead
 
 
 class Branch(nn.Module):
@@ -80,57 +81,31 @@ class JointModule(MultimodalModule):
     Parameters
     ----------
     branches : dict of str to Branch
-        Encoders, in the order that gated fusions go by.
-    fusion : {'concat', 'sum', 'gated', 'film'}
-        The head: one linear layer of all features; a linear layer for each modality, summed;
-        sigmoid(A z_1) * (B z_2) and a linear layer; or gamma(z_1) * z_2 + beta(z_1) and a linear layer.
-    n_classes : int
-        Number of logits.
+        Encoders.
+    fusion_head : FusionHead
+        From the features, in the order of the modalities' names, to logits.
     unimodal_heads : bool
         Whether to keep the branches' own heads, for losses of their own.
     """
 
-    def __init__(self, branches: Mapping[str, Branch], fusion: str, n_classes: int, unimodal_heads: bool) -> None:
+    def __init__(self, branches: Mapping[str, Branch], fusion_head: FusionHead, unimodal_heads: bool) -> None:
         super().__init__()
-        self.names, self.fusion, self.unimodal_heads = sorted(branches), fusion, unimodal_heads
+        self.names, self.unimodal_heads = sorted(branches), unimodal_heads
         self.branches = nn.ModuleList(branches[name] for name in self.names)
         self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
         if not unimodal_heads:
             for branch in branches.values():
                 branch.head = nn.Identity()
-        sizes = {name: self.embedding_sizes[name] for name in self.names}
-        self.heads: nn.Module
-        if fusion == "concat":
-            self.heads = nn.Linear(sum(sizes.values()), n_classes)
-        elif fusion == "sum":
-            self.heads = nn.ModuleList(nn.Linear(size, n_classes) for size in sizes.values())
-        else:
-            self.first, self.second = branches
-            n_gates = sizes[self.second] if fusion == "gated" else 2 * sizes[self.second]
-            self.gate = nn.Linear(sizes[self.first], n_gates)
-            self.value = nn.Linear(sizes[self.second], sizes[self.second]) if fusion == "gated" else nn.Identity()
-            self.heads = nn.Linear(sizes[self.second], n_classes)
+        self.fusion_head = fusion_head
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         features = {name: spread(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
-        return self._fuse(features).float(), features
+        return self.fusion_head(features, batch).float(), features
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         if self.unimodal_heads:
             return self.branch(name).head(features[name]).float()
-        alone = {other: f if other == name else torch.zeros_like(f) for other, f in features.items()}
-        return self._fuse(alone).float()
-
-    def _fuse(self, features):
-        if self.fusion == "concat":
-            return self.heads(torch.cat([features[name] for name in self.names], dim=1))
-        if self.fusion == "sum":
-            return sum(head(features[name]) for name, head in zip(self.names, self.heads, strict=True))
-        gate, value = self.gate(features[self.first]), self.value(features[self.second])
-        if self.fusion == "gated":
-            return self.heads(torch.sigmoid(gate) * value)
-        scale, shift = gate.chunk(2, dim=1)
-        return self.heads(scale * value + shift)
+        return self.fusion_head.unimodal(features, name).float()
 
 
 def spread(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:

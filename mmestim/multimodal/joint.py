@@ -1,23 +1,23 @@
-"""Joint training of all modalities with one fused loss, and the usual fusion heads."""
+"""Joint training of all modalities with one fused loss, plain or under a balancing method."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+import numpy as np
+from sklearn.base import clone
 
-from .._validation import check_choice, check_number
-from ..batches import Batch
 from ..modalities import Modalities
-from ..training import Objective, TrainingRun, seeded, train, weighted_cross_entropy
-from ._base import FitJob, MultimodalClassifier
+from ._balanced_objective import BalancedObjective
+from ._base import FitJob
+from ._joint_base import JointBase
+from ._joint_objective import JointObjective
 from ._modules import JointModule
+from .balancers.base import Balancer
 
-FUSIONS = ("concat", "sum", "gated", "film")
 
-
-class JointClassifier(MultimodalClassifier):
+class JointClassifier(JointBase):
     """Joint training of all modalities by the cross-entropy of their fused prediction.
 
     The baseline that balanced multimodal learning starts from: one loss for all encoders, in which a
@@ -35,6 +35,10 @@ class JointClassifier(MultimodalClassifier):
         last two take two modalities, of which the first listed gates the second.
     unimodal_weight : float, default=0.0
         Weight of the cross-entropy of a head of its own for each modality, added to the fused loss.
+    balancer : Balancer or None, default=None
+        Method against one modality silencing the others, from `mmestim.balancers`, such as
+        ``OGM(alpha=0.5)``; its parameters can be searched as ``balancer__alpha``. With a single
+        modality it does nothing.
     shapes : dict of str to tuple of int, default=None
         Shape of one sample of the modalities that are not plain vectors, such as
         ``{"image": (28, 28)}``; channels come first. A single axis, such as ``(16000,)``, marks a
@@ -116,6 +120,11 @@ class JointClassifier(MultimodalClassifier):
         The trained network, in eval mode on `device_`.
     device_ : str
         Where it is.
+    balancer_ : Balancer or None
+        The balancer of this fit, a clone of `balancer`, with its state as arrays; None if there was
+        nothing to balance.
+    balance_history_ : dict of str to ndarray
+        What the balancer recorded, such as its coefficients, with one row per epoch.
     history_ : list of dict
         One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
         stopping, valid_loss and valid_accuracy.
@@ -149,7 +158,7 @@ class JointClassifier(MultimodalClassifier):
 
     def __init__(
         self, modalities: Modalities | None = None, *, fusion: str = "concat", unimodal_weight: float = 0.0,
-        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        balancer: Balancer | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
         lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
         batch_size: int = 64, max_epochs: int = 100,
@@ -167,60 +176,28 @@ class JointClassifier(MultimodalClassifier):
         )  # fmt: skip
         self.fusion = fusion
         self.unimodal_weight = unimodal_weight
+        self.balancer = balancer
 
     def _check_parameters(self) -> None:
-        check_choice("fusion", self.fusion, FUSIONS)
-        check_number("unimodal_weight", self.unimodal_weight)
+        super()._check_parameters()
+        if self.balancer is not None and not isinstance(self.balancer, Balancer):
+            raise TypeError(
+                f"balancer={self.balancer!r} must be an instance of one of the classes in mmestim.balancers, or None."
+            )
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
-        module = self._build_joint(job)
-        run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
+        self.balancer_: Balancer | None = None
+        self.balance_history_: dict[str, np.ndarray] = {}
+        if self.balancer is None or len(self.modalities_) == 1:
+            module = self._build_joint(job)
+            run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
+        else:
+            balancer: Balancer = clone(self.balancer)
+            module = self._build_joint(job, balancer)
+            objective = BalancedObjective(self.unimodal_weight, balancer, job)
+            run = self._train_joint(job, module, objective)
+            balancer._keep_state()
+            self.balancer_, self.balance_history_ = balancer, objective.history(len(run.history))
+            self.history_ += objective.training.history
         self.history_ += run.history
         return module, run.interrupted
-
-    def _build_joint(self, job: FitJob) -> JointModule:
-        """The network before training."""
-        names = list(self.modalities_)
-        if self.fusion in ("gated", "film") and len(names) != 2:
-            raise ValueError(
-                f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(names)}. "
-                "Use fusion='concat' or 'sum'."
-            )
-        branches = {name: self._build_branch(job, name) for name in names}
-        with seeded(job.seed_for("fusion"), job.options.device):
-            module = JointModule(branches, self.fusion, job.n_classes, unimodal_heads=self.unimodal_weight > 0)
-        return module.to(job.options.device)
-
-    def _train_joint(self, job: FitJob, module: JointModule, objective: JointObjective) -> TrainingRun:
-        """Train the network in place on the rows of the job."""
-        return train(
-            module, job.train, job.valid, job.options, n_classes=job.n_classes, seed=job.seed_for("joint"),
-            stage="joint", objective=objective,
-        )  # fmt: skip
-
-
-class JointObjective(Objective):
-    """Cross-entropy of the fused prediction plus `unimodal_weight` times that of each modality's own head."""
-
-    def __init__(self, unimodal_weight: float) -> None:
-        self.unimodal_weight = unimodal_weight
-
-    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:  # numpydoc ignore=GL08
-        loss = super().loss(net, output, batch)
-        if self.unimodal_weight == 0:
-            return loss
-        return self.add_unimodal(loss, self.unimodal_logits(net, output, batch), batch)
-
-    def unimodal_logits(self, net: Any, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
-        """Logits from each modality alone, for all rows of the batch."""
-        with net.options.autocast():
-            return {name: net.module_.unimodal_logits(output[1], name) for name in batch.x}
-
-    def add_unimodal(self, loss: torch.Tensor, logits: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """The loss with the weighted cross-entropy of each modality on the rows that have it."""
-        for name, z in logits.items():
-            if len(batch.x[name]):
-                having = batch.having(name)
-                z = z if having is batch else z[batch.present[name]]
-                loss = loss + self.unimodal_weight * weighted_cross_entropy(z, having)
-        return loss

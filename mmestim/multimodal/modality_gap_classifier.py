@@ -19,14 +19,15 @@ from ..training import evaluate, train, valid_rank
 from ._base import FitJob
 from ._gap_objective import GapObjective, GapTerms, gap_history
 from ._gap_sources import OutOfFold, TrainRows, has_gaps
+from ._joint_base import JointBase
+from ._joint_objective import JointObjective
 from ._modules import JointModule
-from .joint import JointClassifier, JointObjective
 from .modality_gap import ModalityGapAnalyzer
 
 GAP_SOURCES = ("train", "out_of_fold")
 
 
-class ModalityGapClassifier(JointClassifier):
+class ModalityGapClassifier(JointBase):
     r"""Joint training in which each row's modality gap decides what it is trained for.
 
     After a warm-up by the joint loss, the gap between the modalities' probabilities of the true class
@@ -246,13 +247,15 @@ class ModalityGapClassifier(JointClassifier):
         random_state: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(
-            modalities, fusion=fusion, unimodal_weight=unimodal_weight, shapes=shapes, encoder=encoder,
+            modalities, shapes=shapes, encoder=encoder,
             embedding_dim=embedding_dim, optimizer=optimizer, lr=lr, lr_schedule=lr_schedule,
             weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size, max_epochs=max_epochs,
             early_stopping=early_stopping, validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change,
             class_weight=class_weight, precision=precision, compile=compile, device=device, max_memory=max_memory,
             callbacks=callbacks, verbose=verbose, random_state=random_state,
         )  # fmt: skip
+        self.fusion = fusion
+        self.unimodal_weight = unimodal_weight
         self.gap_weight = gap_weight
         self.shift_weight = shift_weight
         self.balanced_weight = balanced_weight
@@ -282,9 +285,11 @@ class ModalityGapClassifier(JointClassifier):
         self.analyzer_: ModalityGapAnalyzer | None = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False
         if not has_gaps(job.train):
-            module, interrupted = super()._fit_module(job)
-            self.n_warmup_ = len(self.history_)
-            return module, interrupted
+            module = self._build_joint(job)
+            run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
+            self.history_ += run.history
+            self.n_warmup_ = len(run.history)
+            return module, run.interrupted
         module = self._build_joint(job)
         source = OutOfFold(job, self.cv) if self.gap_source == "out_of_fold" else TrainRows(job)
         terms = GapTerms(

@@ -1,0 +1,44 @@
+"""Joint training under a balancing method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..batches import Batch
+from ..training import Objective
+from ._base import FitJob
+from .balancers.base import Balancer, Training
+
+
+class BalancedObjective(Objective):
+    """Hands the hooks of training on to a balancer."""
+
+    def __init__(self, unimodal_weight: float, balancer: Balancer, job: FitJob) -> None:
+        self.unimodal_weight, self.balancer, self.job = unimodal_weight, balancer, job
+
+    def begin(self, net: Any) -> None:
+        self.training = Training(net, self.job, self.balancer, self.unimodal_weight)
+        self.balancer.begin(self.training)
+
+    def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
+        self.training.epoch = len(net.history) - 1
+        self.balancer.begin_epoch(self.training)
+
+    def train_batch(self, net: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.balancer.train_batch(self.training, batch)
+
+    def end_epoch(self, net: Any) -> None:
+        self.balancer.end_epoch(self.training)
+        self.training.end_epoch()
+
+    def history(self, n_epochs: int) -> dict[str, np.ndarray]:
+        """The records as arrays with one row per epoch, NaN in epochs that have none."""
+        records = self.training.records[:n_epochs]
+        shapes = {name: value.shape for record in records for name, value in record.items()}
+        return {
+            name: np.stack([record.get(name, np.full(shape, np.nan, dtype=np.float32)) for record in records])
+            for name, shape in shapes.items()
+        }

@@ -1,0 +1,47 @@
+"""What the classifiers by joint training share: the network and how it is trained."""
+
+from __future__ import annotations
+
+from .._validation import check_choice, check_number
+from ..training import Objective, TrainingRun, seeded, train
+from ._base import FitJob, MultimodalClassifier
+from ._fusion_heads import build_head
+from ._modules import JointModule
+from .balancers.base import Balancer
+
+FUSIONS = ("concat", "sum", "gated", "film")
+
+
+class JointBase(MultimodalClassifier):
+    """Base of the classifiers that train all modalities at once, by parameters `fusion` and `unimodal_weight`."""
+
+    fusion: str
+    unimodal_weight: float
+
+    def _check_parameters(self) -> None:
+        check_choice("fusion", self.fusion, FUSIONS)
+        check_number("unimodal_weight", self.unimodal_weight)
+
+    def _build_joint(self, job: FitJob, balancer: Balancer | None = None) -> JointModule:
+        """The network before training."""
+        listed = list(self.modalities_)
+        if self.fusion in ("gated", "film") and len(listed) != 2:
+            raise ValueError(
+                f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(listed)}. "
+                "Use fusion='concat' or 'sum'."
+            )
+        branches = {name: self._build_branch(job, name) for name in listed}
+        sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
+        with seeded(job.seed_for("fusion"), job.options.device):
+            head = None if balancer is None else balancer.build_head(sizes, job.n_classes)
+            if head is None:
+                head = build_head(self.fusion, sizes, job.n_classes, listed)
+        own_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_own_heads(head))
+        return JointModule(branches, head, own_heads).to(job.options.device)
+
+    def _train_joint(self, job: FitJob, module: JointModule, objective: Objective) -> TrainingRun:
+        """Train the network in place on the rows of the job."""
+        return train(
+            module, job.train, job.valid, job.options, n_classes=job.n_classes, seed=job.seed_for("joint"),
+            stage="joint", objective=objective,
+        )  # fmt: skip

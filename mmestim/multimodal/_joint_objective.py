@@ -1,0 +1,38 @@
+"""The losses of joint networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..batches import Batch
+from ..training import Objective, weighted_cross_entropy
+
+
+class JointObjective(Objective):
+    """Cross-entropy of the fused prediction plus `unimodal_weight` times that of each modality's own head."""
+
+    def __init__(self, unimodal_weight: float) -> None:
+        self.unimodal_weight = unimodal_weight
+
+    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
+        loss = super().loss(net, output, batch)
+        if self.unimodal_weight == 0:
+            return loss
+        return self.add_unimodal(loss, self.unimodal_logits(net, output, batch), batch)
+
+    def unimodal_logits(self, net: Any, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """Logits from each modality alone, for all rows of the batch."""
+        with net.options.autocast():
+            return {name: net.module_.unimodal_logits(output[1], name) for name in batch.x}
+
+    def add_unimodal(self, loss: torch.Tensor, logits: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """The loss with the weighted cross-entropy of each modality on the rows that have it."""
+        for name, z in logits.items():
+            if len(batch.x[name]):
+                having = batch.having(name)
+                z = z if having is batch else z[batch.present[name]]
+                loss = loss + self.unimodal_weight * weighted_cross_entropy(z, having)
+        return loss
