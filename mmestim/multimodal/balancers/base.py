@@ -151,8 +151,9 @@ class Training:
         branch, job = self.module.branch(name), self.job
         with seeded(job.seed_for(name, "head"), self.device):
             alone = Branch(name, copy.deepcopy(branch.encoder), branch.embedding_dim, self.n_classes).to(self.device)
+        train_rows, valid_rows = job.rows_of(name)
         run = train(
-            alone, *job.rows_of(name), job.options, n_classes=self.n_classes, seed=job.seed_for(name, "training"),
+            alone, train_rows, valid_rows, job.options, n_classes=self.n_classes, seed=job.seed_for(name, "training"),
             stage="unimodal", modality=name,
         )  # fmt: skip
         self.history += run.history
