@@ -5,16 +5,12 @@ from importlib.metadata import version
 from .displays import ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
-    JointClassifier,
-    LateFusionClassifier,
-    ModalityGapAnalyzer,
-    ModalityGapClassifier,
-    UDIClassifier,
-    gap_scores,
+    JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier, gap_scores,
+    modality_contributions,
 )  # fmt: skip
 
 __version__ = version("mmestim")
 __all__ = [
     "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay",
-    "UDIClassifier", "gap_scores", "stack_modalities",
+    "UDIClassifier", "gap_scores", "modality_contributions", "stack_modalities",
 ]  # fmt: skip

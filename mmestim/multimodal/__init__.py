@@ -5,9 +5,10 @@ from .joint import JointClassifier
 from .late import LateFusionClassifier
 from .modality_gap import ModalityGapAnalyzer
 from .modality_gap_classifier import ModalityGapClassifier
+from .shapley import modality_contributions
 from .udi import UDIClassifier
 
 __all__ = [
     "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "UDIClassifier",
-    "gap_scores",
+    "gap_scores", "modality_contributions",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import numbers
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -269,24 +269,24 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     def _map(self, X: Any, read: Callable[..., torch.Tensor]) -> np.ndarray:
         """What `read` makes of logits, features and presence, for all rows, batch by batch."""
+        parts = []
+        for batch, present in self._stream(X):
+            with torch.no_grad(), autocast(self.precision, torch.device(self.device_)):
+                parts.append(read(*self.module_(batch), present).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _stream(self, X: Any) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
+        """Batches of all rows in their order, on the device, with masks of the rows that have each modality."""
         check_is_fitted(self)
         blocks, _ = check_X(self, X, reset=False)
         device = torch.device(self.device_)
-        start = 0
         for size, x, present in blocks.stream(eval_batch_size(blocks.shapes, self.batch_size)):
             positions = {
                 name: torch.from_numpy(np.flatnonzero(mask)).to(device)
                 for name, mask in present.items()
                 if not mask.all()
             }
-            batch = Batch({name: block.to(device) for name, block in x.items()}, positions, size)
-            with torch.no_grad(), autocast(self.precision, device):
-                part = read(*self.module_(batch), present).float().cpu().numpy()
-            if start == 0:
-                whole = np.empty((len(blocks), *part.shape[1:]), dtype=np.float32)
-            whole[start : start + size] = part
-            start += size
-        return whole
+            yield Batch({name: block.to(device) for name, block in x.items()}, positions, size), present
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "module_")

@@ -157,14 +157,12 @@ def _score(estimator, X, y):
                 column[present] = _of_true_class(proba, classifier.classes_, y[present])[:, 0]
             columns.append(column)
         return np.column_stack(columns)
-    estimator = getattr(estimator, "best_estimator_", estimator)  # of a search
-    if isinstance(estimator, Pipeline):
-        X, estimator = estimator[:-1].transform(X) if len(estimator) > 1 else X, estimator[-1]
-    if not isinstance(estimator, MultimodalClassifier):
+    if not is_multimodal(estimator):
         raise TypeError(
             f"estimator={estimator!r} gives no scores per modality: pass a classifier of this package, a Pipeline "
             "that ends in one, a search over one, or a dict of classifiers or of probabilities, one per modality."
         )
+    estimator, X = unwrapped(estimator, X)
     return _of_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
 
 
@@ -192,8 +190,22 @@ def _block(X, name):
     return _safe_indexing(block, present), present
 
 
-def _of_true_class(proba, classes, y):
-    """The column of each row's class, from every modality."""
+def is_multimodal(estimator: Any) -> bool:
+    """Whether it is a classifier of this package, a Pipeline that ends in one, or a fitted search over one."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    return isinstance(estimator[-1] if isinstance(estimator, Pipeline) else estimator, MultimodalClassifier)
+
+
+def unwrapped(estimator: Any, X: Any) -> tuple[MultimodalClassifier, Any]:
+    """The classifier itself, and X as it gets to see it."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not isinstance(estimator, Pipeline):
+        return estimator, X
+    return estimator[-1], estimator[:-1].transform(X) if len(estimator) > 1 else X
+
+
+def class_codes(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Number of each row's class; every class of y must be known."""
     position = {label: column for column, label in enumerate(classes.tolist())}
     unknown = [label for label in np.unique(y).tolist() if label not in position]
     if unknown:
@@ -201,7 +213,12 @@ def _of_true_class(proba, classes, y):
             f"y has the class {unknown[0]!r}, which the scores know nothing of: their classes are {list(position)}. "
             "With cv, each class needs rows in more than one fold."
         )
-    codes = np.array([position[label] for label in y.tolist()], dtype=int)
+    return np.array([position[label] for label in y.tolist()], dtype=int)
+
+
+def _of_true_class(proba, classes, y):
+    """The column of each row's class, from every modality."""
+    codes = class_codes(classes, y)
     return np.column_stack([shares[np.arange(len(y)), codes] for shares in proba.values()])
 
 

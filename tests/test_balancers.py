@@ -1,0 +1,242 @@
+"""What every balancing method must do, whatever its formula."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from mmestim import JointClassifier, balancers
+from mmestim.balancers import Balancer
+
+METHODS = [value for value in vars(balancers).values() if isinstance(value, type) and issubclass(value, Balancer)]
+METHODS.remove(Balancer)
+GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
+PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three modalities, each stronger than the one before."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 150)
+    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
+    X = np.hstack([scale * means + rng.normal(size=(150, 4)) for scale in (0.7, 1.2, 3.0)])
+    return X.astype(np.float32), np.array(["red", "green", "blue"])[y]
+
+
+@pytest.fixture(scope="module")
+def with_absent(data):
+    X, y = data[0].copy(), data[1]
+    X[::3, :4] = np.nan
+    X[1::3, 4:8] = np.nan
+    X[:6, :8] = np.nan
+    return X, y
+
+
+def fit(method, data, modalities=GROUPS, **settings):
+    return JointClassifier(modalities, balancer=method(), **FAST | settings).fit(*data)
+
+
+def test_all_methods_are_public():
+    assert {method.__name__ for method in METHODS} < set(balancers.__all__)
+
+
+@every_method
+def test_parameters_are_those_of_an_estimator(method):
+    balancer = method()
+    assert clone(balancer).get_params() == balancer.get_params()
+    assert vars(balancer) == balancer.get_params()
+    assert repr(balancer) == f"{method.__name__}()"
+
+
+@every_method
+@pytest.mark.parametrize("n_modalities", [2, 3, 6])
+def test_learns_from_any_number_of_modalities(method, n_modalities, data):
+    width = 12 // n_modalities
+    modalities = {f"m{i}": slice(width * i, width * (i + 1)) for i in range(n_modalities)}
+    clf = fit(method, data, modalities, max_epochs=12, lr=0.05)
+    assert clf.score(*data) > 0.7
+    assert sorted(clf.predict_proba_per_modality(data[0])) == sorted(modalities)
+
+
+@every_method
+def test_with_one_modality_it_is_plain(method, data):
+    clf = fit(method, data, None)
+    np.testing.assert_array_equal(clf.predict_proba(data[0]), JointClassifier(**FAST).fit(*data).predict_proba(data[0]))
+    assert (clf.balancer_, clf.balance_history_) == (None, {})
+
+
+@every_method
+def test_order_of_modalities_does_not_matter(method, with_absent):
+    X, y = with_absent
+    one = fit(method, (X, y))
+    swapped = np.hstack([X[:, 8:], X[:, 4:8], X[:, :4]])
+    turned = {"text": slice(0, 4), "image": slice(4, 8), "audio": slice(8, 12)}
+    other = fit(method, (swapped, y), turned)
+    np.testing.assert_allclose(other.predict_proba(swapped), one.predict_proba(X), atol=1e-5)
+
+
+@every_method
+def test_fits_leave_nothing_behind(method, data):
+    X, y = data
+    clf = JointClassifier(GROUPS, balancer=method(), **FAST)
+    first = clf.fit(X, y).predict_proba(X)
+    assert vars(clf.balancer) == method().get_params()
+    assert clf.balancer_ is not clf.balancer
+    torch.manual_seed(7)
+    np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), first)
+    np.testing.assert_array_equal(clone(clf).fit(X, y).predict_proba(X), first)
+
+
+@every_method
+def test_pickles_with_its_state(method, data):
+    clf = fit(method, data)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(data[0]), clf.predict_proba(data[0]))
+    np.testing.assert_array_equal(
+        again.predict_proba_per_modality(data[0])["text"], clf.predict_proba_per_modality(data[0])["text"]
+    )
+    assert vars(again.balancer_).keys() == vars(clf.balancer_).keys()
+    assert not [name for name, value in flat(vars(clf.balancer_)) if isinstance(value, torch.Tensor | nn.Module)]
+    assert all(len(values) == sum(row["stage"] == "joint" for row in clf.history_)
+               for values in clf.balance_history_.values())  # fmt: skip
+
+
+def flat(values, prefix=""):
+    for name, value in values.items() if isinstance(values, dict) else enumerate(values):
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict | list | tuple):
+            yield from flat(value, f"{prefix}{name}.")
+
+
+@every_method
+@pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "film"])
+def test_any_fusion(method, fusion, with_absent):
+    X, y = with_absent[0][:, 4:], with_absent[1]
+    X = X.copy()
+    X[np.isnan(X).all(1), 4:] = 0
+    clf = fit(method, (X, y), {"image": slice(0, 4), "text": slice(4, 8)}, fusion=fusion)
+    assert np.isfinite(clf.predict_proba(X)).all()
+    assert all(np.isfinite(values).all() for values in clf.balance_history_.values())
+
+
+@every_method
+def test_frozen_encoders(method, data):
+    clf = fit(method, data, encoder={"audio": nn.Identity(), "text": nn.Identity()})
+    assert np.isfinite(clf.predict_proba(data[0])).all()
+
+
+@every_method
+def test_rare_classes_weights_and_small_batches(method, data):
+    X, y = data[0], data[1].copy()
+    y[:2] = "black"
+    clf = JointClassifier(GROUPS, balancer=method(), batch_size=7, class_weight="balanced", **FAST)
+    clf.fit(X, y, sample_weight=np.linspace(0, 2, 150))
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+@every_method
+def test_bf16(method, data):
+    assert np.isfinite(fit(method, data, precision="bf16").predict_proba(data[0])).all()
+
+
+@pytest.mark.gpu
+@every_method
+def test_gpu(method, with_absent):
+    clf = fit(method, with_absent, device="cuda")
+    assert np.isfinite(clf.predict_proba(with_absent[0])).all()
+
+
+def test_grid_search(data):
+    methods = [None, *(method() for method in METHODS[:2])]
+    search = GridSearchCV(JointClassifier(PAIR, **FAST | {"max_epochs": 2}), {"balancer": methods}, cv=2).fit(*data)
+    assert len(search.cv_results_["params"]) == 3
+
+
+@pytest.mark.parametrize("balancer", ["ogm", Balancer, object()])
+def test_what_is_no_balancer_is_refused(balancer, data):
+    with pytest.raises(TypeError, match=r"balancer=.* must be an instance .* mmestim.balancers, or None"):
+        JointClassifier(PAIR, balancer=balancer, **FAST).fit(*data)
+
+
+def test_a_balancer_without_hooks_is_plain_training(data):
+    with_hooks = JointClassifier(GROUPS, balancer=Balancer(), unimodal_weight=0.7, **FAST).fit(*data)
+    plain = JointClassifier(GROUPS, unimodal_weight=0.7, **FAST).fit(*data)
+    np.testing.assert_allclose(with_hooks.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
+
+
+class Spy(Balancer):
+    """Notes what it is called with."""
+
+    unimodal = "split"
+
+    def begin(self, training):
+        self.calls_ = ["begin"]
+
+    def begin_epoch(self, training):
+        self.calls_.append(f"begin_epoch {training.epoch}")
+
+    def loss(self, training, outputs):
+        self.calls_.append("loss")
+        self.seen_ = outputs
+        assert outputs.unimodal.keys() == outputs.features.keys()
+        assert outputs.scores.shape == (len(training.names), outputs.batch.size)  # before the weights move on
+        return super().loss(training, outputs)
+
+    def backward(self, training, outputs, loss):
+        self.calls_.append("backward")
+        super().backward(training, outputs, loss)
+
+    def after_backward(self, training, outputs):
+        self.calls_.append("after_backward")
+        training.record("loudness", torch.tensor([1.0, 2.0]) * len(self.calls_))
+
+    def end_epoch(self, training):
+        self.calls_.append("end_epoch")
+
+    def _keep_state(self):
+        """Tensors stay what they are, to be looked at."""
+
+
+def test_hooks_come_in_order(data):
+    clf = fit(Spy, data, PAIR, max_epochs=2, batch_size=100, early_stopping=False)
+    step = ["loss", "backward", "after_backward"]
+    epochs = [["begin_epoch 0", *step, *step, "end_epoch"], ["begin_epoch 1", *step, *step, "end_epoch"]]
+    assert clf.balancer_.calls_ == ["begin", *epochs[0], *epochs[1]]
+    # The means of what was recorded: after 5 and 8 calls, then after 13 and 16.
+    np.testing.assert_allclose(clf.balance_history_["loudness"], [[6.5, 13.0], [14.5, 29.0]])
+
+
+@pytest.mark.parametrize("fusion", ["concat", "sum"])
+def test_parts_add_up_to_the_fused_logits(fusion, with_absent):
+    outputs = fit(Spy, with_absent, fusion=fusion, max_epochs=1).balancer_.seen_
+    total = torch.stack(list(outputs.unimodal.values())).sum(0)
+    torch.testing.assert_close(total, outputs.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_scores_are_those_of_rows_that_have_two_modalities(with_absent):
+    outputs = fit(Spy, with_absent, max_epochs=1, early_stopping=False, batch_size=150).balancer_.seen_
+    rows = outputs.batch.rows.numpy()
+    have = np.stack([~np.isnan(with_absent[0][rows, column]) for column in (0, 4, 8)])
+    np.testing.assert_array_equal(outputs.present.numpy(), have)
+    shared = have & (have.sum(0) > 1)
+    for number, z in enumerate(outputs.unimodal.values()):
+        score = torch.softmax(z, 1)[range(150), outputs.batch.y].detach().numpy()
+        np.testing.assert_allclose(outputs.scores[number], score, rtol=1e-5)
+        assert outputs.mean_scores[number].item() == pytest.approx(score[shared[number]].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "film"])
+def test_heads_that_are_only_read_leave_the_encoders_alone(fusion, data):
+    plain = JointClassifier(PAIR, fusion=fusion, **FAST).fit(*data)
+    read = fit(Spy, data, PAIR, fusion=fusion)
+    np.testing.assert_allclose(read.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
+    share = read.predict_proba_per_modality(data[0])["image"]
+    assert (read.classes_[share.argmax(1)] == data[1]).mean() > 0.5  # though these learn
