@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from .displays import ModalityGapDisplay
+from .displays import ContributionDisplay, ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
     JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier, gap_scores,
@@ -11,6 +11,6 @@ from .multimodal import (
 
 __version__ = version("mmestim")
 __all__ = [
-    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay",
-    "UDIClassifier", "gap_scores", "modality_contributions", "stack_modalities",
+    "ContributionDisplay", "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier",
+    "ModalityGapDisplay", "UDIClassifier", "gap_scores", "modality_contributions", "stack_modalities",
 ]  # fmt: skip
