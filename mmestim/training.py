@@ -249,6 +249,12 @@ class Net(NeuralNetClassifier):
             defaults.append(("print_log", PrintLog()))
         return defaults
 
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """As skorch does, and with momentum for every parameter."""
+        super().initialize_optimizer(*args, **kwargs)
+        fill_momentum(self.optimizer_)
+        return self
+
     def run(self, train: Rows, valid: Rows | None, seed: int) -> bool:
         """Train for at most `max_epochs`; whether Ctrl-C ended it, with the best epoch restored."""
         self.train_rows = train
@@ -363,6 +369,14 @@ class Net(NeuralNetClassifier):
             f"training diverged ({self.title}, epoch {len(self.history)}): the {what}. Lower lr (now {self.lr}){clip}, "
             "or bring the columns of X to a common scale."
         )
+
+
+def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zero momentum where there is none: fused SGD fails where some parameters get their first gradient later."""
+    for group in optimizer.param_groups:
+        if group.get("fused") and group.get("momentum"):
+            for parameter in group["params"]:
+                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 class Companion:

@@ -402,3 +402,12 @@ def test_objective_hooks_come_in_order(data):
     assert events == ["begin", *["begin_epoch of 150", *step, *step, "end_epoch"] * 2]
     assert len(run.history) == 2
     assert not run.interrupted
+
+
+def test_a_modality_may_come_after_the_first_step(data):
+    X, y = data[0].copy(), data[1]
+    X[3:, :5] = np.nan
+    for seed in range(3):
+        settings = FAST | {"early_stopping": False, "random_state": seed}
+        clf = JointClassifier(GROUPS, batch_size=8, **settings).fit(X, y)
+        assert np.isfinite(clf.predict_proba(X)).all()
