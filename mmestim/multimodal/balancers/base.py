@@ -187,7 +187,8 @@ class Balancer(BaseEstimator):
 
     A method is one class: parameters as those of any scikit-learn estimator, and those of the hooks
     below that it needs. State is kept in attributes that end in an underscore, set in `begin`; it
-    belongs to one fit and is found afterwards, as numpy arrays, in `balancer_`.
+    belongs to one fit and is found afterwards, as numpy arrays, in `balancer_`. Attributes that begin
+    with an underscore are of the training alone, and gone after it.
 
     Notes
     -----
@@ -340,9 +341,11 @@ class Balancer(BaseEstimator):
         return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)
 
     def _keep_state(self) -> None:
-        """After the fit: tensors become arrays, which any machine can read."""
-        for name, value in vars(self).items():
-            if name.endswith("_") and not name.startswith("_"):
+        """After the fit: tensors become arrays, which any machine can read; what was private to it goes."""
+        for name, value in list(vars(self).items()):
+            if name.startswith("_"):
+                delattr(self, name)
+            elif name.endswith("_"):
                 setattr(self, name, _as_arrays(value))
 
 
