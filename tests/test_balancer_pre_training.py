@@ -1,0 +1,184 @@
+"""PreTraining: what the joint network starts from, the fraction of the learning rate, and frozen encoders."""
+
+import copy
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmestim import JointClassifier
+from mmestim.balancers import PreTraining
+
+GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
+FAST = {
+    "embedding_dim": 5, "max_epochs": 3, "batch_size": 32, "early_stopping": False, "random_state": 0, "device": "cpu",
+}  # fmt: skip
+
+
+class Noisy(nn.Module):
+    """Statistics that move in training, and noise."""
+
+    def __init__(self, input_shape):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(*input_shape, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 90)
+    means = np.tile(np.eye(3, 4)[y], 3)
+    return (means + rng.normal(size=(90, 12))).astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def with_absent(data):
+    X = data[0].copy()
+    X[::3, :4] = np.nan
+    X[1::3, 4:8] = np.nan
+    return X, data[1]
+
+
+def state(module):
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def assert_same(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], **tolerance)
+
+
+EXACT = {"rtol": 0, "atol": 0}
+
+
+class Watched(PreTraining):
+    """Compares the network with encoders that were trained alone, and keeps it as training begins."""
+
+    seen: ClassVar = {}
+
+    def begin(self, training):
+        fresh = state(training.module)
+        alone = {name: training.train_alone(name) for name in training.names}
+        super().begin(training)
+        for name in training.names:
+            branch = training.module.branch(name)
+            assert_same(state(branch.encoder), state(alone[name].encoder), **EXACT)
+            if training.module.unimodal_heads:
+                assert_same(state(branch.head), state(alone[name].head), **EXACT)
+        after = state(training.module)
+        for key in after:
+            if key.startswith("fusion_head"):
+                torch.testing.assert_close(after[key], fresh[key], **EXACT)
+        assert any(not torch.equal(after[key], fresh[key]) for key in after)
+        self.seen["start"] = after
+
+
+@pytest.mark.parametrize("unimodal_weight", [0.0, 0.5])
+def test_encoders_start_trained_and_stay_if_frozen(with_absent, unimodal_weight):
+    options = FAST | {"encoder": {"text": Noisy}}
+    clf = JointClassifier(GROUPS, balancer=Watched("frozen"), unimodal_weight=unimodal_weight, **options)
+    clf.fit(*with_absent)
+    end, start = state(clf.module_), Watched.seen["start"]
+    for key in end:
+        assert torch.equal(end[key], start[key]) == (".encoder." in key), key
+    # Watched trains once more.
+    assert [row["modality"] for row in clf.history_] == 2 * [n for n in GROUPS for _ in range(3)] + [None] * 3
+
+
+class Recomputed(PreTraining):
+    """Frozen encoders that are asked anew for every batch."""
+
+    def _train_head(self, training, batch):
+        for name in training.names:
+            training.module.branch(name).encoder.eval()
+        with torch.no_grad():
+            features = training.module(batch)[1]
+        training.zero_grad()
+        logits = training.module.fusion_head(features, batch)
+        loss = nn.functional.cross_entropy(logits, batch.y)
+        loss.backward()
+        training.step(batch)
+        return loss.detach(), logits
+
+
+def test_kept_features_are_those_of_each_batch(with_absent):
+    options = FAST | {"encoder": {"text": Noisy}, "batch_size": 7}
+    modules = [
+        JointClassifier(GROUPS, balancer=balancer, **options).fit(*with_absent).module_
+        for balancer in (PreTraining("frozen"), Recomputed("frozen"))
+    ]
+    assert_same(*(state(module.fusion_head) for module in modules), rtol=0, atol=1e-6)
+
+
+class Compared(PreTraining):
+    """Beside the training, a copy of the network whose optimizer has a group for the encoders."""
+
+    def begin(self, training):
+        super().begin(training)
+        self.copy = copy.deepcopy(training.module)
+        options = training.job.options
+        groups = [
+            {"params": list(self.copy.branches.parameters()), "factor": self.finetune},
+            {"params": list(self.copy.fusion_head.parameters()), "factor": 1.0},
+        ]
+        self.optimizer = options.optimizer(groups, lr=options.lr, **options.optimizer_kwargs)
+        self.rates = set()
+
+    def train_batch(self, training, batch):
+        result = super().train_batch(training, batch)
+        rate = training.net.optimizer_.param_groups[0]["lr"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        for mine, real in zip(self.copy.parameters(), training.module.parameters(), strict=True):
+            mine.grad = real.grad.clone()
+        self.optimizer.step()
+        for mine, real in zip(self.copy.parameters(), training.module.parameters(), strict=True):
+            torch.testing.assert_close(mine, real, rtol=1e-5, atol=1e-6)
+        self.rates.add(rate)
+        return result
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("factor", [0.1, 1, 3.0])
+def test_factor_is_a_parameter_group_with_its_own_rate(data, optimizer, factor):
+    balancer = Compared(factor)
+    clf = JointClassifier(GROUPS, balancer=balancer, optimizer=optimizer, weight_decay=0.1, lr=0.05, **FAST)
+    assert len(clf.fit(*data).balancer_.rates) == 2  # The schedule has lowered it.
+
+
+def test_encoders_that_cannot_learn_are_not_trained(data):
+    encoder = {"audio": nn.Identity(), "image": nn.Identity()}
+    for finetune in (0.1, "frozen"):
+        clf = JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST | {"encoder": encoder}).fit(*data)
+        assert {row["modality"] for row in clf.history_} == {"text", None}
+    nothing = FAST | {"encoder": {name: nn.Identity() for name in GROUPS}}
+    plain = JointClassifier(GROUPS, **nothing).fit(*data)
+    for finetune in (0.1, "frozen"):
+        clf = JointClassifier(GROUPS, balancer=PreTraining(finetune), **nothing).fit(*data)
+        np.testing.assert_allclose(clf.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
+
+
+def test_a_fitted_balancer_keeps_no_rows(data):
+    for finetune in (0.1, "frozen"):
+        fitted = JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST).fit(*data).balancer_
+        assert not [value for value in vars(fitted).values() if isinstance(value, list | dict | torch.Tensor)]
+
+
+@pytest.mark.parametrize(
+    "finetune, error, message",
+    [
+        ("thawed", ValueError, "finetune='thawed' is not known. Use 'frozen' or a number above 0"),
+        (0, ValueError, "finetune=0 must be above 0"),
+        (True, TypeError, "finetune=True must be a number"),
+        (None, ValueError, "finetune=None is not known"),
+    ],
+)
+def test_bad_parameters_are_named(data, finetune, error, message):
+    with pytest.raises(error, match=message):
+        JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST).fit(*data)

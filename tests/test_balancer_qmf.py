@@ -1,0 +1,145 @@
+"""QMF: its fused logits, its loss by numpy, the direction of its ranking."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp, softmax
+
+from mmestim import JointClassifier
+from mmestim.balancers import QMF
+
+GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
+FAST = {
+    "embedding_dim": 5, "max_epochs": 3, "batch_size": 32, "early_stopping": False, "random_state": 0, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 90)
+    means = np.tile(np.eye(3, 4)[y], 3)
+    return (means + rng.normal(size=(90, 12))).astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def with_absent(data):
+    X = data[0].copy()
+    X[::3, :4] = np.nan
+    X[1::3, 4:8] = np.nan
+    return X, data[1]
+
+
+def cross_entropy(z, y):
+    return -np.log(softmax(z)[y])
+
+
+class Compared(QMF):
+    """The loss of every batch beside the formula, row by row."""
+
+    def begin(self, training):
+        super().begin(training)
+        rows = {name: training.rows.having(name).rows.tolist() for name in training.names}
+        self.hardness = {name: dict.fromkeys(rows[name], 0.0) for name in training.names}
+        self.checked = 0
+
+    def loss(self, training, outputs):
+        loss = super().loss(training, outputs)
+        batch, head = outputs.batch, training.module.fusion_head
+        y, rows = batch.y.tolist(), batch.rows.tolist()
+        w = np.ones(batch.size) if batch.weight is None else batch.weight.numpy()
+        fused, expected = np.zeros((batch.size, training.n_classes)), 0.0
+        for number, name in enumerate(training.names):
+            z = head.linears[number](outputs.features[name]).detach().numpy().astype(float)
+            at = batch.present.get(name, torch.arange(batch.size)).tolist()
+            for i in at:
+                fused[i] += logsumexp(z[i]) / self.temperature * z[i]
+                expected += w[i] * cross_entropy(z[i], y[i]) / len(at)
+                self.hardness[name][rows[i]] += cross_entropy(z[i], y[i])
+            sums = self.hardness[name]
+            low, high = min(sums.values()), max(sums.values())
+            for i, j in zip(at, at[1:] + at[:1], strict=True):
+                ki, kj = ((sums[rows[n]] - low) / (high - low) for n in (i, j))
+                ci, cj = (logsumexp(z[n]) / self.temperature for n in (i, j))
+                d = -abs(ki - kj) if self.released_margin else abs(ki - kj)
+                ranked = max(0.0, (1 if ki > kj else -1) * (ci - cj) + d)
+                expected += self.rank_weight * (w[i] + w[j]) / 2 * ranked / len(at)
+        np.testing.assert_allclose(outputs.logits.detach(), fused, atol=1e-5)
+        expected += np.mean([w[i] * cross_entropy(fused[i], y[i]) for i in range(batch.size)])
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+        self.checked += 1
+        return loss
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("case", ["pair", "three", "absent"])
+def test_loss_is_the_formula(data, with_absent, case, released):
+    X, y = with_absent if case == "absent" else data
+    groups = {"b": slice(4, 12), "a": slice(0, 4)} if case == "pair" else GROUPS
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
+    balancer = Compared(0.7, temperature=5.0, released_margin=released)
+    clf = JointClassifier(groups, balancer=balancer, **FAST).fit(X, y, sample_weight=weight)
+    assert clf.balancer_.checked == 9
+
+
+def test_prediction_weighs_the_present_by_energy(with_absent):
+    X, y = with_absent
+    clf = JointClassifier(GROUPS, balancer=QMF(), **FAST).fit(X, y)
+    fused, alone = np.zeros((len(y), 3)), clf.predict_proba_per_modality(X)
+    for number, (name, z) in enumerate(zip(GROUPS, np.split(clf.transform(X), 3, axis=1), strict=True)):
+        logits = clf.module_.fusion_head.linears[number](torch.from_numpy(z)).detach().numpy()
+        has = ~np.isnan(X[:, GROUPS[name]]).any(axis=1)
+        np.testing.assert_allclose(alone[name][has], softmax(logits, axis=1)[has], atol=1e-6)
+        fused += has[:, None] * logits * logsumexp(logits, axis=1, keepdims=True) / 10
+    np.testing.assert_allclose(clf.predict_proba(X), softmax(fused, axis=1), atol=1e-5)
+
+
+def test_energies_get_no_gradient_from_the_fused_loss(data):
+    class Fused(QMF):
+        def loss(self, training, outputs):
+            head, batch = training.module.fusion_head, outputs.batch
+            (real,) = torch.autograd.grad(
+                torch.nn.functional.cross_entropy(outputs.logits, batch.y), head.linears[0].bias, retain_graph=True
+            )
+            z = head.linears[0](outputs.features["audio"]).detach().numpy()
+            error = softmax(outputs.logits.detach().numpy(), axis=1) - np.eye(3)[batch.y]
+            np.testing.assert_allclose(real, (error * logsumexp(z, axis=1)[:, None] / 10).mean(axis=0), atol=1e-6)
+            return super().loss(training, outputs)
+
+    JointClassifier(GROUPS, balancer=Fused(), **FAST).fit(*data)
+
+
+def test_confidence_learns_to_rank_by_hardness(data):
+    # The first modality is noise in half of the rows.
+    X, y = data[0].copy(), data[1]
+    X[:45, :4] = 6 * np.eye(3, 4)[y[:45]]
+    X[45:, :4] = np.random.default_rng(1).normal(size=(45, 4))
+
+    def lead(rank_weight):
+        clf = JointClassifier(GROUPS, balancer=QMF(rank_weight), **FAST | {"max_epochs": 60, "lr": 0.03}).fit(X, y)
+        z = clf.transform(X)[:, :5]
+        logits = clf.module_.fusion_head.linears[0](torch.from_numpy(z)).detach().numpy()
+        confidence = logsumexp(logits, axis=1) / 10
+        return confidence[:45].mean() - confidence[45:].mean()
+
+    assert lead(5.0) > lead(0.0) + 0.2
+
+
+def test_batches_that_lack_a_modality(data):
+    X, y = data[0].copy(), data[1]
+    X[4:, :4] = np.nan  # Most batches have none of its rows.
+    clf = JointClassifier(GROUPS, balancer=QMF(), optimizer="adamw", **FAST | {"batch_size": 10}).fit(X, y)
+    assert all(torch.isfinite(p).all() for p in clf.module_.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"rank_weight": -1}, ValueError, "rank_weight=-1 must be at least 0"),
+        ({"temperature": 0}, ValueError, "temperature=0 must be above 0"),
+        ({"released_margin": 0}, TypeError, "released_margin=0 must be True or False"),
+    ],
+)
+def test_bad_parameters_are_named(data, changes, error, message):
+    with pytest.raises(error, match=message):
+        JointClassifier(GROUPS, balancer=QMF(**changes), **FAST).fit(*data)
