@@ -1,0 +1,136 @@
+"""InfoReg: its pull on the gradients, its windows and its traces by hand."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from torch import nn
+
+from mmestim import JointClassifier
+from mmestim.balancers import InfoReg
+
+GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
+PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
+FAST = {"max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three modalities, each stronger than the one before."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 120)
+    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
+    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (0.7, 1.2, 3.0)])
+    return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def with_absent(data):
+    X, y = data[0].copy(), data[1]
+    X[::3, :4] = np.nan
+    X[1::3, 4:8] = np.nan
+    X[:12, :8] = np.nan
+    return X, y
+
+
+class Spy(InfoReg):
+    """Keeps, of each step, scores, gradients before and after, weights and those of the epoch's start."""
+
+    def begin(self, training):
+        super().begin(training)
+        self.steps = []
+
+    def begin_epoch(self, training):
+        super().begin_epoch(training)
+        self.starts = copy.deepcopy(training.module)
+        self.is_open = self.open_.numpy().copy()
+
+    def after_backward(self, training, outputs):
+        state = [
+            [(None if p.grad is None else p.grad.clone(), p.detach().clone()) for p in training.parameters[name]]
+            for name in training.names
+        ]
+        super().after_backward(training, outputs)
+        after = [[p.grad for p in training.parameters[name]] for name in training.names]
+        after = [[None if g is None else g.clone() for g in gradients] for gradients in after]
+        starts = [[p.detach() for p in self.starts.branch(name).encoder.parameters()] for name in training.names]
+        own = [z.detach().numpy() for z in outputs.unimodal.values()]
+        scores = np.array([softmax(z, axis=1)[range(len(z)), outputs.batch.y.numpy()] for z in own])
+        self.steps.append((training.epoch, self.is_open, scores, outputs.present.numpy(), state, after, starts))
+
+
+def expected_pulls(scores, present, is_open, strength):
+    """Row by row: each modality's score against the mean of the others there."""
+    gaps = np.zeros(len(scores))
+    for m in range(len(scores)):
+        for i in range(scores.shape[1]):
+            others = [scores[j, i] for j in range(len(scores)) if j != m and present[j, i]]
+            if present[m, i] and others:
+                gaps[m] += scores[m, i] - np.mean(others)
+    return np.array(
+        [
+            strength * np.exp(np.tanh(gap)) if gap > 0 and gap == gaps.max() and o else 0.0
+            for gap, o in zip(gaps, is_open, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("groups, absent", [(PAIR, False), (GROUPS, False), (GROUPS, True)])
+def test_gradients_and_traces_by_the_formula(groups, absent, data, with_absent):
+    X, y = with_absent if absent else data
+    X = X[:, -4 * len(groups) :]
+    clf = JointClassifier(groups, balancer=Spy(strength=0.5), **FAST).fit(X, y)
+    pulls, traces = [[] for _ in range(4)], [[] for _ in range(4)]
+    for epoch, is_open, scores, present, state, after, starts in clf.balancer_.steps:
+        pull = expected_pulls(scores, present, is_open, 0.5)
+        if len(groups) == 2 and is_open.all():  # the published rule
+            assert pull.max() == pytest.approx(0.5 * np.exp(np.tanh(np.ptp(scores.sum(axis=1)))), rel=1e-5)
+        pulls[epoch].append(pull)
+        traces[epoch].append([sum((g**2).mean().item() for g, w in encoder if w.ndim > 1) for encoder in state])
+        for k in range(len(groups)):
+            for (old, weight), new, start in zip(state[k], after[k], starts[k], strict=True):
+                expected = old.numpy() + pull[k] * (weight.numpy() - start.numpy())
+                np.testing.assert_allclose(new.numpy(), expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(clf.balance_history_["pull"], [np.mean(p, axis=0) for p in pulls], rtol=1e-4)
+    np.testing.assert_allclose(clf.balance_history_["fisher"], [np.mean(t, axis=0) for t in traces], rtol=1e-4)
+    assert (clf.balance_history_["pull"] > 0).any(axis=1).all()
+    np.testing.assert_array_equal(clf.balancer_.fisher_, clf.balance_history_["fisher"])
+
+
+class Traces(InfoReg):
+    """Traces that are given, not measured."""
+
+    given = torch.tensor([[1.0, 4.0], [3.0, 4.0], [4.0, 4.0], [1.0, 3.0], [5.0, 0.0]])
+
+    def end_epoch(self, training):
+        self.fisher_ = self.given[: training.epoch + 1]
+
+
+def test_windows_by_hand(data):
+    settings = FAST | {"max_epochs": 6, "early_stopping": False}
+    clf = JointClassifier(PAIR, balancer=Traces(threshold=0.25, window=2), **settings).fit(data[0][:, 4:], data[1])
+    # Sums of two epochs, and the ones before: image 1-0, 4-1, 7-4, 5-7, 6-5; text 4-0, 8-4, 8-8, 7-8, 3-7.
+    expected = [[1, 1], [1, 1], [1, 1], [1, 0], [0, 0], [0, 0]]
+    np.testing.assert_array_equal(clf.balance_history_["open"], expected)
+    assert (clf.balance_history_["pull"][~np.array(expected, dtype=bool)] == 0).all()
+
+
+def test_without_strength_it_is_plain(with_absent):
+    clf = JointClassifier(GROUPS, balancer=InfoReg(strength=0), **FAST).fit(*with_absent)
+    plain = JointClassifier(GROUPS, unimodal_weight=1, **FAST).fit(*with_absent)
+    np.testing.assert_array_equal(clf.predict_proba(with_absent[0]), plain.predict_proba(with_absent[0]))
+
+
+def test_an_encoder_without_weights_has_no_trace(data):
+    clf = JointClassifier(GROUPS, encoder={"text": nn.Identity()}, balancer=InfoReg(), **FAST).fit(*data)
+    assert (clf.balance_history_["fisher"][:, 2] == 0).all()
+    assert (clf.balance_history_["fisher"][:, :2] > 0).all()
+    assert not clf.balance_history_["open"][1:, 2].any()
+
+
+@pytest.mark.parametrize("parameters", [{"strength": -1}, {"threshold": 1.1}, {"window": 0}])
+def test_parameters_are_checked(parameters, data):
+    with pytest.raises(ValueError, match=next(iter(parameters))):
+        JointClassifier(GROUPS, balancer=InfoReg(**parameters), **FAST).fit(*data)
