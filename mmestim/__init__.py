@@ -2,15 +2,23 @@
 
 from importlib.metadata import version
 
-from .displays import ContributionDisplay, ModalityGapDisplay
+from .displays import ContributionDisplay, DiagnosisDisplay, ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
-    JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier, gap_scores,
+    Diagnosis,
+    JointClassifier,
+    LateFusionClassifier,
+    ModalityGapAnalyzer,
+    ModalityGapClassifier,
+    UDIClassifier,
+    diagnose,
+    gap_scores,
     modality_contributions,
 )  # fmt: skip
 
 __version__ = version("mmestim")
 __all__ = [
-    "ContributionDisplay", "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier",
-    "ModalityGapDisplay", "UDIClassifier", "gap_scores", "modality_contributions", "stack_modalities",
+    "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "JointClassifier", "LateFusionClassifier",
+    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "diagnose", "gap_scores",
+    "modality_contributions", "stack_modalities",
 ]  # fmt: skip

@@ -335,7 +335,7 @@ def test_groups_and_n_jobs_reach_the_scores(monkeypatch, views, scores):
         asked.update(kwargs)
         return scores
 
-    monkeypatch.setattr("mmestim.displays.gap_scores", instead)
+    monkeypatch.setattr("mmestim.displays.gap.gap_scores", instead)
     X, y = views
     ModalityGapDisplay.from_estimator(dict.fromkeys(NAMES), X, y, cv=3, groups=y, labels=[0, 1], n_jobs=2)
     assert asked.pop("groups") is y
@@ -386,7 +386,7 @@ def test_bad_scores(scores):
 def test_missing_matplotlib_is_told_before_any_work(monkeypatch, scores, views):
     display = ModalityGapDisplay.from_scores(scores)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    monkeypatch.setattr("mmestim.displays.gap_scores", lambda *args, **kwargs: pytest.fail("trained in vain"))
+    monkeypatch.setattr("mmestim.displays.gap.gap_scores", lambda *args, **kwargs: pytest.fail("trained in vain"))
     way_out = r'pip install "mmestim\[plot\]"'
     with pytest.raises(ImportError, match=way_out):
         ModalityGapDisplay.from_estimator(LateFusionClassifier(), *views, cv=2)

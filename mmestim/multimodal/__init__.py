@@ -1,6 +1,7 @@
 """Classifiers of several modalities, and what their disagreement says of the data."""
 
 from .contributions import gap_scores
+from .diagnosis import Diagnosis, diagnose
 from .joint import JointClassifier
 from .late import LateFusionClassifier
 from .modality_gap import ModalityGapAnalyzer
@@ -9,6 +10,6 @@ from .shapley import modality_contributions
 from .udi import UDIClassifier
 
 __all__ = [
-    "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "UDIClassifier",
-    "gap_scores", "modality_contributions",
+    "Diagnosis", "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier",
+    "UDIClassifier", "diagnose", "gap_scores", "modality_contributions",
 ]  # fmt: skip

@@ -135,7 +135,7 @@ def true_class_share(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def _fit_and_score(estimator, X, y, train, test):
-    X_train, X_test, y_train = _take(X, train), _take(X, test), y[train]
+    X_train, X_test, y_train = take_rows(X, train), take_rows(X, test), y[train]
     if not isinstance(estimator, Mapping):
         return _score(clone(estimator).fit(X_train, y_train), X_test, y[test])
     fitted = {}
@@ -166,7 +166,8 @@ def _score(estimator, X, y):
     return _of_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
 
 
-def _take(X, rows):
+def take_rows(X: Any, rows: np.ndarray) -> Any:
+    """Some rows of an array, a data frame or a dict of these."""
     if isinstance(X, Mapping):
         return {name: _safe_indexing(block, rows) for name, block in X.items()}
     return _safe_indexing(X, rows)

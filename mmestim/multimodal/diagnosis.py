@@ -1,0 +1,344 @@
+"""Which modality joint training wastes, how much of it, and whether it would help to train otherwise."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.stats import t
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from ._splits import check_each_once
+from .balancers.gradient_conflict import GradientConflict
+from .contributions import gap_scores, take_rows
+from .joint import JointClassifier
+from .late import LateFusionClassifier
+from .modality_gap import ModalityGapAnalyzer
+from .shapley import modality_contributions
+
+UNIMODAL_LOSSES, APART = "with unimodal losses", "trained apart"
+
+
+@dataclass
+class Diagnosis:
+    """What `diagnose` found; `print` it to read it.
+
+    Accuracies are fractions, one for each fold, of held-out rows; those of a modality are of the rows that
+    have it, NaN in a fold where none has. Parameters are stored as attributes.
+
+    Parameters
+    ----------
+    modalities : list of str
+        Names of the modalities, in the order of all that is per modality.
+    joint : ndarray of shape (n_folds,)
+        Accuracy of the joint network.
+    alternatives : dict of str to ndarray of shape (n_folds,)
+        Accuracy of the same encoders trained ``with unimodal losses`` and ``trained apart``.
+    inside, alone : ndarray of shape (n_folds, n_modalities)
+        Accuracy from each modality by itself, inside the joint network and trained alone.
+    inside_probe, alone_probe : ndarray of shape (n_folds, n_modalities)
+        The same of a linear classifier of the frozen encoder's features: what the encoder has learnt,
+        whatever its head makes of it.
+    contributions : ndarray of shape (n_folds, n_modalities)
+        Mean Shapley value of each modality in the joint network.
+    scores : ndarray of shape (n_samples, n_modalities)
+        Probability of the true class from each modality inside the joint network, out of fold.
+    analyzer : ModalityGapAnalyzer or None
+        Mixture of the gaps between them; None for a single modality or if no row has two.
+    conflict : dict of str to ndarray of shape (n_folds, n_modalities)
+        ``cosine`` and ``norm_ratio`` of `GradientConflict`, each the mean over the epochs.
+    confidence_level : float, default=0.95
+        Of the intervals in the text.
+    """
+
+    modalities: list[str]
+    joint: np.ndarray
+    alternatives: dict[str, np.ndarray]
+    inside: np.ndarray
+    alone: np.ndarray
+    inside_probe: np.ndarray
+    alone_probe: np.ndarray
+    contributions: np.ndarray
+    scores: np.ndarray
+    analyzer: ModalityGapAnalyzer | None
+    conflict: dict[str, np.ndarray]
+    confidence_level: float = 0.95
+
+    @property
+    def wasted(self) -> dict[str, tuple[float, float]]:
+        """For each modality, accuracy that its encoder lacks in the joint network, and the interval's half width."""
+        lost = (self.alone_probe - self.inside_probe).T
+        return {name: self.interval(values) for name, values in zip(self.modalities, lost, strict=True)}
+
+    @property
+    def gains(self) -> dict[str, tuple[float, float]]:
+        """For each alternative, accuracy gained on the joint network, and the half width of its interval."""
+        return {name: self.interval(values - self.joint) for name, values in self.alternatives.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain lists and numbers, for a file.
+
+        Returns
+        -------
+        dict
+            The attributes but the analyzer and the scores, and ``wasted`` and ``gains``.
+        """
+        plain = {
+            key: _plain(value) for key, value in vars(self).items() if key not in ("analyzer", "scores")
+        }  # fmt: skip
+        gap = {}
+        if self.analyzer is not None:
+            gap = {name: _plain(getattr(self.analyzer, name + "_")) for name in ("means", "weights", "separation")}
+        return {**plain, "wasted": _plain(self.wasted), "gains": _plain(self.gains), "gap": gap}
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.joint)} folds, accuracies in % with {100 * self.confidence_level:g} % intervals", ""]
+        lines += [f"all modalities, joint network   {self._percent(self.joint)}"]
+        lines += [f"  {name:<30}{self._percent(values)}" for name, values in self.alternatives.items()]
+        width = max(8, *map(len, self.modalities))
+        lines += ["", f"{'':{width}}  inside joint    probe           alone           probe           contribution"]
+        for number, name in enumerate(self.modalities):
+            cells = [
+                self._percent(table[:, number])
+                for table in (self.inside, self.inside_probe, self.alone, self.alone_probe)
+            ]
+            cells.append(f"{np.nanmean(self.contributions[:, number]):+.2f}")
+            lines.append(f"{name:{width}}  " + "".join(f"{cell:<16}" for cell in cells).rstrip())
+        return "\n".join([*lines, "", *self._gap_lines(), *self._conflict_lines(), *self._verdict_lines()])
+
+    def _gap_lines(self):
+        if self.analyzer is None:
+            return []
+        found = self.analyzer
+        if found.bimodal_ and found.n_peaks_ == 2:
+            share = np.mean(found.predict(self.scores))
+            return [
+                f"Modality gap: {100 * share:.0f} % of the rows are imbalanced (separation {found.separation_:.1f})."
+            ]
+        gap = np.nanmean(found.gap(self.scores))
+        return [f"Modality gap: no two groups of rows; on average {gap:.2f} of the true class's probability."]
+
+    def _conflict_lines(self):
+        if not self.conflict:
+            return []
+        cosine, ratio = (np.nanmean(self.conflict[key], axis=0) for key in ("cosine", "norm_ratio"))
+        found = ", ".join(
+            f"{name} {c:+.2f} ({r:.2f})" for name, c, r in zip(self.modalities, cosine, ratio, strict=True)
+        )
+        return [f"Gradients of the fused loss and of the modality's own, cosine (ratio of norms): {found}."]
+
+    def _verdict_lines(self):
+        lines = []
+        lost = {name: value for name, value in self.wasted.items() if value[0] > value[1]}
+        for name, (value, half) in sorted(lost.items(), key=lambda item: -item[1][0]):
+            lines.append(f"Under-trained: {name}, whose encoder lacks {100 * value:.1f} ± {100 * half:.1f} points.")
+        if not lost:
+            lines.append("No modality is under-trained for certain.")
+        name, (value, half) = max(self.gains.items(), key=lambda item: item[1][0])
+        if value > half:
+            lines.append(
+                f"Balancing would help: {name}, the network gains {100 * value:.1f} ± {100 * half:.1f} points."
+            )
+        else:
+            lines.append(f"Balancing is not shown to help: {name}, {100 * value:+.1f} ± {100 * half:.1f} points.")
+        return lines
+
+    def _percent(self, values):
+        mean, half = self.interval(values)
+        return f"{100 * mean:.1f}" + ("" if np.isnan(half) else f" ± {100 * half:.1f}")
+
+    def interval(self, values: np.ndarray) -> tuple[float, float]:
+        """Mean over the folds and half width of its interval.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_folds,)
+            One for each fold; NaN are left out.
+
+        Returns
+        -------
+        mean : float
+            NaN if there is no value.
+        half_width : float
+            NaN if there are fewer than two.
+        """
+        values = values[~np.isnan(values)]
+        if not len(values):
+            return np.nan, np.nan
+        n = len(values)
+        quantile = t.ppf(0.5 + self.confidence_level / 2, n - 1) if n > 1 else np.nan
+        return float(values.mean()), float(quantile * values.std(ddof=1) / n**0.5) if n > 1 else np.nan
+
+
+def diagnose(
+    estimator: JointClassifier, X: Any, y: Any, *, cv: Any = 5, groups: Any = None, confidence_level: float = 0.95,
+    n_jobs: int | None = None,
+) -> Diagnosis:  # fmt: skip
+    """Which modality is under-trained by joint training, by how much, and whether balancing would help.
+
+    In each fold the joint network is trained, the same with unimodal losses, and each modality alone;
+    all are judged on the rows held out, together and modality by modality.
+
+    Parameters
+    ----------
+    estimator : JointClassifier
+        What to diagnose, fitted or not; clones of it are trained.
+    X : array-like of shape (n_samples, n_features), or dict of str to array-like
+        Rows like those of `JointClassifier.fit`.
+    y : array-like of shape (n_samples,)
+        Class labels.
+    cv : int, splitter or iterable of splits, default=5
+        How to hold rows out, each once; stratified if a number.
+    groups : array-like of shape (n_samples,), default=None
+        Groups for the splitter, and for early stopping.
+    confidence_level : float, default=0.95
+        Of the intervals over the folds, by Student's t. The folds share training rows, so that the
+        intervals are a little too short.
+    n_jobs : int, default=None
+        Processes that take folds; `None` is one, -1 all cores.
+
+    Returns
+    -------
+    Diagnosis
+        The findings; print it for a report.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not a `JointClassifier`.
+    ValueError
+        If the splits do not hold out every row once.
+
+    See Also
+    --------
+    modality_contributions : The Shapley values, row by row.
+    gap_scores : The probabilities under the gap analysis.
+
+    Notes
+    -----
+    A modality counts as under-trained if a linear classifier of its encoder's features does better where
+    the encoder was trained alone; the probe is kinder to the joint network than its head, which was never
+    asked to do with one modality. Gradient conflict is measured only where the estimator has no balancer,
+    whose place `GradientConflict` takes.
+
+    Examples
+    --------
+    >>> from mmestim import JointClassifier, diagnose
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, max_epochs=10, random_state=0)
+    >>> found = diagnose(clf, digits.data[:300], digits.target[:300], cv=2)
+    >>> found.modalities, found.inside.shape
+    (['pixels', 'fourier'], (2, 2))
+    """
+    if not isinstance(estimator, JointClassifier):
+        raise TypeError(f"estimator={estimator!r} is not a JointClassifier, whose training diagnose looks into.")
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level={confidence_level!r} must be between 0 and 1.")
+    y = column_or_1d(y)
+    check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
+    check_each_once(cv, splits, len(y))
+    folds = Parallel(n_jobs)(delayed(_fold)(estimator, X, y, groups, *split) for split in splits)
+    scores = np.empty((len(y), folds[0]["scores"].shape[1]))
+    for (_, held_out), fold in zip(splits, folds, strict=True):
+        scores[held_out] = fold["scores"]
+    return Diagnosis(
+        modalities=folds[0]["modalities"], scores=scores, analyzer=_analyzed(scores),
+        alternatives={name: np.array([fold[name] for fold in folds]) for name in (UNIMODAL_LOSSES, APART)},
+        conflict={key: np.stack([fold[key] for fold in folds]) for key in ("cosine", "norm_ratio") if key in folds[0]},
+        confidence_level=confidence_level,
+        **{
+            key: np.array([fold[key] for fold in folds])
+            for key in ("joint", "inside", "alone", "inside_probe", "alone_probe", "contributions")
+        },
+    )  # fmt: skip
+
+
+def _fold(estimator, X, y, groups, train, test):
+    """All that one fold tells."""
+    X_train, X_test, y_train, y_test = take_rows(X, train), take_rows(X, test), y[train], y[test]
+    known = {} if groups is None else {"groups": np.asarray(groups)[train]}
+    joint = clone(estimator)
+    if joint.balancer is None:
+        joint.set_params(balancer=GradientConflict())
+    joint.fit(X_train, y_train, **known)
+    shared = inspect.signature(LateFusionClassifier).parameters.keys() - {"fusion"}
+    apart = LateFusionClassifier(**{k: v for k, v in estimator.get_params(deep=False).items() if k in shared})
+    with_losses = clone(estimator).set_params(balancer=None, unimodal_weight=estimator.unimodal_weight or 1.0)
+    history = joint.balance_history_ if isinstance(joint.balancer_, GradientConflict) else {}
+    return {
+        "modalities": list(joint.modalities_),
+        "joint": joint.score(X_test, y_test),
+        UNIMODAL_LOSSES: with_losses.fit(X_train, y_train, **known).score(X_test, y_test),
+        APART: apart.fit(X_train, y_train, **known).score(X_test, y_test),
+        "inside": _accuracies(joint, X_test, y_test),
+        "alone": _accuracies(apart, X_test, y_test),
+        "inside_probe": _probes(joint, X_train, y_train, X_test, y_test),
+        "alone_probe": _probes(apart, X_train, y_train, X_test, y_test),
+        "contributions": modality_contributions(joint, X_test, y_test).contributions_mean,
+        "scores": gap_scores(joint, X_test, y_test),
+        **{key: _in_order(joint, values.mean(axis=0)) for key, values in history.items()},
+    }
+
+
+def _in_order(classifier, values):
+    """Values in the order of the modalities' names, put into that of `modalities_`."""
+    names = sorted(classifier.modalities_)
+    return np.array([values[names.index(name)] for name in classifier.modalities_])
+
+
+def _accuracies(classifier, X, y):
+    """Of each modality by itself, on the rows that have it."""
+    accuracies = []
+    for shares in classifier.predict_proba_per_modality(X).values():
+        here = ~np.isnan(shares[:, 0])
+        hits = classifier.classes_[shares[here].argmax(axis=1)] == y[here]
+        accuracies.append(hits.mean() if len(hits) else np.nan)
+    return np.array(accuracies)
+
+
+def _probes(classifier, X_train, y_train, X_test, y_test):
+    """Accuracy of a linear classifier of each modality's features, on the rows that have it."""
+    ends = np.cumsum([classifier.module_.embedding_sizes[name] for name in classifier.modalities_])[:-1]
+    sides = []
+    for X, y in ((X_train, y_train), (X_test, y_test)):
+        present = [~np.isnan(shares[:, 0]) for shares in classifier.predict_proba_per_modality(X).values()]
+        features = np.split(classifier.transform(X), ends, axis=1)
+        sides.append([(f[here], y[here]) for f, here in zip(features, present, strict=True)])
+    accuracies = []
+    for (seen, labels), (new, truth) in zip(*sides, strict=True):
+        if len(np.unique(labels)) < 2 or not len(truth):
+            accuracies.append(np.nan)
+            continue
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        accuracies.append(probe.fit(seen, labels).score(new, truth))
+    return np.array(accuracies)
+
+
+def _analyzed(scores):
+    """The mixture under the gaps, if there are any; what it is not sure of stands in it."""
+    if scores.shape[1] < 2 or not ((~np.isnan(scores)).sum(axis=1) > 1).any():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return ModalityGapAnalyzer().fit(scores)
+
+
+def _plain(value):
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

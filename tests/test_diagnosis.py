@@ -1,0 +1,176 @@
+"""diagnose: what it measures, fold by fold, and what it says of it; GradientConflict."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t
+from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
+from torch.nn import functional as F
+
+import mmestim
+from mmestim import Diagnosis, DiagnosisDisplay, JointClassifier, LateFusionClassifier, diagnose, gap_scores
+from mmestim.balancers import GradientConflict
+
+GROUPS = {"text": slice(4, 8), "audio": slice(0, 4)}
+FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 120)
+    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
+    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (1.0, 3.0)])
+    X[:20, :4] = np.nan
+    return X.astype(np.float32), np.array(["red", "green", "blue"])[y]
+
+
+@pytest.fixture(scope="module")
+def found(data):
+    return diagnose(JointClassifier(GROUPS, **FAST), *data, cv=3)
+
+
+def test_numbers_are_those_of_the_folds(found, data):
+    X, y = data
+    assert found.modalities == ["text", "audio"]
+    for fold, (train, test) in enumerate(StratifiedKFold(3).split(X, y)):
+        joint = JointClassifier(GROUPS, **FAST).fit(X[train], y[train])
+        assert found.joint[fold] == pytest.approx(joint.score(X[test], y[test]))
+        losses = JointClassifier(GROUPS, unimodal_weight=1.0, **FAST).fit(X[train], y[train])
+        assert found.alternatives["with unimodal losses"][fold] == pytest.approx(losses.score(X[test], y[test]))
+        late = LateFusionClassifier(GROUPS, **FAST).fit(X[train], y[train])
+        assert found.alternatives["trained apart"][fold] == pytest.approx(late.score(X[test], y[test]))
+        for classifier, accuracies in ((joint, found.inside[fold]), (late, found.alone[fold])):
+            for column, shares in enumerate(classifier.predict_proba_per_modality(X[test]).values()):
+                here = ~np.isnan(shares[:, 0])
+                hits = classifier.classes_[shares.argmax(1)] == y[test]
+                assert accuracies[column] == pytest.approx(hits[here].mean())
+        np.testing.assert_allclose(found.scores[test], gap_scores(joint, X[test], y[test]), atol=1e-6)
+    assert found.inside_probe.shape == found.alone_probe.shape == found.contributions.shape == (3, 2)
+    assert (found.inside_probe[:, 0] > 0.7).all()
+    assert np.isnan(found.scores[:20, 1]).all()
+
+
+def test_intervals_are_over_the_folds(found):
+    lost = found.alone_probe[:, 1] - found.inside_probe[:, 1]
+    mean, half = found.wasted["audio"]
+    assert mean == pytest.approx(lost.mean())
+    assert half == pytest.approx(t.ppf(0.975, 2) * lost.std(ddof=1) / 3**0.5)
+    gained = found.alternatives["trained apart"] - found.joint
+    assert found.gains["trained apart"][0] == pytest.approx(gained.mean())
+    assert found.interval(np.array([0.5, np.nan])) == (0.5, pytest.approx(np.nan, nan_ok=True))
+
+
+def made(joint, apart, inside, alone):
+    """A diagnosis of four folds with these accuracies, give or take half a point."""
+    wobble = np.array([-0.005, 0.0, 0.0, 0.005])
+
+    def spread(value):
+        return value + wobble
+
+    return Diagnosis(
+        modalities=["text", "audio"], joint=spread(joint),
+        alternatives={"with unimodal losses": spread(joint) - wobble[::-1], "trained apart": spread(apart)},
+        inside=np.full((4, 2), 0.5), alone=np.full((4, 2), 0.5),
+        inside_probe=np.column_stack([spread(0.9), spread(inside)]),
+        alone_probe=np.column_stack([spread(0.9), spread(alone) + wobble]),
+        contributions=np.full((4, 2), 0.3), scores=np.array([[0.5, 0.5]]), analyzer=None, conflict={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "joint, apart, inside, alone, said",
+    [
+        (0.8, 0.9, 0.5, 0.7, ["Under-trained: audio, whose encoder lacks 20.0", "would help: trained apart"]),
+        (0.8, 0.7, 0.5, 0.7, ["Under-trained: audio", "Balancing is not shown to help"]),
+        (0.8, 0.8, 0.7, 0.5, ["No modality is under-trained for certain", "not shown to help"]),
+    ],
+)
+def test_it_says_what_the_numbers_say(joint, apart, inside, alone, said):
+    text = str(made(joint, apart, inside, alone))
+    assert [part for part in said if part not in text] == []
+    assert "Under-trained: text" not in text
+
+
+def test_it_reads_and_stores(found):
+    text = str(found)
+    assert all(name in text for name in ("text", "audio", "joint network", "trained apart", "Modality gap", "cosine"))
+    stored = json.loads(json.dumps(found.to_dict()))
+    assert stored["joint"] == found.joint.tolist()
+    assert stored["wasted"]["audio"][0] == found.wasted["audio"][0]
+    assert stored["gap"]["means"] == found.analyzer.means_.tolist()
+
+
+def test_the_picture_has_the_numbers(found):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    display = DiagnosisDisplay.from_diagnosis(found, ax=plt.subplots()[1])
+    for name, table in (("inside the joint network", found.inside), ("linear probe alone", found.alone_probe)):
+        np.testing.assert_allclose(display.points_[name][0].get_xdata(), 100 * np.nanmean(table, axis=0))
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["all modalities", "text", "audio"]
+    plt.close(display.figure_)
+
+
+def test_groups_stay_whole_and_a_balancer_is_kept(data):
+    X, y = data
+    groups = np.arange(120) % 10
+    found = diagnose(
+        JointClassifier(GROUPS, balancer=mmestim.balancers.OGM(), **FAST | {"max_epochs": 2}),
+        X, y, cv=GroupKFold(2), groups=groups,
+    )  # fmt: skip
+    assert found.conflict == {}
+    assert len(found.joint) == 2
+    assert "cosine" not in str(found)
+
+
+def test_one_modality_has_no_gap(data):
+    X, y = np.nan_to_num(data[0]), data[1]
+    found = diagnose(JointClassifier(**FAST | {"max_epochs": 2}), X, y, cv=2)
+    assert (found.analyzer, found.conflict, found.modalities) == (None, {}, ["x"])
+    assert "No modality is under-trained for certain" in str(found)
+
+
+def test_bad_input(data):
+    with pytest.raises(TypeError, match="is not a JointClassifier"):
+        diagnose(LateFusionClassifier(GROUPS), *data)
+    with pytest.raises(ValueError, match="hold out every row once"):
+        diagnose(JointClassifier(GROUPS), *data, cv=ShuffleSplit(2))
+    with pytest.raises(ValueError, match="confidence_level=2"):
+        diagnose(JointClassifier(GROUPS), *data, confidence_level=2)
+
+
+def test_conflict_is_the_cosine_of_the_two_gradients(data, monkeypatch):
+    expected = []
+    original = GradientConflict._measure
+
+    def measure(self, training, outputs):
+        batch, cosines = outputs.batch, []
+        for name in training.names:
+            here = presence = outputs.present[training.names.index(name)]
+            grads = [
+                torch.cat(
+                    [g.flatten() for g in torch.autograd.grad(loss, training.parameters[name], retain_graph=True)]
+                )
+                for loss in (
+                    F.cross_entropy(outputs.logits, batch.y),
+                    F.cross_entropy(outputs.unimodal[name][here], batch.y[presence]),
+                )
+            ]
+            cosines.append(F.cosine_similarity(*grads, dim=0).item())
+        expected.append(cosines)
+        original(self, training, outputs)
+
+    monkeypatch.setattr(GradientConflict, "_measure", measure)
+    clf = JointClassifier(GROUPS, balancer=GradientConflict(), **FAST).fit(*data)
+    assert len(expected) == 5  # once an epoch
+    np.testing.assert_allclose(clf.balance_history_["cosine"], expected, atol=1e-5)
+    assert (clf.balance_history_["norm_ratio"] > 0).all()
+
+
+@pytest.mark.parametrize("fusion", ["concat", "gated"])
+def test_to_measure_conflict_changes_nothing(fusion, data):
+    X, y = data
+    plain = JointClassifier(GROUPS, fusion=fusion, **FAST).fit(X, y)
+    measured = JointClassifier(GROUPS, fusion=fusion, balancer=GradientConflict(), **FAST).fit(X, y)
+    np.testing.assert_allclose(measured.predict_proba(X), plain.predict_proba(X), atol=1e-6)
