@@ -34,9 +34,15 @@ from sklearn.preprocessing import StandardScaler
 import mmestim
 from _report import BASELINE, KEY, append, conclusion, draw, markdown, pack, stored, unpack
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
+from mmestim.balancers import Balancer, GradientConflict
 from mmestim.datasets import load_av_digits, load_digit_views, load_mfeat, make_imbalanced_modalities
 
 HERE = Path(__file__).resolve().parent
+
+METHODS = {
+    name: method for name, method in vars(mmestim.balancers).items()
+    if isinstance(method, type) and issubclass(method, Balancer) and method not in (Balancer, GradientConflict)
+}  # fmt: skip
 
 # "udi-aligned@audio" is "udi-aligned" with that modality as its anchor.
 ESTIMATORS = {
@@ -57,6 +63,8 @@ ESTIMATORS = {
     "gap-all": ModalityGapClassifier(fine_tune_epochs=10),
     "gap-all-out-of-fold": ModalityGapClassifier(fine_tune_epochs=10, gap_source="out_of_fold"),
     "gap-fine-tuning": ModalityGapClassifier(gap_weight=0, shift_weight=0, balanced_weight=0, fine_tune_epochs=10),
+    # Every balancing method at its defaults, such as "joint:OGM".
+    **{f"joint:{name}": JointClassifier(balancer=method()) for name, method in METHODS.items()},
 }
 UDIS = {name: model.guidance for name, model in ESTIMATORS.items() if isinstance(model, UDIClassifier)}
 SHIPPED = next((name for name in UDIS if UDIS[name] == UDIClassifier().guidance), "")
@@ -196,7 +204,9 @@ def plan(tasks: dict[str, Task], args: argparse.Namespace) -> list[Run]:
                     continue
                 model = clone(ESTIMATORS[base]).set_params(**({"anchor": anchor} if anchor else {}))
                 model.set_params(**{key: value for key, value in args.set.items() if key in model.get_params()})
-                settings = [mmestim.__version__, task.n_train, task.note, data.modalities, model.get_params()]
+                # Runs from before there were balancers count as they are.
+                parameters = {k: v for k, v in model.get_params().items() if (k, v) != ("balancer", None)}
+                settings = [mmestim.__version__, task.n_train, task.note, data.modalities, parameters]
                 config = hashlib.blake2b(json.dumps(settings, default=repr).encode(), digest_size=4).hexdigest()
                 model.set_params(modalities=data.modalities, shapes=data.shapes, random_state=seed, device=args.device)
                 runs.append(Run((data_set, name, str(seed), args.split, config), model))

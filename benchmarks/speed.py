@@ -1,4 +1,4 @@
-"""Time of fit and predict: a hand-written torch loop, skorch's defaults and mmestim, in turn.
+"""Time of fit and predict: a hand-written torch loop, skorch's defaults and mmestim, in turn; and of balancers.
 
 The same networks, batches and epochs in one process; each round runs every contender, the first
 one changing, and the table has the medians over the rounds and their ratios to the hand-written
@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from mmestim import LateFusionClassifier, UDIClassifier
+from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier, balancers
 from mmestim.encoders import ENCODERS
 from mmestim.multimodal._guidance import jensen_shannon
 from mmestim.multimodal.mutual_information import CLUB
@@ -162,8 +163,58 @@ def udi(network: str, batch_size: int, rounds: int, device: str) -> dict[str, di
     return {"UDI fit": measure(contenders, rounds, device)}
 
 
+def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[str, dict[str, float]]:
+    """Seconds of one step of joint training by every method, and of a whole fit; plain training is the measure."""
+    encoder, n_rows, shape, epochs = NETWORKS[network]
+    size, rng = int(np.prod(shape)), np.random.default_rng(0)
+    X = rng.standard_normal((n_rows, 2 * size), dtype=np.float32)
+    y = rng.integers(0, N_CLASSES, n_rows)
+    methods = {"plain": None}
+    for name in balancers.__all__:
+        method = getattr(balancers, name)
+        if issubclass(method, balancers.Balancer) and method is not balancers.Balancer:
+            methods[name] = method()
+    steps, fits = defaultdict(list), defaultdict(list)
+    for turn in range(rounds + 1):
+        for name in [*methods][turn:] + [*methods][:turn]:
+            clf = JointClassifier(
+                {"a": slice(0, size), "b": slice(size, None)}, shapes={"a": shape, "b": shape}, encoder=encoder,
+                balancer=methods[name], embedding_dim=EMBEDDING_DIM, batch_size=batch_size, max_epochs=epochs,
+                n_iter_no_change=epochs, lr_schedule=None, device=device, random_state=0,
+            )  # fmt: skip
+            start = time.perf_counter()
+            clf.fit(X, y)
+            if turn:
+                fits[name].append(time.perf_counter() - start)
+                # The first epoch may prepare what later ones use.
+                steps[name] += [row["dur"] for row in clf.history_ if row["stage"] == "joint" and row["epoch"] > 1]
+    n_steps = -(-int(0.9 * n_rows) // batch_size)
+    return {
+        "joint step": {name: statistics.median(values) / n_steps for name, values in steps.items()},
+        "joint fit": {name: statistics.median(values) for name, values in fits.items()},
+    }
+
+
+def report(cases: list[Callable[..., dict[str, dict[str, float]]]], measure: str, path: Path, options: Any) -> None:
+    """Run the cases, print the table and store it; ratios are to the contender named `measure`."""
+    rows = []
+    print(f"| network | batch | task | contender | seconds | ratio to {measure} |\n|---|---|---|---|---|---|")
+    for network in options.networks:
+        for batch_size in options.batch_sizes:
+            for case in cases:
+                for task, seconds in case(network, batch_size, options.rounds, options.device).items():
+                    for contender, value in seconds.items():
+                        ratio = value / seconds[measure]
+                        rows.append((network, batch_size, task, contender, f"{value:.4f}", f"{ratio:.2f}"))
+                        print("| " + " | ".join(map(str, rows[-1])) + " |", flush=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("network", "batch_size", "task", "contender", "seconds", "ratio"), *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tables = ["loops", "balancers"]
+    parser.add_argument("--tables", nargs="+", choices=tables, default=tables, help="what to time (default: all)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 512])
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: %(default)s)")
@@ -173,19 +224,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
     print(f"torch {torch.__version__}, device {options.device}, {options.threads} thread(s)\n")
-    print("| network | batch | task | contender | seconds | ratio to hand-written |\n|---|---|---|---|---|---|")
-    for network in options.networks:
-        for batch_size in options.batch_sizes:
-            for case in (one_modality, udi):
-                for task, seconds in case(network, batch_size, options.rounds, options.device).items():
-                    for contender, value in seconds.items():
-                        ratio = value / seconds["hand-written"]
-                        rows.append((network, batch_size, task, contender, f"{value:.4f}", f"{ratio:.2f}"))
-                        print("| " + " | ".join(map(str, rows[-1])) + " |", flush=True)
-    with (options.out / "speed.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("network", "batch_size", "task", "contender", "seconds", "ratio"), *rows])
+    if "loops" in options.tables:
+        report([one_modality, udi], "hand-written", options.out / "speed.csv", options)
+    if "balancers" in options.tables:
+        report([balancing], "plain", options.out / "speed-balancers.csv", options)
 
 
 if __name__ == "__main__":
