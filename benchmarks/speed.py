@@ -31,6 +31,8 @@ N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 # Name: encoder, rows, shape of a sample, epochs.
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
+# Methods that by default begin later than these few epochs.
+AT_WORK = {"OPM": {"starts": 0}, "Valuation": {"warmup": 0}, "Relearning": {"interval": 2}}
 # What the follower's losses weigh in the UDI rows; small, because random data have nothing to guide by.
 GUIDANCE = (1.0, 0.01)
 
@@ -173,7 +175,7 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
     for name in balancers.__all__:
         method = getattr(balancers, name)
         if issubclass(method, balancers.Balancer) and method is not balancers.Balancer:
-            methods[name] = method()
+            methods[name] = method(**AT_WORK.get(name, {}))
     steps, fits = defaultdict(list), defaultdict(list)
     for turn in range(rounds + 1):
         for name in [*methods][turn:] + [*methods][:turn]:

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from . import balancers
 from .displays import ContributionDisplay, DiagnosisDisplay, ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
@@ -19,6 +20,6 @@ from .multimodal import (
 __version__ = version("mmestim")
 __all__ = [
     "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "JointClassifier", "LateFusionClassifier",
-    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "diagnose", "gap_scores",
-    "modality_contributions", "stack_modalities",
+    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "balancers", "diagnose",
+    "gap_scores", "modality_contributions", "stack_modalities",
 ]  # fmt: skip
