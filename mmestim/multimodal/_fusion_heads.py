@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..batches import Batch
@@ -49,7 +50,7 @@ class ConcatHead(FusionHead):
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         columns = self.linear.weight.split([f.shape[1] for f in features.values()], dim=1)
         bias = self.linear.bias / len(features)
-        return {name: f @ w.T + bias for (name, f), w in zip(features.items(), columns, strict=True)}
+        return {name: F.linear(f, w, bias) for (name, f), w in zip(features.items(), columns, strict=True)}
 
 
 class SumHead(FusionHead):
