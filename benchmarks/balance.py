@@ -32,6 +32,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import mmestim
+from _grids import GRIDS
+from _ranks import draw_ranks
 from _report import BASELINE, KEY, append, conclusion, draw, markdown, pack, stored, unpack
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim.balancers import Balancer, GradientConflict
@@ -68,6 +70,8 @@ ESTIMATORS = {
 }
 UDIS = {name: model.guidance for name, model in ESTIMATORS.items() if isinstance(model, UDIClassifier)}
 SHIPPED = next((name for name in UDIS if UDIS[name] == UDIClassifier().guidance), "")
+
+TUNING_SEEDS = 3
 
 # Data sets -----------------------------------------------------------------------------------------
 
@@ -192,25 +196,59 @@ class Run:
         return [*self.key, *map(str, values), model.device_]
 
 
-def plan(tasks: dict[str, Task], args: argparse.Namespace) -> list[Run]:
+Chosen = dict[tuple[str, str], dict[str, Any]]  # by data set and estimator
+
+
+def plan(tasks: dict[str, Task], args: argparse.Namespace, chosen: Chosen) -> list[Run]:
     """All runs asked for, seed by seed, so that what is done is comparable at any time."""
-    runs = []
-    for seed in range(args.seeds):
-        for data_set, task in tasks.items():
-            data = task.data
-            for name in names_for(data.modalities, args):
-                base, _, anchor = name.partition("@")
-                if seed >= args.slow_seeds and task.is_slow and isinstance(ESTIMATORS[base], ModalityGapClassifier):
-                    continue
-                model = clone(ESTIMATORS[base]).set_params(**({"anchor": anchor} if anchor else {}))
-                model.set_params(**{key: value for key, value in args.set.items() if key in model.get_params()})
-                # Runs from before there were balancers count as they are.
-                parameters = {k: v for k, v in model.get_params().items() if (k, v) != ("balancer", None)}
-                settings = [mmestim.__version__, task.n_train, task.note, data.modalities, parameters]
-                config = hashlib.blake2b(json.dumps(settings, default=repr).encode(), digest_size=4).hexdigest()
-                model.set_params(modalities=data.modalities, shapes=data.shapes, random_state=seed, device=args.device)
-                runs.append(Run((data_set, name, str(seed), args.split, config), model))
-    return runs
+    return [
+        make_run(data_set, task, name, seed, args.split, chosen.get((data_set, name), {}), args)
+        for seed in range(args.seeds)
+        for data_set, task in tasks.items()
+        for name in names_for(task.data.modalities, args)
+        if seed < args.slow_seeds or not task.is_slow or not name.startswith(("gap-", "joint:"))
+    ]
+
+
+def make_run(
+    data_set: str, task: Task, name: str, seed: int, split: str, setting: dict[str, Any], args: argparse.Namespace
+) -> Run:  # fmt: skip
+    base, _, anchor = name.partition("@")
+    model, data = clone(ESTIMATORS[base]).set_params(**({"anchor": anchor} if anchor else {}), **setting), task.data
+    model.set_params(**{key: value for key, value in args.set.items() if key in model.get_params()})
+    # Runs from before there were balancers count as they are.
+    parameters = {k: v for k, v in model.get_params().items() if (k, v) != ("balancer", None)}
+    settings = [mmestim.__version__, task.n_train, task.note, data.modalities, parameters]
+    config = hashlib.blake2b(json.dumps(settings, default=repr).encode(), digest_size=4).hexdigest()
+    model.set_params(modalities=data.modalities, shapes=data.shapes, random_state=seed, device=args.device)
+    return Run((data_set, name, str(seed), split, config), model)
+
+
+def tune(tasks: dict[str, Task], args: argparse.Namespace) -> tuple[Chosen, bool]:
+    """Of each method's settings the one that does best on validation rows, and whether Ctrl-C came before."""
+    candidates = {
+        (data_set, name): GRIDS[name]
+        for data_set, task in tasks.items()
+        for name in names_for(task.data.modalities, args)
+        if name in GRIDS
+    }
+    runs = {
+        (where, number, seed): make_run(where[0], tasks[where[0]], where[1], seed, "validation", setting, args)
+        for seed in range(TUNING_SEEDS)
+        for where, grid in candidates.items()
+        for number, setting in enumerate(grid)
+    }
+    results, interrupted = run_all(list(runs.values()), tasks, args)
+    if interrupted:
+        return {}, True
+    accuracy = {key: result["accuracy"] for key, result in zip(runs, results, strict=True)}
+
+    def mean(where: tuple[str, str], number: int) -> float:
+        return float(np.mean([accuracy[where, number, seed] for seed in range(TUNING_SEEDS)]))
+
+    # Of equally good settings the first, which is the default.
+    best = {where: max(range(len(grid)), key=lambda n: mean(where, n)) for where, grid in candidates.items()}
+    return {where: candidates[where][number] for where, number in best.items()}, False
 
 
 def names_for(modalities: dict[str, slice], args: argparse.Namespace) -> Iterator[str]:
@@ -265,7 +303,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--data-sets", nargs="+", metavar="NAME", choices=DATA_SETS, help="default: all")
     add("--estimators", nargs="+", metavar="NAME", help="default: all")
     add("--anchors", action="store_true", help="add each UDI with each modality as its anchor")
-    add("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: 10; 3 for gap-... by convolutions)")
+    add(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="seeds 0 to N-1 (default: 10; 3 for gap-... and joint:... by convolutions)",
+    )
+    add("--tune", action="store_true", help="first choose each method's setting, of three, on validation rows")
     add("--split", choices=["test", "validation"], default="test", help="rows to score on (default: %(default)s)")
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters for all estimators that have them")
     add("--jobs", type=int, metavar="N", help="processes of one thread each (default: 1; one per core if quick)")
@@ -292,6 +336,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def told(chosen: Chosen, data_set: str) -> list[str]:
+    """A sentence about the settings that were chosen and are not the default."""
+    other = []
+    for (where, name), setting in chosen.items():
+        if where == data_set and setting != GRIDS[name][0]:
+            values = ", ".join(f"{key.removeprefix('balancer__')}={value}" for key, value in setting.items())
+            other.append(f"{name} {values}")
+    return [f"Chosen on validation rows instead of the default: {'; '.join(other)}."] if other else []
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run what the command line asks for and report; the exit status."""
     args, tasks = parse(argv), {}
@@ -300,15 +354,21 @@ def main(argv: list[str] | None = None) -> int:
             tasks[name] = DATA_SETS[name]()
         except FileNotFoundError as error:
             print(f"{name} is left out. {error}")
-    results, interrupted = run_all(plan(tasks, args), tasks, args)
+    chosen, interrupted = tune(tasks, args) if args.tune else ({}, False)
+    results: list[dict[str, Any]] = []
+    if not interrupted:
+        results, interrupted = run_all(plan(tasks, args, chosen), tasks, args)
     if results:
         names = {result["estimator"] for result in results}
         udi = next((name for name in (SHIPPED, *UDIS) if name in names), None)
         stem = args.out / ("balance" if args.split == "test" else "balance-validation")
-        text = markdown(results, {name: task.note for name, task in tasks.items()}, SHIPPED, args.split)
+        notes = {name: " ".join([task.note, *told(chosen, name)]).strip() for name, task in tasks.items()}
+        text = markdown(results, notes, SHIPPED, args.split)
         stem.with_suffix(".md").write_text(text)
         draw(results, udi, stem.with_suffix(".png"))
         print(f"\n{text}\n{conclusion(results, udi)}\nTable: {stem}.md\nPicture: {stem}.png")
+        if draw_ranks(results, ranks := stem.with_name(f"{stem.name}-ranks.png")):
+            print(f"Ranks: {ranks}")
     return 130 if interrupted else 0 if results else 1
 
 

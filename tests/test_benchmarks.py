@@ -142,3 +142,34 @@ def test_the_table_keeps_losses_and_counts_ties_apart(balance):
     late = next(line for line in table.splitlines() if line.startswith("| late"))
     # The t quantile of two degrees of freedom, 4.303, times 10 points over the root of three seeds.
     assert [cell.strip() for cell in late.split("|")[2:6]] == ["3", "80.0 ± 24.8", "+0.0 ± 24.8", "1, 1, 1"]
+
+
+def test_settings_are_chosen_on_validation_rows(balance, tmp_path, capsys):
+    small = ["--data-sets", "digits", "--seeds", "1", "--set", "max_epochs=2", "--out", str(tmp_path)]
+    assert balance.main([*small, "--estimators", "joint:OGM", "joint-concat", "late", "--tune"]) == 0
+    printed = capsys.readouterr().out
+    lines = [line.split(",") for line in (tmp_path / "balance.csv").read_text().splitlines()[1:]]
+    tried = [line for line in lines if line[3] == "validation"]
+    assert len(tried) == 9  # three settings, three seeds
+    accuracy = {
+        config: np.mean([float(line[5]) for line in tried if line[4] == config])
+        for config in {line[4] for line in tried}
+    }
+    (tested,) = [line[4] for line in lines if line[1] == "joint:OGM" and line[3] == "test"]
+    assert accuracy[tested] == max(accuracy.values())
+    default = next(line[4] for line in tried)
+    assert ("Chosen on validation rows" in printed) == (tested != default)
+
+
+def test_ranks(balance, tmp_path):
+    ranks = importlib.import_module("_ranks")
+    runs = results(joint=(0.8, 0.5), late=(0.9, 0.5), udi=(0.7, 0.5))
+    runs += [{**run, "data_set": "e", "accuracy": 0.5 + 0.1 * (run["estimator"] == "udi")} for run in runs]
+    names, table = ranks.ranks(runs)
+    assert names == ["joint", "late", "udi"]
+    np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
+    # Demsar's table: q of ten estimators is 3.164.
+    assert ranks.critical_difference(10, 14) == pytest.approx(3.164 * (110 / 84) ** 0.5, abs=2e-3)
+    assert ranks.draw_ranks(runs, tmp_path / "ranks.png")
+    assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
+    assert not ranks.draw_ranks(runs[:6], tmp_path / "none.png")

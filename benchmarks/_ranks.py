@@ -1,0 +1,53 @@
+"""Mean ranks of the estimators over the data sets, with Nemenyi's critical difference (Demsar, JMLR 2006)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata, studentized_range
+
+from _report import grouped, mean
+
+
+def ranks(results: list[dict[str, Any]]) -> tuple[list[str], np.ndarray]:
+    """Estimators that ran on every data set, and their ranks, of shape (n_data_sets, n_estimators); 1 is the best."""
+    groups = grouped(results)
+    names = [name for name in next(iter(groups.values())) if all(name in estimators for estimators in groups.values())]
+    accuracy = np.array([[mean(estimators[name], "accuracy") for name in names] for estimators in groups.values()])
+    return names, rankdata(-accuracy, axis=1)
+
+
+def critical_difference(n_estimators: int, n_data_sets: int) -> float:
+    """Difference of mean ranks that two of so many estimators need to differ at the 5 % level."""
+    quantile = studentized_range.ppf(0.95, n_estimators, np.inf) / np.sqrt(2)
+    return float(quantile * np.sqrt(n_estimators * (n_estimators + 1) / (6 * n_data_sets)))
+
+
+def draw_ranks(results: list[dict[str, Any]], path: Path) -> bool:
+    """The picture; none from fewer than two data sets or three estimators."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no global state
+
+    names, table = ranks(results)
+    if len(table) < 2 or len(names) < 3:
+        return False
+    middle, difference = table.mean(axis=0), critical_difference(len(names), len(table))
+    order = middle.argsort(kind="stable")
+    figure = Figure(figsize=(8, 1.2 + 0.25 * len(names)), layout="constrained")
+    panel = figure.subplots()
+    places = np.arange(len(names))
+    panel.plot(table[:, order].T, places, "|", color="tab:gray", alpha=0.5)
+    panel.plot(middle[order], places, "o", color="tab:blue")
+    best = middle[order[0]]
+    panel.axvspan(best, best + difference, color="tab:blue", alpha=0.12, linewidth=0)
+    panel.set_yticks(places, [names[number] for number in order])
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.set_xlabel("rank by mean accuracy, and mean rank; 1 is the best")
+    panel.set_title(
+        f"{len(table)} data sets: estimators in the band do not differ from the best at the 5 % level (Nemenyi)",
+        loc="left", fontsize=9,
+    )  # fmt: skip
+    panel.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=150)
+    return True
