@@ -261,8 +261,8 @@ class Net(NeuralNetClassifier):
         generator = torch.Generator().manual_seed(seed)
         interrupted = False
         self.initialize()
+        self.objective.begin(self)  # First: it may train other nets, which take over a user's callbacks.
         self.notify("on_train_begin", X=train, y=None)
-        self.objective.begin(self)
         try:
             for _ in range(self.max_epochs):
                 if not self._run_epoch(train, valid, generator):

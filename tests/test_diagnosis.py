@@ -57,7 +57,7 @@ def test_intervals_are_over_the_folds(found):
     lost = found.alone_probe[:, 1] - found.inside_probe[:, 1]
     mean, half = found.wasted["audio"]
     assert mean == pytest.approx(lost.mean())
-    assert half == pytest.approx(t.ppf(0.975, 2) * lost.std(ddof=1) / 3**0.5)
+    assert half == pytest.approx(t.ppf(1 - 0.025 / 2, 2) * lost.std(ddof=1) / 3**0.5)  # two modalities
     gained = found.alternatives["trained apart"] - found.joint
     assert found.gains["trained apart"][0] == pytest.approx(gained.mean())
     assert found.interval(np.array([0.5, np.nan])) == (0.5, pytest.approx(np.nan, nan_ok=True))
@@ -83,8 +83,8 @@ def made(joint, apart, inside, alone):
 @pytest.mark.parametrize(
     "joint, apart, inside, alone, said",
     [
-        (0.8, 0.9, 0.5, 0.7, ["Under-trained: audio, whose encoder lacks 20.0", "would help: trained apart"]),
-        (0.8, 0.7, 0.5, 0.7, ["Under-trained: audio", "Balancing is not shown to help"]),
+        (0.8, 0.9, 0.5, 0.7, ["Under-trained: audio, whose encoder lacks 20.0", "otherwise would help: trained apart"]),
+        (0.8, 0.7, 0.5, 0.7, ["Under-trained: audio", "is not shown to help"]),
         (0.8, 0.8, 0.7, 0.5, ["No modality is under-trained for certain", "not shown to help"]),
     ],
 )
@@ -112,6 +112,26 @@ def test_the_picture_has_the_numbers(found):
     plt.close(display.figure_)
 
 
+def test_groups_by_number_of_folds(data, monkeypatch):
+    seen, original = [], mmestim.multimodal.diagnosis._fold
+    monkeypatch.setattr(
+        "mmestim.multimodal.diagnosis._fold",
+        lambda *args: (seen.append(args[3][args[5]]), original(*args))[1],
+    )
+    groups = np.arange(120) % 10
+    diagnose(JointClassifier(GROUPS, **FAST | {"max_epochs": 1}), *data, cv=3, groups=groups)
+    assert sum(len(set(held_out)) for held_out in seen) == 10  # no group in two folds
+
+
+def test_all_networks_begin_with_one_seed(data):
+    one, other = (
+        diagnose(JointClassifier(GROUPS, **FAST | {"random_state": np.random.RandomState(0)}), *data, cv=2, n_jobs=n)
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.alternatives["trained apart"], other.alternatives["trained apart"])
+    np.testing.assert_array_equal(one.joint, other.joint)
+
+
 def test_groups_stay_whole_and_a_balancer_is_kept(data):
     X, y = data
     groups = np.arange(120) % 10
@@ -128,7 +148,7 @@ def test_one_modality_has_no_gap(data):
     X, y = np.nan_to_num(data[0]), data[1]
     found = diagnose(JointClassifier(**FAST | {"max_epochs": 2}), X, y, cv=2)
     assert (found.analyzer, found.conflict, found.modalities) == (None, {}, ["x"])
-    assert "No modality is under-trained for certain" in str(found)
+    assert "a single modality: nothing to balance" in str(found)
 
 
 def test_bad_input(data):

@@ -136,7 +136,7 @@ class ContributionDisplay:
         pyplot, found = pyplot_module(), self.contributions
         places = np.arange(len(found.modalities))
         known = [column[~np.isnan(column)] for column in found.contributions.T]
-        self.ax_ = pyplot.subplots()[1] if ax is None else ax
+        self.ax_ = pyplot.subplots(layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         grey = {"color": "0.6"}
         self.boxes_ = self.ax_.boxplot(

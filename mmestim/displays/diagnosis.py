@@ -33,7 +33,7 @@ class DiagnosisDisplay:
         Means over the folds and their intervals, by what was judged.
     bars_ : matplotlib LineCollection
         From what a linear probe gets inside the joint network to what it gets of the modality trained
-        alone: what is wasted.
+        alone, where that is more.
 
     See Also
     --------
@@ -106,7 +106,7 @@ class DiagnosisDisplay:
             **{
                 name: (values[:, None], [place], marker, color)
                 for (name, values), place, marker, color in zip(
-                    found.alternatives.items(), (0.0, 0.2), "sD", (COLORS[3], COLORS[1]), strict=True
+                    found.alternatives.items(), (0.0, 0.2), "Ds", (COLORS[1], COLORS[3]), strict=False
                 )
             },
             "inside the joint network": (found.inside, lines - 0.2, "o", COLORS[0]),
@@ -122,7 +122,13 @@ class DiagnosisDisplay:
             )
         probes = [np.nanmean(table, axis=0) for table in (found.inside_probe, found.alone_probe)]
         self.bars_ = self.ax_.hlines(
-            lines + 0.15, 100 * probes[0], 100 * np.maximum(*probes), color="0.8", linewidth=8, zorder=0, label="wasted"
+            lines + 0.15,
+            100 * probes[0],
+            100 * np.maximum(*probes),
+            color="0.8",
+            linewidth=8,
+            zorder=0,
+            label="probe: alone less inside",
         )
         self.ax_.set_yticks(range(len(lines) + 1), ["all modalities", *found.modalities])
         self.ax_.set_ylim(len(lines) + 0.5, -0.5)  # the first on top

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from scipy.stats import t
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ._splits import check_each_once
@@ -30,7 +32,7 @@ from .shapley import modality_contributions
 UNIMODAL_LOSSES, APART = "with unimodal losses", "trained apart"
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class Diagnosis:
     """What `diagnose` found; `print` it to read it.
 
@@ -44,7 +46,8 @@ class Diagnosis:
     joint : ndarray of shape (n_folds,)
         Accuracy of the joint network.
     alternatives : dict of str to ndarray of shape (n_folds,)
-        Accuracy of the same encoders trained ``with unimodal losses`` and ``trained apart``.
+        Accuracy of the same encoders ``trained apart`` and, where the joint network is not that already,
+        ``with unimodal losses``.
     inside, alone : ndarray of shape (n_folds, n_modalities)
         Accuracy from each modality by itself, inside the joint network and trained alone.
     inside_probe, alone_probe : ndarray of shape (n_folds, n_modalities)
@@ -77,14 +80,21 @@ class Diagnosis:
 
     @property
     def wasted(self) -> dict[str, tuple[float, float]]:
-        """For each modality, accuracy that its encoder lacks in the joint network, and the interval's half width."""
-        lost = (self.alone_probe - self.inside_probe).T
-        return {name: self.interval(values) for name, values in zip(self.modalities, lost, strict=True)}
+        """For each modality, accuracy that its encoder lacks in the joint network, and the interval's half width.
+
+        The intervals hold for all modalities together (Bonferroni).
+        """
+        lost, n = (self.alone_probe - self.inside_probe).T, len(self.modalities)
+        return {name: self.interval(values, n) for name, values in zip(self.modalities, lost, strict=True)}
 
     @property
     def gains(self) -> dict[str, tuple[float, float]]:
-        """For each alternative, accuracy gained on the joint network, and the half width of its interval."""
-        return {name: self.interval(values - self.joint) for name, values in self.alternatives.items()}
+        """For each alternative, accuracy gained on the joint network, and the half width of its interval.
+
+        The intervals hold for all alternatives together (Bonferroni).
+        """
+        n = len(self.alternatives)
+        return {name: self.interval(values - self.joint, n) for name, values in self.alternatives.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists and numbers, for a file.
@@ -102,18 +112,27 @@ class Diagnosis:
             gap = {name: _plain(getattr(self.analyzer, name + "_")) for name in ("means", "weights", "separation")}
         return {**plain, "wasted": _plain(self.wasted), "gains": _plain(self.gains), "gap": gap}
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         lines = [f"{len(self.joint)} folds, accuracies in % with {100 * self.confidence_level:g} % intervals", ""]
         lines += [f"all modalities, joint network   {self._percent(self.joint)}"]
         lines += [f"  {name:<30}{self._percent(values)}" for name, values in self.alternatives.items()]
         width = max(8, *map(len, self.modalities))
-        lines += ["", f"{'':{width}}  inside joint    probe           alone           probe           contribution"]
+        columns = ("inside joint", "its probe", "alone", "its probe", "lacks (probes)", "contribution")
+        lines += ["", "each modality by itself; a linear probe judges what its encoder has learnt"]
+        lines += [" " * (width + 2) + "".join(f"{column:<16}" for column in columns).rstrip()]
         for number, name in enumerate(self.modalities):
             cells = [
                 self._percent(table[:, number])
                 for table in (self.inside, self.inside_probe, self.alone, self.alone_probe)
             ]
-            cells.append(f"{np.nanmean(self.contributions[:, number]):+.2f}")
+            lacks, half = self.wasted[name]
+            cells += [
+                f"{100 * lacks:.1f} ± {100 * half:.1f}",
+                f"{self.interval(self.contributions[:, number])[0]:+.2f}",
+            ]
             lines.append(f"{name:{width}}  " + "".join(f"{cell:<16}" for cell in cells).rstrip())
         return "\n".join([*lines, "", *self._gap_lines(), *self._conflict_lines(), *self._verdict_lines()])
 
@@ -122,23 +141,23 @@ class Diagnosis:
             return []
         found = self.analyzer
         if found.bimodal_ and found.n_peaks_ == 2:
-            share = np.mean(found.predict(self.scores))
+            share = np.mean(found.predict(self.scores[~np.isnan(found.gap(self.scores))]))
             return [
                 f"Modality gap: {100 * share:.0f} % of the rows are imbalanced (separation {found.separation_:.1f})."
             ]
         gap = np.nanmean(found.gap(self.scores))
-        return [f"Modality gap: no two groups of rows; on average {gap:.2f} of the true class's probability."]
+        return [f"Modality gap: no two groups of rows; the true class's probability differs by {gap:.2f} on average."]
 
     def _conflict_lines(self):
         if not self.conflict:
             return []
-        cosine, ratio = (np.nanmean(self.conflict[key], axis=0) for key in ("cosine", "norm_ratio"))
-        found = ", ".join(
-            f"{name} {c:+.2f} ({r:.2f})" for name, c, r in zip(self.modalities, cosine, ratio, strict=True)
-        )
+        means = ([self.interval(column)[0] for column in self.conflict[key].T] for key in ("cosine", "norm_ratio"))
+        found = ", ".join(f"{name} {c:+.2f} ({r:.2f})" for name, c, r in zip(self.modalities, *means, strict=True))
         return [f"Gradients of the fused loss and of the modality's own, cosine (ratio of norms): {found}."]
 
     def _verdict_lines(self):
+        if len(self.modalities) == 1:
+            return ["There is a single modality: nothing to balance."]
         lines = []
         lost = {name: value for name, value in self.wasted.items() if value[0] > value[1]}
         for name, (value, half) in sorted(lost.items(), key=lambda item: -item[1][0]):
@@ -147,24 +166,25 @@ class Diagnosis:
             lines.append("No modality is under-trained for certain.")
         name, (value, half) = max(self.gains.items(), key=lambda item: item[1][0])
         if value > half:
-            lines.append(
-                f"Balancing would help: {name}, the network gains {100 * value:.1f} ± {100 * half:.1f} points."
-            )
+            lines.append(f"To train otherwise would help: {name}, by {100 * value:.1f} ± {100 * half:.1f} points.")
         else:
-            lines.append(f"Balancing is not shown to help: {name}, {100 * value:+.1f} ± {100 * half:.1f} points.")
+            gain = f"{100 * value:+.1f} ± {100 * half:.1f} points"
+            lines.append(f"To train otherwise is not shown to help: {name}, the best tried, {gain}.")
         return lines
 
     def _percent(self, values):
         mean, half = self.interval(values)
         return f"{100 * mean:.1f}" + ("" if np.isnan(half) else f" ± {100 * half:.1f}")
 
-    def interval(self, values: np.ndarray) -> tuple[float, float]:
+    def interval(self, values: np.ndarray, n_claims: int = 1) -> tuple[float, float]:
         """Mean over the folds and half width of its interval.
 
         Parameters
         ----------
         values : ndarray of shape (n_folds,)
             One for each fold; NaN are left out.
+        n_claims : int, default=1
+            How many such intervals are to hold together.
 
         Returns
         -------
@@ -177,7 +197,7 @@ class Diagnosis:
         if not len(values):
             return np.nan, np.nan
         n = len(values)
-        quantile = t.ppf(0.5 + self.confidence_level / 2, n - 1) if n > 1 else np.nan
+        quantile = t.ppf(1 - (1 - self.confidence_level) / (2 * n_claims), n - 1) if n > 1 else np.nan
         return float(values.mean()), float(quantile * values.std(ddof=1) / n**0.5) if n > 1 else np.nan
 
 
@@ -199,12 +219,12 @@ def diagnose(
     y : array-like of shape (n_samples,)
         Class labels.
     cv : int, splitter or iterable of splits, default=5
-        How to hold rows out, each once; stratified if a number.
+        How to hold rows out, each once; if a number, stratified, and by whole groups if `groups` is given.
     groups : array-like of shape (n_samples,), default=None
         Groups for the splitter, and for early stopping.
     confidence_level : float, default=0.95
-        Of the intervals over the folds, by Student's t. The folds share training rows, so that the
-        intervals are a little too short.
+        Of the intervals over the folds, by Student's t; where several are compared they hold together. The
+        folds share training rows, so that the intervals are a little too short.
     n_jobs : int, default=None
         Processes that take folds; `None` is one, -1 all cores.
 
@@ -248,6 +268,13 @@ def diagnose(
         raise ValueError(f"confidence_level={confidence_level!r} must be between 0 and 1.")
     y = column_or_1d(y)
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    if groups is not None and isinstance(cv, numbers.Integral):
+        cv = StratifiedGroupKFold(cv)
+    # One seed for all networks, so that they begin alike and differ in how they are trained.
+    seed = estimator.random_state
+    if not isinstance(seed, numbers.Integral):
+        seed = int(check_random_state(seed).randint(2**31 - 1))
+    estimator = clone(estimator).set_params(random_state=seed)
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
     check_each_once(cv, splits, len(y))
     folds = Parallel(n_jobs)(delayed(_fold)(estimator, X, y, groups, *split) for split in splits)
@@ -256,7 +283,9 @@ def diagnose(
         scores[held_out] = fold["scores"]
     return Diagnosis(
         modalities=folds[0]["modalities"], scores=scores, analyzer=_analyzed(scores),
-        alternatives={name: np.array([fold[name] for fold in folds]) for name in (UNIMODAL_LOSSES, APART)},
+        alternatives={
+            name: np.array([fold["alternatives"][name] for fold in folds]) for name in folds[0]["alternatives"]
+        },
         conflict={key: np.stack([fold[key] for fold in folds]) for key in ("cosine", "norm_ratio") if key in folds[0]},
         confidence_level=confidence_level,
         **{
@@ -275,21 +304,23 @@ def _fold(estimator, X, y, groups, train, test):
         joint.set_params(balancer=GradientConflict())
     joint.fit(X_train, y_train, **known)
     shared = inspect.signature(LateFusionClassifier).parameters.keys() - {"fusion"}
-    apart = LateFusionClassifier(**{k: v for k, v in estimator.get_params(deep=False).items() if k in shared})
-    with_losses = clone(estimator).set_params(balancer=None, unimodal_weight=estimator.unimodal_weight or 1.0)
+    apart = clone(LateFusionClassifier(**{k: v for k, v in estimator.get_params(deep=False).items() if k in shared}))
+    alternatives = {APART: apart.fit(X_train, y_train, **known).score(X_test, y_test)}
+    if estimator.balancer is not None or estimator.unimodal_weight == 0:
+        other = clone(estimator).set_params(balancer=None, unimodal_weight=estimator.unimodal_weight or 1.0)
+        alternatives[UNIMODAL_LOSSES] = other.fit(X_train, y_train, **known).score(X_test, y_test)
     history = joint.balance_history_ if isinstance(joint.balancer_, GradientConflict) else {}
     return {
         "modalities": list(joint.modalities_),
         "joint": joint.score(X_test, y_test),
-        UNIMODAL_LOSSES: with_losses.fit(X_train, y_train, **known).score(X_test, y_test),
-        APART: apart.fit(X_train, y_train, **known).score(X_test, y_test),
+        "alternatives": alternatives,
         "inside": _accuracies(joint, X_test, y_test),
         "alone": _accuracies(apart, X_test, y_test),
         "inside_probe": _probes(joint, X_train, y_train, X_test, y_test),
         "alone_probe": _probes(apart, X_train, y_train, X_test, y_test),
         "contributions": modality_contributions(joint, X_test, y_test).contributions_mean,
         "scores": gap_scores(joint, X_test, y_test),
-        **{key: _in_order(joint, values.mean(axis=0)) for key, values in history.items()},
+        **{key: _in_order(joint, _known_mean(values)) for key, values in history.items()},
     }
 
 
@@ -297,6 +328,12 @@ def _in_order(classifier, values):
     """Values in the order of the modalities' names, put into that of `modalities_`."""
     names = sorted(classifier.modalities_)
     return np.array([values[names.index(name)] for name in classifier.modalities_])
+
+
+def _known_mean(values):
+    """Means over the epochs, without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
 
 
 def _accuracies(classifier, X, y):
@@ -337,8 +374,11 @@ def _analyzed(scores):
 
 
 def _plain(value):
+    """The same without arrays, and None for NaN, which JSON has not."""
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        return _plain(value.tolist())
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import torch
+from torch._functorch import config
 
 from .._modules import Branch
 from .base import Balancer, Outputs, Training
+
+
+def several_backward_passes(training: Training) -> contextlib.AbstractContextManager[Any]:
+    """In which the graph of a compiled forward pass can be gone through more than once."""
+    return config.patch(donated_buffer=False) if training.job.options.compile else contextlib.nullcontext()
 
 
 def generators(training: Training, purpose: str) -> dict[str, torch.Generator]:

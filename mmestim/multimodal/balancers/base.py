@@ -173,7 +173,7 @@ class Training:
     def record(self, name: str, value: torch.Tensor) -> None:
         """Remember a number, or one per modality; `balance_history_` has the means of each epoch."""
         value = value.detach().float()
-        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def end_epoch(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ...batches import Batch
 from ...training import weighted_cross_entropy
+from ._tools import several_backward_passes
 from .base import Balancer, Outputs, Training
 
 _EPS = 1e-12
@@ -16,18 +18,14 @@ class GradientConflict(Balancer):
     On the first batch of each epoch, the gradient of the fused loss with respect to each encoder is
     compared with that of the cross-entropy of the encoder's own modality.
 
-    Attributes
-    ----------
-    is_first_ : bool
-        Whether the next batch is the first of its epoch.
-
     Notes
     -----
     `balance_history_` has, for each epoch and modality, ``cosine`` of the two gradients, below 0 where they
     conflict, and ``norm_ratio``, of the fused loss's gradient to the other: a modality with a ratio near 0 no
-    longer learns from the fused loss, though by itself it would. Both are 0 for encoders without trainable
-    parameters. The logits of a modality are its part of the fused ones or, where fusion is no sum, those of a
-    head trained beside. Cosines of these two gradients are what MMPareto [1]_ decides by.
+    longer learns from the fused loss, though by itself it would. Both are NaN where the batch lacks the
+    modality, and for encoders without trainable parameters. The logits of a modality are its part of the
+    fused ones or, where fusion is no sum, those of a head trained beside, which `max_grad_norm` counts with
+    the rest. Cosines of these two gradients are what MMPareto [1]_ decides by.
 
     References
     ----------
@@ -47,14 +45,18 @@ class GradientConflict(Balancer):
     unimodal = "split"
 
     def begin(self, training: Training) -> None:
-        self.is_first_ = True
+        self._is_first = True
 
     def begin_epoch(self, training: Training) -> None:
-        self.is_first_ = True
+        self._is_first = True
+
+    def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        with several_backward_passes(training):
+            return super().train_batch(training, batch)
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
-        if self.is_first_:
-            self.is_first_ = False
+        if self._is_first:
+            self._is_first = False
             self._measure(training, outputs)
         loss.backward()
 
@@ -64,8 +66,8 @@ class GradientConflict(Balancer):
         for name, z in outputs.unimodal.items():
             having = outputs.batch.having(name)
             if not training.parameters[name] or not len(outputs.batch.x[name]):
-                cosines.append(fused.new_zeros(()))
-                ratios.append(fused.new_zeros(()))
+                cosines.append(fused.new_full((), torch.nan))
+                ratios.append(fused.new_full((), torch.nan))
                 continue
             own = weighted_cross_entropy(z if having is outputs.batch else z[outputs.batch.present[name]], having)
             together, alone = (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
-from torch._functorch import config
 
 from ..._validation import check_number
 from ...batches import Batch
 from ...training import weighted_cross_entropy
+from ._tools import several_backward_passes
 from .base import Balancer, Outputs, Training
 
 Gradients = Sequence[torch.Tensor | None]
@@ -74,8 +73,7 @@ class MMPareto(Balancer):
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Learn from one batch, with two backward passes through its graph."""
-        # A compiled forward pass must keep what the second backward pass needs.
-        with config.patch(donated_buffer=False) if training.job.options.compile else nullcontext():
+        with several_backward_passes(training):
             return super().train_batch(training, batch)
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:

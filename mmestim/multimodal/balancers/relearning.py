@@ -36,8 +36,6 @@ class Relearning(Balancer):
 
     Attributes
     ----------
-    initial_weights_ : dict of str to list of ndarray
-        Weights of each encoder before the first epoch.
     n_times_ : int
         Number of returns that were made.
     gap_ : ndarray of shape (n_modalities,)
@@ -55,8 +53,9 @@ class Relearning(Balancer):
     therefore needs; few of them make a high purity by chance.
 
     The return comes before an epoch, not after one, so that early stopping keeps weights that it has
-    judged; after a return it waits `interval` epochs more. As in the released code all weights of an
-    encoder go back, its buffers and the fusion head do not, and the optimizer's state stays: its
+    judged; it waits for the first return, and after each `interval` epochs more. As in the released code
+    all weights of an encoder go back, its buffers and the fusion head do not, and the optimizer's state
+    stays: its
     momentum is of the old weights and dies out within a few tens of steps. Ours are the counts of epochs
     (the code's first return comes one later), k-means of three starts with fixed seeds, by mini-batches
     from 10 000 rows on, and the rows: each modality's purity is that of the rows that have it.
@@ -97,7 +96,7 @@ class Relearning(Balancer):
         check_number("max_times", self.max_times, integer=True)
         check_number("strength", self.strength)
         check_held_out(self, training)
-        self.initial_weights_ = {
+        self._initial_weights = {
             name: [p.detach().clone() for p in parameters] for name, parameters in training.parameters.items()
         }
         self.n_times_ = 0
@@ -112,6 +111,8 @@ class Relearning(Balancer):
             The training under way.
         """
         weights = torch.zeros_like(self.gap_)
+        if training.epoch == 0 and self.max_times and self.strength:
+            training.net.restart_stopping(self.interval)  # Not before the first return.
         if training.epoch > 0 and training.epoch % self.interval == 0 and self.n_times_ < self.max_times:
             self.n_times_ += 1
             trained, held_out = (self._purities(training, rows) for rows in (training.rows, training.valid))
@@ -121,7 +122,7 @@ class Relearning(Balancer):
                 parameters = training.parameters[name]
                 if parameters:
                     with torch.no_grad():
-                        torch._foreach_lerp_(parameters, self.initial_weights_[name], weight)
+                        torch._foreach_lerp_(parameters, self._initial_weights[name], weight)
             if weights.any():
                 training.net.restart_stopping(self.interval)
         training.record("gap", self.gap_)
