@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PrintLog
 from torch import nn
+from torch._functorch import config as functorch_config
 from tqdm.auto import tqdm
 
 from ._validation import check_choice, check_flag, check_number
@@ -261,7 +262,9 @@ class Net(NeuralNetClassifier):
         generator = torch.Generator().manual_seed(seed)
         interrupted = False
         self.initialize()
-        self.objective.begin(self)  # First: it may train other nets, which take over a user's callbacks.
+        self._told_gradients: list[Callback] = []
+        self.objective.begin(self)
+        self._initialize_callbacks()  # Nets that were trained in `begin` have taken over the user's.
         self.notify("on_train_begin", X=train, y=None)
         try:
             for _ in range(self.max_epochs):
@@ -328,7 +331,7 @@ class Net(NeuralNetClassifier):
         self.optimizer_.step()
 
     def restart_stopping(self, n_epochs: int = 0) -> None:
-        """Let early stopping begin anew once `n_epochs` more are over, and not stop before."""
+        """Put early stopping off for `n_epochs`, to be said before each of them; with 0 it begins anew."""
         if stopper := dict(self.callbacks_).get(_STOPPER):
             if n_epochs == 0:
                 stopper.on_train_begin(self)
@@ -375,7 +378,7 @@ def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Zero momentum where there is none: fused SGD fails where some parameters get their first gradient later."""
     for group in optimizer.param_groups:
         if group.get("fused") and group.get("momentum"):
-            for parameter in group["params"]:
+            for parameter in filter(lambda p: p.requires_grad, group["params"]):
                 optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
@@ -434,7 +437,9 @@ def train(
     """
     title = stage if modality is None else f"{stage} {modality}"
     net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
-    with seeded(seed, options.device):
+    # Compiled graphs are shared by the fits of a process, and some objectives go back through them twice.
+    keeping = functorch_config.patch(donated_buffer=False) if options.compile else contextlib.nullcontext()
+    with keeping, seeded(seed, options.device):
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
     module.eval()
     kept = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")

@@ -66,7 +66,7 @@ class Checked(AMCo):
                 at = np.flatnonzero(have[:, i])
                 share = softmax(o[at, i].ravel()).reshape(len(at), -1).sum(1)[list(at).index(m)]
                 masses.append((len(at) * share - 1) / (len(at) - 1))
-            leads[m] = np.mean(masses) if masses else 0
+            leads[m] = np.average(masses, weights=weight[rows]) if masses else 0
         dominant = leads > 2 * self.sigma - 1
 
         time = self.batch_ * training.epoch / 10
@@ -115,11 +115,11 @@ def test_loss_is_the_formula(request, kind, names):
 def test_leads_by_hand():
     # Masses 3/4 and 1/4 of two; 3/5, 1/5 and 1/5 of three; a row with one modality counts for none.
     logits = torch.log(torch.tensor([[[2.0, 1.0]], [[0.5, 0.5]]]))
-    np.testing.assert_allclose(_leads(logits, torch.ones(2, 1, dtype=bool)).numpy(), [0.5, -0.5], atol=1e-6)
+    np.testing.assert_allclose(_leads(logits, torch.ones(2, 1, dtype=bool), None).numpy(), [0.5, -0.5], atol=1e-6)
     logits = torch.log(torch.tensor([[[2.0, 1.0]] * 3, [[0.5, 0.5]] * 3, [[0.3, 0.7]] * 3]))
     present = torch.tensor([[True, True, False], [True, False, False], [True, False, False]])
-    np.testing.assert_allclose(_leads(logits, present).numpy(), [0.4, -0.2, -0.2], atol=1e-6)
-    assert not _leads(logits, torch.zeros(3, 3, dtype=bool)).any()
+    np.testing.assert_allclose(_leads(logits, present, None).numpy(), [0.4, -0.2, -0.2], atol=1e-6)
+    assert not _leads(logits, torch.zeros(3, 3, dtype=bool), None).any()
 
 
 def test_no_modality_is_dominant_at_one(data):

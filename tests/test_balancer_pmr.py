@@ -71,7 +71,7 @@ class Checked(PMR):
             shares = log_p[np.ix_(at, np.flatnonzero(known))]
             entropy[m] = np.mean(-weight[at] * (np.exp(shares) * shares).sum(1)) if len(at) else 0
             both = told[have[:, told].sum(0) > 1]
-            t[m] = np.exp(log_p[both, y[both]]).mean()
+            t[m] = np.average(np.exp(log_p[both, y[both]]), weights=weight[both])
         slow, fast = (published if len(t) == 2 else extended)(t, self.rule)
         expected = training.joint_loss(outputs).item() + self.alpha * slow @ cost
         if training.epoch < self.entropy_epochs:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from mmestim import JointClassifier, balancers
@@ -240,3 +241,55 @@ def test_heads_that_are_only_read_leave_the_encoders_alone(fusion, data):
     np.testing.assert_allclose(read.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
     share = read.predict_proba_per_modality(data[0])["image"]
     assert (read.classes_[share.argmax(1)] == data[1]).mean() > 0.5  # though these learn
+
+
+def test_heads_that_are_not_asked_for_are_not_there(data):
+    class Curious(Balancer):
+        def loss(self, training, outputs):
+            return outputs.scores.sum() + super().loss(training, outputs)
+
+    with pytest.raises(TypeError, match="set unimodal = 'split' or 'heads'"):
+        JointClassifier(PAIR, fusion="gated", balancer=Curious(), **FAST).fit(*data)
+
+
+@pytest.mark.parametrize("method", [balancers.UMT, balancers.PreTraining])
+def test_callbacks_serve_the_joint_stage_afresh(method, data):
+    """Trainings before it must leave them no state of theirs."""
+    stop = EarlyStopping("train_loss", patience=3, threshold=0, threshold_mode="abs", sink=lambda text: None)
+    settings = FAST | {"max_epochs": 12, "early_stopping": False, "lr": 0.005}
+    clf = JointClassifier(GROUPS, balancer=method(), callbacks=[stop], **settings).fit(*data)
+    assert sum(row["stage"] == "joint" for row in clf.history_) == 12
+
+
+@pytest.mark.parametrize("method", [balancers.MMCosine, balancers.AMCo, balancers.MLA])
+def test_a_head_of_its_own_takes_the_place_of_gates(method, data):
+    clf = fit(method, data, fusion="gated")
+    np.testing.assert_array_equal(clf.predict_proba(data[0]), fit(method, data).predict_proba(data[0]))
+
+
+def test_scores_count_rows_by_their_weights(data):
+    X, y = data
+    weight = np.where(y == "red", 3.0, 1.0)
+    settings = {"max_epochs": 1, "early_stopping": False, "batch_size": 150}
+    clf = JointClassifier(PAIR, balancer=Spy(), **FAST | settings).fit(X, y, sample_weight=weight)
+    outputs = clf.balancer_.seen_
+    expected = np.average(outputs.scores.numpy(), axis=1, weights=weight[outputs.batch.rows.numpy()])
+    np.testing.assert_allclose(outputs.mean_scores, expected, rtol=1e-5)
+
+
+class Shared(nn.Linear):
+    """A layer that all encoders have in common."""
+
+    layer = nn.Linear(4, 5)
+
+    def __init__(self, input_shape):
+        super().__init__(5, 6)
+        self.common = self.layer
+
+    def forward(self, x):
+        return super().forward(self.common(x))
+
+
+def test_mmpareto_refuses_encoders_that_share_parameters(data):
+    with pytest.raises(ValueError, match="two encoders share parameters"):
+        fit(balancers.MMPareto, data, encoder=Shared)

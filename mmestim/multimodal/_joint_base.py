@@ -25,19 +25,22 @@ class JointBase(MultimodalClassifier):
     def _build_joint(self, job: FitJob, balancer: Balancer | None = None) -> JointModule:
         """The network before training."""
         listed = list(self.modalities_)
-        if self.fusion in ("gated", "film") and len(listed) != 2:
-            raise ValueError(
-                f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(listed)}. "
-                "Use fusion='concat' or 'sum'."
-            )
         branches = {name: self._build_branch(job, name) for name in listed}
         sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
         with seeded(job.seed_for("fusion"), job.options.device):
             head = None if balancer is None else balancer.build_head(sizes, job.n_classes)
             if head is None:
+                self._check_gates(listed)
                 head = build_head(self.fusion, sizes, job.n_classes, listed)
         own_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_own_heads(head))
         return JointModule(branches, head, own_heads).to(job.options.device)
+
+    def _check_gates(self, listed: list[str]) -> None:
+        if self.fusion in ("gated", "film") and len(listed) != 2:
+            raise ValueError(
+                f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(listed)}. "
+                "Use fusion='concat' or 'sum'."
+            )
 
     def _train_joint(self, job: FitJob, module: JointModule, objective: Objective) -> TrainingRun:
         """Train the network in place on the rows of the job."""

@@ -138,8 +138,9 @@ class JointClassifier(JointBase):
 
     Notes
     -----
-    `predict_proba_per_modality` gives the modality's own head where `unimodal_weight` trains one, and
-    otherwise the prediction with the features of the others at zero, as if they were absent.
+    `predict_proba_per_modality` gives the modality's own head where `unimodal_weight` or the balancer
+    trains one, what a balancer's own fusion head makes of the modality alone, and otherwise the
+    prediction with the features of the others at zero, as if they were absent.
 
     A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
     the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import torch
-from torch._functorch import config
 
 from .._modules import Branch
 from .base import Balancer, Outputs, Training
-
-
-def several_backward_passes(training: Training) -> contextlib.AbstractContextManager[Any]:
-    """In which the graph of a compiled forward pass can be gone through more than once."""
-    return config.patch(donated_buffer=False) if training.job.options.compile else contextlib.nullcontext()
 
 
 def generators(training: Training, purpose: str) -> dict[str, torch.Generator]:
@@ -56,7 +47,7 @@ def against_others(values: torch.Tensor, outputs: Outputs) -> tuple[torch.Tensor
 def score_ratios(outputs: Outputs) -> torch.Tensor:
     """Score of each modality by the mean score of the others, 1 where no row has it and another."""
     own, others, total = against_others(outputs.scores, outputs)
-    return torch.where(total > 0, own / others.clamp(min=torch.finfo(others.dtype).tiny), 1.0)
+    return torch.where(total > 0, (own / others.clamp(min=torch.finfo(others.dtype).tiny)).clamp(max=1e6), 1.0)
 
 
 def fuse(training: Training, outputs: Outputs, factors: torch.Tensor) -> torch.Tensor:

@@ -198,8 +198,8 @@ def contributions(
     }
     values = head.fuse(mixed).float().unflatten(0, (2**n, n_rows))
     # By the number of modalities before m joins: the chance that a random order has just these before it.
-    chances = [math.factorial(k) * math.factorial(n - k - 1) / math.factorial(n) for k in range(n)]
-    before = inside.sum(1, keepdim=True) - inside.long()
-    weights = torch.tensor(chances, device=values.device)[before]
+    before = (inside.sum(1, keepdim=True) - inside.long()).to(values.dtype)
+    # k! (n - k - 1)! / n!, from what is on the device already.
+    weights = torch.exp(torch.lgamma(before + 1) + torch.lgamma(n - before) - math.lgamma(n + 1))
     weights = torch.where(inside, weights, -weights)
     return torch.tensordot(weights.T, values, 1) + shares * values[0]

@@ -115,7 +115,7 @@ class AMCo(Balancer):
         with autocast():
             own = {name: z.float() for name, z in head.heads(outputs.features).items()}
         logits = torch.stack(list(own.values()))
-        leads = _leads(logits.detach(), outputs.present)
+        leads = _leads(logits.detach(), outputs.present, batch.weight)
         dominant = leads > 2 * self.sigma - 1
         n_hidden = int(math.sin(math.pi / 2 * min(self._time, self.eps) / self.eps) * training.n_classes)
         self._time += training.epoch / 10
@@ -137,11 +137,12 @@ class AMCo(Balancer):
         return torch.stack(losses).sum()
 
 
-def _leads(logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+def _leads(logits: torch.Tensor, present: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """How far each modality's mass is above an equal share, as a part of what it could be."""
     scores = logits.logsumexp(2).masked_fill(~present, float("-inf"))
     count = present.sum(0)
     shared = present & (count > 1)
     # A row with nothing has masses of NaN, and one with a single modality no lead; neither is counted.
     leads = (count * scores.softmax(0) - 1) / (count - 1).clamp(min=1)
-    return torch.where(shared, leads, 0.0).sum(1) / shared.sum(1).clamp(min=1)
+    by = shared.float() if weight is None else shared * weight
+    return (torch.where(shared, leads, 0.0) * by).sum(1) / torch.where(shared.any(1), by.sum(1), 1.0)

@@ -52,11 +52,10 @@ class Outputs:
 
     @cached_property
     def mean_scores(self) -> torch.Tensor:
-        """Mean of each modality's scores over the rows that have it and another; 0 where none has."""
-        if not self.batch.present:
-            return self.scores.mean(dim=1)
-        shared = self.present & (self.present.sum(0) > 1)
-        return (self.scores * shared).sum(1) / shared.sum(1).clamp(min=1)
+        """Weighted mean of each modality's scores over the rows that have it and another; 0 where none has."""
+        shared = self.present & (self.present.sum(0) > 1) if self.batch.present else self.present
+        by = shared.float() if self.batch.weight is None else shared * self.batch.weight
+        return (self.scores * by).sum(1) / torch.where(shared.any(1), by.sum(1), 1.0)
 
 
 class Training:
@@ -111,17 +110,22 @@ class Training:
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Logits of each modality from features, as the balancer needs them."""
+        if self._heads_answer and not self.module.unimodal_heads:
+            raise TypeError(
+                "this balancer reads the logits of single modalities: set unimodal = 'split' or 'heads' in its class."
+            )
         with self.job.options.autocast():
             if self._heads_answer:
                 return {name: self.module.branch(name).head(f).float() for name, f in features.items()}
             return {name: z.float() for name, z in self.module.fusion_head.split(features).items()}
 
-    def joint_loss(self, outputs: Outputs) -> torch.Tensor:
+    def joint_loss(self, outputs: Outputs, fused: Batch | None = None) -> torch.Tensor:
         """Cross-entropy of the fused logits and of the heads, if there are any.
 
-        Heads that are only there for the balancer to read do not reach the encoders.
+        Heads that are only there for the balancer to read do not reach the encoders. `fused` is the
+        batch as the fused loss weighs it, if that differs.
         """
-        loss = weighted_cross_entropy(outputs.logits, outputs.batch)
+        loss = weighted_cross_entropy(outputs.logits, outputs.batch if fused is None else fused)
         if not self.module.unimodal_heads:
             return loss
         features = outputs.features
@@ -166,9 +170,11 @@ class Training:
         """Outputs in eval mode, batch by batch."""
         was_training = self.module.training
         self.module.eval()
-        for part in rows.epoch(rows.eval_batch_size(self.job.options.batch_size)):
-            yield self.forward(rows.batch(part))
-        self.module.train(was_training)
+        try:
+            for part in rows.epoch(rows.eval_batch_size(self.job.options.batch_size)):
+                yield self.forward(rows.batch(part))
+        finally:
+            self.module.train(was_training)
 
     def record(self, name: str, value: torch.Tensor) -> None:
         """Remember a number, or one per modality; `balance_history_` has the means of each epoch."""

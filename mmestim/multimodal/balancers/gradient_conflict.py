@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...batches import Batch
 from ...training import weighted_cross_entropy
-from ._tools import several_backward_passes
 from .base import Balancer, Outputs, Training
 
 _EPS = 1e-12
@@ -49,10 +47,6 @@ class GradientConflict(Balancer):
 
     def begin_epoch(self, training: Training) -> None:
         self._is_first = True
-
-    def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        with several_backward_passes(training):
-            return super().train_batch(training, batch)
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
         if self._is_first:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..._validation import check_number
-from ...batches import Batch
 from ...training import weighted_cross_entropy
-from ._tools import several_backward_passes
 from .base import Balancer, Outputs, Training
 
 Gradients = Sequence[torch.Tensor | None]
@@ -70,11 +68,12 @@ class MMPareto(Balancer):
     def begin(self, training: Training) -> None:
         """Check the parameter."""
         check_number("gamma", self.gamma, closed=False)
-
-    def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn from one batch, with two backward passes through its graph."""
-        with several_backward_passes(training):
-            return super().train_batch(training, batch)
+        every = [id(p) for parameters in training.parameters.values() for p in parameters]
+        if len(set(every)) < len(every):
+            raise ValueError(
+                "balancer=MMPareto() tells the gradients of encoders apart, and here two encoders share parameters. "
+                "Give each modality an encoder of its own, or choose another balancer."
+            )
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         """Fused loss and those of the heads."""

@@ -88,6 +88,8 @@ class OPM(Balancer):
         check_number("alpha", self.alpha)
         check_number("p_exe", self.p_exe, high=1)
         check_number("starts", self.starts, integer=True)
+        lengths = [[float(training.module.embedding_sizes[name])] for name in training.names]
+        self._sizes = torch.tensor(lengths, device=training.device)
         self._generators = generators(training, "OPM")
         self._coin = torch.Generator(training.device).manual_seed(training.job.seed_for("OPM"))
 
@@ -107,6 +109,7 @@ class OPM(Balancer):
             The loss.
         """
         if training.epoch < self.starts:
+            training.record("drop_probability", torch.zeros(len(training.names)))
             return training.joint_loss(outputs)
         batch, present = outputs.batch, outputs.present
         ratios = score_ratios(outputs)
@@ -117,7 +120,7 @@ class OPM(Balancer):
         odds = torch.where(present & (present.sum(0) > 1) & drops, q.unsqueeze(1), 0.0)
         draws = [torch.rand(batch.size, generator=g, device=training.device) for g in self._generators.values()]
         kept = present & (torch.stack(draws) >= odds)
-        sizes = odds.new_tensor([f.shape[1] for f in outputs.features.values()]).unsqueeze(1) * present
+        sizes = self._sizes * present
         theta = (sizes * odds).sum(0) / sizes.sum(0).clamp(min=1)
         factors = kept / (1 - theta).clamp(min=1e-5)
         left = kept.any(0) | ~present.any(0)
@@ -127,4 +130,4 @@ class OPM(Balancer):
         # The mean is over the rows that are left.
         weighted = batch.weighing(left * batch.size / left.sum().clamp(min=1))
         logits = fuse(training, outputs, factors)
-        return training.joint_loss(Outputs(training, weighted, (logits, outputs.features)))
+        return training.joint_loss(Outputs(training, batch, (logits, outputs.features)), weighted)

@@ -140,7 +140,9 @@ class PMR(Balancer):
         counted = present & self.known_[:, y]
 
         shared = counted & (present.sum(0) > 1)
-        scores = _means(costs.detach().neg().exp(), shared)
+        weight = torch.ones_like(costs[0]) if outputs.batch.weight is None else outputs.batch.weight
+        heard = shared * weight
+        scores = (costs.detach().neg().exp() * heard).sum(1) / torch.where(shared.any(1), heard.sum(1), 1.0)
         slow, fast = self._weights(scores, shared.any(1))
         if training.epoch >= self.entropy_epochs:
             fast = torch.zeros_like(fast)
@@ -148,7 +150,6 @@ class PMR(Balancer):
         training.record("weight", slow)
         training.record("entropy_weight", fast)
 
-        weight = 1.0 if outputs.batch.weight is None else outputs.batch.weight
         hurry = self.alpha * (slow * _means(costs * weight, counted)).sum()
         hold = self.mu * (fast * _means(entropies * weight, present)).sum()
         return training.joint_loss(outputs) + hurry - hold

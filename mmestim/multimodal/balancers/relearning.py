@@ -100,6 +100,7 @@ class Relearning(Balancer):
             name: [p.detach().clone() for p in parameters] for name, parameters in training.parameters.items()
         }
         self.n_times_ = 0
+        self._until = self.interval if self.max_times and self.strength else 0  # early stopping waits
         self.gap_ = torch.zeros(len(training.names))
 
     def begin_epoch(self, training: Training) -> None:
@@ -111,8 +112,6 @@ class Relearning(Balancer):
             The training under way.
         """
         weights = torch.zeros_like(self.gap_)
-        if training.epoch == 0 and self.max_times and self.strength:
-            training.net.restart_stopping(self.interval)  # Not before the first return.
         if training.epoch > 0 and training.epoch % self.interval == 0 and self.n_times_ < self.max_times:
             self.n_times_ += 1
             trained, held_out = (self._purities(training, rows) for rows in (training.rows, training.valid))
@@ -124,7 +123,9 @@ class Relearning(Balancer):
                     with torch.no_grad():
                         torch._foreach_lerp_(parameters, self._initial_weights[name], weight)
             if weights.any():
-                training.net.restart_stopping(self.interval)
+                self._until = training.epoch + self.interval
+        if (left := self._until - training.epoch) > 0:
+            training.net.restart_stopping(left)
         training.record("gap", self.gap_)
         training.record("weight", weights)
 
