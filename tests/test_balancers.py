@@ -1,6 +1,7 @@
 """What every balancing method must do, whatever its formula."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -293,3 +294,14 @@ class Shared(nn.Linear):
 def test_mmpareto_refuses_encoders_that_share_parameters(data):
     with pytest.raises(ValueError, match="two encoders share parameters"):
         fit(balancers.MMPareto, data, encoder=Shared)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_methods_that_go_back_twice_serve_a_graph_that_plain_training_compiled(data):
+    for balancer in (None, balancers.GradientConflict(), balancers.MMPareto()):
+        plain, compiled = (
+            JointClassifier(PAIR, balancer=balancer, compile=compile, **FAST | {"max_epochs": 2}).fit(*data)
+            for compile in (False, True)
+        )
+        np.testing.assert_allclose(compiled.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4)
