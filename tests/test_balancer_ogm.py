@@ -168,13 +168,16 @@ def test_no_strength_is_joint_training(with_absent):
     np.testing.assert_array_equal(off.predict_proba(X), plain.predict_proba(X))
     np.testing.assert_array_equal(late.predict_proba(X), plain.predict_proba(X))
     assert (off.balance_history_["coefficient"] == 1).all()
-    assert late.balance_history_ == {}
+    assert (late.balance_history_["coefficient"] == 1).all()  # idle, and says so
 
 
 def test_only_the_epochs_asked_for(data):
     clf = JointClassifier(GROUPS, balancer=OGM(starts=1, ends=1), **FAST).fit(*data)
-    shown = np.isfinite(clf.balance_history_["coefficient"]).all(axis=1)
+    shown = np.isfinite(clf.balance_history_["ratio"]).all(axis=1)
     assert shown.tolist() == [False, True, False]
+    assert (clf.balance_history_["coefficient"][[0, 2]] == 1).all()
+    with pytest.raises(ValueError, match="ends=1 must be at least 2"):
+        JointClassifier(GROUPS, balancer=OGM(starts=2, ends=1), **FAST).fit(*data)
 
 
 def test_the_leader_learns_more_slowly(data):

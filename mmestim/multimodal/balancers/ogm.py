@@ -87,7 +87,7 @@ class OGM(Balancer):
         check_number("alpha", self.alpha)
         check_flag("enhance", self.enhance)
         check_number("starts", self.starts, integer=True)
-        check_number("ends", self.ends, integer=True)
+        check_number("ends", self.ends, low=self.starts, integer=True)
         self._generators = generators(training, "OGM")
 
     def after_backward(self, training: Training, outputs: Outputs) -> None:
@@ -101,6 +101,7 @@ class OGM(Balancer):
             Of the network for one batch.
         """
         if not self.starts <= training.epoch <= self.ends:
+            training.record("coefficient", torch.ones(len(training.names)))
             return
         ratios = score_ratios(outputs)
         coefficients = torch.where(ratios > 1, 1 - torch.tanh(self.alpha * ratios), 1.0)
