@@ -6,7 +6,6 @@ import inspect
 import numbers
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,6 @@ from .shapley import modality_contributions
 UNIMODAL_LOSSES, APART = "with unimodal losses", "trained apart"
 
 
-@dataclass(repr=False, eq=False)
 class Diagnosis:
     """What `diagnose` found; `print` it to read it.
 
@@ -65,34 +63,34 @@ class Diagnosis:
         Of the intervals in the text.
     """
 
-    modalities: list[str]
-    joint: np.ndarray
-    alternatives: dict[str, np.ndarray]
-    inside: np.ndarray
-    alone: np.ndarray
-    inside_probe: np.ndarray
-    alone_probe: np.ndarray
-    contributions: np.ndarray
-    scores: np.ndarray
-    analyzer: ModalityGapAnalyzer | None
-    conflict: dict[str, np.ndarray]
-    confidence_level: float = 0.95
+    def __init__(
+        self, *, modalities: list[str], joint: np.ndarray, alternatives: dict[str, np.ndarray], inside: np.ndarray,
+        alone: np.ndarray, inside_probe: np.ndarray, alone_probe: np.ndarray, contributions: np.ndarray,
+        scores: np.ndarray, analyzer: ModalityGapAnalyzer | None, conflict: dict[str, np.ndarray],
+        confidence_level: float = 0.95,
+    ) -> None:  # fmt: skip
+        self.modalities = modalities
+        self.joint = joint
+        self.alternatives = alternatives
+        self.inside = inside
+        self.alone = alone
+        self.inside_probe = inside_probe
+        self.alone_probe = alone_probe
+        self.contributions = contributions
+        self.scores = scores
+        self.analyzer = analyzer
+        self.conflict = conflict
+        self.confidence_level = confidence_level
 
     @property
     def wasted(self) -> dict[str, tuple[float, float]]:
-        """For each modality, accuracy that its encoder lacks in the joint network, and the interval's half width.
-
-        The intervals hold for all modalities together (Bonferroni).
-        """
+        """For each modality, accuracy that its encoder lacks, and half the width of its (joint) interval."""
         lost, n = (self.alone_probe - self.inside_probe).T, len(self.modalities)
         return {name: self.interval(values, n) for name, values in zip(self.modalities, lost, strict=True)}
 
     @property
     def gains(self) -> dict[str, tuple[float, float]]:
-        """For each alternative, accuracy gained on the joint network, and the half width of its interval.
-
-        The intervals hold for all alternatives together (Bonferroni).
-        """
+        """For each alternative, accuracy gained, and half the width of its (joint) interval."""
         n = len(self.alternatives)
         return {name: self.interval(values - self.joint, n) for name, values in self.alternatives.items()}
 

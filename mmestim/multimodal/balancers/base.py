@@ -20,6 +20,15 @@ from .._modules import Branch, JointModule, presence
 class Outputs:
     """What the network makes of one batch; what is not asked for is not computed.
 
+    Parameters
+    ----------
+    training : Training
+        The training under way.
+    batch : Batch
+        The rows.
+    output : (Tensor, dict of str to Tensor)
+        Fused logits and features.
+
     Attributes
     ----------
     batch : Batch
@@ -60,6 +69,17 @@ class Outputs:
 
 class Training:
     """Joint training as a balancer sees it.
+
+    Parameters
+    ----------
+    net : Net
+        What trains.
+    job : FitJob
+        What it works on.
+    balancer : Balancer
+        Whose training it is.
+    unimodal_weight : float
+        Of the classifier.
 
     Attributes
     ----------
@@ -122,8 +142,19 @@ class Training:
     def joint_loss(self, outputs: Outputs, fused: Batch | None = None) -> torch.Tensor:
         """Cross-entropy of the fused logits and of the heads, if there are any.
 
-        Heads that are only there for the balancer to read do not reach the encoders. `fused` is the
-        batch as the fused loss weighs it, if that differs.
+        Heads that are only there for the balancer to read do not reach the encoders.
+
+        Parameters
+        ----------
+        outputs : Outputs
+            Of the network for one batch.
+        fused : Batch or None, default=None
+            The batch as the fused loss weighs it, if that differs.
+
+        Returns
+        -------
+        Tensor of shape ()
+            The loss.
         """
         loss = weighted_cross_entropy(outputs.logits, outputs.batch if fused is None else fused)
         if not self.module.unimodal_heads:
