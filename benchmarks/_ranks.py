@@ -26,11 +26,11 @@ def critical_difference(n_estimators: int, n_data_sets: int) -> float:
 
 
 def draw_ranks(results: list[dict[str, Any]], path: Path) -> bool:
-    """The picture; none from fewer than two data sets or three estimators."""
+    """The picture; none from fewer than three data sets or three estimators."""
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
     names, table = ranks(results)
-    if len(table) < 2 or len(names) < 3:
+    if min(table.shape) < 3:
         return False
     middle, difference = table.mean(axis=0), critical_difference(len(names), len(table))
     order = middle.argsort(kind="stable")

@@ -168,8 +168,9 @@ def test_ranks(balance, tmp_path):
     names, table = ranks.ranks(runs)
     assert names == ["joint", "late", "udi"]
     np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
+    assert not ranks.draw_ranks(runs, tmp_path / "none.png")
+    runs += [{**run, "data_set": "f"} for run in runs[:9]]
     # Demsar's table: q of ten estimators is 3.164.
     assert ranks.critical_difference(10, 14) == pytest.approx(3.164 * (110 / 84) ** 0.5, abs=2e-3)
     assert ranks.draw_ranks(runs, tmp_path / "ranks.png")
     assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
-    assert not ranks.draw_ranks(runs[:6], tmp_path / "none.png")
