@@ -41,7 +41,7 @@ class OGM(Balancer):
     where std is over the elements of each weight tensor before scaling; all modalities get noise.
 
     The two-modality formula is the paper's; epochs and the noise's spread by tensor are those of the
-    authors' code, which names no default for alpha: 0.8 is that of their later work. Ours are: for more than
+    authors' code, which names no default for alpha: 0.8 is from a later script. Ours are: for more than
     two modalities s_j is the mean over the others; sums are over the rows that have the modality and another,
     by their weights; and every encoder parameter of two or more dimensions is modulated, where the code
     takes only 2-D convolutions and so does nothing to fully connected encoders.
