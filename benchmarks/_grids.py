@@ -13,7 +13,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
             ("AMCo", "sigma", (0.5, 0.65, 0.8)),
             ("GradientBlending", "n_epochs", (10, 5, 20)),
             ("InfoReg", "strength", (0.95, 0.3, 3.0)),
-            ("LFM", "strength", (1.0, 0.3, 3.0)),
+            ("LFM", "strength", (1.0, 0.3, 0.1)),
             ("MBSD", "strength", (1.0, 0.3, 3.0)),
             ("MMCosine", "scale", (10.0, 5.0, 15.0)),
             ("MMPareto", "gamma", (1.5, 1.0, 2.0)),

@@ -136,6 +136,14 @@ def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     return (F.cross_entropy(logits, batch.y, reduction="none") * batch.weight).mean()
 
 
+def unimodal_cross_entropy(logits: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
+    """The same of logits for all rows, on those that have modality `name`; 0 where none has."""
+    if not len(batch.x[name]):
+        return logits.new_zeros(())
+    having = batch.having(name)
+    return weighted_cross_entropy(logits if having is batch else logits[batch.present[name]], having)
+
+
 @torch.no_grad()
 def evaluate(
     module: nn.Module, rows: Rows, options: TrainingOptions, on_batch: Callable[..., None] | None = None

@@ -174,3 +174,18 @@ def test_ranks(balance, tmp_path):
     assert ranks.critical_difference(10, 14) == pytest.approx(3.164 * (110 / 84) ** 0.5, abs=2e-3)
     assert ranks.draw_ranks(runs, tmp_path / "ranks.png")
     assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_setting_to_choose_from_is_accepted_and_the_first_is_the_default(balance):
+    from sklearn.base import clone
+
+    X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2
+    for name, grid in balance.GRIDS.items():
+        assert len(grid) == 3
+        defaults = balance.ESTIMATORS[name].get_params()
+        assert {key: defaults[key] for key in grid[0]} == grid[0]
+        for setting in grid[1:]:
+            model = clone(balance.ESTIMATORS[name]).set_params(max_epochs=1, **setting)
+            if name == "joint:GradientBlending":
+                model.set_params(balancer__n_epochs=min(2, setting["balancer__n_epochs"]))
+            model.set_params(modalities={"a": slice(0, 2), "b": slice(2, 4)}, device="cpu").fit(X, y)

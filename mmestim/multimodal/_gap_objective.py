@@ -14,8 +14,7 @@ from ..training import weighted_cross_entropy
 from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from ._gap_sources import TrainRows
 from ._joint_objective import JointObjective
-from ._modules import presence
-from .contributions import true_class_share
+from ._modules import presence, true_class_share
 
 # With less, the components are one or one of them is next to empty: no posteriors to train by.
 _LEAST_DISTANCE, _LEAST_WEIGHT = 0.05, 0.02

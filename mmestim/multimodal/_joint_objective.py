@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..batches import Batch
-from ..training import Objective, weighted_cross_entropy
+from ..training import Objective, unimodal_cross_entropy
 
 
 class JointObjective(Objective):
@@ -31,8 +31,5 @@ class JointObjective(Objective):
     def add_unimodal(self, loss: torch.Tensor, logits: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """The loss with the weighted cross-entropy of each modality on the rows that have it."""
         for name, z in logits.items():
-            if len(batch.x[name]):
-                having = batch.having(name)
-                z = z if having is batch else z[batch.present[name]]
-                loss = loss + self.unimodal_weight * weighted_cross_entropy(z, having)
+            loss = loss + self.unimodal_weight * unimodal_cross_entropy(z, batch, name)
         return loss

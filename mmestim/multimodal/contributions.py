@@ -18,7 +18,7 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 from ..batches import Rows
 from ..training import TrainingOptions
 from ._base import MultimodalClassifier
-from ._modules import MultimodalModule, presence
+from ._modules import MultimodalModule, presence, true_class_share
 from ._splits import check_each_once
 
 # How far the probabilities of a row may be from adding up to 1: bfloat16 has three digits.
@@ -127,11 +127,6 @@ def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOpt
                 score.masked_fill_(~presence(batch, name), torch.nan)
         parts.append(torch.stack(scores, dim=1))
     return torch.cat(parts).cpu().numpy()
-
-
-def true_class_share(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Probability of each row's class."""
-    return torch.softmax(logits, dim=1).gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 def _fit_and_score(estimator, X, y, train, test):

@@ -14,7 +14,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ..training import autocast
-from .contributions import class_codes, is_multimodal, true_class_share, unwrapped
+from ._modules import true_class_share
+from .contributions import class_codes, is_multimodal, unwrapped
 
 # Two to the power of it is the number of predictions.
 _MOST_MODALITIES = 6

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..._validation import check_number
-from ...training import weighted_cross_entropy
+from ...training import unimodal_cross_entropy
 from .._fusion_heads import FusionHead
 from ._tools import generators
 from .base import Balancer, Outputs, Training
@@ -131,9 +131,7 @@ class AMCo(Balancer):
         training.record("masked", torch.tensor(n_hidden / training.n_classes))
         losses = [training.joint_loss(outputs)]
         for name, z in own.items():
-            if len(batch.x[name]):
-                having = batch.having(name)
-                losses.append(weighted_cross_entropy(z if having is batch else z[batch.present[name]], having))
+            losses.append(unimodal_cross_entropy(z, batch, name))
         return torch.stack(losses).sum()
 
 

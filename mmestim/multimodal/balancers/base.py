@@ -12,9 +12,9 @@ import torch
 from sklearn.base import BaseEstimator
 
 from ...batches import Batch, Rows
-from ...training import seeded, train, weighted_cross_entropy
+from ...training import seeded, train, unimodal_cross_entropy, weighted_cross_entropy
 from .._fusion_heads import FusionHead
-from .._modules import Branch, JointModule, presence
+from .._modules import Branch, JointModule, presence, true_class_share
 
 
 class Outputs:
@@ -56,8 +56,7 @@ class Outputs:
     @cached_property
     def scores(self) -> torch.Tensor:
         """Probability of the true class from each modality, of shape (n_modalities, n_rows), without gradient."""
-        shares = torch.stack([torch.softmax(z.detach(), dim=1) for z in self.unimodal.values()])
-        return shares.gather(2, self.batch.y.expand(len(shares), -1).unsqueeze(2)).squeeze(2)
+        return torch.stack([true_class_share(z.detach(), self.batch.y) for z in self.unimodal.values()])
 
     @cached_property
     def mean_scores(self) -> torch.Tensor:
@@ -166,14 +165,9 @@ class Training:
 
     def unimodal_loss(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Sum of the cross-entropies of the modalities' own heads, each on the rows that have it."""
-        losses = [batch.y.new_zeros((), dtype=torch.float32)]
         with self.job.options.autocast():
             logits = {name: self.module.branch(name).head(f).float() for name, f in features.items()}
-        for name, z in logits.items():
-            if len(batch.x[name]):
-                having = batch.having(name)
-                losses.append(weighted_cross_entropy(z if having is batch else z[batch.present[name]], having))
-        return torch.stack(losses).sum()
+        return torch.stack([unimodal_cross_entropy(z, batch, name) for name, z in logits.items()]).sum()
 
     def scale_gradients(self, name: str, factor: torch.Tensor) -> None:
         """Multiply the gradients of one encoder."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..._validation import check_number
 from ...batches import Rows
-from ...training import evaluate, train, weighted_cross_entropy
+from ...training import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
 from ._tools import check_held_out
 from .base import Balancer, Outputs, Training
 
@@ -134,12 +134,7 @@ class GradientBlending(Balancer):
         batch = outputs.batch
         losses = []
         for name, logits in outputs.unimodal.items():
-            if len(batch.x[name]):
-                having = batch.having(name)
-                logits = logits if having is batch else logits[batch.present[name]]
-                losses.append(training.unimodal_weight * weighted_cross_entropy(logits, having))
-            else:
-                losses.append(logits.new_zeros(()))
+            losses.append(training.unimodal_weight * unimodal_cross_entropy(logits, batch, name))
         return (self.weights_ * torch.stack([*losses, weighted_cross_entropy(outputs.logits, batch)])).sum()
 
     def _measure(self, training: Training) -> Iterator[tuple[float, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...training import weighted_cross_entropy
+from ...training import unimodal_cross_entropy, weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 
 _EPS = 1e-12
@@ -61,12 +61,11 @@ class GradientConflict(Balancer):
         fused = weighted_cross_entropy(outputs.logits, outputs.batch)
         cosines, ratios = [], []
         for name, z in outputs.unimodal.items():
-            having = outputs.batch.having(name)
             if not training.parameters[name] or not len(outputs.batch.x[name]):
                 cosines.append(fused.new_full((), torch.nan))
                 ratios.append(fused.new_full((), torch.nan))
                 continue
-            own = weighted_cross_entropy(z if having is outputs.batch else z[outputs.batch.present[name]], having)
+            own = unimodal_cross_entropy(z, outputs.batch, name)
             together, alone = (
                 torch.cat([
                     g.flatten()

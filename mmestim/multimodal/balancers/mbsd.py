@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._validation import check_number
-from ...training import weighted_cross_entropy
+from ...training import unimodal_cross_entropy, weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 
 
@@ -94,10 +94,7 @@ class MBSD(Balancer):
         else:
             loss, share = weighted_cross_entropy(outputs.logits, batch), training.unimodal_weight or 1.0
         for name, z in logits.items():
-            if len(batch.x[name]):
-                having = batch.having(name)
-                z = z if having is batch else z[batch.present[name]]
-                loss = loss + share * weighted_cross_entropy(z, having)
+            loss = loss + share * unimodal_cross_entropy(z, batch, name)
         distillation, weight = distill(torch.stack(list(logits.values())), outputs)
         training.record("distillation", distillation)
         training.record("weight", weight)
