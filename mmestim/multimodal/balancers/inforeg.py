@@ -20,9 +20,9 @@ class InfoReg(Balancer):
     strength : float, default=0.95
         Factor b of the pull, at least 0; with 0 training is plain, with `unimodal_weight` 1.
     threshold : float, default=0.05
-        Relative growth K of the averaged trace above which the window is open, from 0 to 1.
+        Relative growth K of the summed trace above which the window is open, from 0 to 1.
     window : int, default=10
-        Epochs in the averages of the trace, at least 1.
+        Epochs in the sums of the trace, at least 1.
 
     Attributes
     ----------
@@ -38,6 +38,9 @@ class InfoReg(Balancer):
     weight tensors of mean(g^2), and the window is open in the first epoch and where
 
     (A - B) / A > K,  A = F_m of the last `window` epochs summed, B = the same one epoch earlier.
+
+    Until there are more than `window` epochs A has one more of them than B, so that a steady trace keeps
+    the window open: it decides from then on.
 
     With s_m the sum over the batch of the true class's probabilities from modality m, the encoder of
     the leading one gets
