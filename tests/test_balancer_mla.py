@@ -203,6 +203,7 @@ def test_unimodal_weight_trains_own_heads_too(data):
         (MLA(weights="max"), r"weights='max' is not known. Use one of 'entropy', 'sum', or a dict"),
         (MLA(weights={"audio": 1.0}), r"must have one weight for each of \['audio', 'image', 'text'\]"),
         (MLA(weights={"audio": 1.0, "image": -1, "text": 1}), r"weights\['image'\]=-1 must be at least 0"),
+        (MLA(weights={"audio": 0.0, "image": 0, "text": 0}), r"must have a weight above 0"),
     ],
 )
 def test_bad_parameters_are_named(data, balancer, message):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -175,7 +176,7 @@ def test_each_phase_begins_without_momentum(data):
             # Stages of two epochs: within one, momentum goes on.
             assert any(buffers) == (training.epoch % 3 == 1)
 
-    JointClassifier(GROUPS, balancer=Checked(2, 1), **FAST).fit(*data)
+    JointClassifier(GROUPS, balancer=Checked(2, 1), **FAST | {"max_epochs": 8}).fit(*data)
 
 
 def test_early_stopping_waits_for_every_modality(data):
@@ -206,3 +207,9 @@ def test_batches_that_lack_a_modality(data):
 def test_bad_parameters_are_named(data, changes, error, message):
     with pytest.raises(error, match=message):
         JointClassifier(GROUPS, balancer=ReconBoost(**changes), **FAST).fit(*data)
+
+
+def test_modalities_that_get_no_stage_are_told(data):
+    with pytest.warns(ConvergenceWarning, match=r"max_epochs=7 ends before all 3 .* Raise max_epochs to 8 or more"):
+        JointClassifier(GROUPS, balancer=ReconBoost(2, 1), **FAST).fit(*data)
+    JointClassifier(GROUPS, balancer=ReconBoost(2, 1), **FAST | {"max_epochs": 8}).fit(*data)

@@ -20,6 +20,8 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 
+# ReconBoost's default stages are longer than these fits.
+pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 
 

@@ -143,6 +143,8 @@ class MLA(Balancer):
                 raise ValueError(f"weights={dict(self.weights)!r} must have one weight for each of {list(sizes)}.")
             for name, weight in self.weights.items():
                 check_number(f"weights[{name!r}]", weight)
+            if not any(self.weights.values()):
+                raise ValueError(f"weights={dict(self.weights)!r} must have a weight above 0.")
         else:
             check_choice("weights", self.weights, _WEIGHTS, ", or a dict of one number per modality")
         weights = dict(self.weights) if isinstance(self.weights, Mapping) else self.weights

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ..._validation import check_flag, check_number
@@ -92,8 +94,9 @@ class ReconBoost(Balancer):
 
     As in the release each phase begins with a new optimizer, that is, without momentum. What is not in
     training has no gradient, so neither momentum nor weight decay moves it. Early stopping waits until
-    each modality has had its stage, which takes (`stage_epochs` + `rectify_epochs`) * M epochs: `max_epochs`
-    should leave room for that. ``compile`` reaches rectification and validation, not the stages.
+    each modality has had its stage, which takes (`stage_epochs` + `rectify_epochs`) * M epochs; a
+    `ConvergenceWarning` says where `max_epochs` ends before. ``compile`` reaches rectification and validation,
+    not the stages.
     `balance_history_` has ``active``, 1 for the modalities in training, and ``rate``.
 
     References
@@ -140,6 +143,16 @@ class ReconBoost(Balancer):
         check_number("residual_weight", self.residual_weight, high=self.ce_weight)
         check_number("agreement", self.agreement)
         check_flag("detach_agreement", self.detach_agreement)
+        n_modalities, max_epochs = len(training.names), training.job.options.max_epochs
+        needed = (self.stage_epochs + self.rectify_epochs) * n_modalities - self.rectify_epochs
+        if max_epochs < needed:
+            warnings.warn(
+                f"max_epochs={max_epochs} ends before all {n_modalities} modalities have had their stage of "
+                f"ReconBoost(stage_epochs={self.stage_epochs}, rectify_epochs={self.rectify_epochs}). Raise max_epochs "
+                f"to {needed} or more, or use shorter stages.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def begin_epoch(self, training: Training) -> None:
         """Say whose turn it is, and ask the others once where a stage begins."""
