@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mmestim import JointClassifier, LateFusionClassifier, modality_contributions
+from mmestim.balancers import MLA, QMF
 
 GROUPS = {"text": slice(8, 12), "audio": slice(0, 4), "image": slice(4, 8)}
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
@@ -54,7 +55,14 @@ def by_definition(clf, X, y):
 
 
 @pytest.mark.parametrize(
-    "classifier", [LateFusionClassifier(GROUPS, **FAST), JointClassifier(GROUPS, unimodal_weight=1.0, **FAST)]
+    "classifier",
+    [
+        LateFusionClassifier(GROUPS, **FAST),
+        LateFusionClassifier(GROUPS, fusion="mean", **FAST),
+        JointClassifier(GROUPS, unimodal_weight=1.0, **FAST),
+        JointClassifier(GROUPS, balancer=MLA(), **FAST),
+        JointClassifier(GROUPS, balancer=QMF(), **FAST),
+    ],
 )
 def test_values_are_those_of_the_definition(classifier, data):
     X, y = data
@@ -129,3 +137,12 @@ def test_bad_input(data):
     seven = {f"m{i}": [i] for i in range(6)} | {"m6": slice(6, 12)}
     with pytest.raises(ValueError, match="7 modalities: contributions are exact for up to six"):
         modality_contributions(LateFusionClassifier(seven, max_epochs=1).fit(np.nan_to_num(X), y), X, y)
+
+
+def test_encoders_see_each_row_once(data):
+    X, y = data
+    clf = JointClassifier(GROUPS, **FAST).fit(X, y)
+    seen = []
+    clf.module_.branch("image").encoder.register_forward_hook(lambda encoder, x, features: seen.append(len(features)))
+    modality_contributions(clf, X, y)
+    assert sum(seen) == (~np.isnan(X[:, 4])).sum()

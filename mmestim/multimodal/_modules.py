@@ -46,7 +46,16 @@ class MultimodalModule(nn.Module):
         return cast(Branch, self.branches[self.names.index(name)])
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Fused logits, and each modality's features with zeros in rows that lack it."""
+        """Fused logits, and each modality's features."""
+        features = self.encode(batch)
+        return self.fuse(features, batch), features
+
+    def encode(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Each modality's features, with zeros in rows that lack it."""
+        return {name: spread(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
+
+    def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Fused logits from features of the modalities that the rows of the batch have."""
         raise NotImplementedError
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
@@ -64,12 +73,12 @@ class LateFusion(MultimodalModule):
         self.branches = nn.ModuleList(branches[name] for name in self.names)
         self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        logits, features = {}, {}
-        for name in self.names:
-            logits[name], features[name] = (spread(values, batch, name) for values in self.branch(name)(batch))
-        masks = [presence(batch, name) for name in self.names] if batch.present else None
-        return fuse(list(logits.values()), masks, self.fusion), features
+    def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        logits = [self.unimodal_logits(features, name) for name in self.names]
+        if not batch.present:
+            return fuse(logits, None, self.fusion)
+        masks = [presence(batch, name) for name in self.names]
+        return fuse([z * mask.unsqueeze(1) for z, mask in zip(logits, masks, strict=True)], masks, self.fusion)
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         return self.branch(name).head(features[name]).float()
@@ -98,9 +107,8 @@ class JointModule(MultimodalModule):
                 branch.head = nn.Identity()
         self.fusion_head = fusion_head
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        features = {name: spread(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
-        return self.fusion_head(features, batch).float(), features
+    def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        return self.fusion_head(features, batch).float()
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         if self.unimodal_heads:

@@ -17,7 +17,7 @@ from ..training import autocast
 from ._modules import true_class_share
 from .contributions import class_codes, is_multimodal, unwrapped
 
-# Two to the power of it is the number of predictions.
+# Two to the power of it is the number of fusions.
 _MOST_MODALITIES = 6
 
 
@@ -61,8 +61,9 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
 
     Notes
     -----
-    The values are exact: 2^M - 1 predictions for M modalities. Modalities that a row lacks take no part in
-    its game. Probabilities in place of the hits of the valuation methods are our choice: they do not jump.
+    The values are exact: features are computed once, and fused 2^M - 1 times for M modalities. Modalities
+    that a row lacks take no part in its game. Probabilities in place of the hits of the valuation methods
+    are our choice: they do not jump.
 
     Examples
     --------
@@ -114,12 +115,13 @@ def _contributions(estimator, batch, present, codes):
     have = np.column_stack([present[name] for name in names])
     guess = np.full(batch.size, 1 / len(estimator.classes_))
     values = {(): guess}
-    for size in range(1, len(names) + 1):
-        for players in itertools.combinations(range(len(names)), size):
-            with autocast(estimator.precision, torch.device(estimator.device_)):
-                logits, _ = estimator.module_(_with_only(batch, {names[player] for player in players}))
-            share = true_class_share(logits.float(), codes).cpu().numpy().astype(np.float64)
-            values[players] = np.where(have[:, players].any(axis=1), share, guess)
+    with autocast(estimator.precision, torch.device(estimator.device_)):
+        features = estimator.module_.encode(batch)
+        for size in range(1, len(names) + 1):
+            for players in itertools.combinations(range(len(names)), size):
+                logits = _fuse_only(estimator.module_, features, batch, {names[player] for player in players})
+                share = true_class_share(logits.float(), codes).cpu().numpy().astype(np.float64)
+                values[players] = np.where(have[:, players].any(axis=1), share, guess)
     shapley = np.zeros(have.shape)
     # The players of a row's game are its modalities: one that is absent adds nothing to any others.
     for player in range(len(names)):
@@ -131,10 +133,11 @@ def _contributions(estimator, batch, present, codes):
     return np.where(have, shapley, np.nan)
 
 
-def _with_only(batch, names):
-    """The batch as if all other modalities were absent from every row."""
-    x, present = dict(batch.x), dict(batch.present)
+def _fuse_only(module, features, batch, names):
+    """Fused logits as if all other modalities were absent from every row."""
+    x, present, kept = dict(batch.x), dict(batch.present), dict(features)
     for name in batch.x.keys() - names:
         x[name] = x[name][:0]
         present[name] = torch.empty(0, dtype=torch.long, device=x[name].device)
-    return batch._replace(x=x, present=present)
+        kept[name] = torch.zeros_like(features[name])
+    return module.fuse(kept, batch._replace(x=x, present=present))
