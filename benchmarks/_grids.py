@@ -29,5 +29,9 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         ]
     },
     "joint:MLA": [{}, {"balancer__projection": "none"}, {"balancer__weights": "sum"}],
-    "joint:Valuation": [{}, {"balancer__level": "modality"}, {"balancer__alpha": 0.3}],
+    "joint:Valuation": [
+        {},
+        {"balancer__level": "modality"},
+        {"balancer__level": "modality", "balancer__alpha": 0.3},
+    ],
 }

@@ -20,9 +20,9 @@ class InfoReg(Balancer):
     strength : float, default=0.95
         Factor b of the pull, at least 0; with 0 training is plain, with `unimodal_weight` 1.
     threshold : float, default=0.05
-        Relative growth K of the mean trace above which the window is open, from 0 to 1.
+        Relative growth K of the summed trace above which the window is open, from 0 to 1.
     window : int, default=10
-        Epochs in the means of the trace, at least 1.
+        Epochs in the sums of the trace, at least 1.
 
     Attributes
     ----------
@@ -35,11 +35,13 @@ class InfoReg(Balancer):
     -----
     Every modality has a head of its own, whose cross-entropy joins the loss. With g a weight tensor's
     gradient, the trace F_m of an epoch is the mean over its batches of the sum over the encoder's
-    weight tensors of mean(g^2), and the window is open in the first two epochs and where
+    weight tensors of mean(g^2), and the window is open in the first epoch and where
 
-    (A - B) / A > K,  A = mean of F_m over the last `window` epochs, B = the same one epoch earlier,
+    (A - B) / A > K,  A = F_m of the last `window` epochs summed, B = the same one epoch earlier.
 
-    over as many epochs as there are while these are fewer.
+    Until there are more than `window` epochs A has one more of them than B, so that a steady trace keeps
+    the window open, as in the released code, which divides both by `window` whatever there is: the
+    trace decides from then on.
 
     With s_m the sum over the batch of the true class's probabilities from modality m, the encoder of
     the leading one gets
@@ -101,8 +103,9 @@ class InfoReg(Balancer):
         training : Training
             The training under way.
         """
-        if training.epoch > 1:
-            latest, before = self.fisher_[-self.window :].mean(0), self.fisher_[-self.window - 1 : -1].mean(0)
+        if training.epoch > 0:
+            latest = self.fisher_[-self.window :].sum(0)
+            before = self.fisher_[-self.window - 1 : -1].sum(0)
             self.open_ = latest - before > self.threshold * latest
         training.record("open", self.open_)
         self._starts = {name: [p.detach().clone() for p in ps] for name, ps in training.parameters.items()}
