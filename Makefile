@@ -22,7 +22,7 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/mypy
 
 bench: .venv/.plot ## run the benchmarks in full
-	$(BIN)/python benchmarks/balance.py
+	$(BIN)/python benchmarks/balance.py --tune
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
 

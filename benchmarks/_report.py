@@ -107,7 +107,8 @@ def markdown(results: list[dict[str, Any]], notes: dict[str, str], default: str,
         f"Accuracy in % on {split} rows: mean over the seeds and half width of its 95 % t-interval. A seed draws "
         f"training rows and initial weights: the intervals say nothing about other {split} rows. Differences are "
         "paired by seed. Below the name of a modality: accuracy from it alone and, in brackets, that of a linear probe "
-        f"of its features. Seconds: one fit on one thread. UDIClassifier's default is {default}. mmestim "
+        f"of its features. Seconds: one fit on one thread. Rows with fewer seeds have the first of them: compare "
+        f"those by their difference. UDIClassifier's default is {default}. mmestim "
         f"{mmestim.__version__}, torch {torch.__version__}.",
     ]
     for data_set, estimators in grouped(results).items():

@@ -322,6 +322,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, metavar="FOLDER", help="default: benchmarks/results; build/demo if quick")
     add("--fresh", action="store_true", help="run again what is stored")
     args = parser.parse_args(argv)
+    if args.tune and args.split == "validation":
+        parser.error("--tune chooses on validation rows: report on others, without --split validation")
     args.slow_seeds = args.seeds or 3
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:

@@ -31,8 +31,11 @@ N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 # Name: encoder, rows, shape of a sample, epochs.
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
-# Methods that by default begin later than these few epochs.
-AT_WORK = {"OPM": {"starts": 0}, "Valuation": {"warmup": 0}, "Relearning": {"interval": 2}}
+# Methods that by default begin after these few epochs, or need more of them.
+AT_WORK = {
+    "OPM": {"starts": 0}, "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1}, "Relearning": {"interval": 2},
+    "Valuation": {"warmup": 0},
+}  # fmt: skip
 # What the follower's losses weigh in the UDI rows; small, because random data have nothing to guide by.
 GUIDANCE = (1.0, 0.01)
 

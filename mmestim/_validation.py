@@ -36,3 +36,10 @@ def check_flag(name: str, value: Any) -> None:
     """Raise unless `value` is a boolean."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} must be True or False.")
+
+
+def check_level(value: Any) -> None:
+    """Raise unless `value` can be a confidence level."""
+    check_number("confidence_level", value, closed=False)
+    if value >= 1:
+        raise ValueError(f"confidence_level={value!r} must be below 1.")

@@ -168,6 +168,9 @@ def test_ranks(balance, tmp_path):
     names, table = ranks.ranks(runs)
     assert names == ["joint", "late", "udi"]
     np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
+    # On seeds that not all have, nobody is ranked.
+    names, table = ranks.ranks([*runs, {**runs[0], "seed": 7, "accuracy": 5.0}])
+    np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
     assert not ranks.draw_ranks(runs, tmp_path / "none.png")
     runs += [{**run, "data_set": "f"} for run in runs[:9]]
     # Demsar's table: q of ten estimators is 3.164.
@@ -176,16 +179,25 @@ def test_ranks(balance, tmp_path):
     assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_settings_are_chosen_on_other_rows_than_they_are_reported_on(balance, capsys):
+    with pytest.raises(SystemExit):
+        balance.main(["--tune", "--split", "validation"])
+    assert "--tune chooses on validation rows" in capsys.readouterr().err
+
+
 def test_every_setting_to_choose_from_is_accepted_and_the_first_is_the_default(balance):
     from sklearn.base import clone
 
+    assert {f"joint:{name}" for name in balance.METHODS} < set(balance.GRIDS)
     X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2
     for name, grid in balance.GRIDS.items():
-        assert len(grid) == 3
+        assert len(grid) == len({repr(setting) for setting in grid}) == 3
         defaults = balance.ESTIMATORS[name].get_params()
         assert {key: defaults[key] for key in grid[0]} == grid[0]
         for setting in grid[1:]:
             model = clone(balance.ESTIMATORS[name]).set_params(max_epochs=1, **setting)
+            if name == "joint:ReconBoost":
+                model.set_params(balancer__stage_epochs=1, balancer__rectify_epochs=0, max_epochs=2)
             if name == "joint:GradientBlending":
                 model.set_params(balancer__n_epochs=min(2, setting["balancer__n_epochs"]))
             model.set_params(modalities={"a": slice(0, 2), "b": slice(2, 4)}, device="cpu").fit(X, y)

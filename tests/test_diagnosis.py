@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import t
-from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold
 from torch.nn import functional as F
 
 import mmestim
 from mmestim import Diagnosis, DiagnosisDisplay, JointClassifier, LateFusionClassifier, diagnose, gap_scores
-from mmestim.balancers import GradientConflict
+from mmestim.balancers import OGM, GradientConflict
 
 GROUPS = {"text": slice(4, 8), "audio": slice(0, 4)}
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
@@ -116,7 +116,7 @@ def test_groups_by_number_of_folds(data, monkeypatch):
     seen, original = [], mmestim.multimodal.diagnosis._fold
     monkeypatch.setattr(
         "mmestim.multimodal.diagnosis._fold",
-        lambda *args: (seen.append(args[3][args[5]]), original(*args))[1],
+        lambda *args: (seen.append(args[3][args[6]]), original(*args))[1],
     )
     groups = np.arange(120) % 10
     diagnose(JointClassifier(GROUPS, **FAST | {"max_epochs": 1}), *data, cv=3, groups=groups)
@@ -152,7 +152,7 @@ def test_one_modality_has_no_gap(data):
 
 
 def test_bad_input(data):
-    with pytest.raises(TypeError, match="is not a JointClassifier"):
+    with pytest.raises(TypeError, match="training of a JointClassifier"):
         diagnose(LateFusionClassifier(GROUPS), *data)
     with pytest.raises(ValueError, match="hold out every row once"):
         diagnose(JointClassifier(GROUPS), *data, cv=ShuffleSplit(2))
@@ -194,3 +194,32 @@ def test_to_measure_conflict_changes_nothing(fusion, data):
     plain = JointClassifier(GROUPS, fusion=fusion, **FAST).fit(X, y)
     measured = JointClassifier(GROUPS, fusion=fusion, balancer=GradientConflict(), **FAST).fit(X, y)
     np.testing.assert_allclose(measured.predict_proba(X), plain.predict_proba(X), atol=1e-6)
+
+
+def test_balancers_are_tried_beside(data):
+    found = diagnose(JointClassifier(GROUPS, **FAST), *data, balancers=[OGM(alpha=0.5)], cv=2)
+    train, test = next(iter(StratifiedKFold(2).split(*data)))
+    clf = JointClassifier(GROUPS, balancer=OGM(alpha=0.5), **FAST).fit(data[0][train], data[1][train])
+    assert found.alternatives["OGM(alpha=0.5)"][0] == clf.score(data[0][test], data[1][test])
+    assert "OGM(alpha=0.5)" in str(found)
+    with pytest.raises(TypeError, match="balancers has 'OGM'"):
+        diagnose(JointClassifier(GROUPS, **FAST), *data, balancers=["OGM"])
+
+
+def test_contributions_of_many_modalities_are_left_out(data):
+    columns = {f"m{i}": [i] for i in range(8)}
+    found = diagnose(JointClassifier(columns, **FAST), data[0][20:], data[1][20:], cv=2)
+    assert np.isnan(found.contributions).all()
+    assert "m7" in str(found)
+
+
+def test_folds_without_a_class_are_named(data):
+    X, y = data
+    order = y.argsort(kind="stable")
+    with pytest.raises(ValueError, match="leaves no row of class 'red' to train on in fold 2"):
+        diagnose(JointClassifier(GROUPS, **FAST), X[order], y[order], cv=KFold(3))
+
+
+def test_no_rows_are_refused(data):
+    with pytest.raises(TypeError, match="X=None"):
+        diagnose(JointClassifier(GROUPS, **FAST), None, data[1])

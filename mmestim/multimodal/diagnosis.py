@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._validation import check_level
 from ._splits import check_each_once
+from .balancers.base import Balancer
 from .balancers.gradient_conflict import GradientConflict
 from .contributions import gap_scores, take_rows
 from .joint import JointClassifier
 from .late import LateFusionClassifier
 from .modality_gap import ModalityGapAnalyzer
-from .shapley import modality_contributions
+from .shapley import MOST_MODALITIES, modality_contributions
 
 UNIMODAL_LOSSES, APART = "with unimodal losses", "trained apart"
 
@@ -200,13 +202,13 @@ class Diagnosis:
 
 
 def diagnose(
-    estimator: JointClassifier, X: Any, y: Any, *, cv: Any = 5, groups: Any = None, confidence_level: float = 0.95,
-    n_jobs: int | None = None,
+    estimator: JointClassifier, X: Any, y: Any, *, balancers: Sequence[Balancer] = (), cv: Any = 5, groups: Any = None,
+    confidence_level: float = 0.95, n_jobs: int | None = None,
 ) -> Diagnosis:  # fmt: skip
     """Which modality is under-trained by joint training, by how much, and whether balancing would help.
 
-    In each fold the joint network is trained, the same with unimodal losses, and each modality alone;
-    all are judged on the rows held out, together and modality by modality.
+    In each fold the joint network is trained, the same with unimodal losses and under any balancers, and
+    each modality alone; all are judged on the rows held out, together and modality by modality.
 
     Parameters
     ----------
@@ -216,6 +218,8 @@ def diagnose(
         Rows like those of `JointClassifier.fit`.
     y : array-like of shape (n_samples,)
         Class labels.
+    balancers : sequence of Balancer, default=()
+        Balancing methods to try beside.
     cv : int, splitter or iterable of splits, default=5
         How to hold rows out, each once; if a number, stratified, and by whole groups if `groups` is given.
     groups : array-like of shape (n_samples,), default=None
@@ -234,9 +238,9 @@ def diagnose(
     Raises
     ------
     TypeError
-        If the estimator is not a `JointClassifier`.
+        If the estimator is not a `JointClassifier`, or a balancer is none.
     ValueError
-        If the splits do not hold out every row once.
+        If the splits do not hold out every row once, or leave a class without a row to train on.
 
     See Also
     --------
@@ -247,7 +251,8 @@ def diagnose(
     -----
     A modality counts as under-trained if a linear classifier of its encoder's features does better where
     the encoder was trained alone; the probe is kinder to the joint network than its head, which was never
-    asked to do with one modality. Gradient conflict is measured only where the estimator has no balancer,
+    asked to do with one modality. Contributions are for up to six modalities, NaN for more. Gradient conflict is
+    measured only where the estimator has no balancer,
     whose place `GradientConflict` takes.
 
     Examples
@@ -261,9 +266,16 @@ def diagnose(
     (['pixels', 'fourier'], (2, 2))
     """
     if not isinstance(estimator, JointClassifier):
-        raise TypeError(f"estimator={estimator!r} is not a JointClassifier, whose training diagnose looks into.")
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level={confidence_level!r} must be between 0 and 1.")
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__}, and diagnose looks into the training of a JointClassifier. "
+            "Of a search pass best_estimator_; of a Pipeline its last step, with X as that sees it."
+        )
+    for balancer in balancers:
+        if not isinstance(balancer, Balancer):
+            raise TypeError(f"balancers has {balancer!r}, which is no instance of a class in mmestim.balancers.")
+    check_level(confidence_level)
+    if X is None:
+        raise TypeError("X=None: diagnose trains clones, which need the rows.")
     y = column_or_1d(y)
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
     if groups is not None and isinstance(cv, numbers.Integral):
@@ -275,7 +287,13 @@ def diagnose(
     estimator = clone(estimator).set_params(random_state=seed)
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
     check_each_once(cv, splits, len(y))
-    folds = Parallel(n_jobs)(delayed(_fold)(estimator, X, y, groups, *split) for split in splits)
+    for fold, (train, _) in enumerate(splits):
+        if missing := set(np.unique(y).tolist()) - set(y[train].tolist()):
+            raise ValueError(
+                f"cv={cv!r} leaves no row of class {min(missing)!r} to train on in fold {fold}. Use a stratified cv, "
+                "or one that shuffles."
+            )
+    folds = Parallel(n_jobs)(delayed(_fold)(estimator, X, y, groups, balancers, *split) for split in splits)
     scores = np.empty((len(y), folds[0]["scores"].shape[1]))
     for (_, held_out), fold in zip(splits, folds, strict=True):
         scores[held_out] = fold["scores"]
@@ -293,7 +311,7 @@ def diagnose(
     )  # fmt: skip
 
 
-def _fold(estimator, X, y, groups, train, test):
+def _fold(estimator, X, y, groups, balancers, train, test):
     """All that one fold tells."""
     X_train, X_test, y_train, y_test = take_rows(X, train), take_rows(X, test), y[train], y[test]
     known = {} if groups is None else {"groups": np.asarray(groups)[train]}
@@ -307,6 +325,9 @@ def _fold(estimator, X, y, groups, train, test):
     if estimator.balancer is not None or estimator.unimodal_weight == 0:
         other = clone(estimator).set_params(balancer=None, unimodal_weight=estimator.unimodal_weight or 1.0)
         alternatives[UNIMODAL_LOSSES] = other.fit(X_train, y_train, **known).score(X_test, y_test)
+    for balancer in balancers:
+        other = clone(estimator).set_params(balancer=clone(balancer))
+        alternatives[repr(balancer)] = other.fit(X_train, y_train, **known).score(X_test, y_test)
     history = joint.balance_history_ if isinstance(joint.balancer_, GradientConflict) else {}
     return {
         "modalities": list(joint.modalities_),
@@ -316,10 +337,16 @@ def _fold(estimator, X, y, groups, train, test):
         "alone": _accuracies(apart, X_test, y_test),
         "inside_probe": _probes(joint, X_train, y_train, X_test, y_test),
         "alone_probe": _probes(apart, X_train, y_train, X_test, y_test),
-        "contributions": modality_contributions(joint, X_test, y_test).contributions_mean,
+        "contributions": _contributions(joint, X_test, y_test),
         "scores": gap_scores(joint, X_test, y_test),
         **{key: _in_order(joint, _known_mean(values)) for key, values in history.items()},
     }
+
+
+def _contributions(classifier, X, y):
+    if len(classifier.modalities_) > MOST_MODALITIES:
+        return np.full(len(classifier.modalities_), np.nan)
+    return modality_contributions(classifier, X, y).contributions_mean
 
 
 def _in_order(classifier, values):

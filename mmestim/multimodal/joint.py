@@ -34,7 +34,8 @@ class JointClassifier(JointBase):
         summed; a linear layer of sigmoid(A z_1) * (B z_2); or of gamma(z_1) * z_2 + beta(z_1). The
         last two take two modalities, of which the first listed gates the second.
     unimodal_weight : float, default=0.0
-        Weight of the cross-entropy of a head of its own for each modality, added to the fused loss.
+        Weight of the cross-entropy of a head of its own for each modality, added to the fused loss; under
+        a balancer that needs these losses, such as `MMPareto`, 0 stands for 1.
     balancer : Balancer or None, default=None
         Method against one modality silencing the others, from `mmestim.balancers`, such as
         ``OGM(alpha=0.5)``; its parameters can be searched as ``balancer__alpha``. With a single

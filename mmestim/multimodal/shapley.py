@@ -13,12 +13,13 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._validation import check_level
 from ..training import autocast
 from ._modules import true_class_share
 from .contributions import class_codes, is_multimodal, unwrapped
 
 # Two to the power of it is the number of fusions.
-_MOST_MODALITIES = 6
+MOST_MODALITIES = 6
 
 
 def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: float = 0.95) -> Bunch:
@@ -78,15 +79,14 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
     if not is_multimodal(estimator):
         raise TypeError(
             f"estimator={estimator!r} cannot leave modalities out: pass a classifier of this package, a Pipeline that "
-            "ends in one, or a search over one."
+            "ends in one, or a fitted search over one."
         )
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level={confidence_level!r} must be between 0 and 1.")
+    check_level(confidence_level)
     estimator, X = unwrapped(estimator, X)
     y = column_or_1d(y)
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
     names = estimator._fitted_names()
-    if len(names) > _MOST_MODALITIES:
+    if len(names) > MOST_MODALITIES:
         raise ValueError(f"the classifier has {len(names)} modalities: contributions are exact for up to six.")
     codes = torch.from_numpy(class_codes(estimator.classes_, y))
     parts, start = [], 0

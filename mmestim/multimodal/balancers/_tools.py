@@ -8,12 +8,6 @@ from .._modules import Branch
 from .base import Balancer, Outputs, Training
 
 
-def generators(training: Training, purpose: str) -> dict[str, torch.Generator]:
-    """Random numbers of each modality's own, so that their order does not matter."""
-    seeds = {name: training.job.seed_for(purpose, name) for name in training.names}
-    return {name: torch.Generator(training.device).manual_seed(seed) for name, seed in seeds.items()}
-
-
 def against_others(values: torch.Tensor, outputs: Outputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Each modality's values, and means of the others' values beside them.
 

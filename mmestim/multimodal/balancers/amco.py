@@ -12,7 +12,6 @@ from torch import nn
 from ..._validation import check_number
 from ...training import unimodal_cross_entropy
 from .._fusion_heads import FusionHead
-from ._tools import generators
 from .base import Balancer, Outputs, Training
 
 
@@ -103,7 +102,7 @@ class AMCo(Balancer):
         """Check the parameters and seed the masks."""
         check_number("sigma", self.sigma, low=0.5, high=1)
         check_number("eps", self.eps, closed=False)
-        self._generators = generators(training, "AMCo")
+        self._generators = training.generators("AMCo")
 
     def begin_epoch(self, training: Training) -> None:
         """Let all classes be seen again."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from ..._validation import check_choice
 from ...batches import Batch, Rows
 from ...training import seeded, train, unimodal_cross_entropy, weighted_cross_entropy
 from .._fusion_heads import FusionHead
@@ -92,6 +93,10 @@ class Training:
         Training and validation rows.
     n_classes : int
         Number of classes.
+    device : torch.device
+        Where the network and the batches are.
+    unimodal_weight : float
+        Weight of the losses of the modalities' own heads.
     epoch : int
         Number of epochs that are over.
     """
@@ -169,6 +174,11 @@ class Training:
             logits = {name: self.module.branch(name).head(f).float() for name, f in features.items()}
         return torch.stack([unimodal_cross_entropy(z, batch, name) for name, z in logits.items()]).sum()
 
+    def generators(self, purpose: str) -> dict[str, torch.Generator]:
+        """Random numbers on the device, of each modality's own, so that their order does not matter."""
+        seeds = {name: self.job.seed_for(purpose, name) for name in self.names}
+        return {name: torch.Generator(self.device).manual_seed(seed) for name, seed in seeds.items()}
+
     def scale_gradients(self, name: str, factor: torch.Tensor) -> None:
         """Multiply the gradients of one encoder."""
         gradients = [p.grad for p in self.parameters[name] if p.grad is not None]
@@ -201,9 +211,9 @@ class Training:
         finally:
             self.module.train(was_training)
 
-    def record(self, name: str, value: torch.Tensor) -> None:
+    def record(self, name: str, value: torch.Tensor | float) -> None:
         """Remember a number, or one per modality; `balance_history_` has the means of each epoch."""
-        value = value.detach().float()
+        value = torch.as_tensor(value).detach().float()
         self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._counts[name] = self._counts.get(name, 0) + 1
 
@@ -220,6 +230,13 @@ class Balancer(BaseEstimator):
     below that it needs. State is kept in attributes that end in an underscore, set in `begin`; it
     belongs to one fit and is found afterwards, as numpy arrays, in `balancer_`. Attributes that begin
     with an underscore are of the training alone, and gone after it.
+
+    Attributes
+    ----------
+    unimodal : {None, 'split', 'heads'}
+        Of the class: which logits of single modalities the method reads. None; ``'split'``, the parts of the
+        fused ones or, where fusion is no sum, heads that are trained beside; ``'heads'``, own heads whose
+        cross-entropies join the loss.
 
     Notes
     -----
@@ -253,8 +270,6 @@ class Balancer(BaseEstimator):
     (3, 2)
     """
 
-    # Which logits of single modalities the method reads: None; "split", the parts of the fused ones, or, where
-    # fusion is no sum, heads that are trained beside; "heads", own heads whose cross-entropies join the loss.
     unimodal: ClassVar[str | None] = None
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead | None:
@@ -369,6 +384,7 @@ class Balancer(BaseEstimator):
         """
 
     def _needs_own_heads(self, head: FusionHead) -> bool:
+        check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
         return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)
 
     def _keep_state(self) -> None:

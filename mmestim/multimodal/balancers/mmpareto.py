@@ -35,8 +35,9 @@ class MMPareto(Balancer):
     `unimodal_weight` where that is set. With w = 1/2 if a·u >= 0, else
     w = (u·u - a·u) / (a·a + u·u - 2 a·u), and h = 2 w a + 2 (1 - w) u, each parameter tensor t gets
     ``gamma * max(1, |a_t + u_t| / |h_t|) * h_t``, zero where h_t is. Heads get the plain sum. All this is
-    the paper's and its code's. The limits that the released solver sets on w apply only where one of the
-    gradients is zero; the other is then followed whatever w is. More than two modalities need no extension.
+    the paper's and its code's, which has > in place of >=. The limits that the released solver sets on w
+    apply only where one of the gradients is zero; the other is then followed whatever w is. More than two
+    modalities need no extension.
 
     The loss of one head reaches one encoder only, so two backward passes give what the released code
     takes one for each modality and two more for. Adam divides a constant scale out again: under it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._validation import check_number
-from ._tools import fuse, generators
+from ._tools import fuse
 from .base import Balancer, Outputs, Training
 
 
@@ -66,7 +66,7 @@ class ModalityDropout(Balancer):
             The training that begins.
         """
         check_number("p", self.p, high=1)
-        self._generators = generators(training, "ModalityDropout")
+        self._generators = training.generators("ModalityDropout")
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         """Joint loss from the features that are left.

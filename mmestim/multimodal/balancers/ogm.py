@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._validation import check_flag, check_number
-from ._tools import generators, score_ratios
+from ._tools import score_ratios
 from .base import Balancer, Outputs, Training
 
 
@@ -88,7 +88,7 @@ class OGM(Balancer):
         check_flag("enhance", self.enhance)
         check_number("starts", self.starts, integer=True)
         check_number("ends", self.ends, low=self.starts, integer=True)
-        self._generators = generators(training, "OGM")
+        self._generators = training.generators("OGM")
 
     def after_backward(self, training: Training, outputs: Outputs) -> None:
         """Scale the gradients of leading modalities and add the noise.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._validation import check_number
-from ._tools import fuse, generators, score_ratios
+from ._tools import fuse, score_ratios
 from .base import Balancer, Outputs, Training
 
 
@@ -90,7 +90,7 @@ class OPM(Balancer):
         check_number("starts", self.starts, integer=True)
         lengths = [[float(training.module.embedding_sizes[name])] for name in training.names]
         self._sizes = torch.tensor(lengths, device=training.device)
-        self._generators = generators(training, "OPM")
+        self._generators = training.generators("OPM")
         self._coin = torch.Generator(training.device).manual_seed(training.job.seed_for("OPM"))
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:

@@ -87,7 +87,8 @@ class ReconBoost(Balancer):
     code, and so are its values for CREMA-D; the first stage has no agreement. The released agreement
     has no gradient, because both sides are detached.
 
-    Ours are: more than two modalities, by name, with all of them in the ensemble from the start (as the
+    Ours are: a linear layer for each modality, where the release has one head that all share; more than two
+    modalities, by name, with all of them in the ensemble from the start (as the
     release has it with encoders that are trained before); a row that lacks the previous modality has
     no agreement, one that has no other modality a uniform q; the others answer in eval mode, once for a
     whole stage. ``unimodal_weight`` of the classifier adds the cross-entropy of own heads to both losses.

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from ..._validation import check_choice, check_number
 from ...training import weighted_cross_entropy
-from ._tools import generators
 from .base import Balancer, Outputs, Training
 
 # Contributions below each of these get one more copy.
@@ -107,7 +106,7 @@ class Valuation(Balancer):
         self.contributions_ = torch.full(shape, torch.nan, device=training.device)
         self.copies_ = torch.zeros(shape, dtype=torch.int8, device=training.device)
         self._shares = shapley_shares(len(training.names)).to(training.device)
-        self._generators = generators(training, "Valuation")
+        self._generators = training.generators("Valuation")
         self._subset = torch.Generator().manual_seed(training.job.seed_for("Valuation"))
 
     def begin_epoch(self, training: Training) -> None:
