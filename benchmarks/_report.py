@@ -111,12 +111,38 @@ def markdown(results: list[dict[str, Any]], notes: dict[str, str], default: str,
         f"those by their difference. UDIClassifier's default is {default}. mmestim "
         f"{mmestim.__version__}, torch {torch.__version__}.",
     ]
+    text += overview(grouped(results))
     for data_set, estimators in grouped(results).items():
         modalities = modalities_of(estimators)
         rows = [["estimator", "seeds", "accuracy", f"less {BASELINE}", "won, lost, tied", *modalities, "seconds"]]
         rows += [table_row(name, runs, estimators.get(BASELINE, {}), modalities) for name, runs in estimators.items()]
         text += ["", f"## {data_set}\n", *([notes[data_set] + "\n"] if notes[data_set] else []), *aligned(rows)]
     return "\n".join(text) + "\n"
+
+
+def overview(groups: dict[str, dict[str, Runs]]) -> list[str]:
+    """Differences to the baseline of all estimators on all data sets, each set on the seeds that all have."""
+    groups = {data_set: estimators for data_set, estimators in groups.items() if BASELINE in estimators}
+    if len(groups) < 2:
+        return []
+    names = list(dict.fromkeys(name for estimators in groups.values() for name in estimators))
+    cells: dict[str, list[str]] = {name: [] for name in names}
+    head = ["estimator"]
+    for data_set, estimators in groups.items():
+        seeds = sorted(set.intersection(*map(set, estimators.values())))
+        head.append(f"{data_set} ({len(seeds)})")
+        for name in names:
+            if name not in estimators:
+                cells[name].append("")
+                continue
+            runs = {seed: estimators[name][seed] for seed in seeds}
+            against = interval(paired(runs, estimators[BASELINE], "accuracy"))
+            cells[name].append(f"{mean(runs, 'accuracy'):.1f}" if name == BASELINE else with_interval(*against, "+"))
+    intro = (
+        f"Points over {BASELINE}, paired, on the seeds that all estimators have on a data set (how many in brackets); "
+        f"{BASELINE}'s own line has its accuracy."
+    )
+    return ["", "## Overview\n", intro + "\n", *aligned([head, *([name, *cells[name]] for name in names)])]
 
 
 def table_row(name: str, runs: Runs, baseline: Runs, modalities: list[str]) -> list[str]:

@@ -343,14 +343,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def told(chosen: Chosen, data_set: str) -> list[str]:
-    """A sentence about the settings that were chosen and are not the default."""
+def told(chosen: Chosen, data_set: str, task: Task) -> list[str]:
+    """Sentences about the settings that were chosen, and which are not the default."""
+    settings = {name: setting for (where, name), setting in chosen.items() if where == data_set}
+    if not settings:
+        return []
+    n_seeds = SLOW_TUNING_SEEDS if task.is_slow else TUNING_SEEDS
+    text = [f"Settings of {len(settings)} estimators chosen from three each on validation rows of {n_seeds} seed(s)."]
     other = []
-    for (where, name), setting in chosen.items():
-        if where == data_set and setting != GRIDS[name][0]:
+    for name, setting in settings.items():
+        if setting != GRIDS[name][0]:
             values = ", ".join(f"{key.removeprefix('balancer__')}={value}" for key, value in setting.items())
             other.append(f"{name} {values}")
-    return [f"Chosen on validation rows instead of the default: {'; '.join(other)}."] if other else []
+    return [*text, f"Other than the default: {'; '.join(other)}."] if other else text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -369,7 +374,7 @@ def main(argv: list[str] | None = None) -> int:
         names = {result["estimator"] for result in results}
         udi = next((name for name in (SHIPPED, *UDIS) if name in names), None)
         stem = args.out / ("balance" if args.split == "test" else "balance-validation")
-        notes = {name: " ".join([task.note, *told(chosen, name)]).strip() for name, task in tasks.items()}
+        notes = {name: " ".join([task.note, *told(chosen, name, task)]).strip() for name, task in tasks.items()}
         text = markdown(results, notes, SHIPPED, args.split)
         stem.with_suffix(".md").write_text(text)
         draw(results, udi, stem.with_suffix(".png"))

@@ -158,7 +158,19 @@ def test_settings_are_chosen_on_validation_rows(balance, tmp_path, capsys):
     (tested,) = [line[4] for line in lines if line[1] == "joint:OGM" and line[3] == "test"]
     assert accuracy[tested] == max(accuracy.values())
     default = next(line[4] for line in tried)
-    assert ("Chosen on validation rows" in printed) == (tested != default)
+    assert "Settings of 1 estimators chosen from three each on validation rows of 3 seed(s)." in printed
+    assert ("Other than the default" in printed) == (tested != default)
+
+
+def test_the_overview_is_on_common_seeds(balance):
+    runs = results(joint_concat=(0.8, 0.5), late=(0.9, 0.5))
+    runs += [{**run, "data_set": "e"} for run in runs]
+    runs.append({**runs[-1], "seed": 7, "accuracy": 0.1})  # of late only
+    table = balance.markdown(runs, {"d": "", "e": ""}, "udi-aligned", "test")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert lines[0] == ["estimator", "d (3)", "e (3)"]
+    assert lines[2] == ["joint-concat", *[f"{100 * np.mean([run['accuracy'] for run in runs[:3]]):.1f}"] * 2]
+    assert lines[3] == ["late", "+10.0 ± 0.0", "+10.0 ± 0.0"]
 
 
 def test_ranks(balance, tmp_path):
