@@ -59,6 +59,9 @@ class GradientBlending(Balancer):
     however many modalities there are. The classifier's ``unimodal_weight``, where given, multiplies the
     modalities' weights in the loss.
 
+    A branch that hardly overfits takes nearly all the weight. If that is not the joint one the fused head learns
+    slowly, and early stopping may end the training before it has; a larger `eps` evens the weights out.
+
     `balance_history_` has ``weights``, ``generalisation`` and ``overfitting`` as used in each epoch;
     `history_` has the epochs of the copies as stage ``blending``, with modality None for the joint one.
 
