@@ -32,8 +32,8 @@ def test_public_names_are_documented(name):
 @pytest.mark.parametrize("name", mmestim.balancers.__all__)
 def test_balancers_are_documented(name):
     accepted = {"ES01", "EX01", "GL01", "RT02", "SA01", "SS05", "SS06"}
-    if name in ("Outputs", "Training"):
-        accepted |= {"PR01"}  # made by the package, for balancers to read
+    if name in ("FusionHead", "Outputs", "Training"):
+        accepted |= {"PR01"}  # subclassed, or made by the package for balancers to read
     errors = [error for error in validate(f"mmestim.balancers.{name}")["errors"] if error[0] not in accepted]
     assert errors == []
 

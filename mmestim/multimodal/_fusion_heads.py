@@ -13,13 +13,21 @@ from ..batches import Batch
 
 
 class FusionHead(nn.Module):
-    """Base of the heads; features come for all rows, with zeros where a row lacks the modality."""
+    """Base of the fusion heads, from the features of all modalities to logits.
 
-    # Whether the logits are a sum over the modalities; only then is there `split`.
+    Features come as a dict of tensors of shape (n_rows, embedding_dim), for all rows, with zeros where a row
+    lacks the modality. A head that is to count which modalities a row has overrides `forward`.
+
+    Attributes
+    ----------
+    is_sum : bool
+        Of the class: whether the logits are a sum over the modalities, whose parts `split` gives.
+    """
+
     is_sum = False
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Fused logits."""
+        """Fused logits; ``batch.present`` has the rows of the modalities that some row lacks."""
         return self.fuse(features)
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
