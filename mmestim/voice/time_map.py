@@ -60,7 +60,7 @@ class TimeMap:
         return (first, last) if last > first else None
 
     def then(self, later: TimeMap) -> TimeMap:
-        """This map followed by another."""
+        """The map of both edits, this one and a later one."""
         middles = np.unique(np.concatenate([self.after, later.before]))
         middles = middles[(middles >= self.after[0]) & (middles <= self.after[-1])]
         first, last = (_inverse(self.after, self.before, middles, side) for side in ("left", "right"))
@@ -86,7 +86,7 @@ class TimeMap:
 
 
 def _inverse(x, y, at, side):
-    """y at x = `at` by linear interpolation; where x stands still, the first (left) or last (right) y."""
+    """Values of y at x = `at` by linear interpolation; where x stands still, the first (left) or last (right) y."""
     right = np.searchsorted(x, at, side="right")
     left = np.searchsorted(x, at, side="left")
     hit = right > left  # `at` is a knot
