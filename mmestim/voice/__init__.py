@@ -1,7 +1,29 @@
 """Voice edits: what is done to recordings, simulated, and found again."""
 
+from .corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 from .edits import EDITS
-from .taxonomy import CATEGORIES, LABELS, TAXONOMY
+from .records import EditPlan, EditRecord
+from .simulator import EditSimulator
+from .taxonomy import CATEGORIES, LABELS, TAXONOMY, Between, EditInfo, Either, FirstInstalled, OneOf
 from .time_map import TimeMap
 
-__all__ = ["CATEGORIES", "EDITS", "LABELS", "TAXONOMY", "TimeMap"]
+__all__ = [
+    "CATEGORIES",
+    "EDITS",
+    "LABELS",
+    "TAXONOMY",
+    "AudioCorpus",
+    "AudioError",
+    "Between",
+    "EditInfo",
+    "EditPlan",
+    "EditRecord",
+    "EditSimulator",
+    "Either",
+    "FirstInstalled",
+    "OneOf",
+    "Skipped",
+    "TimeMap",
+    "find_audio",
+    "trim_silence",
+]

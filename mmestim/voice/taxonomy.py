@@ -179,14 +179,16 @@ _ROWS = [
     ),
     EditInfo(
         "distortion", "modulation", _EVERYWHERE, "overdriven microphones and amplifiers", _NAME,
-        {"kind": OneOf(("tanh", "clip")), "amount": Between(0.1, 0.7), "percentile": Between(2.0, 30.0)},
-        held_out={"kind": OneOf(("bit_crush",)), "bits": OneOf((6, 7, 8, 9, 10))},
+        {"kind": OneOf(("tanh", "clip")), "amount": Between(0.1, 0.7), "percentile": Between(2.0, 30.0),
+         "bits": OneOf((6, 7, 8, 9, 10))},
+        held_out={"kind": OneOf(("bit_crush",))},
     ),
     EditInfo(
         "mp3", "encoding", ("clip",), "MP3 files", _NAME,
-        {"bitrate": OneOf((8, 16, 24, 32, 40, 48, 56, 64)), "engine": OneOf(("soundfile",))},
+        {"bitrate": OneOf((8, 16, 24, 32, 40, 48, 56, 64)), "mode": OneOf(("average",)),
+         "engine": OneOf(("soundfile",))},
         held_out={"bitrate": OneOf((96,))},
-        implementation={"engine": OneOf(("av",))},
+        implementation={"mode": OneOf(("constant",)), "engine": OneOf(("av",))},
     ),
     EditInfo(
         "opus", "encoding", ("clip",), "messengers and calls over the internet", _NAME,
@@ -196,13 +198,16 @@ _ROWS = [
     ),
     EditInfo(
         "vorbis_aac", "encoding", ("clip",), "files of streaming services and phones", _NAME,
-        {"codec": OneOf(("vorbis",)), "level": Between(0.5, 0.99)},
-        implementation={"codec": OneOf(("aac",)), "bitrate": OneOf((16, 24, 32, 40, 48))},
+        {"codec": OneOf(("vorbis",)), "level": Between(0.5, 0.99), "engine": OneOf(("soundfile",))},
+        # Above .95 FFmpeg's own Vorbis falls apart.
+        implementation={"codec": OneOf(("vorbis", "aac")), "level": Between(0.5, 0.95),
+                        "bitrate": OneOf((16, 24, 32, 40, 48)), "engine": OneOf(("av",))},
     ),
     EditInfo(
         "telephone", "encoding", ("clip",), "calls over fixed and mobile networks", _NAME,
-        {"codec": OneOf(("alaw", "mulaw", "gsm", "g721"))},
-        implementation={"codec": OneOf(("amr_nb",))},
+        {"codec": OneOf(("alaw", "mulaw", "gsm", "g721")), "engine": OneOf(("soundfile",))},
+        implementation={"codec": OneOf(("amr_nb_4.75", "amr_nb_7.4", "amr_nb_12.2", "g726_16", "g726_24")),
+                        "engine": OneOf(("av",))},
     ),
     EditInfo(
         "low_pass", "spectral", _EVERYWHERE, "dull recordings, muffled voices", _PAPER,
@@ -218,8 +223,9 @@ _ROWS = [
     ),
     EditInfo(
         "equalizer", "spectral", _EVERYWHERE, "tone controls", _PAPER,
-        {"n_bands": OneOf((3, 4, 5, 6, 7)), "gain": Between(6.0, 12.0)},
-        held_out={"n_bands": OneOf((1,))},  # a notch
+        {"n_bands": OneOf((3, 4, 5, 6, 7)), "frequency": Between(100.0, 6000.0, log=True), "gain": _signed(6.0, 12.0),
+         "q": Between(0.7, 2.0, log=True)},
+        held_out={"n_bands": OneOf((1,)), "frequency": Between(300.0, 3000.0, log=True)},  # a notch
     ),
     EditInfo(
         "autotune", "spectral", _EVERYWHERE, "pitch drawn to the notes of a scale", _PAPER,

@@ -36,7 +36,7 @@ class Bank:
     def pick(self, rng: np.random.Generator, kind: str) -> int:
         """Index of one of a kind, at random."""
         if kind == "voices" and self.other_voices is not None:
-            return int(self.other_voices[rng.integers(len(self.other_voices))])
+            return int(self.other_voices[int(rng.integers(len(self.other_voices)))])
         return int(rng.integers(len(getattr(self, kind))))
 
     def get(self, kind: str, index: int) -> np.ndarray:
@@ -115,7 +115,7 @@ class Effect(Edit):
         wants_interval = rng.random() < _INTERVAL_SHARE
         if "interval" in self.info.scopes and wants_interval and room >= INTERVAL_SECONDS.low:
             length = min(INTERVAL_SECONDS.draw(rng), room)
-            start = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS - length))
+            start = EDGE_SECONDS + float(rng.uniform(0, room - length))
             parameters |= {"start": start, "end": start + length}
         return parameters
 

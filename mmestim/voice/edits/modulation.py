@@ -1,1 +1,104 @@
-"""To be written."""
+"""Edits of pitch, speed and waveform: what effect boxes and players do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..._validation import check_choice, check_number
+from ..taxonomy import Range
+from ._base import Bank, Effect, rms
+from ._stretching import resample, shift_pitch, stretch
+
+KINDS = {"tanh": "amount", "clip": "percentile", "bit_crush": "bits"}
+
+
+class PitchShift(Effect):
+    """Another pitch, formants and all, at the same speed."""
+
+    name = "pitch_shift"
+
+    def process(  # type: ignore[override]
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, semitones: float = 2.0,
+        engine: str = "phase_vocoder",
+    ) -> np.ndarray:  # fmt: skip
+        check_number("semitones", semitones, low=-24, high=24)
+        return shift_pitch(waveform, sample_rate, semitones, engine)
+
+
+class _Speed(Effect):
+    """Edits that play at `rate` times the speed."""
+
+    def rate(self, *, rate: float = 0.8, **parameters: Any) -> float:
+        check_number("rate", rate, low=0.25, high=4)
+        return rate
+
+
+class TimeStretch(_Speed):
+    """Another speed at the same pitch."""
+
+    name = "time_stretch"
+
+    def process(  # type: ignore[override]
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, rate: float = 0.8, engine: str = "phase_vocoder"
+    ) -> np.ndarray:
+        return stretch(waveform, sample_rate, self.rate(rate=rate), engine)
+
+
+class SpeedChange(_Speed):
+    """Another speed, and the pitch with it."""
+
+    name = "speed_change"
+
+    def process(  # type: ignore[override]
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, rate: float = 0.8, engine: str = "polyphase"
+    ) -> np.ndarray:
+        return resample(waveform, sample_rate, self.rate(rate=rate), engine)
+
+
+class Distortion(Effect):
+    """Amplitudes bent (`tanh`), cut off (`clip`) or rounded (`bit_crush`).
+
+    Of the sounding samples, those above a tenth of the RMS so that pauses do not count, the share `amount` is where
+    the bend shows, and `percentile` per cent are cut off. `bits` span twice the peak: recordings leave headroom.
+    """
+
+    name = "distortion"
+
+    def draw(
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+    ) -> dict[str, Any]:
+        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        unused = set(KINDS.values()) - {KINDS[parameters["kind"]]}
+        return {name: value for name, value in parameters.items() if name not in unused}
+
+    def process(  # type: ignore[override]
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kind: str = "tanh", amount: float = 0.4,
+        percentile: float = 10.0, bits: int = 8,
+    ) -> np.ndarray:  # fmt: skip
+        check_choice("kind", kind, KINDS)
+        if kind == "tanh":
+            check_number("amount", amount, high=1)
+        elif kind == "clip":
+            check_number("percentile", percentile, high=100)
+        else:
+            check_number("bits", bits, low=2, high=24, integer=True)
+        before = rms(waveform)
+        if not before:
+            return waveform.copy()
+        if kind == "bit_crush":
+            step = np.abs(waveform).max() * np.float32(2.0 ** (2 - bits))
+            return step * np.round(waveform / step)
+        if kind == "clip":
+            limit = _exceeded_by(waveform, percentile / 100, before)
+            return np.clip(waveform, -limit, limit)
+        bent = np.tanh(waveform * (0.5 / _exceeded_by(waveform, amount, before)))
+        return bent * np.float32(before / rms(bent))
+
+
+def _exceeded_by(waveform, share, level):
+    """Amplitude that a share of the sounding samples exceed."""
+    sizes = np.abs(waveform)
+    return np.quantile(sizes[sizes > 0.1 * level], 1 - share).astype(np.float32)

@@ -1,1 +1,208 @@
-"""To be written."""
+"""Edits of the spectrum: filters, tone controls, and pitch drawn to a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import fft, optimize, signal
+
+from ..._validation import check_choice, check_number
+from ..taxonomy import Range
+from ._autotune import SCALES, tune
+from ._base import Bank, Effect
+
+# Highest frequency that is drawn, of half the sample rate: above it there is little left to change.
+_HIGHEST = 0.8
+SLOPES = (12, 24, 36, 48)
+
+# Filters -------------------------------------------------------------------------------------------
+
+# Analogue prototypes by order, passed twice: with 2 x .5 dB of ripple and 2 x 40 dB of rejection.
+_PROTOTYPES = {
+    "butterworth": signal.buttap,
+    "chebyshev": lambda order: signal.cheb1ap(order, 0.5),
+    "elliptic": lambda order: signal.ellipap(order, 0.5, 40),
+    "bessel": lambda order: signal.besselap(order, norm="mag"),
+}
+FAMILIES = (*_PROTOTYPES, "fir")
+
+
+@lru_cache
+def _prototype(family, order):
+    """Power gain of a low-pass filter, which is the gain of two passes: of the squared frequency, over and under.
+
+    And the frequency where it is at -3 dB.
+    """
+    *roots, gain = _PROTOTYPES[family](order)
+    over, under = (np.real(np.poly(np.append(-np.square(r), []))) for r in roots)
+    over = np.atleast_1d(over) * gain**2
+    corner = optimize.brentq(lambda w: np.polyval(over, w * w) / np.polyval(under, w * w) - 0.5**0.5, 1e-2, 1e2)
+    return over, under, corner
+
+
+def _gain(family, slope, ratio):
+    """Gain of a low-pass filter at frequencies given as a ratio to the cut-off."""
+    if family == "fir":  # flat, then straight
+        power = slope / (20 * np.log10(2))
+        return np.minimum(1, 0.5**0.5 * ratio**-power)
+    over, under, corner = _prototype(family, slope // 12)
+    squares = (corner * ratio) ** 2
+    return np.polyval(over, squares) / np.polyval(under, squares)
+
+
+class _Filter(Effect):
+    """Without delay; down 3 dB at `cutoff` Hz and then by `slope` dB per octave, all the way to half the rate."""
+
+    low: bool
+
+    def draw(
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+    ) -> dict[str, Any]:
+        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        return parameters | {"cutoff": min(parameters["cutoff"], _HIGHEST * sample_rate / 2)}
+
+    def process(
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cutoff: float = 2000.0, slope: int = 24,
+        family: str = "butterworth",
+    ) -> np.ndarray:  # fmt: skip
+        check_frequency("cutoff", cutoff, sample_rate)
+        check_choice("family", family, FAMILIES)
+        if slope not in SLOPES:
+            raise ValueError(f"slope={slope!r} must be one of {', '.join(map(str, SLOPES))} dB per octave.")
+
+        def gain(frequencies):
+            ratio = np.maximum(frequencies, 1e-3) / cutoff
+            return _gain(family, slope, ratio if self.low else 1 / ratio)
+
+        n, n_ring = len(waveform), round(10 * sample_rate / cutoff)  # by then the filter has rung out
+        n_pad = min(n_ring, n - 1)
+        padded = np.pad(waveform, n_pad, "reflect", reflect_type="odd")
+        if family == "fir":
+            grid = np.linspace(0, sample_rate / 2, 1 + (1 << n_ring.bit_length()))
+            taps = signal.firwin2(2 * n_ring + 1, grid, gain(grid), fs=sample_rate, window=("kaiser", 8.0))
+            filtered = signal.oaconvolve(padded, taps.astype(np.float32), "same")
+        else:
+            # Not a recursive filter: the bilinear transform bends slopes long before half the rate.
+            size = fft.next_fast_len(len(padded) + n_pad, real=True)
+            spectrum = fft.rfft(padded, size)
+            spectrum *= gain(fft.rfftfreq(size, 1 / sample_rate)).astype(np.float32)
+            filtered = fft.irfft(spectrum, size)
+        return np.ascontiguousarray(filtered[n_pad : n_pad + n])
+
+
+class LowPass(_Filter):
+    """A low-pass filter."""
+
+    name = "low_pass"
+    low = True
+
+
+class HighPass(_Filter):
+    """A high-pass filter."""
+
+    name = "high_pass"
+    low = False
+
+
+# Tone controls -------------------------------------------------------------------------------------
+
+BANDS = ("low_shelf", "peak", "high_shelf", "notch")
+# Octaves that bands keep apart, lest one undo the other.
+_APART = 0.5
+
+
+def biquads(kinds: list[str], frequencies: list[float], gains: list[float], qs: list[float], sample_rate: int):
+    """Second-order sections of bands, by the cookbook of R. Bristow-Johnson."""
+    if not len(kinds) == len(frequencies) == len(gains) == len(qs) > 0:
+        raise ValueError("kinds, frequencies, gains and qs must have one value for each band, and there must be a band.")
+    sections = []
+    for kind, frequency, gain, q in zip(kinds, frequencies, gains, qs, strict=True):
+        check_choice("kinds", kind, BANDS)
+        check_frequency("frequencies", frequency, sample_rate)
+        check_number("qs", q, closed=False)
+        w, a = 2 * np.pi * frequency / sample_rate, 10 ** (gain / 40)
+        cos, alpha = np.cos(w), np.sin(w) / (2 * q)
+        if kind == "peak":
+            section = [1 + alpha * a, -2 * cos, 1 - alpha * a, 1 + alpha / a, -2 * cos, 1 - alpha / a]
+        elif kind == "notch":
+            section = [1, -2 * cos, 1, 1 + alpha, -2 * cos, 1 - alpha]
+        else:
+            c, root = cos if kind == "low_shelf" else -cos, 2 * np.sqrt(a) * alpha
+            up, down, sign = a + 1, a - 1, 1 if kind == "low_shelf" else -1
+            section = [
+                a * (up - down * c + root), sign * 2 * a * (down - up * c), a * (up - down * c - root),
+                up + down * c + root, sign * -2 * (down + up * c), up + down * c - root,
+            ]  # fmt: skip
+        sections.append(np.divide(section, section[3]))
+    return np.array(sections)
+
+
+class Equalizer(Effect):
+    """Peaks and shelves in series, or one notch."""
+
+    name = "equalizer"
+
+    def draw(
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+    ) -> dict[str, Any]:
+        n_bands = ranges["n_bands"].draw(rng)
+        frequencies, gains, qs = (
+            [ranges[name].draw(rng) for _ in range(n_bands)] for name in ("frequency", "gain", "q")
+        )
+        frequencies.sort()
+        highest = _HIGHEST * sample_rate / 2
+        for band in reversed(range(n_bands)):
+            frequencies[band] = min(frequencies[band], highest)
+            highest = frequencies[band] / 2**_APART
+        shelves = rng.random(2) < 0.5
+        kinds = ["peak"] * n_bands
+        if n_bands == 1:
+            kinds, gains = ["notch"], [0.0]
+        else:
+            kinds[0], kinds[-1] = np.where(shelves, ["low_shelf", "high_shelf"], "peak").tolist()
+        bands = {"kinds": kinds, "frequencies": frequencies, "gains": gains, "qs": qs}
+        return bands | super().draw(rng, duration, sample_rate, {}, bank)
+
+    def process(
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kinds: list[str], frequencies: list[float],
+        gains: list[float], qs: list[float],
+    ) -> np.ndarray:  # fmt: skip
+        sections = biquads(kinds, frequencies, gains, qs, sample_rate)
+        return signal.sosfilt(sections, waveform).astype(np.float32)
+
+
+# Pitch ---------------------------------------------------------------------------------------------
+
+
+class Autotune(Effect):
+    """Pitch drawn to the nearest notes of a scale, by pitch-synchronous overlap-add."""
+
+    name = "autotune"
+
+    def draw(
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+    ) -> dict[str, Any]:
+        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        root = int(rng.integers(12))
+        return parameters if parameters["scale"] == "chromatic" else parameters | {"root": root}
+
+    def process(
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, scale: str = "chromatic", strength: float = 1.0,
+        glide: float = 0.0, root: int = 0,
+    ) -> np.ndarray:  # fmt: skip
+        check_choice("scale", scale, SCALES)
+        check_number("strength", strength, high=1)
+        check_number("glide", glide)
+        return tune(waveform, sample_rate, SCALES[scale], root, strength, glide)
+
+
+def check_frequency(name: str, frequency: float, sample_rate: int) -> None:
+    """Raise unless a frequency can be had at a sample rate."""
+    if not 0 < frequency < sample_rate / 2:
+        raise ValueError(
+            f"{name}={frequency!r} must be above 0 and below half the sample rate, {sample_rate / 2:g} Hz. Lower it, "
+            "or edit at a higher sample rate."
+        )

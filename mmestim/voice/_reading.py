@@ -1,0 +1,256 @@
+"""One clip, from a file or an array to a mono float32 waveform, or an error that says what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import stat
+from functools import lru_cache
+from math import gcd
+from typing import Any
+
+import numpy as np
+import soundfile
+from scipy.signal import firwin, resample_poly
+
+# A clip is silent if it stays within this of its mean: three steps of 16-bit samples.
+_SILENCE_DB = -80.0
+# Programs that write a WAV to a pipe put a size like this where they do not know it.
+_UNKNOWN_SIZE = 0x7FFFF000
+# The largest page of an Ogg file, in bytes.
+_OGG_PAGE = 27 + 255 + 255 * 255
+# An MP3 may promise this much more than there is: encoders count their padding in different ways.
+_MP3_SLACK_SECONDS = 0.1
+# More bytes than a frame of MP3 has.
+_MP3_FRAME = 2304
+
+
+class AudioError(ValueError):
+    """A clip that cannot be used.
+
+    Parameters
+    ----------
+    item : str
+        Its path, or its number.
+    reason : str
+        What is wrong with it, and the way out.
+    """
+
+    def __init__(self, item: str, reason: str) -> None:
+        super().__init__(item, reason)  # both, for pickle
+        self.item = item
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.item}: {self.reason}"
+
+
+def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_duration: float) -> np.ndarray:
+    """Waveform of a path or an array; `name` is what errors call an array, `source_rate` its rate in Hz."""
+    if isinstance(item, str | os.PathLike):
+        name = os.fspath(item)
+        samples, rate = _read_file(name, max_duration)
+    else:
+        samples, rate = _channels_first(item, name), source_rate
+    if samples.shape[-1] == 0:
+        raise AudioError(name, "holds no samples. Leave it out, or export it again.")
+    _check_duration(name, samples.shape[-1] / rate, max_duration)
+    with np.errstate(over="ignore", invalid="ignore"):  # what these warn of is an error below
+        mono = np.array(samples if samples.ndim == 1 else samples.mean(axis=0), dtype=np.float32)
+    if not np.isfinite(mono).all():
+        first = np.flatnonzero(~np.isfinite(mono))[0] / rate
+        raise AudioError(name, f"holds NaN or infinite samples, the first at {first:.4f} s. Export it again.")
+    waveform = resample(mono, rate, sample_rate)
+    if np.ptp(waveform) / 2 < 10 ** (_SILENCE_DB / 20):
+        mixed = "" if samples.ndim == 1 else f", its {len(samples)} channels averaged"
+        raise AudioError(name, f"is silent: it stays within {_SILENCE_DB:g} dBFS of its mean{mixed}. Leave it out.")
+    return waveform
+
+
+def resample(waveform: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """The waveform at another rate, ``round(n * sample_rate / rate)`` samples but at least one.
+
+    Sines below 0.8 of half the lower rate come through to -80 dB, those above 1.1 of it stay below -80 dB.
+    """
+    if rate == sample_rate:
+        return waveform
+    up, down = sample_rate // gcd(rate, sample_rate), rate // gcd(rate, sample_rate)
+    n_samples = max(1, round(len(waveform) * up / down))
+    return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))[:n_samples]
+
+
+@lru_cache(maxsize=8)
+def _low_pass(factor):
+    # scipy's own is shorter: from 8 to 16 kHz it is off by -59 dB.
+    return firwin(64 * factor + 1, 0.95 / factor, window=("kaiser", 8.0)).astype(np.float32)
+
+
+# Arrays --------------------------------------------------------------------------------------------
+
+
+def _channels_first(item, name):
+    """Samples of shape (n_samples,) or (n_channels, n_samples), full scale 1."""
+    if hasattr(item, "detach"):  # a tensor, on any device
+        item = item.detach().cpu()
+        item = (item.float() if item.is_floating_point() else item).numpy()
+    try:
+        samples = np.asarray(item)
+        if samples.dtype == object:  # a row of np.array([a, b], dtype=object), a and b of one length
+            samples = np.array(samples.tolist())
+    except (TypeError, ValueError):  # lists of different lengths
+        samples = np.empty(0, dtype=object)
+    kind, n_bytes = samples.dtype.kind, samples.dtype.itemsize
+    if kind not in "fiu":
+        what = (
+            "is None" if item is None else f"is of type {type(item).__name__}, not a path or an array of real numbers"
+        )
+        raise AudioError(name, f"{what}. Give a path, or a waveform of floats or integers.")
+    if samples.ndim not in (1, 2):
+        raise AudioError(name, f"has shape {samples.shape}. Give it as (n_samples,) or (n_channels, n_samples).")
+    if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
+        raise AudioError(name, f"has shape {samples.shape}, more channels than samples. Transpose it: channels first.")
+    if kind == "f":
+        return samples
+    if n_bytes == 8 or (kind == "u" and n_bytes > 1):
+        raise AudioError(
+            name, f"is of {samples.dtype}, whose full scale is no audio's. Convert it to int16 or float32."
+        )
+    zero = 128.0 if kind == "u" else 0.0  # as in WAV files of 8 bits
+    return ((samples - zero) / 2 ** (8 * n_bytes - 1)).astype(np.float32)
+
+
+# Files ---------------------------------------------------------------------------------------------
+
+
+def _read_file(path, max_duration):
+    """Samples as above, and their rate."""
+    _check_file(path)
+    try:
+        with open(path, "rb") as file:
+            is_counted, cut = _look(file)
+            if not cut:
+                file.seek(0)
+                # libsndfile reads faster by itself, but only our file tells how far it got.
+                with soundfile.SoundFile(path if is_counted else file) as audio:
+                    samples, cut = _decode(audio, path, None if is_counted else file, max_duration)
+                    rate = audio.samplerate
+    except OSError as error:
+        raise AudioError(path, f"cannot be opened: {error.strerror}.") from error
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a suffix of files without header
+        detail = _detail(error)
+        if "not exist" in detail:  # libsndfile says so of any file called .mp3 that is none
+            detail = "no audio found"
+        way_out = "Convert it to WAV, FLAC, OGG or MP3, or fetch it again."
+        raise AudioError(path, f"is not audio, or damaged at its start: {detail}. {way_out}") from error
+    if cut:
+        raise AudioError(path, f"is truncated or damaged: {cut}. Fetch or export it again.")
+    return samples[:, 0] if samples.shape[1] == 1 else samples.T, rate
+
+
+def _decode(audio, path, guessed, max_duration):
+    """Samples of shape (n_samples, n_channels), and what shows that there should be more.
+
+    `guessed` is the file where its length is a guess.
+    """
+    rate, promised = audio.samplerate, audio.frames
+    if promised == np.iinfo(np.int64).max:
+        raise AudioError(path, "does not say how long it is, as if written to a pipe. Convert it to WAV.")
+    if guessed is None:
+        _check_duration(path, promised / rate, max_duration)
+    room = min(promised, int(max_duration * rate) + 1)  # memory that is not written to is not taken
+    try:
+        # In one go: soundfile seeks after every read, and seeking garbles what follows in an MP3.
+        samples = audio.read(out=np.empty((room, audio.channels), dtype=np.float32))
+    except soundfile.SoundFileError as error:
+        return np.empty((0, 1), dtype=np.float32), _detail(error)
+    if guessed is not None:
+        if len(samples) == promised and guessed.tell() < os.fstat(guessed.fileno()).st_size - _MP3_FRAME:
+            reason = "is an MP3 that does not say how long it is, and libsndfile takes it for shorter than it is"
+            raise AudioError(path, f"{reason}. Convert it to WAV or FLAC.")
+    elif len(samples) < promised - rate * (_MP3_SLACK_SECONDS if audio.format == "MP3" else 0):
+        return samples, f"of {promised / rate:.3f} s that it promises {len(samples) / rate:.3f} s can be decoded"
+    return samples, ""
+
+
+def _detail(error):
+    return str(error).split(": ")[-1].rstrip(".")
+
+
+def _check_file(path):
+    if "://" in path:
+        raise AudioError(path, "is a URL, and files must be local. Download it first.")
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(path, f"does not exist{suggestion(path)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise AudioError(path, f"cannot be opened: {getattr(error, 'strerror', error)}.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(path, "is a folder. Give a folder by itself, or the files in it.")
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
+        raise AudioError(path, "is not a regular file. Copy what it gives into one.")
+    if status.st_size == 0:
+        raise AudioError(path, "is an empty file, of 0 bytes. Fetch or export it again.")
+
+
+def suggestion(path: str) -> str:
+    """What follows on saying that a file or folder does not exist."""
+    folder, name = os.path.split(path)
+    start = "" if os.path.isabs(path) else f"; it starts at {os.getcwd()!r}"
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in itertools.islice(entries, 2000)]
+    except OSError:
+        return f", and neither does the folder {folder!r}. Correct the path{start}."
+    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
+        return f". Did you mean {os.path.join(folder, close[0])!r}?"
+    return f". Correct the path{start}."
+
+
+def _check_duration(name, seconds, max_duration):
+    if seconds > max_duration:
+        reason = f"lasts {seconds:.1f} s, above max_duration={max_duration:g}. Cut it into pieces, or allow for more."
+        raise AudioError(name, reason)
+
+
+# What libsndfile does not tell of a file that is cut short: it goes by what is left.
+
+
+def _look(file):
+    """Whether a file's header counts its samples, and how the file is cut short, as far as bytes tell."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(12)
+    if start[:4] == b"RIFF" and start[8:] == b"WAVE":
+        return True, _cut_wav(file, size)
+    if start[:4] == b"OggS":
+        return True, _cut_ogg(file, size)
+    if start[:3] == b"ID3":  # its size has 7 bits in a byte
+        file.seek(10 + sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(start[6:10]))))
+        start = file.read(12)
+    if len(start) > 1 and start[0] == 0xFF and start[1] >= 0xE0:  # MPEG audio
+        first = start + file.read(180)
+        return any(tag in first for tag in (b"Xing", b"Info", b"VBRI")), ""
+    return True, ""
+
+
+def _cut_wav(file, size):
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            left = size - file.tell()
+            return f"of {length} bytes that it promises {left} are there" if left < length < _UNKNOWN_SIZE else ""
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return ""
+
+
+def _cut_ogg(file, size):
+    file.seek(max(0, size - 2 * _OGG_PAGE))
+    end = file.read()
+    page = end.rfind(b"OggS")
+    head = end[page : page + 27]
+    if page >= 0 and len(head) == 27 and head[5] & 4:  # the last of its stream
+        sizes = end[page + 27 : page + 27 + head[26]]
+        if len(sizes) == head[26] and page + 27 + len(sizes) + sum(sizes) <= len(end):
+            return ""
+    return "its last page is missing"

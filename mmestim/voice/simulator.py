@@ -1,0 +1,399 @@
+"""From clean speech to a labelled corpus of voice edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+
+from .._validation import check_choice, check_number
+from .corpus import AudioCorpus, AudioError, trim_silence
+from .edits import EDITS
+from .edits._base import Bank, rms
+from .records import EditPlan, EditRecord
+from .taxonomy import LABELS, TAXONOMY, Range
+from .time_map import TimeMap
+
+_ORDER = ("source", "temporal", "modulation", "spectral", "spatial", "encoding")
+_ORDERS = ("canonical", "fixed", "random")
+_SHUFFLED_SHARE = 0.2
+_SOURCES = ("tts", "vc", "voices")
+# What every clip goes through, edited or not, so that none of it tells which was.
+_MOST_CROPPED, _GAIN_DB, _PEAK = 0.18, 6.0, 0.99
+# A step that changes the samples by less than this share of their level is neither there nor absent.
+_AUDIBLE = 1e-3
+_CHUNK = 8  # clips a worker has at once
+_ATTEMPTS = 10  # draws for a clip, until no voice is drawn that cannot be read
+
+
+class EditSimulator(BaseEstimator):
+    """Makes labelled voice edits out of clean speech.
+
+    Of every clip it draws which edits it goes through and with what parameters, makes them, and records
+    what is where in the result.
+
+    Parameters
+    ----------
+    edits : 'all', list of str or dict, default='all'
+        Labels of `mmestim.voice.LABELS` to choose from. ``'all'`` are those for which there is audio: 'tts'
+        and 'vc' need `sources`. A dict has a label's ranges: ``'train'``, ``'held_out'`` or
+        ``'implementation'`` of the taxonomy, or a dict of parameters to ranges that replace some of
+        those to train on.
+    n_edits : int or (int, int), default=(0, 3)
+        Edits in a clip, or the fewest and the most of them, all numbers between equally likely. A clip has
+        at most one of each category.
+    order : {'canonical', 'fixed', 'random'}, default='canonical'
+        ``'fixed'``: source, temporal, modulation, spectral, spatial, encoding. ``'random'``: any.
+        ``'canonical'``: fixed but in a fifth of the clips, where it is random.
+    sample_rate : int, default=16000
+        Of what comes out, in Hz.
+    sources : dict of str to audio, default=None
+        Synthetic speech for 'tts' and 'vc', and 'voices' to mix in instead of those of the other clips. Each is
+        anything that `AudioCorpus` takes.
+    noises, impulse_responses : audio, default=None
+        Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draws. Each clip has its own generator, by its number.
+
+    See Also
+    --------
+    AudioCorpus : What clips can be.
+
+    Notes
+    -----
+    The labels are those of `mmestim.voice.TAXONOMY`, which says of each where its name and its ranges are
+    from. How many edits, in what order, and all of the following are our choices [1]_.
+
+    What would give edited clips away by other things than the edit is alike in all: silence at the ends
+    is trimmed first; up to 0.18 s is cropped off both ends afterwards; the level is brought back to that
+    of the clip, then changed at random by up to 6 dB; the peak stays below 0.99; samples pass
+    through 16 bits.
+
+    References
+    ----------
+    .. [1] N. M. Müller et al., "A New Approach to Voice Authenticity", Interspeech 2024,
+       arXiv:2402.06304: the categories, and the number of edits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mmestim.voice import EditSimulator
+    >>> rng = np.random.default_rng(0)
+    >>> clips = [rng.normal(scale=0.1, size=32000) for _ in range(3)]
+    >>> waveforms, records = EditSimulator(n_edits=1, random_state=0).simulate(clips)
+    >>> [len(record.labels) for record in records], waveforms[0].dtype
+    ([1, 1, 1], dtype('float32'))
+    """
+
+    def __init__(
+        self, edits: Any = "all", *, n_edits: Any = (0, 3), order: str = "canonical", sample_rate: int = 16000,
+        sources: Mapping[str, Any] | None = None, noises: Any = None, impulse_responses: Any = None,
+        random_state: Any = None,
+    ) -> None:  # fmt: skip
+        self.edits = edits
+        self.n_edits = n_edits
+        self.order = order
+        self.sample_rate = sample_rate
+        self.sources = sources
+        self.noises = noises
+        self.impulse_responses = impulse_responses
+        self.random_state = random_state
+
+    def draw(self, rng: np.random.Generator, duration: float, sample_rate: int) -> EditPlan:
+        """Edits and parameters for one clip.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Where they are drawn from.
+        duration : float
+            Seconds of the clip.
+        sample_rate : int
+            Its rate, in Hz.
+
+        Returns
+        -------
+        EditPlan
+            What `apply` does to it.
+        """
+        self._check()
+        return self._draw(rng, duration, sample_rate, self._bank())
+
+    def apply(self, waveform: np.ndarray, plan: EditPlan) -> tuple[np.ndarray, EditRecord]:
+        """Edit one clip by a plan.
+
+        Parameters
+        ----------
+        waveform : ndarray of shape (n_samples,)
+            The clip, at the plan's rate; it is left as it is.
+        plan : EditPlan
+            From `draw`, for a clip of this duration.
+
+        Returns
+        -------
+        waveform : ndarray of shape (n_samples_after,)
+            The edited clip, float32.
+        record : EditRecord
+            What was done, and where it is.
+
+        Raises
+        ------
+        ValueError
+            If the plan is for a clip of another duration, or needs audio that this simulator has not.
+        """
+        self._check()
+        return _apply(waveform, plan, self._bank())
+
+    def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
+        """Edit clips.
+
+        Parameters
+        ----------
+        X : audio
+            Clean speech, anything that `AudioCorpus` takes.
+        n_jobs : int, default=None
+            Processes; `None` is one, -1 all cores. The result is the same for any number.
+
+        Returns
+        -------
+        waveforms : list of ndarray of shape (n_samples,)
+            Edited clips, float32.
+        records : list of EditRecord
+            What was done to each. Clips that a corpus with ``on_error='skip'`` could not read are left out;
+            ``clip`` of a record tells the number.
+        """
+        pairs = list(self.iterate(X, n_jobs))
+        return [waveform for waveform, _ in pairs], [record for _, record in pairs]
+
+    def iterate(self, X: Any, n_jobs: int | None = None) -> Iterator[tuple[np.ndarray, EditRecord]]:
+        """Edit clips one after another, as `simulate` does, of a corpus that need not fit into memory.
+
+        Parameters
+        ----------
+        X : audio
+            Clean speech, anything that `AudioCorpus` takes.
+        n_jobs : int, default=None
+            Processes; `None` is one, -1 all cores.
+
+        Yields
+        ------
+        waveform : ndarray of shape (n_samples,)
+            Edited clip, float32.
+        record : EditRecord
+            What was done to it.
+        """
+        self._check()
+        corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)
+        if corpus.sample_rate != self.sample_rate:
+            raise ValueError(f"the corpus has sample_rate={corpus.sample_rate}, the simulator {self.sample_rate}.")
+        return self._iterate(corpus, effective_n_jobs(n_jobs))
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _iterate(self, corpus, n_jobs):
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        # Rows of one speaker are no other voice; where speakers are unknown, the clip itself is not.
+        speakers = np.arange(len(corpus)) if corpus.speakers is None else np.asarray(corpus.speakers)
+        bank = self._bank(corpus)
+        with Parallel(n_jobs) as parallel:
+            for start in range(0, len(corpus), _CHUNK * n_jobs):
+                numbers = range(start, min(start + _CHUNK * n_jobs, len(corpus)))
+                tasks = (
+                    delayed(_simulate_one)(self, corpus, number, seed, _for_clip(bank, corpus, number, speakers))
+                    for number in numbers
+                )
+                for number, result in zip(numbers, parallel(tasks), strict=True):
+                    if isinstance(result, AudioError):
+                        corpus.skip(number, result)
+                    else:
+                        yield result
+
+    def _check(self) -> None:
+        check_choice("order", self.order, _ORDERS)
+        check_number("sample_rate", self.sample_rate, low=8000, high=48000, integer=True)
+        low, high = self._numbers()
+        if low > high:
+            raise ValueError(f"n_edits={self.n_edits!r} must have the fewest edits first.")
+        self._ranges()
+        unknown = [name for name in self.sources or {} if name not in _SOURCES]
+        if unknown:
+            raise ValueError(f"sources has {unknown[0]!r}, which is not known here. Use keys of {list(_SOURCES)}.")
+
+    def _numbers(self):
+        numbers = self.n_edits if isinstance(self.n_edits, tuple | list) else (self.n_edits, self.n_edits)
+        if len(numbers) != 2:
+            raise ValueError(f"n_edits={self.n_edits!r} must be one number or two, the fewest and the most.")
+        for number in numbers:
+            check_number("n_edits", number, high=len(_ORDER), integer=True)
+        return numbers
+
+    def _ranges(self) -> dict[str, dict[str, Range]]:
+        """Of each label that may be drawn, what its parameters are drawn from."""
+        if isinstance(self.edits, str):
+            check_choice("edits", self.edits, ["all"], ", a list of labels, or a dict of labels to ranges")
+            given: Mapping[str, Any] = dict.fromkeys(LABELS[1:], "train")
+        else:
+            given = self.edits if isinstance(self.edits, Mapping) else dict.fromkeys(self.edits, "train")
+        ranges = {}
+        for label, wanted in given.items():
+            if label not in LABELS[1:]:
+                raise ValueError(f"edits has {label!r}, which is not known. Use labels of {list(LABELS[1:])}.")
+            if isinstance(wanted, str):
+                check_choice(f"edits[{label!r}]", wanted, ["train", "held_out", "implementation"], ", or a dict")
+                if wanted != "train" and not getattr(TAXONOMY[label], wanted):
+                    raise ValueError(f"edits[{label!r}]={wanted!r}: the taxonomy has no such ranges for it.")
+                ranges[label] = TAXONOMY[label].variant(wanted)
+            else:
+                ranges[label] = {**TAXONOMY[label].ranges, **wanted}
+        return ranges
+
+    def _bank(self, corpus: Any = None) -> Bank:
+        sources = self.sources or {}
+        audio = {
+            "tts": sources.get("tts"), "vc": sources.get("vc"), "voices": sources.get("voices"),
+            "noises": self.noises, "impulse_responses": self.impulse_responses,
+        }  # fmt: skip
+        read = {kind: AudioCorpus(x, sample_rate=self.sample_rate) for kind, x in audio.items() if x is not None}
+        if corpus is not None:
+            read.setdefault("voices", corpus)
+        bank = Bank(**{kind: _Trimmed(clips) if kind in _SOURCES else clips for kind, clips in read.items()})
+        if not isinstance(self.edits, str):
+            for label in self._ranges():
+                for kind in EDITS[label].needs:
+                    if not bank.has(kind) and (kind in ("tts", "vc") or corpus is not None):
+                        raise ValueError(f"edits has {label!r}, which needs sources={{{kind!r}: ...}}.")
+        return bank
+
+    def _draw(self, rng, duration, sample_rate, bank):
+        ranges = self._ranges()
+        n_edits = int(rng.integers(*self._numbers(), endpoint=True))
+        shuffled = self.order == "random" or (rng.random() < _SHUFFLED_SHARE and self.order == "canonical")
+        drawable = [label for label, own in ranges.items() if EDITS[label].can_draw(duration, own, bank)]
+        # Every label is as likely as the others, and of a category only the first counts.
+        firsts: dict[str, str] = {}
+        for number in rng.permutation(len(drawable)):
+            firsts.setdefault(TAXONOMY[drawable[number]].category, drawable[number])
+        chosen = list(firsts.items())[:n_edits]
+        steps, length = [], duration
+        for category, first in chosen if shuffled else sorted(chosen, key=lambda item: _ORDER.index(item[0])):
+            # An edit before it may have left too little for the first.
+            for label in [first, *(other for other in drawable if TAXONOMY[other].category == category)]:
+                if EDITS[label].can_draw(length, ranges[label], bank):
+                    parameters = EDITS[label].draw(rng, length, sample_rate, ranges[label], bank)
+                    length = EDITS[label].duration_after(length, **parameters)
+                    steps.append({"edit": label, **parameters})
+                    break
+        most = min(_MOST_CROPPED, length / 10)
+        crop = float(rng.uniform(0, most)), float(rng.uniform(0, most))
+        return EditPlan(duration, sample_rate, steps, crop, float(rng.uniform(-_GAIN_DB, _GAIN_DB)))
+
+
+def _for_clip(bank, corpus, number, speakers):
+    """The bank as one clip may use it: the voices of the corpus that are not its own."""
+    if not isinstance(bank.voices, _Trimmed) or bank.voices.corpus is not corpus:
+        return bank
+    return replace(bank, other_voices=np.flatnonzero(speakers != speakers[number]))
+
+
+def _simulate_one(simulator, corpus, number, seed, bank):
+    """One clip, edited, and its record; None if it is to be skipped."""
+    rate = corpus.sample_rate
+    try:
+        whole = corpus[number]
+    except AudioError as error:
+        return AudioError(error.item, error.reason)  # without a traceback that keeps the samples
+    waveform, start = trim_silence(whole, rate)
+    duration = len(waveform) / rate
+    for attempt in range(_ATTEMPTS):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
+        try:
+            edited, record = _apply(waveform, simulator._draw(rng, duration, rate, bank), bank)
+            break
+        except AudioError:  # of a voice that it was to get
+            if corpus.on_error == "raise" or attempt == _ATTEMPTS - 1:
+                raise
+    first = round(start * rate)
+    before = np.array([0, first, first + len(waveform), len(whole)]) / rate
+    trimming = TimeMap(before, [0, 0, duration, duration])
+    return edited, replace(record, clip=number, time_map=trimming.then(record.time_map))
+
+
+class _Trimmed(Sequence[np.ndarray]):
+    """Clips of a corpus without the silence at their ends, as the clips that they are put into."""
+
+    def __init__(self, corpus: AudioCorpus) -> None:
+        self.corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __getitem__(self, index: Any) -> Any:
+        return trim_silence(self.corpus[index], self.corpus.sample_rate)[0]
+
+
+def _apply(waveform, plan, bank):
+    """The edits of a plan one after another, then what every clip goes through."""
+    rate = plan.sample_rate
+    original = edited = np.ascontiguousarray(waveform, dtype=np.float32)
+    if abs(len(original) / rate - plan.duration) > 1.5 / rate:
+        raise ValueError(
+            f"the plan is for {plan.duration:.3f} s at {rate} Hz, and the waveform has {len(original)} samples, "
+            f"{len(original) / rate:.3f} s. Draw one for it, after any trimming or resampling."
+        )
+    whole, inaudible = TimeMap.identity(len(original) / rate), []
+    intervals: dict[str, list] = {}
+    points: dict[str, list] = {}
+    for step in plan.steps:
+        parameters = {key: value for key, value in step.items() if key != "edit"}
+        label, before = step["edit"], edited
+        edited, time_map, new_intervals, new_points = EDITS[label].apply(before, rate, bank, **parameters)
+        whole, intervals, points = whole.then(time_map), _moved(intervals, time_map), _moved_points(points, time_map)
+        intervals[label], points[label] = new_intervals, new_points
+        if len(edited) == len(before) and rms(edited - before) <= _AUDIBLE * rms(before):
+            inaudible.append(label)
+        # Scaled, not clipped: an encoder after it would clip.
+        edited = edited * np.float32(min(1.0, _PEAK / max(np.abs(edited).max(), 1e-9)))
+    first, last = round(plan.crop[0] * rate), len(edited) - round(plan.crop[1] * rate)
+    cropping = TimeMap(
+        np.array([0, first, last, len(edited)]) / rate, np.array([0, 0, last - first, last - first]) / rate
+    )
+    edited = edited[first:last]
+    whole, intervals, points = whole.then(cropping), _moved(intervals, cropping), _cropped(points, first, last, rate)
+    edited, gain = _leveled(edited, rms(original), plan.gain)
+    there = [label for label in LABELS if (intervals.get(label) or points.get(label)) and label not in inaudible]
+    record = EditRecord(
+        labels=there or ([] if inaudible else ["unaltered"]), steps=[dict(step) for step in plan.steps],
+        intervals={label: intervals[label] for label in there if intervals[label]},
+        points={label: points[label] for label in there if points[label]},
+        inaudible=inaudible, time_map=whole, duration=len(edited) / rate, sample_rate=rate, gain=gain,
+    )  # fmt: skip
+    return edited, record
+
+
+def _leveled(waveform, level, gain):
+    """The waveform at a level and a gain over it, below full scale, through 16 bits; and the gain in dB that it got."""
+    now = rms(waveform)
+    factor = 10 ** (gain / 20) * (level / now if now > 0 else 1.0)
+    factor = min(factor, _PEAK / max(float(np.abs(waveform).max()), 1e-9))
+    return (np.round(waveform * (factor * 32767)) / 32768).astype(np.float32), float(20 * np.log10(factor))
+
+
+def _moved(intervals, time_map):
+    moved = {label: [time_map.interval(*span) for span in spans] for label, spans in intervals.items()}
+    return {label: [span for span in spans if span is not None] for label, spans in moved.items()}
+
+
+def _moved_points(points, time_map):
+    return {label: [float(moment) for moment in time_map(moments)] for label, moments in points.items()}
+
+
+def _cropped(points, first, last, rate):
+    return {
+        label: [moment - first / rate for moment in moments if first / rate < moment < last / rate]
+        for label, moments in points.items()
+    }

@@ -1,0 +1,218 @@
+"""What every edit must do, whatever it is."""
+
+import importlib.util
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from mmestim.voice import CATEGORIES, EDITS, LABELS, TAXONOMY
+from mmestim.voice.edits import Bank
+from mmestim.voice.edits._base import EDGE_SECONDS
+
+RATE = 16000
+OPTIONAL = {"av": "av", "soxr": "soxr", "signalsmith": "python_stretch", "aac": "av", "amr_nb": "av"}
+VARIANTS = [
+    (label, variant)
+    for label in LABELS[1:]
+    for variant in ("train", "held_out", "implementation")
+    if variant == "train" or getattr(TAXONOMY[label], variant)
+]
+every_edit = pytest.mark.parametrize("label, variant", VARIANTS, ids=lambda value: value)
+
+
+def voice(seconds, seed, rate=RATE):
+    """Harmonics of a gliding pitch in syllables, with breath."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * rate)) / rate
+    pitch = rng.uniform(90, 200) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.3, 0.8) * t))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    tones = sum(np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 20) if k * pitch.max() < rate / 2)
+    syllables = np.clip(np.sin(2 * np.pi * 3 * t + rng.uniform(0, 6)) + 0.4, 0, 1)
+    return (0.1 * syllables * (tones + 0.2 * rng.normal(size=len(t))) + 1e-4 * rng.normal(size=len(t))).astype(
+        np.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def clip():
+    waveform = voice(4.0, 0)
+    waveform.flags.writeable = False
+    return waveform
+
+
+def bank_at(rate):
+    rng = np.random.default_rng(1)
+    response = (rng.normal(size=rate // 2) * np.exp(-np.arange(rate // 2) / rate * 12) * 0.1).astype(np.float32)
+    response[0] = 1
+    return Bank(
+        tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)], vc=[voice(3.0, 12, rate)],
+        voices=[voice(3.0, 13, rate), voice(5.0, 14, rate), voice(2.0, 15, rate)],
+        noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)], impulse_responses=[response],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return bank_at(RATE)
+
+
+def draws(label, variant, duration, rate, bank, n=6):
+    """Parameters of some draws, of those for which everything is installed."""
+    edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
+    assert edit.can_draw(duration, ranges, bank)
+    drawn = [edit.draw(np.random.default_rng(seed), duration, rate, ranges, bank) for seed in range(n)]
+    packages = [[OPTIONAL[v] for v in p.values() if isinstance(v, str) and v in OPTIONAL] for p in drawn]
+    if missing := {p for names in packages for p in names if not importlib.util.find_spec(p)}:
+        pytest.skip(f"needs {', '.join(sorted(missing))}")
+    return drawn
+
+
+def test_the_taxonomy_is_complete():
+    assert len(LABELS) == 21
+    assert len(CATEGORIES) == 6
+    assert {info.category for info in TAXONOMY.values()} == set(CATEGORIES)
+    assert set(EDITS) == set(LABELS) - {"unaltered"}
+    for info in TAXONOMY.values():
+        assert set(info.scopes) <= {"clip", "interval", "point"}
+        assert info.imitates
+        assert info.source
+
+
+@every_edit
+def test_the_same_seed_gives_the_same_samples(label, variant, clip, bank):
+    edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
+    for seed, first in enumerate(draws(label, variant, 4.0, RATE, bank)):
+        again = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, bank)
+        assert first == again
+        assert json.loads(json.dumps(first)) == first
+        one, other = edit.apply(clip, RATE, bank, **first), edit.apply(clip.copy(), RATE, bank, **again)
+        np.testing.assert_array_equal(one.waveform, other.waveform)
+        assert one.time_map == other.time_map
+
+
+@every_edit
+def test_threads_do_not_disturb_each_other(label, variant, clip, bank):
+    drawn = draws(label, variant, 4.0, RATE, bank, n=4)
+    alone = [EDITS[label].apply(clip, RATE, bank, **parameters).waveform for parameters in drawn]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(EDITS[label].apply, clip, RATE, bank, **parameters) for parameters in drawn]
+        for expected, call in zip(alone, calls, strict=True):
+            np.testing.assert_array_equal(call.result().waveform, expected)
+
+
+@every_edit
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_what_comes_out(label, variant, rate):
+    clip, bank = voice(3.0, 0, rate), bank_at(rate)
+    before = clip.copy()
+    for parameters in draws(label, variant, 3.0, rate, bank, n=4):
+        edited, time_map, intervals, points = EDITS[label].apply(clip, rate, bank, **parameters)
+        np.testing.assert_array_equal(clip, before)
+        assert (edited.dtype, edited.ndim) == (np.float32, 1)
+        assert edited.flags.c_contiguous
+        assert np.isfinite(edited).all()
+        assert time_map.before[[0, -1]].tolist() == pytest.approx([0, 3], abs=1e-9)
+        assert time_map.duration == pytest.approx(len(edited) / rate, abs=1e-9)
+        promised = EDITS[label].duration_after(3.0, **parameters)
+        assert promised == pytest.approx(len(edited) / rate, abs=3.5 / rate)
+        spans = sorted(intervals)
+        assert all(0 <= start < end <= time_map.duration + 1e-9 for start, end in spans)
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+        assert all(0 < point < time_map.duration for point in points)
+        assert bool(points) == ("point" in TAXONOMY[label].scopes)
+        assert bool(intervals) == ("point" not in TAXONOMY[label].scopes)
+        if len(edited) == len(clip):  # It is to be heard.
+            assert np.abs(edited - clip).max() > 1e-3 * np.abs(clip).max()
+
+
+@every_edit
+def test_outside_its_spans_the_clip_stays(label, variant, clip, bank):
+    if "clip" in TAXONOMY[label].scopes and "interval" not in TAXONOMY[label].scopes:
+        return
+    for parameters in draws(label, variant, 4.0, RATE, bank, n=12):
+        edited, time_map, intervals, points = EDITS[label].apply(clip, RATE, bank, **parameters)
+        if intervals == [(0.0, time_map.duration)]:
+            continue
+        changed = np.zeros(len(edited), dtype=bool)
+        for start, end in [*intervals, *((point, point) for point in points)]:
+            changed[max(0, round((start - 0.0305) * RATE)) : round((end + 0.0305) * RATE)] = True  # fades
+        old = np.flatnonzero(np.r_[True, np.diff(time_map(np.arange(len(clip)) / RATE)) > 0])
+        new = np.round(time_map(old / RATE) * RATE).astype(int)
+        same = new < len(edited)
+        same[same] = ~changed[new[same]]
+        assert same.any()
+        np.testing.assert_array_equal(edited[new[same]], clip[old[same]])
+
+
+@every_edit
+def test_clicks_land_where_the_time_map_says(label, variant, bank):
+    quiet = 1e-4 * np.random.default_rng(0).normal(size=4 * RATE)
+    moments = np.arange(0.35, 3.7, 0.25)
+    for parameters in draws(label, variant, 4.0, RATE, bank, n=4):
+        if parameters.get("place") == "pause" or label in ("tts", "vc", "mix", "background_noise", "autotune"):
+            continue  # Nothing to see, or nothing that moves time.
+        clicks = quiet.copy()
+        for moment in moments:
+            at = round(moment * RATE)
+            clicks[at : at + 32] += np.hanning(32) * np.sin(2 * np.pi * 700 * np.arange(32) / RATE)
+        edited, time_map, intervals, points = EDITS[label].apply(clicks.astype(np.float32), RATE, bank, **parameters)
+        for moment in moments:
+            where = time_map.interval(moment - 0.03, moment + 0.03)
+            seams = [t for span in intervals for t in span] + points
+            if where is None or where[1] - where[0] < 0.03 or min(abs(where[0] - t) for t in [*seams, -1]) < 0.08:
+                continue
+            middle = float(time_map(moment + 16 / RATE))
+            low, high = (round((middle + off) * RATE) for off in (-0.05, 0.05))
+            if low < 0 or high > len(edited):
+                continue
+            level = np.convolve(edited[low:high] ** 2, np.hanning(64), "same")
+            found = (low + np.argmax(level)) / RATE
+            assert abs(found - middle) < 0.0015, (parameters, moment, found - middle)
+
+
+@every_edit
+def test_silence_and_short_clips_stay_finite(label, variant, bank):
+    for parameters in draws(label, variant, 4.0, RATE, bank, n=3):
+        edited = EDITS[label].apply(np.zeros(4 * RATE, dtype=np.float32), RATE, bank, **parameters).waveform
+        assert np.isfinite(edited).all()
+    edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
+    for duration in (0.05, 0.3, 0.8, 1.3):
+        if not edit.can_draw(duration, ranges, bank):
+            continue
+        short = voice(duration, 3)
+        for seed in range(3):
+            parameters = edit.draw(np.random.default_rng(seed), duration, RATE, ranges, bank)
+            edited = edit.apply(short, RATE, bank, **parameters)
+            assert np.isfinite(edited.waveform).all()
+            assert len(edited.waveform) > 0
+
+
+@every_edit
+def test_drawn_values_are_of_their_ranges(label, variant, bank):
+    ranges = TAXONOMY[label].variant(variant)
+    for parameters in draws(label, variant, 10.0, RATE, bank, n=30):
+        for name, value in parameters.items():
+            if name in ranges:
+                assert value in ranges[name], (name, value)
+
+
+def test_spans_keep_off_the_ends(bank):
+    for label in LABELS[1:]:
+        for parameters in draws(label, "train", 4.0, RATE, bank, n=20):
+            if "start" in parameters:
+                assert parameters["start"] >= EDGE_SECONDS - 1e-9
+                assert parameters["end"] <= 4.0 - EDGE_SECONDS + 1e-9
+
+
+@pytest.mark.parametrize("label", [label for label in LABELS[1:] if EDITS[label].needs])
+def test_without_its_audio_it_is_not_drawn(label):
+    assert not EDITS[label].can_draw(4.0, TAXONOMY[label].ranges, Bank())
+
+
+def test_docstrings_of_the_edits_say_what_they_are():
+    for edit in EDITS.values():
+        assert re.match(r"[A-Z].*\.", type(edit).__doc__)

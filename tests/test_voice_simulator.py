@@ -1,0 +1,311 @@
+"""EditSimulator: plans, records, and what every clip goes through alike."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sklearn.base import clone
+
+from mmestim.voice import (
+    EDITS, LABELS, TAXONOMY, AudioCorpus, AudioError, Between, EditPlan, EditRecord, EditSimulator, OneOf, TimeMap,
+)  # fmt: skip
+
+RATE = 16000
+NEEDS_NO_AUDIO = [label for label in LABELS[1:] if label not in ("tts", "vc", "mix")]
+
+
+def speech(seconds, seed):
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * RATE)) / RATE
+    tone = sum(np.sin(2 * np.pi * k * rng.uniform(100, 180) * t) / k for k in range(1, 9))
+    waveform = 0.05 * np.clip(np.sin(2 * np.pi * 3 * t) + 0.5, 0, 1) * tone + 1e-3 * rng.normal(size=len(t))
+    return waveform.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [speech(2.0 + 0.3 * seed, seed) for seed in range(10)]
+
+
+@pytest.fixture(scope="module")
+def simulated(clips):
+    return EditSimulator(random_state=0).simulate(clips)
+
+
+def same(one, other):
+    assert len(one[0]) == len(other[0])
+    for a, b in zip(one[0], other[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one[1] == other[1]
+
+
+def test_the_result_is_the_same_on_any_number_of_workers(clips, simulated):
+    simulator = EditSimulator(random_state=0)
+    same(simulator.simulate(clips), simulated)
+    same(clone(simulator).simulate(clips, n_jobs=2), simulated)
+    assert simulator.set_params(random_state=1).simulate(clips)[1] != simulated[1]
+
+
+def test_what_a_clip_gets_does_not_depend_on_how_many_there_are(clips, simulated):
+    simulator = EditSimulator(random_state=0, sources={"voices": clips})
+    few, all_ = simulator.simulate(clips[:3]), simulator.simulate(clips)
+    same(few, (all_[0][:3], all_[1][:3]))
+
+
+def test_every_clip_goes_through_the_same_plumbing(clips, simulated):
+    for clip, waveform, record in zip(clips, *simulated, strict=True):
+        assert (waveform.dtype, waveform.ndim) == (np.float32, 1)
+        assert np.abs(waveform).max() <= 0.99
+        np.testing.assert_array_equal(waveform * 32768, np.round(waveform * 32768))  # 16 bits
+        assert record.duration == pytest.approx(len(waveform) / RATE)
+        level = 20 * np.log10(waveform.std() / clip.std())
+        assert -7.5 < level < 7.5
+        assert record.time_map.before[-1] == pytest.approx(len(clip) / RATE)
+        assert record.time_map.duration == pytest.approx(record.duration)
+
+
+def test_an_unedited_clip_is_cropped_scaled_and_nothing_else(clips):
+    (waveform,), (record,) = EditSimulator(n_edits=0, random_state=0).simulate(clips[:1])
+    assert (record.labels, record.steps, record.intervals, record.points) == (["unaltered"], [], {}, {})
+    first = round(float(np.interp(1e-9, record.time_map.after, record.time_map.before)) * RATE)
+    kept = clips[0][first : first + len(waveform)]
+    np.testing.assert_allclose(waveform, kept * 10 ** (record.gain / 20), atol=1 / 32768)
+    assert 0 < len(clips[0]) - len(waveform) < 0.4 * RATE + 0.3 * RATE
+
+
+def test_labels_are_those_of_what_is_there(simulated):
+    for waveform, record in zip(*simulated, strict=True):
+        done = {step["edit"] for step in record.steps}
+        assert set(record.labels) <= done | {"unaltered"}
+        assert (record.labels == ["unaltered"]) == (not done)
+        assert record.labels == sorted(record.labels, key=LABELS.index)
+        assert set(record.intervals) | set(record.points) == set(record.labels) - {"unaltered"}
+        for spans in record.intervals.values():
+            assert all(0 <= start < end <= len(waveform) / RATE + 1e-9 for start, end in spans)
+        categories = [TAXONOMY[label].category for label in done]
+        assert len(set(categories)) == len(categories)
+        assert record.categories == sorted(set(record.categories), key=list(dict.fromkeys(
+            info.category for info in TAXONOMY.values())).index)  # fmt: skip
+
+
+def test_records_and_plans_travel_as_json(simulated):
+    for record in simulated[1]:
+        assert EditRecord.from_json(record.to_json()) == record
+    plan = EditSimulator().draw(np.random.default_rng(0), 4.0, RATE)
+    assert EditPlan.from_json(plan.to_json()) == plan
+
+
+def test_the_same_plan_gives_the_same_samples(clips):
+    simulator = EditSimulator(edits=NEEDS_NO_AUDIO, n_edits=3)
+    for seed in range(5):
+        plan = simulator.draw(np.random.default_rng(seed), len(clips[4]) / RATE, RATE)
+        assert plan == simulator.draw(np.random.default_rng(seed), len(clips[4]) / RATE, RATE)
+        before = clips[4].copy()
+        waveform, record = simulator.apply(clips[4], plan)
+        again, other = EditSimulator().apply(clips[4], EditPlan.from_json(plan.to_json()))
+        np.testing.assert_array_equal(waveform, again)
+        np.testing.assert_array_equal(clips[4], before)
+        assert record == other
+        assert record.steps == plan.steps
+
+
+def test_how_many_edits(clips):
+    numbers = []
+    simulator = EditSimulator(edits=NEEDS_NO_AUDIO)
+    for seed in range(300):
+        numbers.append(len(simulator.draw(np.random.default_rng(seed), 5.0, RATE).steps))
+    assert set(numbers) == {0, 1, 2, 3}
+    assert np.mean(np.array(numbers) == 0) == pytest.approx(0.25, abs=0.08)
+    drawn = [simulator.set_params(n_edits=2).draw(np.random.default_rng(s), 5.0, RATE) for s in range(50)]
+    assert {len(plan.steps) for plan in drawn} == {2}
+
+
+def test_every_label_is_drawn_about_as_often(clips):
+    simulator = EditSimulator(edits=NEEDS_NO_AUDIO, n_edits=1)
+    drawn = [simulator.draw(np.random.default_rng(seed), 5.0, RATE).steps[0]["edit"] for seed in range(900)]
+    counts = np.array([drawn.count(label) for label in NEEDS_NO_AUDIO])
+    assert counts.min() > 0.5 * 900 / len(counts)
+    assert counts.max() < 1.7 * 900 / len(counts)
+
+
+@pytest.mark.parametrize("order, share", [("fixed", 1.0), ("canonical", 0.9), ("random", 0.5)])
+def test_order(order, share):
+    simulator = EditSimulator(edits=["cut", "mp3"], n_edits=2, order=order)
+    plans = [simulator.draw(np.random.default_rng(seed), 5.0, RATE) for seed in range(300)]
+    usual = np.mean([[step["edit"] for step in plan.steps] == ["cut", "mp3"] for plan in plans])
+    assert usual == pytest.approx(share, abs=0 if order == "fixed" else 0.08)
+
+
+def test_spans_move_with_what_comes_after(clips):
+    plan = EditPlan(
+        3.2, RATE,
+        [
+            {"edit": "low_pass", "cutoff": 1500.0, "slope": 24, "family": "butterworth", "start": 1.0, "end": 2.0},
+            {"edit": "cut", "cuts": [[0.5, 0.75]], "fade": 0.0, "place": "any"},
+            {"edit": "speed_change", "rate": 0.8, "engine": "polyphase"},
+        ],
+        crop=(0.1, 0.2), gain=-3.0,
+    )  # fmt: skip
+    waveform, record = EditSimulator().apply(clips[4], plan)
+    assert record.labels == ["cut", "speed_change", "low_pass"]
+    assert record.intervals["low_pass"] == [pytest.approx((0.75 / 0.8 - 0.1, 1.75 / 0.8 - 0.1), abs=1e-3)]
+    assert record.points["cut"] == [pytest.approx(0.5 / 0.8 - 0.1, abs=1e-3)]
+    assert record.duration == pytest.approx(2.95 / 0.8 - 0.3, abs=1e-3)
+    assert record.time_map(1.0) == pytest.approx(0.75 / 0.8 - 0.1, abs=1e-3)
+    assert len(waveform) == round(record.duration * RATE)
+
+
+def test_a_span_that_is_cut_away_has_no_label(clips):
+    steps = [
+        {"edit": "echo", "delay": 0.1, "gain": 0.5, "n_taps": 1, "start": 1.0, "end": 1.4},
+        {"edit": "cut", "cuts": [[0.9, 1.5]], "fade": 0.0, "place": "any"},
+    ]
+    _, record = EditSimulator().apply(clips[4], EditPlan(3.2, RATE, steps))
+    assert record.labels == ["cut"]
+    assert len(record.steps) == 2
+
+
+def test_what_cannot_be_heard_is_neither_there_nor_absent():
+    low = np.sin(2 * np.pi * 200 * np.arange(2 * RATE) / RATE).astype(np.float32) * 0.3
+    steps = [{"edit": "low_pass", "cutoff": 3800.0, "slope": 48, "family": "butterworth"}]
+    _, record = EditSimulator().apply(low, EditPlan(2.0, RATE, steps))
+    assert (record.labels, record.inaudible) == ([], ["low_pass"])
+
+
+def test_silence_at_the_ends_is_trimmed_first(clips):
+    padded = [np.pad(clip, (8000, 8000)) for clip in clips]
+    with_silence, bare = (EditSimulator(edits=NEEDS_NO_AUDIO, random_state=0).simulate(x) for x in (padded, clips))
+    for one, other, record in zip(with_silence[0], bare[0], with_silence[1], strict=True):
+        assert abs(len(one) - len(other)) < 0.3 * RATE
+        assert record.time_map([0.2]) == 0
+
+
+def test_ranges_can_be_chosen(clips):
+    edits = {"low_pass": {"cutoff": Between(2000, 2100)}, "telephone": "train", "paste": "train"}
+    simulator = EditSimulator(edits=edits, n_edits=3)
+    for seed in range(5):
+        steps = simulator.draw(np.random.default_rng(seed), 5.0, RATE).steps
+        assert {step["edit"] for step in steps} == set(edits)
+        assert all(2000 <= step["cutoff"] <= 2100 for step in steps if step["edit"] == "low_pass")
+    held_out = EditSimulator(edits={"opus": "held_out"}, n_edits=1).draw(np.random.default_rng(0), 5.0, RATE)
+    assert held_out.steps[0]["bitrate"] == 48
+
+
+def test_synthetic_speech_comes_from_sources(clips):
+    sources = {"tts": [speech(3.0, 50)], "vc": [speech(2.0, 51)]}
+    waveforms, records = EditSimulator(edits=["tts", "vc"], n_edits=1, sources=sources, random_state=0).simulate(clips)
+    assert {label for record in records for label in record.labels} == {"tts", "vc"}
+    whole = [record for record in records if list(record.intervals.values()) == [[(0.0, record.duration)]]]
+    assert 0 < len(whole) < len(records)
+    assert "tts" not in {s["edit"] for r in EditSimulator(random_state=0).simulate(clips)[1] for s in r.steps}
+
+
+def test_voices_are_those_of_other_speakers(clips):
+    corpus = AudioCorpus(clips)
+    corpus.speakers = np.array(["a", "b"] * 5)
+    _, records = EditSimulator(edits=["mix"], n_edits=1, random_state=0).simulate(corpus)
+    for number, record in enumerate(records):
+        assert (record.steps[0]["voice"] - number) % 2 == 1
+
+
+def test_one_bad_clip_does_not_lose_the_rest(clips, tmp_path):
+    paths = []
+    for number, clip in enumerate(clips):
+        paths.append(tmp_path / f"{number}.wav")
+        soundfile.write(paths[-1], clip, RATE, subtype="FLOAT")
+    paths[3].write_bytes(b"no audio")
+    simulator = EditSimulator(edits=["mix"], n_edits=1, random_state=0)
+    with pytest.raises(AudioError, match=r"3\.wav"):
+        simulator.simulate(paths)
+    corpus = AudioCorpus(paths, on_error="skip")
+    waveforms, records = simulator.simulate(corpus, n_jobs=2)
+    assert [record.clip for record in records] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert [skipped.index for skipped in corpus.skipped] == [3]
+    assert all(record.steps[0]["voice"] != 3 for record in records)
+    assert len(waveforms) == 9
+
+
+def test_a_corpus_need_not_fit_into_memory(tmp_path):
+    paths = []
+    for number in range(60):
+        paths.append(tmp_path / f"{number:02}.wav")
+        soundfile.write(paths[-1], speech(4.0, number), RATE)
+    simulator = EditSimulator(edits=["cut", "low_pass", "echo"], n_edits=1, random_state=0)
+    tracemalloc.start()
+    try:
+        n = sum(1 for _ in simulator.iterate(paths))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert n == 60
+    assert peak < 12e6  # the corpus has 15 MB, and what comes out as much
+
+
+def test_a_data_frame_of_paths(clips, tmp_path):
+    soundfile.write(tmp_path / "a.wav", clips[0], RATE)
+    soundfile.write(tmp_path / "b.wav", clips[1], RATE)
+    frame = pd.DataFrame({"path": [tmp_path / "a.wav", tmp_path / "b.wav"], "speaker": ["x", "y"]})
+    assert len(EditSimulator(random_state=0).simulate(frame)[0]) == 2
+
+
+def test_any_seed(clips):
+    for seed in (None, np.random.RandomState(0)):
+        assert len(EditSimulator(random_state=seed).simulate(clips[:2])[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "parameters, error, message",
+    [
+        ({"edits": "some"}, ValueError, "edits='some' is not known. Use one of 'all', a list of labels"),
+        ({"edits": ["robot"]}, ValueError, "edits has 'robot'"),
+        ({"edits": ["unaltered"]}, ValueError, "edits has 'unaltered'"),
+        ({"edits": ["tts"]}, ValueError, r"edits has 'tts', which needs sources=\{'tts': ...\}"),
+        ({"edits": {"cut": "unseen"}}, ValueError, r"edits\['cut'\]='unseen' is not known"),
+        ({"edits": {"echo": "implementation"}}, ValueError, "no such ranges"),
+        ({"edits": {"echo": {"colour": OneOf((1,))}}}, ValueError, r"edits\['echo'\] has 'colour'"),
+        ({"edits": {"echo": {"delay": 0.1}}}, TypeError, r"edits\['echo'\]\['delay'\]=0.1 must be a range"),
+        ({"n_edits": (3, 1)}, ValueError, "fewest edits first"),
+        ({"n_edits": 7}, ValueError, "n_edits=7 must be at least 0 and at most 6"),
+        ({"n_edits": (1, 2, 3)}, ValueError, "one number or two"),
+        ({"order": "any"}, ValueError, "order='any' is not known"),
+        ({"sample_rate": 4000}, ValueError, "sample_rate=4000 must be at least 8000"),
+        ({"sources": {"singing": []}}, ValueError, "sources has 'singing'"),
+    ],
+)
+def test_bad_parameters_are_named(clips, parameters, error, message):
+    with pytest.raises(error, match=message):
+        EditSimulator(**parameters).simulate(clips[:2])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("no json", "no JSON of an EditPlan"),
+        ("[1]", "not of an EditPlan"),
+        ('{"version": 1}', "not of an EditPlan"),
+        (json.dumps({"version": 9, "duration": 1, "sample_rate": 1, "steps": [], "crop": [0, 0], "gain": 0}), "version 9"),
+        (json.dumps({"version": 1, "duration": 1, "sample_rate": 1, "steps": [{"edit": "x"}], "crop": [0, 0], "gain": 0}),
+         "must have as 'edit'"),
+    ],
+)  # fmt: skip
+def test_bad_plans_are_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        EditPlan.from_json(text)
+
+
+def test_a_plan_is_for_one_clip(clips):
+    with pytest.raises(ValueError, match=r"the plan is for 5.000 s"):
+        EditSimulator().apply(clips[0], EditPlan(5.0, RATE))
+    step = {"edit": "mix", "start": 0.5, "end": 1.0, "snr": 0.0, "voice": 7, "offset": 0.0}
+    with pytest.raises(ValueError, match=r"asks for number 7 of voices, and there are 0"):
+        EditSimulator().apply(clips[0], EditPlan(2.0, RATE, [step]))
+    with pytest.raises(ValueError, match="corpus has sample_rate=8000, the simulator 16000"):
+        EditSimulator().simulate(AudioCorpus(clips, sample_rate=8000))
+
+
+def test_the_record_of_a_time_map():
+    assert TimeMap([0, 1], [0, 1]) != TimeMap([0, 1], [0, 2])
+    assert set(EDITS) <= set(LABELS)

@@ -1,0 +1,158 @@
+"""Synthetic speech: whole clips, parts of clips, and what is left of the real one."""
+
+import numpy as np
+import pytest
+
+from mmestim.voice import EDITS, TimeMap
+from mmestim.voice.edits import Bank
+from mmestim.voice.edits._base import EDGE_SECONDS, rms
+from mmestim.voice.taxonomy import OneOf
+
+RATE = 16000
+both = pytest.mark.parametrize("label", ["tts", "vc"])
+
+
+def noise(seconds, seed, level=0.1, rate=RATE):
+    return (level * np.random.default_rng(seed).normal(size=round(seconds * rate))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    waveform = noise(4.0, 0)
+    waveform.flags.writeable = False
+    return waveform
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return Bank(tts=[noise(2.0, 1, 0.3), noise(6.0, 2, 0.02)], vc=[noise(2.5, 3, 0.3), noise(5.5, 4, 0.02)])
+
+
+def draws(label, duration, bank, n=100, variant="train", rate=RATE, **ranges):
+    edit = EDITS[label]
+    ranges = edit.info.variant(variant) | ranges
+    assert edit.can_draw(duration, ranges, bank)
+    return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, bank) for seed in range(n)]
+
+
+@both
+def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, bank):
+    edit, donors = EDITS[label], getattr(bank, label)
+    available = len(donors[0]) / RATE
+    for parameters in [p for p in draws(label, 4.0, bank) if "at" not in p]:
+        edited, time_map, intervals, points = edit.apply(clip, RATE, bank, **parameters)
+        assert parameters["seconds"] == (available if parameters["index"] == 0 else 4.0)  # never longer than the clip
+        assert len(edited) == round(parameters["seconds"] * RATE)
+        assert (intervals, points) == ([(0.0, len(edited) / RATE)], [])
+        donor = donors[parameters["index"]]
+        starts = np.flatnonzero(donor == edited[0])
+        assert any(np.array_equal(donor[start : start + len(edited)], edited) for start in starts)
+        assert not np.shares_memory(edited, donor)
+        # Nothing of the clip is left.
+        assert time_map.interval(0.0, 4.0) is None
+        assert time_map.interval(1.0, 2.0) is None
+        assert time_map.duration == edit.duration_after(4.0, **parameters) == len(edited) / RATE
+        slow = time_map.then(TimeMap([0, time_map.duration], [0, 2 * time_map.duration]))
+        assert slow.duration == 2 * time_map.duration
+        assert slow.interval(0.0, 4.0) is None
+
+
+@both
+def test_a_part_is_put_into_the_clip_at_its_level(label, clip, bank):
+    edit = EDITS[label]
+    for parameters in [p for p in draws(label, 4.0, bank) if "at" in p]:
+        edited, time_map, intervals, points = edit.apply(clip, RATE, bank, **parameters)
+        at, n_new = round(parameters["at"] * RATE), round(parameters["seconds"] * RATE)
+        assert (intervals, points) == ([(at / RATE, (at + n_new) / RATE)], [])
+        np.testing.assert_array_equal(edited[:at], clip[:at])
+        np.testing.assert_array_equal(edited[at + n_new :], clip[at:])
+        assert 20 * np.log10(rms(edited[at + 160 : at + n_new - 160]) / rms(clip)) == pytest.approx(0, abs=0.3)
+        assert time_map.interval(0.0, 0.2) == (0.0, 0.2)
+        assert time_map.interval(3.8, 4.0) == pytest.approx((3.8 + n_new / RATE, 4.0 + n_new / RATE))
+        assert abs(edit.duration_after(4.0, **parameters) - len(edited) / RATE) < 0.51 / RATE
+
+
+@both
+def test_drawn_parts(label, bank):
+    drawn = draws(label, 4.05, bank, n=400)
+    parts = [p for p in drawn if "at" in p]
+    assert 0.4 < len(parts) / len(drawn) < 0.6
+    assert {p["index"] for p in drawn} == {0, 1}
+    for p in parts:
+        assert 0.3 <= p["seconds"] <= 2.025  # most of it stays real
+        assert EDGE_SECONDS <= p["at"] <= 4.05 - EDGE_SECONDS
+        assert 0 <= p["fade"] <= 0.01
+    assert max(p["seconds"] for p in draws(label, 20.0, bank) if "at" in p) > 2.5
+    assert {p["fade"] for p in draws(label, 4.05, bank, variant="held_out") if "at" in p} == {0.02}
+
+
+@both
+def test_a_short_clip_is_replaced(label, bank):
+    for duration in (0.05, 0.3, 0.75):
+        for parameters in draws(label, duration, bank, n=20):
+            assert "at" not in parameters
+            edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters)
+            assert len(edited.waveform) == round(duration * RATE)
+    tiny = Bank(tts=[noise(0.2, 6)], vc=[noise(0.2, 6)])  # Too short to be a part.
+    assert all(p["seconds"] == 0.2 for p in draws(label, 4.0, tiny, n=20))
+
+
+@pytest.mark.parametrize("fade", [0.002, 0.01])
+def test_seams_are_no_steps(fade):
+    wave = np.sin(2 * np.pi * 3.3 * np.arange(4 * RATE) / RATE).astype(np.float32)
+    bank = Bank(tts=[wave])
+    hard, soft = (
+        EDITS["tts"].apply(wave, RATE, bank, index=0, offset=0.37, seconds=1.0, at=1.0, fade=f).waveform
+        for f in (0.0, fade)
+    )
+    for at in (16000, 32000):
+        jump, own = np.abs(np.diff(hard[at - 2 : at + 2])).max(), np.abs(np.diff(wave)).max()
+        assert jump > 0.2
+        around = soft[at - round(fade * RATE) - 2 : at + round(fade * RATE) + 2]
+        assert np.abs(np.diff(around)).max() <= np.pi / 2 / (fade * RATE) * 2 * jump + own
+
+
+def test_an_excerpt_has_speech_in_it(clip):
+    donor = noise(6.0, 7)
+    donor[: 4 * RATE] = 0
+    for offset in (0.0, 0.5, 0.99):
+        edited = EDITS["vc"].apply(clip, RATE, Bank(vc=[donor]), index=0, offset=offset, seconds=1.0)
+        assert rms(edited.waveform) >= 0.049
+
+
+def test_in_a_silent_clip_it_has_its_own_level(bank):
+    silent = np.zeros(4 * RATE, dtype=np.float32)
+    edited = EDITS["tts"].apply(silent, RATE, bank, index=0, offset=0.0, seconds=1.0, at=1.0, fade=0.0).waveform
+    assert rms(edited[RATE : 2 * RATE]) == pytest.approx(0.3, rel=0.05)
+    dumb = Bank(tts=[np.zeros(2 * RATE, dtype=np.float32)])
+    assert not EDITS["tts"].apply(silent, RATE, dumb, index=0, offset=0.0, seconds=1.0).waveform.any()
+
+
+@both
+def test_each_has_its_own_audio(label, clip, bank):
+    alone = Bank(**{label: getattr(bank, label)})
+    other = "vc" if label == "tts" else "tts"
+    assert EDITS[label].can_draw(4.0, EDITS[label].info.ranges, alone)
+    assert not EDITS[other].can_draw(4.0, EDITS[other].info.ranges, alone)
+    part = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
+    with pytest.raises(ValueError, match=f"number 0 of {other}, and there are 0"):
+        EDITS[other].apply(clip, RATE, alone, **part)
+    one = draws(label, 4.0, alone, length=OneOf((0.5,)))
+    assert {p["seconds"] for p in one if "at" in p} == {0.5}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"index": 2}, "number 2 of tts, and there are 2"),
+        ({"seconds": 0.0}, "seconds=0.0 must be above 0"),
+        ({"seconds": 3.0}, "asks for 3.000 s of a recording of 2.000 s"),
+        ({"offset": -0.1}, "offset=-0.1 must be at least 0"),
+        ({"at": 4.1}, "at=4.1 must be at least 0 and at most 4.0"),
+        ({"fade": -1.0}, "fade=-1.0 must be at least 0"),
+    ],
+)
+def test_bad_parameters_are_named(clip, bank, change, message):
+    good = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
+    with pytest.raises(ValueError, match=message):
+        EDITS["tts"].apply(clip, RATE, bank, **good | change)

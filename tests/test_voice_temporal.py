@@ -1,0 +1,431 @@
+"""Cut, paste and mix: samples by hand, seams, levels, and where things are afterwards."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmestim.voice import EDITS, TAXONOMY
+from mmestim.voice.edits import Bank
+from mmestim.voice.edits._base import EDGE_SECONDS, rms
+from mmestim.voice.edits.temporal import APART_SECONDS, excerpt, fits, speech_level, up_to
+from mmestim.voice.taxonomy import Between, Either, OneOf
+
+RATE = 16000
+CUT, PASTE, MIX = (EDITS[label] for label in ("cut", "paste", "mix"))
+
+
+def noise(seconds, seed, level=0.1, rate=RATE):
+    return (level * np.random.default_rng(seed).normal(size=round(seconds * rate))).astype(np.float32)
+
+
+def in_phrases(seconds, seed):
+    """Noise for 0.4 s, then 0.4 s of hardly any."""
+    heard = np.arange(round(seconds * RATE)) % round(0.8 * RATE) < round(0.4 * RATE)
+    return noise(seconds, seed) * np.where(heard, 1, 1e-3).astype(np.float32)
+
+
+def smooth(seconds):
+    return np.sin(2 * np.pi * 3.3 * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    waveform = noise(4.0, 0)
+    waveform.flags.writeable = False
+    return waveform
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return Bank(voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)])
+
+
+def draws(edit, duration, bank, n=50, variant="train", rate=RATE, **ranges):
+    ranges = edit.info.variant(variant) | ranges
+    assert edit.can_draw(duration, ranges, bank)
+    return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, bank) for seed in range(n)]
+
+
+def step_at(waveform, seconds, within=0.015):
+    """Largest difference between neighbouring samples around a moment."""
+    return np.abs(np.diff(waveform[round((seconds - within) * RATE) : round((seconds + within) * RATE)])).max()
+
+
+# Cut ------------------------------------------------------------------------------------------------
+
+
+def test_cuts_by_hand(clip):
+    edited, time_map, intervals, points = CUT.apply(
+        clip, RATE, Bank(), cuts=[[0.5, 1.0], [2.0, 2.25]], fade=0.0, place="any"
+    )
+    np.testing.assert_array_equal(edited, np.r_[clip[:8000], clip[16000:32000], clip[36000:]])
+    assert intervals == []
+    assert points == [0.5, 1.5]
+    assert time_map.before.tolist() == [0, 0.5, 1.0, 2.0, 2.25, 4.0]
+    assert time_map.after.tolist() == [0, 0.5, 0.5, 1.5, 1.5, 3.25]
+    # Spans of what was there before.
+    assert time_map.interval(0.25, 0.5) == (0.25, 0.5)
+    assert time_map.interval(0.75, 1.5) == (0.5, 1.0)
+    assert time_map.interval(2.0, 2.2) is None
+    assert time_map.interval(0.0, 4.0) == (0.0, 3.25)
+
+
+@pytest.mark.parametrize("fade", [0.002, 0.01, 0.02])
+def test_a_join_is_no_step_and_leaves_what_is_around_it(fade):
+    wave = smooth(4.0)
+    hard, soft = (CUT.apply(wave, RATE, Bank(), cuts=[[1.0, 1.76]], fade=f, place="any") for f in (0.0, fade))
+    assert soft.time_map == hard.time_map
+    jump, own = step_at(hard.waveform, 1.0), np.abs(np.diff(wave)).max()
+    assert jump > 0.3
+    assert step_at(soft.waveform, 1.0) <= np.pi / 2 / (fade * RATE) * jump * 1.2 + own
+    changed = np.flatnonzero(soft.waveform != hard.waveform)
+    assert changed[0] >= (1.0 - fade / 2) * RATE
+    assert changed[-1] < (1.0 + fade / 2) * RATE
+
+
+def test_a_fade_is_made_of_what_is_taken_out():
+    wave = np.zeros(2 * RATE, dtype=np.float32)
+    wave[12000:20000] = 1
+    edited = CUT.apply(wave, RATE, Bank(), cuts=[[0.75, 1.25]], fade=0.01, place="any").waveform
+    np.testing.assert_allclose(np.flatnonzero(edited)[[0, -1]], [11920, 12079], atol=1)
+    np.testing.assert_allclose(edited[11920:12080], edited[11920:12080][::-1], atol=1e-6)
+
+
+def test_a_fade_is_no_longer_than_what_is_left_or_taken_out():
+    wave = np.ones(RATE, dtype=np.float32)
+    wave[8000:8010] = 0
+    cuts = [[0.5, 8010 / RATE], [8014 / RATE, 0.6]]
+    edited = CUT.apply(wave, RATE, Bank(), cuts=cuts, fade=0.02, place="any").waveform
+    assert len(edited) == RATE - 10 - 1586
+    assert np.ptp(edited[:7990]) == 0
+    at_start = CUT.apply(wave, RATE, Bank(), cuts=[[0.0, 0.4]], fade=0.02, place="any").waveform
+    np.testing.assert_array_equal(at_start, wave[6400:])
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100])
+def test_the_length_after_cuts_is_known(rate):
+    for duration in (1.15, 4.05, 9.3):
+        wave = noise(duration, 3, rate=rate)
+        for parameters in draws(CUT, len(wave) / rate, Bank(), n=20, rate=rate):
+            edited = CUT.apply(wave, rate, Bank(), **parameters)
+            after = CUT.duration_after(len(wave) / rate, **parameters)
+            assert abs(after - len(edited.waveform) / rate) < 0.51 / rate
+            assert len(edited.points) == len(parameters["cuts"])
+
+
+@pytest.mark.parametrize("duration, most", [(1.1, 1), (1.3, 2), (2.0, 3), (4.05, 3), (20.0, 3)])
+def test_cuts_have_room_and_leave_enough(duration, most):
+    numbers = set()
+    for parameters in draws(CUT, duration, Bank(), n=200):
+        starts, ends = np.array(parameters["cuts"]).T
+        numbers.add(len(starts))
+        assert starts[0] >= EDGE_SECONDS - 1e-9
+        assert ends[-1] <= duration - EDGE_SECONDS + 1e-9
+        assert (starts[1:] - ends[:-1] >= APART_SECONDS - 1e-9).all()
+        assert ((ends - starts >= 0.1 - 1e-9) & (ends - starts <= 1.5 + 1e-9)).all()
+        assert CUT.duration_after(duration, **parameters) >= max(duration / 2, 1.0) - 1e-9
+    assert numbers == set(range(1, most + 1))
+
+
+def test_too_short_to_cut():
+    assert not CUT.can_draw(1.05, CUT.info.ranges, Bank())
+    assert not CUT.can_draw(4.0, CUT.info.ranges | {"length": Between(2.5, 3.0)}, Bank())
+    with pytest.raises(ValueError, match="ask can_draw"):
+        CUT.draw(np.random.default_rng(0), 1.05, RATE, CUT.info.ranges, Bank())
+
+
+def test_more_cuts_than_there_is_room_for():
+    for parameters in draws(CUT, 2.0, Bank(), n_cuts=OneOf((40,)), length=OneOf((0.01, 0.3))):
+        starts, ends = np.array(parameters["cuts"]).T
+        assert (starts[1:] - ends[:-1] >= APART_SECONDS - 1e-9).all()
+        assert ends[-1] <= 2.0 - EDGE_SECONDS + 1e-9
+
+
+def test_cuts_in_pauses():
+    wave = in_phrases(6.0, 4)
+    for parameters in draws(CUT, 6.0, Bank(), n=20, variant="held_out", length=OneOf((0.7, 0.8, 0.9))):
+        moved = CUT.apply(wave, RATE, Bank(), **parameters)
+        fixed = CUT.apply(wave, RATE, Bank(), **parameters | {"place": "any"})
+        assert len(moved.waveform) == len(fixed.waveform)
+        borders = moved.time_map.before[1:-1].reshape(-1, 2)
+        assert np.abs(borders[:, 0] - np.array(parameters["cuts"])[:, 0]).max() <= 1.0 + 1e-3
+        assert (np.diff(borders[:, 1] - borders[:, 0]) < 1).all()
+        assert borders[0, 0] >= EDGE_SECONDS - 1e-3
+        assert borders[-1, 1] <= 6.0 - EDGE_SECONDS + 1e-3
+        assert (borders[1:, 0] - borders[:-1, 1] >= APART_SECONDS - 1e-3).all()
+    alone = draws(CUT, 6.0, Bank(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
+    for parameters in alone:
+        (point,) = CUT.apply(wave, RATE, Bank(), **parameters).points
+        assert rms(CUT.apply(wave, RATE, Bank(), **parameters).waveform[round(point * RATE) - 99 :][:198]) < 1e-3
+
+
+def test_pauses_of_real_speech(data_folder):
+    files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:40]
+    quieter = []
+    for file in files:
+        wave, rate = soundfile.read(file, dtype="float32")
+        (parameters,) = draws(CUT, len(wave) / rate, Bank(), n=1, variant="held_out", n_cuts=OneOf((1,)))
+        parameters["fade"] = 0.0
+        levels = []
+        for place in ("any", "pause"):
+            edited = CUT.apply(wave, rate, Bank(), **parameters | {"place": place})
+            at = round(edited.points[0] * rate)
+            levels.append(max(rms(edited.waveform[at - 160 : at]), rms(edited.waveform[at : at + 160])) + 1e-5)
+        quieter.append(20 * np.log10(levels[0] / levels[1]))
+    assert np.median(quieter) > 10
+
+
+def test_a_silent_clip_is_cut_where_it_was_to_be():
+    edited = CUT.apply(np.zeros(2 * RATE, np.float32), RATE, Bank(), cuts=[[0.5, 1.0]], fade=0.01, place="pause")
+    assert edited.points == [0.5]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"cuts": []}, "must be pairs"),
+        ({"cuts": [0.5, 1.0]}, "must be pairs"),
+        ({"cuts": [[1.0, 0.5]]}, "one after the other"),
+        ({"cuts": [[0.5, 1.5], [1.0, 2.0]]}, "one after the other"),
+        ({"cuts": [[0.5, 4.5]]}, r"within the 4.000 s of the clip"),
+        ({"cuts": [[0.5, float("nan")]]}, "one after the other"),
+        ({"cuts": [[0.0, 4.0]]}, "leave nothing of the clip"),
+        ({"fade": -0.1}, "fade=-0.1 must be at least 0"),
+        ({"place": "word"}, "place='word' is not known"),
+    ],
+)
+def test_bad_cuts_are_named(clip, change, message):
+    with pytest.raises(ValueError, match=message):
+        CUT.apply(clip, RATE, Bank(), **{"cuts": [[0.5, 1.0]], "fade": 0.0, "place": "any"} | change)
+
+
+# Paste ----------------------------------------------------------------------------------------------
+
+
+def test_a_paste_by_hand(clip):
+    edited, time_map, intervals, points = PASTE.apply(
+        clip, RATE, Bank(), at=1.0, length=0.5, fade=0.0, origin="clip", source=2.5
+    )
+    np.testing.assert_array_equal(edited, np.r_[clip[:16000], clip[40000:48000], clip[16000:]])
+    assert (intervals, points) == ([(1.0, 1.5)], [])
+    assert time_map.interval(0.5, 1.0) == (0.5, 1.0)
+    assert time_map.interval(1.0, 2.0) == (1.5, 2.5)
+    assert time_map.interval(0.5, 1.5) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize("fade", [0.002, 0.01])
+@pytest.mark.parametrize("origin", ["clip", "voices"])
+def test_seams_of_a_paste_are_no_steps(origin, fade):
+    wave = smooth(4.0)
+    bank = Bank(voices=[smooth(3.0)])
+    parameters = {"at": 1.0, "length": 0.6, "origin": origin, "source": 2.6, "offset": 0.33}
+    hard, soft = (PASTE.apply(wave, RATE, bank, **parameters, fade=f) for f in (0.0, fade))
+    assert len(soft.waveform) == len(wave) + 9600
+    for seam in soft.intervals[0]:
+        jump, own = step_at(hard.waveform, seam), np.abs(np.diff(wave)).max()
+        assert jump > 0.2
+        assert step_at(soft.waveform, seam) <= np.pi / 2 / (fade * RATE) * 2 * jump + own
+    np.testing.assert_array_equal(soft.waveform[:16000], wave[:16000])
+    np.testing.assert_array_equal(soft.waveform[16000 + 9600 :], wave[16000:])
+
+
+@pytest.mark.parametrize("duration", [0.72, 1.5, 4.05, 20.0])
+def test_pastes_come_from_elsewhere(duration):
+    sides, wave = set(), noise(duration, 5)
+    for parameters in draws(PASTE, duration, Bank(), n=200):
+        at, length, source = (parameters[name] for name in ("at", "length", "source"))
+        assert 0.25 <= length <= 1.2
+        assert EDGE_SECONDS <= at <= duration - EDGE_SECONDS
+        assert -1e-9 <= source <= duration - length + 1e-9
+        assert source + length <= at - APART_SECONDS + 1e-9 or source >= at + APART_SECONDS - 1e-9
+        sides.add(source > at)
+        edited = PASTE.apply(wave, RATE, Bank(), **parameters)
+        after = PASTE.duration_after(duration, **parameters)
+        assert abs(after - len(edited.waveform) / RATE) < 1.01 / RATE
+    assert sides == {True, False}
+    assert not PASTE.can_draw(0.69, PASTE.info.ranges, Bank())
+
+
+def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
+    used = set()
+    for parameters in draws(PASTE, 4.0, bank, n=10, variant="held_out", fade=OneOf((0.0,))):
+        edited = PASTE.apply(clip, RATE, bank, **parameters)
+        start, end = (round(t * RATE) for t in edited.intervals[0])
+        piece = edited.waveform[start:end]
+        assert 20 * np.log10(rms(piece) / rms(clip)) == pytest.approx(0, abs=0.2)
+        voice = bank.voices[parameters["voice"]]
+        where = np.flatnonzero(np.isclose(voice[: -len(piece)] / voice[1 : 1 - len(piece)], piece[0] / piece[1]))
+        ratios = [piece / voice[at : at + len(piece)] for at in where]
+        assert min(np.ptp(ratio) for ratio in ratios) < 1e-3  # a passage of it
+        used.add(parameters["voice"])
+    assert used == {0, 1}
+
+
+def test_voices_to_paste(clip, bank):
+    ranges = PASTE.info.variant("held_out")
+    assert not PASTE.can_draw(4.0, ranges, Bank())
+    assert not PASTE.can_draw(4.0, ranges, Bank(voices=bank.voices, other_voices=[]))
+    short = Bank(voices=[noise(0.2, 6)])
+    (parameters,) = draws(PASTE, 4.0, short, n=1, variant="held_out")
+    assert parameters["length"] == 0.2
+    silent = np.zeros_like(clip)
+    edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="voices", voice=0, offset=0.0)
+    assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"at": 4.5}, "at=4.5 must be at least 0 and at most 4.0"),
+        ({"at": float("nan")}, "at=nan"),
+        ({"length": 0.0}, "length=0.0 must be above 0"),
+        ({"source": 3.6}, "source=3.6 and length=0.5 must be a passage of a clip of 4.000 s"),
+        ({"length": 5.0, "source": 0.0}, "must be a passage of a clip"),
+        ({"fade": -1}, "fade=-1 must be at least 0"),
+        ({"origin": "radio"}, "origin='radio' is not known"),
+        ({"origin": "voices", "voice": 2}, "number 2 of voices, and there are 2"),
+        ({"origin": "voices", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
+        ({"origin": "voices", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
+    ],
+)
+def test_bad_pastes_are_named(clip, bank, change, message):
+    with pytest.raises(ValueError, match=message):
+        PASTE.apply(clip, RATE, bank, **{"at": 1.0, "length": 0.5, "fade": 0.0, "origin": "clip"} | change)
+
+
+# Mix ------------------------------------------------------------------------------------------------
+
+
+def mixed(wave, bank, **changes):
+    edited = MIX.apply(wave, RATE, bank, **{"start": 1.0, "end": 2.5, "snr": 6.0, "voice": 0, "offset": 0.0} | changes)
+    return edited, edited.waveform - wave
+
+
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 7.5, 15.0, 20.0])
+@pytest.mark.parametrize("voice", [0, 1])
+def test_the_snr_over_the_interval(clip, bank, snr, voice):
+    edited, added = mixed(clip, bank, snr=snr, voice=voice)
+    inside = slice(16000, 40000)
+    assert 20 * np.log10(rms(clip[inside]) / rms(added[inside])) == pytest.approx(snr, abs=0.1)
+    np.testing.assert_array_equal(np.delete(added, np.r_[inside]), 0)
+    assert edited.intervals == [(1.0, 2.5)]
+    assert edited.time_map([0.5, 2.0, 4.0]).tolist() == [0.5, 2.0, 4.0]
+
+
+def test_the_snr_in_real_speech(data_folder):
+    files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:20]
+    waves = [soundfile.read(file, dtype="float32")[0] for file in files]
+    bank = Bank(voices=waves)
+    for seed, wave in enumerate(waves):
+        parameters = draws(MIX, len(wave) / RATE, bank, n=seed + 1)[-1]
+        edited = MIX.apply(wave, RATE, bank, **parameters)
+        first, last = (round(t * RATE) for t in edited.intervals[0])
+        added = edited.waveform[first:last].astype(float) - wave[first:last]
+        snr = 20 * np.log10(rms(wave[first:last]) / rms(added))
+        assert snr == pytest.approx(parameters["snr"], abs=0.1)
+        assert last - first <= 3.0 * RATE + 1
+
+
+def test_a_voice_comes_and_goes(bank):
+    _, added = mixed(np.zeros(4 * RATE, np.float32), bank)
+    assert np.abs(added[[16000, 39999]]).max() < 1e-4
+    assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # over silence at its own level
+    assert rms(added[16040:16120]) == pytest.approx(0.01, rel=0.4)
+
+
+def test_over_a_pause_the_snr_is_over_the_speech(clip, bank):
+    wave = clip * np.where(np.arange(len(clip)) < 12000, 1, 1e-4).astype(np.float32)
+    _, added = mixed(wave, bank, snr=0.0)
+    assert 20 * np.log10(0.1 / rms(added[16000:40000])) == pytest.approx(20, abs=0.5)
+
+
+def test_a_silent_voice_and_a_short_one(clip):
+    edited, added = mixed(clip, Bank(voices=[np.zeros(3 * RATE, np.float32)]))
+    np.testing.assert_array_equal(edited.waveform, clip)
+    edited, added = mixed(clip, Bank(voices=[noise(0.7, 7)]))
+    assert edited.intervals == [(1.0, 1.7)]
+    assert 20 * np.log10(rms(clip[16000:27200]) / rms(added[16000:27200])) == pytest.approx(6.0, abs=0.1)
+
+
+def test_mixes_have_room(bank):
+    for duration in (1.1, 1.4, 8.0):
+        for parameters in draws(MIX, duration, bank):
+            assert EDGE_SECONDS <= parameters["start"]
+            assert parameters["end"] <= duration - EDGE_SECONDS + 1e-9
+            assert 0.5 <= parameters["end"] - parameters["start"] + 1e-9
+    assert not MIX.can_draw(1.05, MIX.info.ranges, bank)
+    assert not MIX.can_draw(4.0, MIX.info.ranges, Bank())
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"start": 2.5, "end": 1.0}, "the end after the start"),
+        ({"start": -1.0}, "must be seconds of a clip of 4.000 s"),
+        ({"start": 5.0, "end": 6.0}, "must be seconds of a clip of 4.000 s"),
+        ({"snr": float("nan")}, "snr=nan"),
+        ({"voice": -1}, "number -1 of voices"),
+    ],
+)
+def test_bad_mixes_are_named(clip, bank, change, message):
+    with pytest.raises(ValueError, match=message):
+        mixed(clip, bank, **change)
+
+
+# Shared ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.5, 0.999, 1.0])
+def test_an_excerpt_is_no_pause(offset):
+    wave = noise(6.0, 8)
+    wave[: 3 * RATE] = 0
+    piece = excerpt(wave, RATE // 2, offset, RATE)
+    assert len(piece) == RATE // 2
+    assert rms(piece) >= 0.049
+    if 0.6 < offset:
+        assert np.shares_memory(piece, wave[int(offset * 5.5 * RATE) - 1 :])  # where it was asked for
+    np.testing.assert_array_equal(excerpt(wave, len(wave), offset, RATE), wave)
+    assert len(excerpt(np.zeros(RATE, np.float32), 100, offset, RATE)) == 100
+
+
+def test_the_level_of_speech_is_that_of_phrases():
+    wave = in_phrases(8.0, 9)
+    assert speech_level(wave, RATE) == pytest.approx(0.1, rel=0.02)
+    assert speech_level(noise(1.0, 9), RATE) == pytest.approx(0.1, rel=0.02)
+    assert speech_level(np.zeros(RATE, np.float32), RATE) == 0
+    assert speech_level(noise(0.005, 9), RATE) == pytest.approx(rms(noise(0.005, 9)))
+
+
+def test_parts_of_ranges():
+    assert up_to(Between(1, 3), 2) == Between(1, 2)
+    assert up_to(Either((Between(1, 2), Between(4, 6))), 5) == Either((Between(1, 2), Between(4, 5)))
+    assert up_to(Either((Between(1, 2), Between(4, 6))), 3) == Either((Between(1, 2),))
+    assert up_to(OneOf((1, 2, 3)), 2) == OneOf((1, 2))
+    assert not fits(OneOf((1, 2)), 0.5)
+    with pytest.raises(ValueError, match=r"fits into 0.500 s"):
+        up_to(Between(1, 2), 0.5)
+
+
+@pytest.mark.parametrize("label", ["cut", "paste"])
+@pytest.mark.parametrize("variant", ["train", "held_out"])
+def test_clicks_are_where_the_time_map_says(label, variant, bank):
+    """To the sample, wherever a fade does not reach."""
+    edit = EDITS[label]
+    wave = np.zeros(4 * RATE, dtype=np.float32)
+    clicks = np.arange(400, len(wave), 400)
+    wave[clicks] = 1.0
+    for parameters in draws(edit, 4.0, bank, n=20, variant=variant):
+        edited, time_map, intervals, points = edit.apply(wave, RATE, bank, **parameters)
+        seams = np.array([*np.ravel(intervals), *points])
+        deleted = time_map.before[1:-1].reshape(-1, 2) if label == "cut" else np.empty((0, 2))
+        kept = [t for t in clicks / RATE if not any(start <= t < end for start, end in deleted)]
+        after = time_map(kept)
+        after = after[np.abs(after[:, None] - seams).min(axis=1) > 0.011]
+        assert len(after) > 50
+        np.testing.assert_array_equal(edited[np.round(after * RATE).astype(int)], 1.0)
+
+
+def test_ranges_of_the_taxonomy():
+    assert TAXONOMY["cut"].ranges["length"] == Between(0.1, 1.5)
+    assert 0.02 in TAXONOMY["cut"].held_out["fade"]
+    assert TAXONOMY["paste"].held_out["origin"] == OneOf(("voices",))
