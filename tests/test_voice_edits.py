@@ -51,7 +51,7 @@ def bank_at(rate):
     return Bank(
         tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)], vc=[voice(3.0, 12, rate)],
         voices=[voice(3.0, 13, rate), voice(5.0, 14, rate), voice(2.0, 15, rate)],
-        noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)], impulse_responses=[response],
+        own_voices=[1, 2], noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)], impulse_responses=[response],
     )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 from sklearn.base import clone
 
-from mmestim.voice import (
-    EDITS, LABELS, TAXONOMY, AudioCorpus, AudioError, Between, EditPlan, EditRecord, EditSimulator, OneOf, TimeMap,
-)  # fmt: skip
+from mmestim.voice import EDITS, LABELS, TAXONOMY, AudioCorpus, AudioError, EditPlan, EditRecord, EditSimulator, TimeMap
+from mmestim.voice.taxonomy import Between, OneOf
 
 RATE = 16000
+PLAN = {"version": 1, "duration": 1, "sample_rate": 16000, "steps": [], "crop": [0, 0], "gain": 0}
 NEEDS_NO_AUDIO = [label for label in LABELS[1:] if label not in ("tts", "vc", "mix")]
 
 
@@ -196,7 +196,7 @@ def test_ranges_can_be_chosen(clips):
 
 def test_synthetic_speech_comes_from_sources(clips):
     sources = {"tts": [speech(3.0, 50)], "vc": [speech(2.0, 51)]}
-    waveforms, records = EditSimulator(edits=["tts", "vc"], n_edits=1, sources=sources, random_state=0).simulate(clips)
+    _, records = EditSimulator(edits=["tts", "vc"], n_edits=1, sources=sources, random_state=0).simulate(clips)
     assert {label for record in records for label in record.labels} == {"tts", "vc"}
     whole = [record for record in records if list(record.intervals.values()) == [[(0.0, record.duration)]]]
     assert 0 < len(whole) < len(records)
@@ -286,9 +286,8 @@ def test_bad_parameters_are_named(clips, parameters, error, message):
         ("no json", "no JSON of an EditPlan"),
         ("[1]", "not of an EditPlan"),
         ('{"version": 1}', "not of an EditPlan"),
-        (json.dumps({"version": 9, "duration": 1, "sample_rate": 1, "steps": [], "crop": [0, 0], "gain": 0}), "version 9"),
-        (json.dumps({"version": 1, "duration": 1, "sample_rate": 1, "steps": [{"edit": "x"}], "crop": [0, 0], "gain": 0}),
-         "must have as 'edit'"),
+        (json.dumps(PLAN | {"version": 9}), "version 9"),
+        (json.dumps(PLAN | {"steps": [{"edit": "x"}]}), "must have as 'edit'"),
     ],
 )  # fmt: skip
 def test_bad_plans_are_named(text, message):

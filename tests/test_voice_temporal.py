@@ -37,7 +37,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank(voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)])
+    return Bank(voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)], own_voices=[0, 1])
 
 
 def draws(edit, duration, bank, n=50, variant="train", rate=RATE, **ranges):
@@ -214,7 +214,7 @@ def test_a_paste_by_hand(clip):
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
-@pytest.mark.parametrize("origin", ["clip", "voices"])
+@pytest.mark.parametrize("origin", ["clip", "session"])
 def test_seams_of_a_paste_are_no_steps(origin, fade):
     wave = smooth(4.0)
     bank = Bank(voices=[smooth(3.0)])
@@ -264,12 +264,12 @@ def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
 def test_voices_to_paste(clip, bank):
     ranges = PASTE.info.variant("held_out")
     assert not PASTE.can_draw(4.0, ranges, Bank())
-    assert not PASTE.can_draw(4.0, ranges, Bank(voices=bank.voices, other_voices=[]))
-    short = Bank(voices=[noise(0.2, 6)])
+    assert not PASTE.can_draw(4.0, ranges, Bank(voices=bank.voices, own_voices=[]))
+    short = Bank(voices=[noise(0.2, 6)], own_voices=[0])
     (parameters,) = draws(PASTE, 4.0, short, n=1, variant="held_out")
     assert parameters["length"] == 0.2
     silent = np.zeros_like(clip)
-    edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="voices", voice=0, offset=0.0)
+    edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="session", voice=0, offset=0.0)
     assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
 
 
@@ -283,9 +283,9 @@ def test_voices_to_paste(clip, bank):
         ({"length": 5.0, "source": 0.0}, "must be a passage of a clip"),
         ({"fade": -1}, "fade=-1 must be at least 0"),
         ({"origin": "radio"}, "origin='radio' is not known"),
-        ({"origin": "voices", "voice": 2}, "number 2 of voices, and there are 2"),
-        ({"origin": "voices", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
-        ({"origin": "voices", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
+        ({"origin": "session", "voice": 2}, "number 2 of voices, and there are 2"),
+        ({"origin": "session", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
+        ({"origin": "session", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
     ],
 )
 def test_bad_pastes_are_named(clip, bank, change, message):
@@ -428,4 +428,4 @@ def test_clicks_are_where_the_time_map_says(label, variant, bank):
 def test_ranges_of_the_taxonomy():
     assert TAXONOMY["cut"].ranges["length"] == Between(0.1, 1.5)
     assert 0.02 in TAXONOMY["cut"].held_out["fade"]
-    assert TAXONOMY["paste"].held_out["origin"] == OneOf(("voices",))
+    assert TAXONOMY["paste"].held_out["origin"] == OneOf(("session",))

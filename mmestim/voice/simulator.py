@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -197,17 +198,13 @@ class EditSimulator(BaseEstimator):
 
     def _iterate(self, corpus, n_jobs):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        # Rows of one speaker are no other voice; where speakers are unknown, the clip itself is not.
-        speakers = np.arange(len(corpus)) if corpus.speakers is None else np.asarray(corpus.speakers)
         bank = self._bank(corpus)
         with Parallel(n_jobs) as parallel:
             for start in range(0, len(corpus), _CHUNK * n_jobs):
-                numbers = range(start, min(start + _CHUNK * n_jobs, len(corpus)))
-                tasks = (
-                    delayed(_simulate_one)(self, corpus, number, seed, _for_clip(bank, corpus, number, speakers))
-                    for number in numbers
-                )
-                for number, result in zip(numbers, parallel(tasks), strict=True):
+                numbers = np.arange(start, min(start + _CHUNK * n_jobs, len(corpus)))
+                parts = np.array_split(numbers, min(n_jobs, len(numbers)))
+                done = parallel(delayed(_simulate_some)(self, corpus, part, seed, bank) for part in parts)
+                for number, result in zip(numbers, itertools.chain(*done), strict=True):
                     if isinstance(result, AudioError):
                         corpus.skip(number, result)
                     else:
@@ -249,6 +246,14 @@ class EditSimulator(BaseEstimator):
                     raise ValueError(f"edits[{label!r}]={wanted!r}: the taxonomy has no such ranges for it.")
                 ranges[label] = TAXONOMY[label].variant(wanted)
             else:
+                for name, values in wanted.items():
+                    if name not in (known := TAXONOMY[label].ranges):
+                        raise ValueError(f"edits[{label!r}] has {name!r}, which is not among {list(known)}.")
+                    if not isinstance(values, Range):
+                        raise TypeError(
+                            f"edits[{label!r}][{name!r}]={values!r} must be a range, such as Between(0.1, 0.2) or "
+                            "OneOf((0.1,)) of mmestim.voice."
+                        )
                 ranges[label] = {**TAXONOMY[label].ranges, **wanted}
         return ranges
 
@@ -293,15 +298,23 @@ class EditSimulator(BaseEstimator):
         return EditPlan(duration, sample_rate, steps, crop, float(rng.uniform(-_GAIN_DB, _GAIN_DB)))
 
 
-def _for_clip(bank, corpus, number, speakers):
-    """The bank as one clip may use it: the voices of the corpus that are not its own."""
+def _simulate_some(simulator, corpus, numbers, seed, bank):
+    return [_simulate_one(simulator, corpus, int(number), seed, _for_clip(bank, corpus, number)) for number in numbers]
+
+
+def _for_clip(bank, corpus, number):
+    """The bank as one clip may use it: what voices of the corpus are another's, and which its own elsewhere."""
     if not isinstance(bank.voices, _Trimmed) or bank.voices.corpus is not corpus:
         return bank
-    return replace(bank, other_voices=np.flatnonzero(speakers != speakers[number]))
+    numbers = np.arange(len(corpus))
+    if corpus.speakers is None:
+        return replace(bank, other_voices=numbers[numbers != number])
+    own = corpus.speakers == corpus.speakers[number]
+    return replace(bank, other_voices=numbers[~own], own_voices=numbers[own & (numbers != number)])
 
 
 def _simulate_one(simulator, corpus, number, seed, bank):
-    """One clip, edited, and its record; None if it is to be skipped."""
+    """One clip, edited, and its record, or the error of reading it."""
     rate = corpus.sample_rate
     try:
         whole = corpus[number]

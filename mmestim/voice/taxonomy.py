@@ -152,7 +152,7 @@ _ROWS = [
     EditInfo(
         "paste", "temporal", ("interval",), "a passage put in from elsewhere in the recording", _PAPER,
         {"length": Between(0.25, 1.2), "fade": Between(0.0, 0.01), "origin": OneOf(("clip",))},
-        held_out={"origin": OneOf(("voices",))},
+        held_out={"origin": OneOf(("session",))},
     ),
     EditInfo(
         "mix", "temporal", ("interval",), "another voice laid over", _PAPER,

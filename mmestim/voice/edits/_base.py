@@ -30,14 +30,14 @@ class Bank:
     voices: Sequence[np.ndarray] = ()
     noises: Sequence[np.ndarray] = ()
     impulse_responses: Sequence[np.ndarray] = ()
-    # Of `voices`, those that a clip may be given; None are all.
+    # Of `voices`, those that are not the clip's own, where None are all, and those that are, from elsewhere.
     other_voices: Sequence[int] | None = None
+    own_voices: Sequence[int] = ()
 
     def pick(self, rng: np.random.Generator, kind: str) -> int:
         """Index of one of a kind, at random."""
-        if kind == "voices" and self.other_voices is not None:
-            return int(self.other_voices[int(rng.integers(len(self.other_voices)))])
-        return int(rng.integers(len(getattr(self, kind))))
+        numbers = self._numbers(kind)
+        return int(numbers[int(rng.integers(len(numbers)))])
 
     def get(self, kind: str, index: int) -> np.ndarray:
         """One waveform, checked."""
@@ -51,7 +51,14 @@ class Bank:
 
     def has(self, kind: str) -> bool:
         """Whether there is any of a kind."""
-        return bool(len(getattr(self, kind) if kind != "voices" or self.other_voices is None else self.other_voices))
+        return len(self._numbers(kind)) > 0
+
+    def _numbers(self, kind: str) -> Sequence[int]:
+        if kind == "own_voices":
+            return self.own_voices
+        if kind == "voices" and self.other_voices is not None:
+            return self.other_voices
+        return range(len(getattr(self, kind)))
 
 
 class Edited(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from importlib import import_module
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -162,7 +163,7 @@ def _fit(waveform, n_samples):
 def _optional(package):
     """A package of the extra `engines`."""
     try:
-        return __import__(package)
+        return import_module(package)
     except ImportError as error:
         raise ImportError(
             f'this engine needs the package {package}: pip install "mmestim[engines]", or draw another engine.'

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft, optimize, signal
 
 from ..._validation import check_choice, check_number
-from ..taxonomy import Range
+from ..taxonomy import INTERVAL_SECONDS, Range
 from ._autotune import SCALES, tune
 from ._base import Bank, Effect
 
@@ -65,8 +65,7 @@ class _Filter(Effect):
         return parameters | {"cutoff": min(parameters["cutoff"], _HIGHEST * sample_rate / 2)}
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cutoff: float = 2000.0, slope: int = 24,
-        family: str = "butterworth",
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cutoff: float, slope: int, family: str
     ) -> np.ndarray:  # fmt: skip
         check_frequency("cutoff", cutoff, sample_rate)
         check_choice("family", family, FAMILIES)
@@ -182,6 +181,9 @@ class Autotune(Effect):
 
     name = "autotune"
 
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+        return duration >= INTERVAL_SECONDS.low
+
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
@@ -190,8 +192,8 @@ class Autotune(Effect):
         return parameters if parameters["scale"] == "chromatic" else parameters | {"root": root}
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, scale: str = "chromatic", strength: float = 1.0,
-        glide: float = 0.0, root: int = 0,
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, scale: str, strength: float, glide: float,
+        root: int = 0,
     ) -> np.ndarray:  # fmt: skip
         check_choice("scale", scale, SCALES)
         check_number("strength", strength, high=1)

@@ -87,13 +87,13 @@ class Cut(Edit):
 
 
 class Paste(Edit):
-    """A passage put in, from elsewhere in the clip or, at the level of the clip, from another voice."""
+    """A passage put in, from elsewhere in the clip or, at its level, from another recording of the speaker."""
 
     name = "paste"
 
     def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
         has_room = duration > 2 * EDGE_SECONDS and fits(ranges["length"], duration / 2 - APART_SECONDS)
-        return has_room and ("voices" not in ranges["origin"] or bank.has("voices"))
+        return has_room and ("session" not in ranges["origin"] or bank.has("own_voices"))
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
@@ -103,8 +103,8 @@ class Paste(Edit):
         origin = ranges["origin"].draw(rng)
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         parameters = {"at": at, "length": length, "fade": ranges["fade"].draw(rng), "origin": origin}
-        if origin == "voices":
-            voice = bank.pick(rng, "voices")
+        if origin == "session":
+            voice = bank.pick(rng, "own_voices")
             length = min(length, len(bank.get("voices", voice)) / sample_rate)
             return parameters | {"length": length, "voice": voice, "offset": float(rng.random())}
         before, after = (max(0.0, room - APART_SECONDS - length) for room in (at, duration - at))
@@ -115,10 +115,10 @@ class Paste(Edit):
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, at: float, length: float, fade: float,
         origin: str, source: float = 0.0, voice: int = 0, offset: float = 0.0,
     ) -> Edited:  # fmt: skip
-        check_choice("origin", origin, ("clip", "voices"))
+        check_choice("origin", origin, ("clip", "session"))
         check_number("length", length, closed=False)
         n_samples = max(1, round(length * sample_rate))
-        if origin == "voices":
+        if origin == "session":
             piece = matched(excerpt(bank.get("voices", voice), n_samples, offset, sample_rate), waveform, sample_rate)
         else:
             last = len(waveform) - n_samples

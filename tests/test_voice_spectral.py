@@ -1,0 +1,302 @@
+"""Filters, tone controls and autotune: what they do to the spectrum and to the pitch, in numbers."""
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+
+from mmestim.voice import EDITS, TAXONOMY
+from mmestim.voice.edits import Bank
+from mmestim.voice.edits._autotune import SCALES, track
+from mmestim.voice.edits.spectral import FAMILIES, SLOPES, biquads
+
+RATE = 16000
+BANK = Bank()
+FILTERS = pytest.mark.parametrize("label", ["low_pass", "high_pass"])
+
+
+def apply(label, waveform, rate=RATE, **parameters):
+    return EDITS[label].apply(waveform, rate, BANK, **parameters).waveform
+
+
+def impulse(rate=RATE):
+    x = np.zeros(2 * rate, dtype=np.float32)
+    x[rate] = 1
+    return x
+
+
+def decibels(waveform, rate=RATE):
+    return np.fft.rfftfreq(len(waveform), 1 / rate), 20 * np.log10(np.abs(np.fft.rfft(waveform)) + 1e-9)
+
+
+# Filters -------------------------------------------------------------------------------------------
+
+
+@FILTERS
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_cutoff_is_where_3_db_are_lost_and_nothing_is_delayed(label, family, rate):
+    for slope, cutoff in zip(SLOPES, (1000.0, 2000.0, 1500.0, 1200.0), strict=True):
+        filtered = apply(label, impulse(rate), rate, cutoff=cutoff, slope=slope, family=family)
+        frequencies, level = decibels(filtered, rate)
+        lost = frequencies[level < -3.0103]
+        assert (lost[0] if label == "low_pass" else lost[-1]) == pytest.approx(cutoff, rel=0.02)
+        passed = frequencies < cutoff / 2 if label == "low_pass" else frequencies > 1.9 * cutoff
+        assert np.abs(level[passed]).max() < (2.1 if slope == 12 or family == "bessel" else 1.1)  # ripple, knee
+        np.testing.assert_allclose(filtered[1:], filtered[:0:-1], atol=1e-5)  # no phase
+
+
+@FILTERS
+@pytest.mark.parametrize("family", ["butterworth", "chebyshev", "bessel", "fir"])
+@pytest.mark.parametrize("slope", SLOPES)
+def test_slope(label, family, slope):
+    rate = 48000
+    filtered = apply(label, impulse(rate), rate, cutoff=1500.0, slope=slope, family=family)
+    frequencies, level = decibels(filtered, rate)
+    # Between 30 and 70 dB down a filter has bent; weaker ones are measured as far as they reach.
+    far = {12: (9, 15), 24: (6, 12), 36: (5, 9), 48: (3.5, 7)}[slope]
+    near, off = (1500 * np.array(far)) if label == "low_pass" else 1500 / np.array(far)
+    fall = np.interp(near, frequencies, level) - np.interp(off, frequencies, level)
+    tolerance = {"butterworth": 1.5, "chebyshev": 1.5, "bessel": 4, "fir": 2.5}[family]
+    assert fall / np.log2(far[1] / far[0]) == pytest.approx(slope, abs=tolerance)
+
+
+@FILTERS
+@pytest.mark.parametrize("family", FAMILIES)
+def test_speech_beyond_the_cutoff_is_gone(label, family, data_folder):
+    speech, rate = soundfile.read(sorted(data_folder.glob("speech/audio/train/*.flac"))[0], dtype="float32")
+    cutoff = 1200.0
+    far = (2.5 * cutoff, 6 * cutoff) if label == "low_pass" else (cutoff / 6, cutoff / 2.5)
+    filtered = apply(label, speech, rate, cutoff=cutoff, slope=48, family=family)
+    frequencies, before = signal.welch(speech, rate, nperseg=1024)
+    after = signal.welch(filtered, rate, nperseg=1024)[1]
+    band = (frequencies > far[0]) & (frequencies < far[1])
+    assert 10 * np.log10(after[band].sum() / before[band].sum()) < (-25 if family == "bessel" else -40)
+    best = np.argmax(signal.correlate(filtered, speech, "full")) - (len(speech) - 1)
+    assert best == 0
+
+
+@FILTERS
+def test_families_differ(label):
+    x = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
+    made = [apply(label, x, cutoff=1500.0, slope=24, family=family) for family in FAMILIES]
+    for first in range(len(made)):
+        for second in range(first):
+            assert np.std(made[first] - made[second]) > 0.01
+
+
+@FILTERS
+def test_a_cutoff_that_is_drawn_exists_at_low_rates(label):
+    ranges = TAXONOMY[label].variant("train")
+    drawn = [EDITS[label].draw(np.random.default_rng(seed), 4.0, 4000, ranges, BANK) for seed in range(40)]
+    assert max(p["cutoff"] for p in drawn) <= 1600
+    assert {p["slope"] for p in drawn} == set(SLOPES)
+
+
+@FILTERS
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"cutoff": 8000.0}, "cutoff=8000.0 must be above 0 and below half the sample rate, 8000 Hz. Lower it"),
+        ({"cutoff": 0.0}, "cutoff=0.0 must be above 0"),
+        ({"slope": 18}, "slope=18 must be one of 12, 24, 36, 48"),
+        ({"family": "brick"}, "family='brick' is not known. Use one of 'butterworth'"),
+    ],
+)
+def test_bad_filters_are_named(label, change, message):
+    parameters = {"cutoff": 1000.0, "slope": 12, "family": "butterworth"} | change
+    with pytest.raises(ValueError, match=message):
+        apply(label, impulse(), **parameters)
+
+
+# Tone controls -------------------------------------------------------------------------------------
+
+
+def test_each_band_does_what_it_says():
+    bands = {
+        "kinds": ["low_shelf", "peak", "notch", "high_shelf"], "frequencies": [100.0, 700.0, 2000.0, 6000.0],
+        "gains": [8.0, -9.0, 0.0, 6.0], "qs": [0.8, 2.0, 2.0, 0.8],
+    }  # fmt: skip
+    for k, (gain, at) in enumerate([(8, 5.0), (-9, 700.0), (-100, 2000.0), (6, 7900.0)]):
+        one = {name: values[k : k + 1] for name, values in bands.items()}
+        frequencies, level = decibels(apply("equalizer", impulse(), **one))
+        found = np.interp(at, frequencies, level)
+        assert found < -60 if gain == -100 else found == pytest.approx(gain, abs=0.2)
+        if k in (0, 3):  # half the gain, in dB, at the corner
+            corner = np.interp(one["frequencies"], frequencies, level)
+            assert corner == pytest.approx(gain / 2, abs=0.1)
+        if k == 1:  # the width of a peak, between the points of half its gain
+            low = frequencies[level < -4.5][[0, -1]]
+            assert np.ptp(low) == pytest.approx(700 / 2, rel=0.03)
+
+
+def test_drawn_equalizers_are_heard_and_bands_keep_apart():
+    edit, ranges = EDITS["equalizer"], TAXONOMY["equalizer"].ranges
+    audible = np.geomspace(90, 7000, 200)
+    n_bands, kinds = set(), set()
+    for seed in range(150):
+        p = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, BANK)
+        n_bands.add(len(p["gains"]))
+        kinds |= set(p["kinds"])
+        assert all(6 <= abs(gain) <= 12 for gain in p["gains"])
+        assert (np.diff(np.log2(p["frequencies"])) > 0.4999).all()
+        sections = biquads(p["kinds"], p["frequencies"], p["gains"], p["qs"], RATE)
+        response = 20 * np.log10(np.abs(signal.freqz_sos(sections, audible, fs=RATE)[1]))
+        assert np.ptp(response) > 6
+    assert n_bands == {3, 4, 5, 6, 7}
+    assert kinds == {"peak", "low_shelf", "high_shelf"}
+
+
+def test_what_is_held_out_of_the_equalizer_is_a_notch():
+    ranges = TAXONOMY["equalizer"].variant("held_out")
+    for seed in range(20):
+        p = EDITS["equalizer"].draw(np.random.default_rng(seed), 0.9, RATE, ranges, BANK)
+        assert (p["kinds"], len(p["frequencies"])) == (["notch"], 1)
+        frequencies, level = decibels(apply("equalizer", impulse(), **p))
+        assert np.interp(p["frequencies"][0], frequencies, level) < -50
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"frequencies": [9000.0]}, "frequencies=9000.0 must be above 0 and below half the sample rate, 8000 Hz"),
+        ({"kinds": ["comb"]}, "kinds='comb' is not known"),
+        ({"qs": [0.0]}, "qs=0.0 must be above 0"),
+        ({"gains": [6.0, 6.0]}, "must have one value for each band"),
+    ],
+)
+def test_bad_bands_are_named(change, message):
+    parameters = {"kinds": ["peak"], "frequencies": [700.0], "gains": [6.0], "qs": [1.0]} | change
+    with pytest.raises(ValueError, match=message):
+        apply("equalizer", impulse(), **parameters)
+
+
+# Autotune ------------------------------------------------------------------------------------------
+
+ON = {"scale": "chromatic", "strength": 1.0, "glide": 0.0}
+
+
+def sung(f0, rate=RATE):
+    """Harmonics of a pitch."""
+    phase = 2 * np.pi * np.cumsum(f0) / rate
+    tones = sum(np.cos(k * phase + 0.3 * k * k) / k**1.2 for k in range(1, 30) if k * f0.max() < 0.45 * rate)
+    return (0.1 * tones).astype(np.float32)
+
+
+def cents(waveform, f0, rate=RATE):
+    """Pitch above `f0`, from the phase of the first harmonic, 60 ms at a time, off the ends."""
+    band = signal.butter(2, [0.8 * f0, 1.25 * f0], "bandpass", fs=rate, output="sos")
+    phase = np.unwrap(np.angle(signal.hilbert(signal.sosfiltfilt(band, waveform.astype(np.float64)))))
+    step = round(0.06 * rate)
+    frequency = (phase[step:] - phase[:-step]) * rate / step / (2 * np.pi)
+    return 1200 * np.log2(frequency[rate // 5 : -rate // 5] / f0)
+
+
+def note(semitones):
+    """Hz of a note, counted from A."""
+    return 440 * 2 ** (semitones / 12)
+
+
+def vibrato(f0, depth, rate=RATE, seconds=2):
+    t = np.arange(seconds * rate) / rate
+    return f0 * 2 ** (depth * np.sin(2 * np.pi * 5.5 * t) / 1200)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("semitones", [-28, -21, -14, -7, 0])
+def test_out_of_tune_notes_end_on_the_scale(semitones, rate):
+    f0 = note(semitones)
+    voice = sung(vibrato(f0 * 2 ** (25 / 1200), 18, rate), rate)
+    tuned = apply("autotune", voice, rate, **ON)
+    assert np.abs(cents(voice, f0, rate)).max() > 38
+    assert np.abs(cents(tuned, f0, rate)).max() < 10
+    assert np.abs(cents(tuned, f0, rate)).mean() < 4
+
+
+def test_part_of_the_way():
+    f0 = note(-20)
+    voice = sung(np.full(2 * RATE, f0 * 2 ** (40 / 1200)))
+    for strength in (0.7, 0.85):
+        tuned = apply("autotune", voice, **ON | {"strength": strength})
+        assert cents(tuned, f0).mean() == pytest.approx(40 * (1 - strength), abs=2)
+
+
+def test_glide_smooths_the_way_from_note_to_note():
+    steps = 440 * 2 ** ((np.repeat([-16.3, -14.7], RATE) + 0.0) / 12)
+    jumps = []
+    for glide in (0.0, 0.04):
+        seconds, f0 = track(apply("autotune", sung(steps), **ON | {"glide": glide}), RATE)[0]
+        middle = np.abs(seconds - 1) < 0.3
+        jumps.append(np.abs(np.diff(np.log2(f0[middle]))).max())
+    assert jumps[1] < jumps[0] + 1e-6
+    a, b = (apply("autotune", sung(steps), **ON | {"glide": glide}) for glide in (0.0, 0.04))
+    assert np.abs(a - b).max() > 0.01
+
+
+@pytest.mark.parametrize("scale, to", [("chromatic", -8), ("major", -9), ("minor", -9), ("pentatonic", -9)])
+def test_scales_and_roots(scale, to):
+    """C sharp, a little low: a note of its own, or on the way to C, which all scales of C have."""
+    voice = sung(np.full(2 * RATE, note(-8 - 0.1)) / 2)
+    tuned = apply("autotune", voice, **ON | {"scale": scale, "root": 0})
+    # A tenth below C sharp, C is .9 away; D, which minor has too, 1.1.
+    assert np.median(cents(tuned, note(to) / 2)) == pytest.approx(0, abs=4)
+    on = apply("autotune", voice, **ON | {"scale": scale, "root": 1})  # C sharp is the root
+    assert np.median(cents(on, note(-8) / 2)) == pytest.approx(0, abs=4)
+
+
+def test_notes_of_the_scale_stay():
+    voice = sung(np.full(2 * RATE, note(-14)))
+    tuned = apply("autotune", voice, **ON)
+    assert np.abs(cents(tuned, note(-14))).max() < 2
+    assert np.std(tuned - voice) < 0.02 * np.std(voice)
+
+
+def test_what_has_no_pitch_is_left_alone():
+    rng = np.random.default_rng(0)
+    noise = (0.05 * rng.normal(size=RATE)).astype(np.float32)
+    voice = np.concatenate([noise, sung(np.full(RATE, note(-13.6))), noise, np.zeros(RATE, dtype=np.float32)])
+    tuned = apply("autotune", voice, **ON)
+    changed = np.flatnonzero(tuned != voice) / RATE
+    assert 0.97 < changed.min() < 1.1
+    assert 1.9 < changed.max() < 2.03
+    for clip in (noise, np.zeros(RATE, dtype=np.float32), voice[RATE : RATE + 400]):
+        np.testing.assert_array_equal(apply("autotune", clip, **ON), clip)
+
+
+def test_speech_is_changed_and_its_steady_parts_are_in_tune(data_folder):
+    paths = sorted(data_folder.glob("speech/audio/train/*.flac"))[:4]
+    off = {"before": [], "after": []}
+    for path in paths:
+        speech, rate = soundfile.read(path, dtype="float32", frames=4 * RATE)
+        tuned = apply("autotune", speech, rate, **ON)
+        voiced = np.mean(tuned != speech)
+        assert 0.15 < voiced < 0.9
+        assert np.std(tuned - speech) > 0.3 * np.std(speech)
+        assert np.std(tuned) == pytest.approx(np.std(speech), rel=0.15)
+        for name, waveform in (("before", speech), ("after", tuned)):
+            for _, f0 in track(waveform, rate):
+                semitones = 12 * np.log2(f0 / 440)
+                steady = np.abs(np.gradient(semitones)) < 0.05
+                off[name] += (100 * np.abs(semitones - np.round(semitones)))[steady].tolist()
+    assert np.median(off["before"]) > 18
+    assert np.median(off["after"]) < 8
+
+
+def test_the_root_is_drawn_where_a_scale_has_one():
+    edit = EDITS["autotune"]
+    for variant in ("train", "held_out"):
+        for seed in range(20):
+            p = edit.draw(np.random.default_rng(seed), 4.0, RATE, TAXONOMY["autotune"].variant(variant), BANK)
+            assert p["scale"] in SCALES
+            assert ("root" in p) == (p["scale"] != "chromatic")
+    assert not edit.can_draw(0.1, TAXONOMY["autotune"].ranges, BANK)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [({"scale": "blues"}, "scale='blues' is not known"), ({"strength": 1.5}, "strength=1.5 must be at least 0 and at"),
+     ({"glide": -1}, "glide=-1 must be at least 0")],
+)  # fmt: skip
+def test_bad_tuning_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        apply("autotune", impulse(), **ON | change)
