@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class EditPlan:
+class EditPlan:  # numpydoc ignore=PR02
     """What is to be done to one clip: edits with all their parameters, then what every clip goes through.
 
     Parameters
@@ -79,7 +78,7 @@ class EditPlan:
 
 
 @dataclass(frozen=True)
-class EditRecord:
+class EditRecord:  # numpydoc ignore=PR02
     """What was done to one clip, in seconds of the result.
 
     Parameters
@@ -173,7 +172,7 @@ def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"this is no JSON of an {kind}: {error}.") from None
-    version = values.pop("version", None) if isinstance(values, Mapping) else None
+    version = values.pop("version", None) if isinstance(values, dict) else None
     if version is None or set(values) != fields:
         raise ValueError(f"this is JSON, but not of an {kind}: it must have 'version' and {sorted(fields)}.")
     if version != _VERSION:

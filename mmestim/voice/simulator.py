@@ -181,12 +181,10 @@ class EditSimulator(BaseEstimator):
         n_jobs : int, default=None
             Processes; `None` is one, -1 all cores.
 
-        Yields
-        ------
-        waveform : ndarray of shape (n_samples,)
-            Edited clip, float32.
-        record : EditRecord
-            What was done to it.
+        Returns
+        -------
+        iterator of (ndarray of shape (n_samples,), EditRecord)
+            Edited clip, float32, and what was done to it.
         """
         self._check()
         corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)
@@ -266,7 +264,8 @@ class EditSimulator(BaseEstimator):
         read = {kind: AudioCorpus(x, sample_rate=self.sample_rate) for kind, x in audio.items() if x is not None}
         if corpus is not None:
             read.setdefault("voices", corpus)
-        bank = Bank(**{kind: _Trimmed(clips) if kind in _SOURCES else clips for kind, clips in read.items()})
+        kinds: dict[str, Any] = {kind: _Trimmed(x) if kind in _SOURCES else x for kind, x in read.items()}
+        bank = Bank(**kinds)
         if not isinstance(self.edits, str):
             for label in self._ranges():
                 for kind in EDITS[label].needs:

@@ -89,7 +89,7 @@ INTERVAL_SECONDS = Between(0.5, 3.0)
 
 
 @dataclass(frozen=True)
-class EditInfo:
+class EditInfo:  # numpydoc ignore=PR02
     """One label of the taxonomy.
 
     Parameters
@@ -213,7 +213,8 @@ _ROWS = [
         "low_pass", "spectral", _EVERYWHERE, "dull recordings, muffled voices", _PAPER,
         {"cutoff": Between(1000.0, 3800.0, log=True), "slope": OneOf((12, 24, 36, 48)),
          "family": OneOf(("butterworth",))},
-        implementation={"family": OneOf(("chebyshev", "elliptic", "bessel", "fir"))},
+        # With 12 dB all but the last would be one pole, as the first family is.
+        implementation={"family": OneOf(("chebyshev", "elliptic", "bessel", "fir")), "slope": OneOf((24, 36, 48))},
     ),
     EditInfo(
         "high_pass", "spectral", _EVERYWHERE, "thin recordings, rumble taken out", _PAPER,

@@ -93,7 +93,7 @@ class Edit:
         """Parameters for a clip of `duration` seconds, ready for JSON: one value of each range."""
         return {name: values.draw(rng) for name, values in ranges.items()}
 
-    def apply(self, waveform: np.ndarray, sample_rate: int, bank: Bank, **parameters: Any) -> Edited:
+    def apply(self, waveform: np.ndarray, sample_rate: int, bank: Bank, *args: Any, **parameters: Any) -> Edited:
         """The edited clip; the waveform that comes in is left as it is."""
         raise NotImplementedError
 
@@ -110,7 +110,7 @@ class Effect(Edit):
         """Seconds before per second after."""
         return 1.0
 
-    def process(self, waveform: np.ndarray, sample_rate: int, bank: Bank, **parameters: Any) -> np.ndarray:
+    def process(self, waveform: np.ndarray, sample_rate: int, bank: Bank, *args: Any, **parameters: Any) -> np.ndarray:
         """The stretch after the edit, float32, ``round(n / rate)`` samples; the input is left as it is."""
         raise NotImplementedError
 

@@ -34,7 +34,7 @@ class _Synthetic(Edit):
         seconds = up_to(ranges["length"], most).draw(rng)
         return parameters | {"seconds": seconds, "at": at, "fade": ranges["fade"].draw(rng)}
 
-    def apply(  # type: ignore[override]
+    def apply(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, index: int, offset: float, seconds: float,
         at: float | None = None, fade: float = 0.0,
     ) -> Edited:  # fmt: skip

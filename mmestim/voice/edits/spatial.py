@@ -157,9 +157,10 @@ class BackgroundNoise(_Kinds):
         elif kind == "file":
             added = _excerpt(bank.get("noises", noise), n, offset, sample_rate)
         else:
+            if not voices or not offsets or len(voices) != len(offsets):
+                raise ValueError("kind='babble' needs voices, and as many offsets.")
             parts = [
-                _excerpt(bank.get("voices", voice), n, place, sample_rate)
-                for voice, place in zip(voices or [], offsets or [], strict=True)
+                _excerpt(bank.get("voices", v), n, place, sample_rate) for v, place in zip(voices, offsets, strict=True)
             ]
             added = sum(part / np.float32(rms(part)) for part in parts)
         level = (rms(waveform) or _USUAL_RMS) / rms(added) * 10 ** (-snr / 20)

@@ -20,11 +20,11 @@ SLOPES = (12, 24, 36, 48)
 
 # Filters -------------------------------------------------------------------------------------------
 
-# Analogue prototypes by order, passed twice: with 2 x .5 dB of ripple and 2 x 40 dB of rejection.
+# Analogue prototypes by order, passed twice: with 2 x .5 dB of ripple and 2 x 30 dB of rejection.
 _PROTOTYPES = {
     "butterworth": signal.buttap,
     "chebyshev": lambda order: signal.cheb1ap(order, 0.5),
-    "elliptic": lambda order: signal.ellipap(order, 0.5, 40),
+    "elliptic": lambda order: signal.ellipap(order, 0.5, 30),
     "bessel": lambda order: signal.besselap(order, norm="mag"),
 }
 FAMILIES = (*_PROTOTYPES, "fir")
@@ -76,7 +76,7 @@ class _Filter(Effect):
             ratio = np.maximum(frequencies, 1e-3) / cutoff
             return _gain(family, slope, ratio if self.low else 1 / ratio)
 
-        n, n_ring = len(waveform), round(10 * sample_rate / cutoff)  # by then the filter has rung out
+        n, n_ring = len(waveform), round(16 * sample_rate / cutoff)  # by then the filter has rung out
         n_pad = min(n_ring, n - 1)
         padded = np.pad(waveform, n_pad, "reflect", reflect_type="odd")
         if family == "fir":
@@ -116,7 +116,9 @@ _APART = 0.5
 def biquads(kinds: list[str], frequencies: list[float], gains: list[float], qs: list[float], sample_rate: int):
     """Second-order sections of bands, by the cookbook of R. Bristow-Johnson."""
     if not len(kinds) == len(frequencies) == len(gains) == len(qs) > 0:
-        raise ValueError("kinds, frequencies, gains and qs must have one value for each band, and there must be a band.")
+        raise ValueError(
+            "kinds, frequencies, gains and qs must have one value for each band, and there must be a band."
+        )
     sections = []
     for kind, frequency, gain, q in zip(kinds, frequencies, gains, qs, strict=True):
         check_choice("kinds", kind, BANDS)

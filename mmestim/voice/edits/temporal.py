@@ -58,7 +58,7 @@ class Cut(Edit):
             "place": ranges["place"].draw(rng),
         }
 
-    def apply(  # type: ignore[override]
+    def apply(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cuts: list[list[float]], fade: float, place: str
     ) -> Edited:
         check_number("fade", fade)
@@ -111,7 +111,7 @@ class Paste(Edit):
         start = float(rng.uniform(0, before + after))
         return parameters | {"source": start if start < before else start - before + at + APART_SECONDS}
 
-    def apply(  # type: ignore[override]
+    def apply(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, at: float, length: float, fade: float,
         origin: str, source: float = 0.0, voice: int = 0, offset: float = 0.0,
     ) -> Edited:  # fmt: skip
@@ -160,7 +160,7 @@ class Mix(Edit):
             "offset": float(rng.random()),
         }  # fmt: skip
 
-    def apply(  # type: ignore[override]
+    def apply(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, start: float, end: float, snr: float, voice: int,
         offset: float,
     ) -> Edited:  # fmt: skip

@@ -1,0 +1,285 @@
+"""Codecs: bitrates kept, nothing late, nothing above a cut-off, the same samples in any thread."""
+
+import importlib.util
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import welch
+
+from mmestim.voice import TAXONOMY
+from mmestim.voice.edits import EDITS, Bank, _codecs
+
+RATES = (8000, 16000, 44100)
+SETTINGS = [
+    ("mp3", {"bitrate": 8}),
+    ("mp3", {"bitrate": 64}),
+    ("mp3", {"bitrate": 16, "mode": "constant"}),
+    ("mp3", {"bitrate": 64, "mode": "constant"}),
+    ("mp3", {"bitrate": 96, "mode": "constant"}),
+    ("mp3", {"bitrate": 8, "mode": "constant", "engine": "av"}),
+    ("mp3", {"bitrate": 64, "engine": "av"}),
+    ("opus", {"bitrate": 6.0}),
+    ("opus", {"bitrate": 9.0}),
+    ("opus", {"bitrate": 32.0}),
+    ("opus", {"bitrate": 6.0, "engine": "av"}),
+    ("opus", {"bitrate": 9.0, "engine": "av"}),
+    ("opus", {"bitrate": 48.0, "engine": "av"}),
+    ("vorbis_aac", {"codec": "vorbis", "level": 0.5}),
+    ("vorbis_aac", {"codec": "vorbis", "level": 0.99}),
+    ("vorbis_aac", {"codec": "vorbis", "level": 0.5, "engine": "av"}),
+    ("vorbis_aac", {"codec": "vorbis", "level": 0.95, "engine": "av"}),
+    ("vorbis_aac", {"codec": "aac", "bitrate": 16, "engine": "av"}),
+    ("vorbis_aac", {"codec": "aac", "bitrate": 48, "engine": "av"}),
+    *[("telephone", {"codec": codec}) for codec in ("alaw", "mulaw", "gsm", "g721")],
+    *[
+        ("telephone", {"codec": codec, "engine": "av"})
+        for codec in ("amr_nb_4.75", "amr_nb_12.2", "g726_16", "g726_40")
+    ],
+]
+no_av = pytest.mark.skipif(not importlib.util.find_spec("av"), reason="needs PyAV")
+
+
+def name_of(label, parameters):
+    return "-".join([label, *map(str, parameters.values())])
+
+
+every_setting = pytest.mark.parametrize(
+    "label, parameters",
+    [pytest.param(*s, id=name_of(*s), marks=[no_av] if s[1].get("engine") == "av" else []) for s in SETTINGS],
+)
+
+
+def apply(label, waveform, rate=16000, **parameters):
+    return EDITS[label].apply(waveform, rate, Bank(), **parameters).waveform
+
+
+def voice(seconds, rate=16000):
+    """Harmonics of a gliding pitch through three gliding formants, in syllables, with breath."""
+    rng = np.random.default_rng(0)
+    t = np.arange(round(seconds * rate)) / rate
+    pitch = 130 + 30 * np.sin(2 * np.pi * 0.7 * t)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    sound = rng.normal(scale=0.05, size=len(t))
+    for k in range(1, int(min(7000, 0.45 * rate) / pitch.max())):
+        formants = [
+            (600 + 200 * np.sin(5 * t), 90),
+            (1500 + 500 * np.sin(3 * t), 150),
+            (2800 + 200 * np.sin(4 * t), 300),
+        ]
+        gain = sum(1 / (1 + ((k * pitch - centre) / width) ** 2) for centre, width in formants) + 0.02
+        sound += gain * np.sin(k * phase + rng.uniform(0, 6))
+    sound *= np.clip(np.sin(2 * np.pi * 3 * t) + 0.5, 0.02, 1)
+    sound = (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+    sound.flags.writeable = False
+    return sound
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return {rate: voice(1.2, rate) for rate in RATES}
+
+
+@pytest.fixture(scope="module")
+def long_clip():
+    return voice(8.0)
+
+
+def lag(after, before):
+    """Samples by which slopes are late; of the waveforms themselves the filters of some codecs turn the phase."""
+    after, before = np.diff(after), np.diff(before)
+    size = 2 * len(before)
+    likeness = np.fft.irfft(np.fft.rfft(after, size) * np.fft.rfft(before, size).conj(), size)
+    return (int(likeness.argmax()) + size // 2) % size - size // 2
+
+
+def kbps(label, waveform, rate, **parameters):
+    codec, stream_rate = EDITS[label]._codec(rate, **parameters)
+    stream = _codecs.resample(waveform, rate, stream_rate)
+    return codec(stream, stream_rate).n_bytes * 8 / 1000 / (len(waveform) / rate)
+
+
+def power_above(waveform, frequency, rate=16000):
+    frequencies, power = welch(waveform, rate, nperseg=1024)
+    return power[frequencies > frequency].sum()
+
+
+@every_setting
+@pytest.mark.parametrize("rate", RATES)
+def test_nothing_is_late(label, parameters, rate, clips):
+    after = apply(label, clips[rate], rate, **parameters)
+    assert after.dtype == np.float32
+    assert after.shape == clips[rate].shape
+    assert after.flags.c_contiguous
+    assert lag(after, clips[rate]) == 0
+    assert np.corrcoef(after, clips[rate])[0, 1] > 0.6
+
+
+@every_setting
+def test_real_speech_is_not_late(label, parameters, data_folder):
+    for path in sorted((data_folder / "speech" / "audio" / "train").glob("*.flac"))[:300:75]:
+        speech, rate = soundfile.read(path, start=8000, frames=32000, dtype="float32")
+        assert lag(apply(label, speech, rate, **parameters), speech) == 0
+
+
+@every_setting
+def test_silent_short_and_loud_clips(label, parameters):
+    for rate in RATES:
+        n_samples = round(0.05 * rate)
+        silence = apply(label, np.zeros(n_samples, np.float32), rate, **parameters)
+        assert silence.shape == (n_samples,)
+        assert np.abs(silence).max() < 1e-3
+        for waveform in (voice(0.4, rate)[-n_samples:], voice(0.1234, rate)):
+            after = apply(label, waveform, rate, **parameters)
+            assert after.shape == waveform.shape
+            assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize("label, parameters", [("telephone", {"codec": "mulaw"}), ("mp3", {"bitrate": 64})])
+def test_peaks_above_1_are_not_clipped(label, parameters, clips):
+    full = clips[8000] / np.abs(clips[8000]).max()
+    loud = apply(label, 8 * full, 8000, **parameters)
+    np.testing.assert_allclose(loud, 8 * apply(label, full, 8000, **parameters), atol=1e-4)
+    assert np.abs(loud).max() > 6
+
+
+@pytest.mark.parametrize("engine", ["soundfile", pytest.param("av", marks=no_av)])
+@pytest.mark.parametrize("bitrate", [8, 32, 64, 96])
+def test_an_mp3_has_its_bitrate(engine, bitrate, long_clip):
+    assert kbps("mp3", long_clip, 16000, bitrate=bitrate, mode="constant", engine=engine) == pytest.approx(
+        bitrate, rel=0.03
+    )
+    assert -0.5 <= kbps("mp3", long_clip, 16000, bitrate=bitrate, mode="average", engine=engine) - bitrate <= 5
+
+
+def test_an_mp3_has_its_bitrate_at_every_rate():
+    for rate, bitrate in [(8000, 64), (8000, 96), (11025, 16), (22050, 160), (44100, 8), (44100, 32), (48000, 320)]:
+        assert kbps("mp3", voice(2.0, rate), rate, bitrate=bitrate, mode="constant") == pytest.approx(bitrate, rel=0.07)
+
+
+@pytest.mark.parametrize("engine", ["soundfile", pytest.param("av", marks=no_av)])
+@pytest.mark.parametrize("bitrate", [6.0, 12.5, 32.0])
+def test_opus_comes_near_its_bitrate(engine, bitrate, long_clip):
+    header = 1 if engine == "soundfile" else 0  # kbps that the pages of an Ogg file add to 8 s
+    assert kbps("opus", long_clip, 16000, bitrate=bitrate, engine=engine) - header == pytest.approx(bitrate, rel=0.15)
+
+
+@no_av
+def test_others_have_their_bitrates(long_clip):
+    for bitrate in (16, 24, 48):
+        real = kbps("vorbis_aac", long_clip, 16000, codec="aac", bitrate=bitrate, engine="av")
+        assert real == pytest.approx(bitrate, rel=0.12)
+    for codec, bitrate in [("amr_nb_4.75", 4.75), ("amr_nb_12.2", 12.2), ("g726_16", 16), ("g726_40", 40)]:
+        # A frame of AMR is filled up to whole bytes, and has one more for its kind.
+        real = kbps("telephone", long_clip, 16000, codec=codec, engine="av")
+        assert real == pytest.approx(bitrate, abs=0.8)
+    for codec, bitrate in [("alaw", 64), ("mulaw", 64), ("gsm", 13), ("g721", 32)]:
+        assert kbps("telephone", long_clip, 16000, codec=codec) == pytest.approx(bitrate, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "label, parameters, cut_off, suppression",
+    [
+        *[("telephone", {"codec": codec}, 4150, 1e-7) for codec in ("alaw", "gsm")],
+        pytest.param("telephone", {"codec": "amr_nb_7.4", "engine": "av"}, 4150, 1e-7, marks=no_av),
+        ("opus", {"bitrate": 8.5}, 4150, 1e-7),
+        ("mp3", {"bitrate": 8}, 3300, 1e-4),
+        ("mp3", {"bitrate": 16}, 6000, 1e-4),
+        ("mp3", {"bitrate": 32}, 7500, 1e-4),
+    ],
+)
+def test_what_is_above_the_cut_off_is_gone(label, parameters, cut_off, suppression):
+    noise = np.random.default_rng(0).normal(scale=0.1, size=48000).astype(np.float32)
+    after = apply(label, noise, **parameters)
+    assert power_above(after, cut_off) < suppression * power_above(noise, cut_off)
+    assert power_above(after, 0.7 * cut_off) > 0.02 * power_above(noise, 0.7 * cut_off)
+
+
+@pytest.mark.parametrize(
+    "label, parameters", [("opus", {"bitrate": 6.5}), ("vorbis_aac", {"codec": "vorbis", "level": 0.9})]
+)
+def test_long_clips_are_coded_in_pieces_without_seams(label, parameters, monkeypatch):
+    clip = np.tile(voice(5.0), 5)
+    after = apply(label, clip, **parameters)
+    assert after.shape == clip.shape
+    assert lag(after, clip) == 0
+    monkeypatch.setattr(_codecs, "_BLOCK", len(clip))
+    at_once = apply(label, clip, **parameters)
+    # libvorbis takes a guess at what was before the start from all of the first piece.
+    np.testing.assert_array_equal(after[16000:], at_once[16000:])
+    np.testing.assert_allclose(after[:16000], at_once[:16000], atol=0.01)
+
+
+def test_two_threads_give_the_samples_of_one(clips):
+    jobs = [
+        (label, parameters)
+        for label, parameters in SETTINGS
+        if parameters.get("engine") != "av" or no_av.args == (False,)
+    ]
+
+    def work(job):
+        return apply(job[0], clips[16000], **job[1])
+
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(work, 2 * jobs))
+    for job, first, second in zip(jobs, results, results[len(jobs) :], strict=False):
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(first, work(job))
+
+
+@no_av
+@pytest.mark.parametrize("label", ["mp3", "opus", "vorbis_aac", "telephone"])
+def test_the_other_implementation_is_another(label, clips):
+    edit = EDITS[label]
+    ours, other = (
+        edit.draw(np.random.default_rng(1), 1.2, 16000, TAXONOMY[label].variant(variant), Bank())
+        for variant in ("train", "implementation")
+    )
+    assert ours["engine"] == "soundfile"
+    assert other["engine"] == "av"
+    one, two = (apply(label, clips[16000], **parameters) for parameters in (ours, other))
+    assert np.sum((one - two) ** 2) > 1e-4 * np.sum(one**2)
+
+
+def test_only_what_a_codec_takes_is_drawn():
+    ranges = TAXONOMY["vorbis_aac"].variant("implementation")
+    drawn = [EDITS["vorbis_aac"].draw(np.random.default_rng(seed), 4.0, 16000, ranges, Bank()) for seed in range(20)]
+    kinds = {tuple(parameters) for parameters in drawn}
+    assert kinds == {("codec", "level", "engine"), ("codec", "engine", "bitrate")}
+    assert all(("level" in parameters) == (parameters["codec"] == "vorbis") for parameters in drawn)
+
+
+def test_no_files_are_left(tmp_path, monkeypatch, clips):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for label, parameters in SETTINGS[::4]:
+        if "engine" not in parameters:
+            apply(label, clips[8000], 8000, **parameters)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "label, parameters, message",
+    [
+        ("mp3", {"bitrate": 20}, r"bitrate=20 kbps .* one of 8, 16"),
+        ("mp3", {"bitrate": 8, "mode": "vbr"}, "mode='vbr' is not known. Use one of 'average', 'constant'"),
+        ("mp3", {"bitrate": 8, "engine": "shine"}, "engine='shine' is not known. Use one of 'soundfile', 'av'"),
+        ("opus", {"bitrate": 5.0}, "bitrate=5.0 must be at least 6 and at most 256"),
+        ("vorbis_aac", {"codec": "vorbis", "level": 1.5}, "level=1.5 must be"),
+        ("vorbis_aac", {"codec": "vorbis"}, "level=nan must be"),
+        ("vorbis_aac", {"codec": "aac", "bitrate": 24}, "engine='soundfile' is not known. Use one of 'av'"),
+        ("telephone", {"codec": "evs"}, "codec='evs' is not known. Use one of 'alaw'"),
+        ("telephone", {"codec": "gsm", "engine": "av"}, "codec='gsm' is not known. Use one of 'amr_nb_4.75'"),
+    ],
+)
+def test_what_there_is_not_is_named(label, parameters, message, clips):
+    with pytest.raises(ValueError, match=message):
+        apply(label, clips[8000], 8000, **parameters)
+
+
+def test_without_pyav_the_way_to_it_is_named(monkeypatch, clips):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"mmestim\[av\]"):
+        apply("mp3", clips[8000], 8000, bitrate=32, engine="av")

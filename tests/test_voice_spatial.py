@@ -1,0 +1,270 @@
+"""Rooms, echoes and noise: reverberation times, ratios and spectra, as promised."""
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+
+from mmestim.voice import EDITS, TAXONOMY
+from mmestim.voice.edits import Bank
+from mmestim.voice.taxonomy import OneOf
+
+RATE = 16000
+NONE = Bank()
+# Response with something before its peak, of the other sign.
+_rng = np.random.default_rng(5)
+MEASURED = np.r_[0.1, -0.2, -0.8, 0.3 * _rng.normal(size=6000) * np.exp(-np.arange(6000) / 900)].astype(np.float32)
+
+
+def apply(label, waveform, bank=NONE, rate=RATE, **parameters):
+    return EDITS[label].apply(waveform, rate, bank, **parameters).waveform
+
+
+def draw(label, seed, variant="train", bank=NONE, rate=RATE, duration=4.0, **ranges):
+    ranges = TAXONOMY[label].variant(variant) | ranges
+    parameters = EDITS[label].draw(np.random.default_rng(seed), duration, rate, ranges, bank)
+    return {name: value for name, value in parameters.items() if name not in ("start", "end")}
+
+
+def impulse(n_samples, rate=RATE):
+    x = np.zeros(n_samples, dtype=np.float32)
+    x[0] = 1
+    return x
+
+
+def noise(n_samples, seed=0, level=0.05):
+    return (level * np.random.default_rng(seed).normal(size=n_samples)).astype(np.float32)
+
+
+# Reverberation -------------------------------------------------------------------------------------
+
+
+def decay(response, rate, low, high):
+    """Reverberation time from -low to -high dB of Schroeder's curve."""
+    left = np.cumsum(response[::-1].astype(np.float64) ** 2)[::-1]
+    level = 10 * np.log10(np.maximum(left / left[0], 1e-12))
+    inside = np.flatnonzero((level <= -low) & (level >= -high))
+    return -60 / np.polyfit(inside / rate, level[inside], 1)[0]
+
+
+@pytest.mark.parametrize("kind", ["image_source", "decaying_noise"])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_reverberation_time_and_direct_ratio(kind, rate):
+    for seed in range(12):
+        p = draw("reverb", seed, rate=rate, kind=OneOf((kind,)))
+        response = apply("reverb", impulse(2 * rate, rate), rate=rate, **p)
+        assert response[0] == pytest.approx(1, abs=1e-5)
+        assert np.abs(response[1:]).max() < 1
+        response = response[: round(p["rt60"] * rate)]  # what follows is rounding
+        assert decay(response, rate, 5, 25) == pytest.approx(p["rt60"], rel=0.15)
+        assert decay(response, rate, 5, 35) == pytest.approx(p["rt60"], rel=0.08)
+        n_direct = round(0.0025 * rate)
+        direct, tail = (np.sum(part.astype(np.float64) ** 2) for part in np.split(response, [n_direct]))
+        assert 10 * np.log10(direct / tail) == pytest.approx(p["direct_ratio"], abs=0.05)
+
+
+def test_measured_responses_start_at_their_peak():
+    bank = Bank(impulse_responses=[MEASURED, np.r_[np.zeros(4, np.float32), MEASURED]])
+    p = draw("reverb", 0, "implementation", bank)
+    assert p["kind"] == "measured"
+    assert set(p) == {"kind", "direct_ratio", "response"}
+    p["direct_ratio"] = 4.0
+    first, second = (apply("reverb", impulse(RATE), bank, **p | {"response": k}) for k in (0, 1))
+    np.testing.assert_array_equal(first, second)
+    expected = MEASURED[2:] / MEASURED[2]
+    np.testing.assert_allclose(first[:40], expected[:40], atol=1e-5)
+    assert 10 * np.log10(np.sum(first[:40] ** 2) / np.sum(first[40:] ** 2)) == pytest.approx(4, abs=0.01)
+
+
+def test_reverb_keeps_length_and_place(data_folder):
+    responses = [soundfile.read(path, dtype="float32")[0] for path in sorted(data_folder.glob("rir/*.flac"))]
+    bank, clip = Bank(impulse_responses=responses), noise(4 * RATE)
+    for seed in range(12):
+        edited = apply("reverb", clip, bank, **draw("reverb", seed, "train" if seed % 2 else "implementation", bank))
+        assert len(edited) == len(clip)
+        assert np.argmax(signal.correlate(edited, clip)) == len(clip) - 1
+
+
+def test_a_room_reflects_where_its_walls_are():
+    """The floor's reflection, by hand: 3 m apart and 1.5 m above it, 4.243 m in all."""
+    room = {"size": [9.0, 7.0, 4.0], "source": [2.0, 3.5, 1.5], "receiver": [5.0, 3.5, 1.5]}
+    p = {"kind": "image_source", "rt60": 0.6, "direct_ratio": 0.0, "seed": 3}
+    response = apply("reverb", impulse(RATE), **p, **room)
+    arrivals = 40 + np.argsort(np.abs(response[40:400]))[-5:]
+    assert round((np.hypot(3, 3) - 3) / 343 * RATE) in arrivals
+    other = apply("reverb", impulse(RATE), **p | {"seed": 4}, **room)
+    # Dice are only for what comes late, and the decay is set right over all.
+    early = slice(40, round(0.045 * RATE))
+    assert np.corrcoef(response[early], other[early])[0, 1] > 0.99
+    assert abs(np.corrcoef(response[1000:], other[1000:])[0, 1]) < 0.1
+
+
+def test_only_kinds_that_can_be_are_drawn():
+    ranges = TAXONOMY["reverb"].variant("implementation")
+    assert not EDITS["reverb"].can_draw(4.0, ranges, NONE)
+    assert EDITS["reverb"].can_draw(4.0, ranges, Bank(impulse_responses=[MEASURED]))
+    every = OneOf(("measured", "decaying_noise"))
+    assert {draw("reverb", seed, kind=every)["kind"] for seed in range(9)} == {"decaying_noise"}
+    assert {draw("background_noise", seed)["kind"] for seed in range(40)} == {"white", "pink", "hum"}
+    full = Bank(voices=[noise(RATE)], noises=[noise(RATE)])
+    drawn = {draw("background_noise", seed, bank=full)["kind"] for seed in range(60)}
+    assert drawn == set(TAXONOMY["background_noise"].ranges["kind"].values)
+    babble = TAXONOMY["background_noise"].ranges | {"kind": OneOf(("babble",))}
+    assert not EDITS["background_noise"].can_draw(4.0, babble, Bank(voices=[noise(9)], other_voices=[]))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"kind": "plate"}, "kind='plate' is not known"),
+        ({"rt60": 0.0}, "rt60=0.0 must be at least 0.05"),
+        ({"kind": "image_source"}, "needs size, source and receiver"),
+        (
+            {"kind": "image_source", "size": [3, 3, 3], "source": [1, 1, 1], "receiver": [4, 1, 1]},
+            r"receiver=\[4, 1, 1\] must be two places inside a room of size=\[3, 3, 3\]",
+        ),
+        ({"kind": "measured"}, "asks for number 0 of impulse_responses, and there are 0"),
+    ],
+)
+def test_bad_rooms_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        apply("reverb", impulse(RATE), **{"kind": "decaying_noise", "rt60": 0.5, "direct_ratio": 0.0} | change)
+
+
+@pytest.mark.parametrize("response, message", [(np.zeros(50), "is silent"), (np.eye(1, 30)[0], "nothing after")])
+def test_bad_responses_are_named(response, message):
+    bank = Bank(impulse_responses=[response.astype(np.float32)])
+    with pytest.raises(ValueError, match=message):
+        apply("reverb", impulse(RATE), bank, kind="measured", direct_ratio=0.0)
+
+
+# Echoes --------------------------------------------------------------------------------------------
+
+
+def test_echoes_come_when_and_as_loud_as_they_should():
+    edited = apply("echo", impulse(RATE), delay=0.2, gain=0.5, n_taps=3)
+    assert np.flatnonzero(edited).tolist() == [0, 3200, 6400, 9600]
+    assert edited[edited != 0].tolist() == [1, 0.5, 0.25, 0.125]
+    cut_off = apply("echo", impulse(4000), delay=0.2, gain=0.5, n_taps=3)
+    assert np.flatnonzero(cut_off).tolist() == [0, 3200]
+    assert not EDITS["echo"].can_draw(0.3, TAXONOMY["echo"].ranges, NONE)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [({"delay": 0.0}, "delay=0.0 must be above 0"), ({"gain": 1.2}, "gain=1.2 must be at least 0 and at most 1"),
+     ({"n_taps": 0}, "n_taps=0 must be at least 1")],
+)  # fmt: skip
+def test_bad_echoes_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        apply("echo", impulse(RATE), **{"delay": 0.1, "gain": 0.5, "n_taps": 1} | change)
+
+
+# Noise ---------------------------------------------------------------------------------------------
+
+EVERY = tuple(EDITS["background_noise"].kinds)
+BANK = Bank(
+    voices=[noise(2 * RATE, 1), noise(RATE // 2, 2), noise(5 * RATE, 3)],
+    noises=[noise(RATE // 3, 4), noise(9 * RATE, 5), np.r_[np.zeros(8 * RATE, np.float32), noise(99, 6)]],
+)
+
+
+def ratio(clean, noisy):
+    """Signal-to-noise ratio in dB."""
+    clean = clean.astype(np.float64)
+    return 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_signal_to_noise_ratio(kind, rate):
+    clean = noise(2 * rate, 9) * np.linspace(0, 1, 2 * rate, dtype=np.float32)
+    for seed in range(6):
+        p = draw("background_noise", seed, bank=BANK, rate=rate, kind=OneOf((kind,)))
+        assert ratio(clean, apply("background_noise", clean, BANK, rate, **p)) == pytest.approx(p["snr"], abs=0.02)
+        # Over a part of it, fades and all.
+        start, end = rate // 2, rate + rate // 2
+        part = apply("background_noise", clean, BANK, rate, **p, start=0.5, end=1.5)
+        if kind not in ("impulsive", "file"):  # these may have it all in a fade
+            assert ratio(clean[start:end], part[start:end]) == pytest.approx(p["snr"], abs=0.1)
+
+
+@pytest.mark.parametrize("kind, per_octave", [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])
+def test_colours(kind, per_octave):
+    silence = np.zeros(30 * RATE, dtype=np.float32)
+    added = apply("background_noise", silence, kind=kind, snr=0.0, seed=3)
+    frequencies, power = signal.welch(added, RATE, nperseg=4096)
+    octaves = 2 ** np.arange(7, 12.5, 0.5)  # means over half an octave each
+    level = [10 * np.log10(power[(frequencies >= f) & (frequencies < 2**0.5 * f)].mean()) for f in octaves]
+    assert np.polyfit(np.log2(octaves), level, 1)[0] == pytest.approx(per_octave, abs=0.3)
+    assert power[frequencies < 40].sum() < (0.02 if kind == "white" else 0.05) * power.sum()
+
+
+@pytest.mark.parametrize("mains", [50, 60])
+@pytest.mark.parametrize("rate", [8000, 11025, 44100])
+def test_hum_is_of_the_mains_and_their_harmonics(mains, rate):
+    added = apply("background_noise", np.zeros(2 * rate, np.float32), rate=rate, kind="hum", snr=0, seed=1, mains=mains)
+    power = np.abs(np.fft.rfft(added)) ** 2
+    lines = 2 * mains * np.arange(1, 1000 // mains)
+    assert power[lines].sum() > 0.95 * power.sum()
+    assert power[2 * mains] > 0.01 * power.sum()
+
+
+def test_bursts_are_short_and_between_them_it_is_quiet():
+    added = apply("background_noise", np.zeros(4 * RATE, np.float32), kind="impulsive", snr=0.0, seed=2)
+    frames = np.sqrt(np.mean(added.reshape(-1, 80) ** 2, axis=1))
+    assert np.median(frames) < 0.05 * frames.max()
+    assert 8 <= np.sum(np.diff((frames > 0.05 * frames.max()).astype(int)) == 1) <= 60
+
+
+def test_silence_is_given_noise_as_speech_would_be():
+    added = apply("background_noise", np.zeros(RATE, np.float32), kind="white", snr=10.0, seed=2)
+    assert 20 * np.log10(np.std(added)) == pytest.approx(-36, abs=0.1)
+
+
+def test_files_are_read_from_the_offset_and_looped_without_a_seam():
+    clean = noise(2 * RATE, 9)
+    long = BANK.noises[1]
+    added = apply("background_noise", clean, BANK, kind="file", snr=0.0, noise=1, offset=0.5) - clean
+    start = int(0.5 * (len(long) - len(clean) + 1))
+    assert np.corrcoef(added, long[start : start + len(clean)])[0, 1] > 0.999
+    t = np.arange(RATE // 2 + 37) / RATE
+    tone = Bank(noises=[(0.1 * np.sin(2 * np.pi * 200 * t)).astype(np.float32)])
+    looped = apply("background_noise", clean, tone, kind="file", snr=0.0, noise=0, offset=0.9) - clean
+    assert np.abs(np.diff(looped)).max() < 1.5 * np.median(np.sort(np.abs(np.diff(looped)))[-200:])
+    assert np.sqrt(np.mean(looped.reshape(-1, 800) ** 2, axis=1)).min() > 0
+
+
+def test_a_silent_part_of_a_file_is_not_taken():
+    clean = noise(2 * RATE, 9)
+    edited = apply("background_noise", clean, BANK, kind="file", snr=5.0, noise=2, offset=0.0)
+    assert ratio(clean, edited) == pytest.approx(5, abs=0.01)
+
+
+def test_babble_is_of_several_voices_that_may_be_used():
+    bank = Bank(voices=BANK.voices, other_voices=[2])
+    for seed in range(5):
+        p = draw("background_noise", seed, bank=bank, kind=OneOf(("babble",)))
+        assert set(p) == {"kind", "snr", "voices", "offsets"}
+        assert 4 <= len(p["voices"]) == len(p["offsets"]) <= 7
+        assert set(p["voices"]) == {2}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"kind": "rain"}, "kind='rain' is not known"),
+        ({"snr": float("nan")}, "snr=nan must be"),
+        ({"kind": "hum", "mains": 0}, "mains=0 must be at least 1"),
+        ({"kind": "file", "noise": 3}, "asks for number 3 of noises, and there are 3"),
+        ({"kind": "babble"}, "kind='babble' needs voices"),
+    ],
+)
+def test_bad_noises_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        apply("background_noise", noise(RATE), BANK, **{"kind": "white", "snr": 5.0} | change)
+
+
+def test_a_silent_noise_is_named():
+    with pytest.raises(ValueError, match=r"is silent\. Leave it out"):
+        apply("background_noise", noise(RATE), Bank(noises=[np.zeros(9, np.float32)]), kind="file", snr=5.0, noise=0)
