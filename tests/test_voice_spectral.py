@@ -8,7 +8,7 @@ from scipy import signal
 from mmestim.voice import EDITS, TAXONOMY
 from mmestim.voice.edits import Bank
 from mmestim.voice.edits._autotune import SCALES, track
-from mmestim.voice.edits.spectral import FAMILIES, SLOPES, biquads
+from mmestim.voice.edits.spectral import FAMILIES, SLOPES
 
 RATE = 16000
 BANK = Bank()
@@ -113,10 +113,10 @@ def test_bad_filters_are_named(label, change, message):
 
 def test_each_band_does_what_it_says():
     bands = {
-        "kinds": ["low_shelf", "peak", "notch", "high_shelf"], "frequencies": [100.0, 700.0, 2000.0, 6000.0],
+        "kinds": ["low_shelf", "peak", "notch", "high_shelf"], "frequencies": [100.0, 700.0, 900.0, 6000.0],
         "gains": [8.0, -9.0, 0.0, 6.0], "qs": [0.8, 2.0, 2.0, 0.8],
     }  # fmt: skip
-    for k, (gain, at) in enumerate([(8, 5.0), (-9, 700.0), (-100, 2000.0), (6, 7900.0)]):
+    for k, (gain, at) in enumerate([(8, 5.0), (-9, 700.0), (-100, 900.0), (6, 7900.0)]):
         one = {name: values[k : k + 1] for name, values in bands.items()}
         frequencies, level = decibels(apply("equalizer", impulse(), **one))
         found = np.interp(at, frequencies, level)
@@ -124,24 +124,23 @@ def test_each_band_does_what_it_says():
         if k in (0, 3):  # half the gain, in dB, at the corner
             corner = np.interp(one["frequencies"], frequencies, level)
             assert corner == pytest.approx(gain / 2, abs=0.1)
-        if k == 1:  # the width of a peak, between the points of half its gain
-            low = frequencies[level < -4.5][[0, -1]]
-            assert np.ptp(low) == pytest.approx(700 / 2, rel=0.03)
+        if k in (1, 2):  # widths: of a peak between the points of half its gain, of a notch where 3 dB are lost
+            edges = frequencies[level < (-4.5 if k == 1 else -3.01)][[0, -1]]
+            assert np.ptp(edges) == pytest.approx(one["frequencies"][0] / 2, rel=0.03)
 
 
 def test_drawn_equalizers_are_heard_and_bands_keep_apart():
     edit, ranges = EDITS["equalizer"], TAXONOMY["equalizer"].ranges
     audible = np.geomspace(90, 7000, 200)
     n_bands, kinds = set(), set()
-    for seed in range(150):
+    for seed in range(80):
         p = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, BANK)
         n_bands.add(len(p["gains"]))
         kinds |= set(p["kinds"])
         assert all(6 <= abs(gain) <= 12 for gain in p["gains"])
         assert (np.diff(np.log2(p["frequencies"])) > 0.4999).all()
-        sections = biquads(p["kinds"], p["frequencies"], p["gains"], p["qs"], RATE)
-        response = 20 * np.log10(np.abs(signal.freqz_sos(sections, audible, fs=RATE)[1]))
-        assert np.ptp(response) > 6
+        p = {name: p[name] for name in ("kinds", "frequencies", "gains", "qs")}
+        assert np.ptp(np.interp(audible, *decibels(apply("equalizer", impulse(), **p)))) > 6
     assert n_bands == {3, 4, 5, 6, 7}
     assert kinds == {"peak", "low_shelf", "high_shelf"}
 

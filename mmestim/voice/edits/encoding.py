@@ -49,8 +49,8 @@ class _Encoding(Effect):
 class MP3(_Encoding):
     """An MP3 file and back, by LAME.
 
-    `bitrate` in kbps is what LAME is told: with ``mode="constant"`` it keeps to it, with ``"average"`` speech
-    comes out up to 3 kbps above. Either engine is LAME; ``"av"`` decodes by FFmpeg's own decoder, ``"soundfile"``
+    `bitrate` in kbps is what LAME is told: with ``mode="constant"`` it keeps to it, with ``"average"`` seconds
+    of speech come within 5 kbps. Either engine is LAME; ``"av"`` decodes by FFmpeg's own decoder, ``"soundfile"``
     by mpg123. Clips are coded at the next rate that has the bitrate: below 32 kbps at no more than 24 kHz.
 
     LAME leaves out what is above a frequency that depends on the bitrate. At 16 kHz that is 3.0 kHz for 8 kbps,
@@ -83,9 +83,9 @@ class MP3(_Encoding):
 class Opus(_Encoding):
     """An Opus stream and back, by libopus.
 
-    `bitrate` is the mean that libopus aims at, in kbps. Below 9 no more than the lower 4 kHz are coded, as
-    libopus would itself decide. ``engine="av"`` is a later libopus (1.6 for 1.4) set for calls, decoded by FFmpeg's
-    own decoder, and three times as fast.
+    `bitrate` is the mean that libopus aims at, in kbps; seconds of speech come within 20 %. Below 9 no more than the
+    lower 4 kHz are coded, as libopus would itself decide. ``engine="av"`` is a later libopus (1.6 for 1.4) set for
+    calls, decoded by FFmpeg's own decoder, and takes half the time.
     """
 
     name = "opus"

@@ -20,7 +20,7 @@ class PitchShift(Effect):
 
     name = "pitch_shift"
 
-    def process(  # type: ignore[override]
+    def process(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, semitones: float = 2.0,
         engine: str = "phase_vocoder",
     ) -> np.ndarray:  # fmt: skip
@@ -41,7 +41,7 @@ class TimeStretch(_Speed):
 
     name = "time_stretch"
 
-    def process(  # type: ignore[override]
+    def process(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, rate: float = 0.8, engine: str = "phase_vocoder"
     ) -> np.ndarray:
         return stretch(waveform, sample_rate, self.rate(rate=rate), engine)
@@ -52,7 +52,7 @@ class SpeedChange(_Speed):
 
     name = "speed_change"
 
-    def process(  # type: ignore[override]
+    def process(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, rate: float = 0.8, engine: str = "polyphase"
     ) -> np.ndarray:
         return resample(waveform, sample_rate, self.rate(rate=rate), engine)
@@ -74,7 +74,7 @@ class Distortion(Effect):
         unused = set(KINDS.values()) - {KINDS[parameters["kind"]]}
         return {name: value for name, value in parameters.items() if name not in unused}
 
-    def process(  # type: ignore[override]
+    def process(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kind: str = "tanh", amount: float = 0.4,
         percentile: float = 10.0, bits: int = 8,
     ) -> np.ndarray:  # fmt: skip

@@ -111,10 +111,11 @@ class HighPass(_Filter):
 BANDS = ("low_shelf", "peak", "high_shelf", "notch")
 # Octaves that bands keep apart, lest one undo the other.
 _APART = 0.5
+_RING_SECONDS = 0.02
 
 
-def biquads(kinds: list[str], frequencies: list[float], gains: list[float], qs: list[float], sample_rate: int):
-    """Second-order sections of bands, by the cookbook of R. Bristow-Johnson."""
+def _biquads(kinds, frequencies, gains, qs, sample_rate):
+    """Second-order sections of bands, to be passed forward and backward: R. Bristow-Johnson's, of half the gain."""
     if not len(kinds) == len(frequencies) == len(gains) == len(qs) > 0:
         raise ValueError(
             "kinds, frequencies, gains and qs must have one value for each band, and there must be a band."
@@ -124,11 +125,12 @@ def biquads(kinds: list[str], frequencies: list[float], gains: list[float], qs: 
         check_choice("kinds", kind, BANDS)
         check_frequency("frequencies", frequency, sample_rate)
         check_number("qs", q, closed=False)
-        w, a = 2 * np.pi * frequency / sample_rate, 10 ** (gain / 40)
+        w, a = 2 * np.pi * frequency / sample_rate, 10 ** (gain / 80)
         cos, alpha = np.cos(w), np.sin(w) / (2 * q)
         if kind == "peak":
             section = [1 + alpha * a, -2 * cos, 1 - alpha * a, 1 + alpha / a, -2 * cos, 1 - alpha / a]
         elif kind == "notch":
+            alpha /= np.sqrt(1 + np.sqrt(2))  # so that its width is that of one pass
             section = [1, -2 * cos, 1, 1 + alpha, -2 * cos, 1 - alpha]
         else:
             c, root = cos if kind == "low_shelf" else -cos, 2 * np.sqrt(a) * alpha
@@ -142,16 +144,16 @@ def biquads(kinds: list[str], frequencies: list[float], gains: list[float], qs: 
 
 
 class Equalizer(Effect):
-    """Peaks and shelves in series, or one notch."""
+    """Peaks and shelves in series, or one notch, without delay."""
 
     name = "equalizer"
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
-        n_bands = ranges["n_bands"].draw(rng)
+        n_bands = int(ranges["n_bands"].draw(rng))
         frequencies, gains, qs = (
-            [ranges[name].draw(rng) for _ in range(n_bands)] for name in ("frequency", "gain", "q")
+            [float(ranges[name].draw(rng)) for _ in range(n_bands)] for name in ("frequency", "gain", "q")
         )
         frequencies.sort()
         highest = _HIGHEST * sample_rate / 2
@@ -171,8 +173,9 @@ class Equalizer(Effect):
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kinds: list[str], frequencies: list[float],
         gains: list[float], qs: list[float],
     ) -> np.ndarray:  # fmt: skip
-        sections = biquads(kinds, frequencies, gains, qs, sample_rate)
-        return signal.sosfilt(sections, waveform).astype(np.float32)
+        sections = _biquads(kinds, frequencies, gains, qs, sample_rate)
+        n_pad = min(len(waveform) - 1, round(_RING_SECONDS * sample_rate))
+        return signal.sosfiltfilt(sections, waveform, padlen=n_pad).astype(np.float32)
 
 
 # Pitch ---------------------------------------------------------------------------------------------
