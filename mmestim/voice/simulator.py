@@ -71,9 +71,9 @@ class EditSimulator(BaseEstimator):
     from. How many edits, in what order, and all of the following are our choices [1]_.
 
     What would give edited clips away by other things than the edit is alike in all: silence at the ends
-    is trimmed first; up to 0.18 s is cropped off both ends afterwards; the level is brought back to that
-    of the clip, then changed at random by up to 6 dB; the peak stays below 0.99; samples pass
-    through 16 bits.
+    is trimmed and any constant offset taken off first; up to 0.18 s is cropped off both ends afterwards;
+    the level is brought back to that of the clip, then changed at random by up to 6 dB; the peak stays
+    below 0.99; samples pass through 16 bits.
 
     References
     ----------
@@ -264,7 +264,7 @@ class EditSimulator(BaseEstimator):
         read = {kind: AudioCorpus(x, sample_rate=self.sample_rate) for kind, x in audio.items() if x is not None}
         if corpus is not None:
             read.setdefault("voices", corpus)
-        kinds: dict[str, Any] = {kind: _Trimmed(x) if kind in _SOURCES else x for kind, x in read.items()}
+        kinds: dict[str, Any] = {kind: _Prepared(x) if kind in _SOURCES else x for kind, x in read.items()}
         bank = Bank(**kinds)
         if not isinstance(self.edits, str):
             for label in self._ranges():
@@ -303,7 +303,7 @@ def _simulate_some(simulator, corpus, numbers, seed, bank):
 
 def _for_clip(bank, corpus, number):
     """The bank as one clip may use it: what voices of the corpus are another's, and which its own elsewhere."""
-    if not isinstance(bank.voices, _Trimmed) or bank.voices.corpus is not corpus:
+    if not isinstance(bank.voices, _Prepared) or bank.voices.corpus is not corpus:
         return bank
     numbers = np.arange(len(corpus))
     if corpus.speakers is None:
@@ -319,7 +319,7 @@ def _simulate_one(simulator, corpus, number, seed, bank):
         whole = corpus[number]
     except AudioError as error:
         return AudioError(error.item, error.reason)  # without a traceback that keeps the samples
-    waveform, start = trim_silence(whole, rate)
+    waveform, start = _prepared(whole, rate)
     duration = len(waveform) / rate
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
@@ -335,8 +335,14 @@ def _simulate_one(simulator, corpus, number, seed, bank):
     return edited, replace(record, clip=number, time_map=trimming.then(record.time_map))
 
 
-class _Trimmed(Sequence[np.ndarray]):
-    """Clips of a corpus without the silence at their ends, as the clips that they are put into."""
+def _prepared(waveform, sample_rate):
+    """A clip without a constant offset, whose steps would tell of joins, and silence at its ends; where it starts."""
+    trimmed, start = trim_silence(waveform, sample_rate)
+    return trimmed - trimmed.mean(), start
+
+
+class _Prepared(Sequence[np.ndarray]):
+    """Clips of a corpus in the state of those that they are put into."""
 
     def __init__(self, corpus: AudioCorpus) -> None:
         self.corpus = corpus
@@ -345,7 +351,7 @@ class _Trimmed(Sequence[np.ndarray]):
         return len(self.corpus)
 
     def __getitem__(self, index: Any) -> Any:
-        return trim_silence(self.corpus[index], self.corpus.sample_rate)[0]
+        return _prepared(self.corpus[index], self.corpus.sample_rate)[0]
 
 
 def _apply(waveform, plan, bank):
