@@ -4,8 +4,8 @@ One process and one thread unless a table says otherwise. Each round runs every 
 changing; times are per clip, the mean over clips of the median over rounds, after one call that does not
 count. They are this machine's; the ratios are what to read. Needs Linux's /proc.
 
-audiomentations is for this script only: pip install "audiomentations[extras]". Without it the edits that both
-have are timed alone.
+audiomentations is for this script only: pip install "mmestim[bench]". Without it, ours of the edits that both have
+are timed alone.
 """
 
 from __future__ import annotations
@@ -119,13 +119,13 @@ CASES = [
          ("scipy", "scipy"), "ours keeps its slope up to half the sample rate"),
     Case("high_pass", {"cutoff": 500.0, "slope": 24, "family": "butterworth"}, steep("HighPassFilter"),
          ("scipy", "scipy"), "ours keeps its slope up to half the sample rate"),
-    Case("equalizer", BANDS, equalizer, ("scipy", "scipy"), "theirs filters seven times, from a settled state"),
+    Case("equalizer", BANDS, equalizer, ("scipy", "scipy"), "ours filters forwards and backwards, for no delay"),
     Case("pitch_shift", {"semitones": 2.0, "engine": "signalsmith"},
          lambda package, _: frozen(package.PitchShift(2.0, 2.0, p=1.0)), ("Signalsmith", "Signalsmith"),
          "ours resamples and then stretches, theirs transposes; ours pads the ends"),
     Case("pitch_shift", {"semitones": 2.0, "engine": "phase_vocoder"},
-         lambda package, _: frozen(package.PitchShift(2.0, 2.0, "librosa_phase_vocoder", p=1.0)), ("our own", "librosa"),
-         "ours locks phases to peaks and moves onsets to their place"),
+         lambda package, _: frozen(package.PitchShift(2.0, 2.0, "librosa_phase_vocoder", p=1.0)),
+         ("our own", "librosa"), "ours locks phases to peaks and moves onsets to their place"),
     Case("time_stretch", {"rate": 0.8, "engine": "signalsmith"},
          lambda package, _: frozen(package.TimeStretch(0.8, 0.8, leave_length_unchanged=False, p=1.0)),
          ("Signalsmith", "Signalsmith"), "ours has shorter blocks, for onsets in their place, and pads the ends"),
@@ -156,9 +156,9 @@ CASES = [
          "second thread"),
     Case("reverb", {"kind": "measured", "direct_ratio": 0.0},
          lambda package, folder: frozen(package.ApplyImpulseResponse(folder / "response.wav", p=1.0)),
-         ("scipy", "scipy"), "ours reads the file for every clip, theirs once; ours sets the direct-to-reverberant ratio"),
+         ("scipy", "scipy"), "ours reads the file for every clip, theirs once; ours sets the ratio of direct sound"),
     Case("reverb", {"kind": "image_source", "direct_ratio": 0.0, "rt60": 0.5, **ROOM}, room,
-         ("our own", "pyroomacoustics"), "theirs traces rays"),
+         ("our own", "pyroomacoustics"), "ours goes on with noise where images become dense, theirs traces rays"),
     Case("background_noise", {"kind": "white", "snr": 10.0},
          lambda package, _: package.AddGaussianSNR(10.0, 10.0, p=1.0), ("NumPy", "NumPy"),
          "ours measures the noise that it drew, so that the SNR is exact"),
@@ -242,7 +242,8 @@ def whole_set(corpus: AudioCorpus, clips: list[np.ndarray], jobs: list[int], rou
         for n_jobs in jobs
     }
     taken = race(contenders, rounds)
-    yield "\n## The whole set\n\n`EditSimulator(random_state=0)`, all edits that need no other audio, none to three a clip.\n"
+    yield "\n## The whole set\n"
+    yield "`EditSimulator(random_state=0)`: all edits that need no other audio, none to three in a clip.\n"
     yield from head("speech", "processes", "hours of speech per minute", "ms per clip")
     for (source, n_jobs), (clock, _) in taken.items():
         yield row(source, n_jobs, hours(seconds, clock / len(clips)), ms(clock / len(clips)))
@@ -251,9 +252,9 @@ def whole_set(corpus: AudioCorpus, clips: list[np.ndarray], jobs: list[int], rou
 def each_edit(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iterator[str]:
     """One edit in every clip; the edit itself, and the simulator with all that it does besides."""
     yield "\n## Each edit\n"
-    yield "One process. The edit alone has parameters drawn for each clip; the simulator draws, trims, crops, sets levels,"
-    yield "records, and for files reads. Of a clip too short for an edit it makes none. `tts` and `vc` put in other"
-    yield "clips of the same speech.\n"
+    yield "One process. The edit alone has parameters drawn for each clip; the simulator draws, trims, crops, sets"
+    yield "levels, records, and for files reads. Of a clip too short for an edit it makes none. `tts` and `vc` put in"
+    yield "other clips of the same speech.\n"
     yield from head("edit", "alone, ms per clip", *(
         f"{source}, {unit}" for source in ("waveforms", "files") for unit in ("ms per clip", "hours per minute")
     ))  # fmt: skip
@@ -294,8 +295,7 @@ def beside(clips: list[np.ndarray], rounds: int) -> Iterator[str]:
         import audiomentations
     except ImportError:
         audiomentations = None
-        yield "audiomentations is not installed, so its times are left out. For them: "
-        yield '`pip install "audiomentations[extras]"`.\n'
+        yield 'audiomentations is not installed, so its times are left out. For them: `pip install "mmestim[bench]"`.\n'
     else:
         yield "The same clips and parameters, in turn on each clip. The ratios are ours to theirs, of the time on the"
         yield "clock and of the time of the processor, all threads.\n"
@@ -328,7 +328,8 @@ def beside(clips: list[np.ndarray], rounds: int) -> Iterator[str]:
 
 def described(case: Case) -> str:
     """Those of the parameters that are one value."""
-    return ", ".join(f"{name}={value}" for name, value in case.parameters.items() if not isinstance(value, list))
+    values = [f"{name}={value}" for name, value in case.parameters.items() if not isinstance(value, list)]
+    return ", ".join(values) or f"{len(BANDS['kinds'])} bands"
 
 
 def verdict(found: list[tuple[Case, float, float, np.ndarray]]) -> Iterator[str]:
@@ -336,13 +337,15 @@ def verdict(found: list[tuple[Case, float, float, np.ndarray]]) -> Iterator[str]
     ours, theirs = (np.array([line[column] for line in found]) for column in (1, 2))
     longest = int(np.argmax(theirs))
     rest = np.arange(len(found)) != longest
-    yield f"\nAll of these together: {ms(ours.sum())} ms a clip, theirs {ms(theirs.sum())}: {ours.sum() / theirs.sum():.2f}"
-    yield f"of it. Without {found[longest][0].edit} by {found[longest][0].engines[1]}, the longest of theirs:"
-    yield f"{ours[rest].sum() / theirs[rest].sum():.2f} of it. Geometric mean of the ratios:"
-    yield f"{np.exp(np.log(ours / theirs).mean()):.2f}."
-    same = [line for line in found if line[0].same_engine]
-    over = [line for line in same if line[3][0] > TOLERATED]
-    yield f"\nOf {len(same)} with the same engine, {len(over)} take more than {TOLERATED:g} times as long."
+    share, share_of_rest = ours.sum() / theirs.sum(), ours[rest].sum() / theirs[rest].sum()
+    name = f"{found[longest][0].edit} by {found[longest][0].engines[1]}"
+    yield f"\nAll of these together: {ms(ours.sum())} ms a clip, theirs {ms(theirs.sum())}, a ratio of {share:.2f};"
+    yield f"{share_of_rest:.2f} without the longest of theirs, {name}."
+    yield f"Geometric mean of the ratios: {np.exp(np.log(ours / theirs).mean()):.2f}."
+    same = np.array([line[3] for line in found if line[0].same_engine])
+    over = (same > TOLERATED).sum(axis=0)
+    yield f"\nOf {len(same)} with the same engine, {over[0]} take more than {TOLERATED:g} times as long, {over[1]} of"
+    yield "processor time."
     slower = [line for line in found if line[3][0] > 1]
     if slower:
         yield "\n### Where ours takes longer, and what differs\n"
@@ -368,8 +371,8 @@ def setting(command: str, clips: list[np.ndarray], rounds: int) -> Iterator[str]
     """What the tables are of."""
     minutes, load = sum(len(clip) for clip in clips) / RATE / 60, os.getloadavg()[0]
     yield f"# Voice edits\n\n`python benchmarks/voice.py {command}`\n"
-    yield f"{len(clips)} clips, {minutes:.1f} min of speech at {RATE} Hz; median of {rounds} round(s); 1 thread, but for"
-    yield f"what encodes in its own; {os.cpu_count()} cores, load {load:.1f} at the start."
+    yield f"{len(clips)} clips, {minutes:.1f} min of speech at {RATE} Hz; median of {rounds} round(s); 1 thread, except"
+    yield f"where fast-mp3-augment decodes in another; {os.cpu_count()} cores, load {load:.1f} at the start."
     yield f"Python {platform.python_version()}, {', '.join(installed())}."
 
 
@@ -407,8 +410,12 @@ def main(args: list[str] | None = None) -> None:
     speech = Path(os.environ.get("MMESTIM_DATA", "")) / "speech" / "audio"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = parser.add_mutually_exclusive_group(required=True)
-    modes.add_argument("--simulate", dest="mode", action="store_const", const=simulate, help="the edits and the simulator")
-    parser.add_argument("--speech", type=Path, default=speech, help="folder of speech (default: speech of MMESTIM_DATA)")
+    modes.add_argument(
+        "--simulate", dest="mode", action="store_const", const=simulate, help="the edits and the simulator"
+    )
+    parser.add_argument(
+        "--speech", type=Path, default=speech, help="folder of speech (default: speech of MMESTIM_DATA)"
+    )
     parser.add_argument("--clips", type=int, help="clips of it, spread evenly (default: 40, or 4 if quick)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default: 5, or 1 if quick)")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="numbers of processes (default: 1 2)")
