@@ -4,12 +4,15 @@ import importlib
 import inspect
 import subprocess
 import sys
+from dataclasses import is_dataclass
+from pathlib import Path
 
 import pytest
 from numpydoc.validate import validate
 from sklearn.utils._testing import assert_docstring_consistency
 
 import mmestim
+import mmestim.voice
 
 CLASSIFIERS = [
     mmestim.JointClassifier, mmestim.LateFusionClassifier, mmestim.ModalityGapClassifier, mmestim.UDIClassifier,
@@ -36,6 +39,23 @@ def test_balancers_are_documented(name):
         accepted |= {"PR01"}  # subclassed, or made by the package for balancers to read
     errors = [error for error in validate(f"mmestim.balancers.{name}")["errors"] if error[0] not in accepted]
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in mmestim.voice.__all__ if inspect.isclass(getattr(mmestim.voice, name))]
+)
+def test_voice_is_documented(name):
+    accepted = {"ES01", "EX01", "GL01", "RT02", "SA01", "SS05", "SS06"}
+    if name in ("EditInfo", "EditPlan", "EditRecord", "Skipped"):
+        accepted |= {"PR02"}  # numpydoc does not see the parameters of a dataclass
+    errors = [error for error in validate(f"mmestim.voice.{name}")["errors"] if error[0] not in accepted]
+    assert errors == []
+
+
+def test_the_two_halves_do_not_know_each_other():
+    for name, other in (("voice", "multimodal"), ("multimodal", "voice")):
+        for path in (Path(mmestim.__file__).parent / name).rglob("*.py"):
+            assert f".{other}" not in path.read_text(), path
 
 
 def test_shared_parameters_are_described_alike():

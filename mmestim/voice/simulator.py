@@ -13,9 +13,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from .._validation import check_choice, check_number
+from ._applying import apply_plan
 from .corpus import AudioCorpus, AudioError, trim_silence
 from .edits import EDITS
-from .edits._base import Bank, rms
+from .edits._base import Bank
 from .records import EditPlan, EditRecord
 from .taxonomy import LABELS, TAXONOMY, Range
 from .time_map import TimeMap
@@ -25,9 +26,7 @@ _ORDERS = ("canonical", "fixed", "random")
 _SHUFFLED_SHARE = 0.2
 _SOURCES = ("tts", "vc", "voices")
 # What every clip goes through, edited or not, so that none of it tells which was.
-_MOST_CROPPED, _GAIN_DB, _PEAK = 0.18, 6.0, 0.99
-# A step that changes the samples by less than this share of their level is neither there nor absent.
-_AUDIBLE = 1e-3
+_MOST_CROPPED, _GAIN_DB = 0.18, 6.0
 _CHUNK = 8  # clips a worker has at once
 _ATTEMPTS = 10  # draws for a clip, until no voice is drawn that cannot be read
 
@@ -148,7 +147,7 @@ class EditSimulator(BaseEstimator):
             If the plan is for a clip of another duration, or needs audio that this simulator has not.
         """
         self._check()
-        return _apply(waveform, plan, self._bank())
+        return apply_plan(waveform, plan, self._bank())
 
     def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
         """Edit clips.
@@ -324,7 +323,7 @@ def _simulate_one(simulator, corpus, number, seed, bank):
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
         try:
-            edited, record = _apply(waveform, simulator._draw(rng, duration, rate, bank), bank)
+            edited, record = apply_plan(waveform, simulator._draw(rng, duration, rate, bank), bank)
             break
         except AudioError:  # of a voice that it was to get
             if corpus.on_error == "raise" or attempt == _ATTEMPTS - 1:
@@ -352,66 +351,3 @@ class _Prepared(Sequence[np.ndarray]):
 
     def __getitem__(self, index: Any) -> Any:
         return _prepared(self.corpus[index], self.corpus.sample_rate)[0]
-
-
-def _apply(waveform, plan, bank):
-    """The edits of a plan one after another, then what every clip goes through."""
-    rate = plan.sample_rate
-    original = edited = np.ascontiguousarray(waveform, dtype=np.float32)
-    if abs(len(original) / rate - plan.duration) > 1.5 / rate:
-        raise ValueError(
-            f"the plan is for {plan.duration:.3f} s at {rate} Hz, and the waveform has {len(original)} samples, "
-            f"{len(original) / rate:.3f} s. Draw one for it, after any trimming or resampling."
-        )
-    whole, inaudible = TimeMap.identity(len(original) / rate), []
-    intervals: dict[str, list] = {}
-    points: dict[str, list] = {}
-    for step in plan.steps:
-        parameters = {key: value for key, value in step.items() if key != "edit"}
-        label, before = step["edit"], edited
-        edited, time_map, new_intervals, new_points = EDITS[label].apply(before, rate, bank, **parameters)
-        whole, intervals, points = whole.then(time_map), _moved(intervals, time_map), _moved_points(points, time_map)
-        intervals[label], points[label] = new_intervals, new_points
-        if len(edited) == len(before) and rms(edited - before) <= _AUDIBLE * rms(before):
-            inaudible.append(label)
-        # Scaled, not clipped: an encoder after it would clip.
-        edited = edited * np.float32(min(1.0, _PEAK / max(np.abs(edited).max(), 1e-9)))
-    first, last = round(plan.crop[0] * rate), len(edited) - round(plan.crop[1] * rate)
-    cropping = TimeMap(
-        np.array([0, first, last, len(edited)]) / rate, np.array([0, 0, last - first, last - first]) / rate
-    )
-    edited = edited[first:last]
-    whole, intervals, points = whole.then(cropping), _moved(intervals, cropping), _cropped(points, first, last, rate)
-    edited, gain = _leveled(edited, rms(original), plan.gain)
-    there = [label for label in LABELS if (intervals.get(label) or points.get(label)) and label not in inaudible]
-    record = EditRecord(
-        labels=there or ([] if inaudible else ["unaltered"]), steps=[dict(step) for step in plan.steps],
-        intervals={label: intervals[label] for label in there if intervals[label]},
-        points={label: points[label] for label in there if points[label]},
-        inaudible=inaudible, time_map=whole, duration=len(edited) / rate, sample_rate=rate, gain=gain,
-    )  # fmt: skip
-    return edited, record
-
-
-def _leveled(waveform, level, gain):
-    """The waveform at a level and a gain over it, below full scale, through 16 bits; and the gain in dB that it got."""
-    now = rms(waveform)
-    factor = 10 ** (gain / 20) * (level / now if now > 0 else 1.0)
-    factor = min(factor, _PEAK / max(float(np.abs(waveform).max()), 1e-9))
-    return (np.round(waveform * (factor * 32767)) / 32768).astype(np.float32), float(20 * np.log10(factor))
-
-
-def _moved(intervals, time_map):
-    moved = {label: [time_map.interval(*span) for span in spans] for label, spans in intervals.items()}
-    return {label: [span for span in spans if span is not None] for label, spans in moved.items()}
-
-
-def _moved_points(points, time_map):
-    return {label: [float(moment) for moment in time_map(moments)] for label, moments in points.items()}
-
-
-def _cropped(points, first, last, rate):
-    return {
-        label: [moment - first / rate for moment in moments if first / rate < moment < last / rate]
-        for label, moments in points.items()
-    }

@@ -17,7 +17,15 @@ CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spati
 
 @dataclass(frozen=True)
 class Between:
-    """Numbers from `low` to `high`, drawn uniformly or by their logarithm."""
+    """Numbers from `low` to `high`, drawn uniformly or by their logarithm.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the range, both in it.
+    log : bool, default=False
+        Whether the logarithm is drawn uniformly; `low` is above 0 then.
+    """
 
     low: float
     high: float
@@ -35,7 +43,13 @@ class Between:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Any of some values."""
+    """Any of some values.
+
+    Parameters
+    ----------
+    values : tuple
+        What JSON can hold, each as likely as the others.
+    """
 
     values: tuple[Any, ...]
 
@@ -49,7 +63,13 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Either:
-    """Numbers of any of some ranges, each range as likely as the others."""
+    """Numbers of any of some ranges.
+
+    Parameters
+    ----------
+    parts : tuple of Between
+        The ranges, each as likely as the others.
+    """
 
     parts: tuple[Between, ...]
 
@@ -63,9 +83,15 @@ class Either:
 
 @dataclass(frozen=True)
 class FirstInstalled:
-    """Of some engines the first whose package is installed."""
+    """Of some engines the first whose package is installed.
 
-    engines: Mapping[str, str | None]  # engine to package; None needs none
+    Parameters
+    ----------
+    engines : dict of str to (str or None)
+        Names of engines, and of the module that each needs; None needs none.
+    """
+
+    engines: Mapping[str, str | None]
 
     def draw(self, rng: np.random.Generator) -> str:
         """Its name."""
