@@ -16,7 +16,7 @@ CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spati
 
 
 @dataclass(frozen=True)
-class Between:
+class Between:  # numpydoc ignore=PR02
     """Numbers from `low` to `high`, drawn uniformly or by their logarithm.
 
     Parameters
@@ -42,7 +42,7 @@ class Between:
 
 
 @dataclass(frozen=True)
-class OneOf:
+class OneOf:  # numpydoc ignore=PR02
     """Any of some values.
 
     Parameters
@@ -62,7 +62,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Either:
+class Either:  # numpydoc ignore=PR02
     """Numbers of any of some ranges.
 
     Parameters
@@ -82,7 +82,7 @@ class Either:
 
 
 @dataclass(frozen=True)
-class FirstInstalled:
+class FirstInstalled:  # numpydoc ignore=PR02
     """Of some engines the first whose package is installed.
 
     Parameters
