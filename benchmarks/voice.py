@@ -136,7 +136,8 @@ CASES = [
     Case("speed_change", {"rate": 0.8, "engine": "soxr"},
          lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)), ("soxr", "soxr"), ""),
     Case("speed_change", {"rate": 0.8, "engine": "polyphase"},
-         lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)), ("scipy", "soxr"), ""),
+         lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)), ("scipy", "soxr"),
+         "our other engine is the same as theirs, in the row of soxr"),
     Case("distortion", {"kind": "tanh", "amount": 0.4},
          lambda package, _: frozen(package.TanhDistortion(0.4, 0.4, p=1.0)), ("NumPy", "NumPy"),
          "ours leaves pauses out when it looks for the threshold"),
@@ -145,7 +146,7 @@ CASES = [
          "ours leaves pauses out when it looks for the threshold"),
     Case("distortion", {"kind": "bit_crush", "bits": 8},
          lambda package, _: frozen(package.BitCrush(8, 8, p=1.0)), ("NumPy", "NumPy"),
-         "ours takes its step from the peak of the clip"),
+         "ours measures the level and the peak of the clip, for its step"),
     Case("mp3", {"bitrate": 32, "mode": "constant", "engine": "soundfile"},
          lambda package, _: frozen(package.Mp3Compression(32, 32, quality=3, p=1.0)), ("LAME", "LAME"),
          "LAME 3.100 at quality 3 in both, in two builds: libsndfile's and fast-mp3-augment's, which decodes in a "
@@ -169,7 +170,7 @@ CASES = [
          lambda package, folder: package.AddBackgroundNoise(folder / "noise.wav", 10.0, 10.0, p=1.0),
          ("libsndfile", "libsndfile"), "ours reads and checks all of the file, theirs reads the part that it needs"),
     Case("paste", {"at": 0.9, "source": 0.5, "length": 0.4, "fade": 0.005, "origin": "clip"}, repeated,
-         ("NumPy", "NumPy"), ""),
+         ("NumPy", "NumPy"), "ours makes the time map too"),
 ]  # fmt: skip
 
 

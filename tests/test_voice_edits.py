@@ -5,10 +5,12 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mmestim
 from mmestim.voice import CATEGORIES, EDITS, LABELS, TAXONOMY
 from mmestim.voice.edits import Bank
 from mmestim.voice.edits._base import EDGE_SECONDS
@@ -225,6 +227,13 @@ def test_an_interval_must_be_one(clip, bank, span):
     start, end = span
     with pytest.raises(ValueError, match=rf"start={start} and end={end} must be seconds of a clip of 4.000 s"):
         EDITS["echo"].apply(clip, RATE, bank, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
+
+
+def test_the_readme_has_the_table():
+    readme = Path(mmestim.__file__).parents[1] / "README.md"
+    for info in list(TAXONOMY.values())[1:]:
+        ranges = "; ".join(f"{name} {values}" for name, values in info.ranges.items())
+        assert f"| {info.category} | `{info.name}` | {', '.join(info.scopes)} | {ranges} |" in readme.read_text()
 
 
 def test_docstrings_of_the_edits_say_what_they_are():

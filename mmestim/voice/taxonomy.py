@@ -37,6 +37,9 @@ class Between:  # numpydoc ignore=PR02
             return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
         return float(rng.uniform(self.low, self.high))
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
     def __contains__(self, value: Any) -> bool:
         return self.low <= value <= self.high
 
@@ -56,6 +59,9 @@ class OneOf:  # numpydoc ignore=PR02
     def draw(self, rng: np.random.Generator) -> Any:
         """One of them."""
         return self.values[rng.integers(len(self.values))]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.values))
 
     def __contains__(self, value: Any) -> bool:
         return value in self.values
@@ -77,6 +83,9 @@ class Either:  # numpydoc ignore=PR02
         """One of them."""
         return self.parts[rng.integers(len(self.parts))].draw(rng)
 
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.parts))
+
     def __contains__(self, value: Any) -> bool:
         return any(value in part for part in self.parts)
 
@@ -96,6 +105,9 @@ class FirstInstalled:  # numpydoc ignore=PR02
     def draw(self, rng: np.random.Generator) -> str:
         """Its name."""
         return next(name for name, package in self.engines.items() if not package or importlib.util.find_spec(package))
+
+    def __str__(self) -> str:
+        return " or else ".join(self.engines)
 
     def __contains__(self, value: Any) -> bool:
         return value in self.engines

@@ -17,7 +17,7 @@ def image_source(
 ) -> np.ndarray:
     """Response of a box by images of the source, and then noise of the level that more of them would have.
 
-    J. B. Allen, D. A. Berkley. Image method for efficiently simulating small-room acoustics. JASA 1979.
+    J. B. Allen, D. A. Berkeley. Image method for efficiently simulating small-room acoustics. JASA 1979.
     E. A. Lehmann, A. M. Johansson. Diffuse reverberation model for efficient image-source simulation of
     room impulse responses. IEEE TASLP 2010.
 
