@@ -61,6 +61,9 @@ class Bank:
         return range(len(getattr(self, kind)))
 
 
+NO_AUDIO = Bank()
+
+
 class Edited(NamedTuple):
     """What an edit makes of a clip."""
 
@@ -93,7 +96,9 @@ class Edit:
         """Parameters for a clip of `duration` seconds, ready for JSON: one value of each range."""
         return {name: values.draw(rng) for name, values in ranges.items()}
 
-    def apply(self, waveform: np.ndarray, sample_rate: int, bank: Bank, *args: Any, **parameters: Any) -> Edited:
+    def apply(
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *args: Any, **parameters: Any
+    ) -> Edited:
         """The edited clip; the waveform that comes in is left as it is."""
         raise NotImplementedError
 
@@ -127,7 +132,7 @@ class Effect(Edit):
         return parameters
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, start: float | None = None,
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, start: float | None = None,
         end: float | None = None, **parameters: Any,
     ) -> Edited:  # fmt: skip
         if start is None or end is None:

@@ -10,7 +10,7 @@ import numpy as np
 from ..._validation import check_number
 from ..taxonomy import Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, Bank, Edit, Edited
+from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited
 from .temporal import APART_SECONDS, excerpt, fits, insert, matched, up_to
 
 # Where a clip is long enough to have synthetic speech put into it, how often it is replaced instead.
@@ -35,8 +35,8 @@ class _Synthetic(Edit):
         return parameters | {"seconds": seconds, "at": at, "fade": ranges["fade"].draw(rng)}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, index: int, offset: float, seconds: float,
-        at: float | None = None, fade: float = 0.0,
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, index: int, offset: float,
+        seconds: float, at: float | None = None, fade: float = 0.0,
     ) -> Edited:  # fmt: skip
         check_number("seconds", seconds, closed=False)
         piece = excerpt(bank.get(self.name, index), round(seconds * sample_rate), offset, sample_rate)

@@ -10,7 +10,7 @@ import numpy as np
 from ..._validation import check_choice, check_number
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, Bank, Edit, Edited, rise, rms
+from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rise, rms
 
 # Seams are at least this far from each other, and a passage from where it is put: a copy right beside
 # its original would show no seam on that side.
@@ -59,7 +59,14 @@ class Cut(Edit):
         }
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cuts: list[list[float]], fade: float, place: str
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank = NO_AUDIO,
+        *,
+        cuts: list[list[float]],
+        fade: float,
+        place: str,
     ) -> Edited:
         check_number("fade", fade)
         check_choice("place", place, ("any", "pause"))
@@ -112,7 +119,7 @@ class Paste(Edit):
         return parameters | {"source": start if start < before else start - before + at + APART_SECONDS}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, at: float, length: float, fade: float,
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, at: float, length: float, fade: float,
         origin: str, source: float = 0.0, voice: int = 0, offset: float = 0.0,
     ) -> Edited:  # fmt: skip
         check_choice("origin", origin, ("clip", "session"))
@@ -161,8 +168,8 @@ class Mix(Edit):
         }  # fmt: skip
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, start: float, end: float, snr: float, voice: int,
-        offset: float,
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, start: float, end: float, snr: float,
+        voice: int, offset: float,
     ) -> Edited:  # fmt: skip
         check_number("snr", snr, low=-100, high=100)
         donor = bank.get("voices", voice)
