@@ -234,8 +234,9 @@ def hours(seconds_per_clip: float, milliseconds: float) -> str:
     return f"{seconds_per_clip / milliseconds * 1000 / 60:.2f}"
 
 
-def whole_set(corpus: AudioCorpus, clips: list[np.ndarray], jobs: list[int], rounds: int) -> Iterator[str]:
+def whole_set(corpus: AudioCorpus, jobs: list[int], rounds: int) -> Iterator[str]:
     """The simulator as it comes, on files and on waveforms."""
+    clips = waveforms(corpus)
     simulator, seconds = EditSimulator(random_state=0), np.mean([len(clip) for clip in clips]) / RATE
     contenders = {
         (source, n_jobs): lambda _, X=X, n_jobs=n_jobs: simulator.simulate(X, n_jobs)
@@ -244,8 +245,9 @@ def whole_set(corpus: AudioCorpus, clips: list[np.ndarray], jobs: list[int], rou
     }
     taken = race(contenders, rounds)
     yield "\n## The whole set\n"
-    yield "`EditSimulator(random_state=0)`: all edits that need no other audio, none to three in a clip.\n"
-    yield from head("speech", "processes", "hours of speech per minute", "ms per clip")
+    yield f"`EditSimulator(random_state=0)` on {len(clips)} clips, {len(clips) * seconds / 60:.1f} min: all edits that"
+    yield "need no other audio, none to three in a clip.\n"
+    yield from head("speech", "n_jobs", "hours of speech per minute", "ms per clip")
     for (source, n_jobs), (clock, _) in taken.items():
         yield row(source, n_jobs, hours(seconds, clock / len(clips)), ms(clock / len(clips)))
 
@@ -385,16 +387,25 @@ def installed() -> Iterator[str]:
             continue
 
 
+def spread(corpus: AudioCorpus, n_clips: int) -> AudioCorpus:
+    """So many clips of a corpus, or all, at equal distances."""
+    return corpus[np.linspace(0, len(corpus) - 1, min(n_clips, len(corpus))).round().astype(int)]
+
+
+def waveforms(corpus: AudioCorpus) -> list[np.ndarray]:
+    return [clip for _, clip in corpus.read()]
+
+
 def simulate(options: argparse.Namespace, command: str) -> None:
     """What making a corpus costs."""
     everything = AudioCorpus(options.speech, sample_rate=RATE)
-    n_clips = min(options.clips or (4 if options.quick else 40), len(everything))
-    rounds = options.rounds or (1 if options.quick else 5)
-    corpus = everything[np.linspace(0, len(everything) - 1, n_clips).round().astype(int)]
-    clips = [clip for _, clip in corpus.read()]
+    n_clips = options.clips or (4 if options.quick else 40)
+    corpus = spread(everything, n_clips)
+    many = spread(everything, options.many or (n_clips if options.quick else 500))
+    clips, rounds = waveforms(corpus), options.rounds or (1 if options.quick else 5)
     parts: list[Iterable[str]] = [
-        setting(command, clips, rounds), whole_set(corpus, clips, options.jobs, rounds),
-        each_edit(corpus, clips, rounds), beside(clips, rounds), memory(corpus),
+        setting(command, clips, rounds), whole_set(many, options.jobs, rounds), each_edit(corpus, clips, rounds),
+        beside(clips, rounds), memory(corpus),
     ]  # fmt: skip
     lines = []
     with threadpool_limits(1):
@@ -418,6 +429,7 @@ def main(args: list[str] | None = None) -> None:
         "--speech", type=Path, default=speech, help="folder of speech (default: speech of MMESTIM_DATA)"
     )
     parser.add_argument("--clips", type=int, help="clips of it, spread evenly (default: 40, or 4 if quick)")
+    parser.add_argument("--many", type=int, help="clips for the whole set (default: 500, or as --clips if quick)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default: 5, or 1 if quick)")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="numbers of processes (default: 1 2)")
     parser.add_argument("--quick", action="store_true", help="a few clips, once")

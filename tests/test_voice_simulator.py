@@ -13,7 +13,10 @@ from mmestim.voice import EDITS, LABELS, TAXONOMY, AudioCorpus, AudioError, Edit
 from mmestim.voice.taxonomy import Between, OneOf
 
 RATE = 16000
-PLAN = {"version": 1, "duration": 1, "sample_rate": 16000, "steps": [], "crop": [0, 0], "gain": 0}
+PLAN = {
+    "version": 1, "duration": 1, "sample_rate": 16000, "steps": [], "trim": [0, 0], "crop": [0, 0], "gain": 0,
+    "seed": 0,
+}  # fmt: skip
 NEEDS_NO_AUDIO = [label for label in LABELS[1:] if label not in ("tts", "vc", "mix")]
 
 
@@ -70,9 +73,10 @@ def test_every_clip_goes_through_the_same_plumbing(clips, simulated):
 def test_an_unedited_clip_is_cropped_scaled_and_nothing_else(clips):
     (waveform,), (record,) = EditSimulator(n_edits=0, random_state=0).simulate(clips[:1])
     assert (record.labels, record.steps, record.intervals, record.points) == (["unaltered"], [], {}, {})
-    first = round(float(np.interp(1e-9, record.time_map.after, record.time_map.before)) * RATE)
+    first = round((record.plan.trim[0] + record.plan.crop[0]) * RATE)
     kept = clips[0][first : first + len(waveform)] - clips[0].mean()
-    np.testing.assert_allclose(waveform, kept * 10 ** (record.gain / 20), atol=1 / 32768)
+    # Noise of half a step, at most twice as loud, and rounding.
+    np.testing.assert_allclose(waveform, kept * 10 ** (record.gain / 20), atol=2.1 / 32768)
     assert 0 < len(clips[0]) - len(waveform) < 0.4 * RATE + 0.3 * RATE
 
 
@@ -104,12 +108,98 @@ def test_the_same_plan_gives_the_same_samples(clips):
         plan = simulator.draw(np.random.default_rng(seed), len(clips[4]) / RATE, RATE)
         assert plan == simulator.draw(np.random.default_rng(seed), len(clips[4]) / RATE, RATE)
         before = clips[4].copy()
+        simulator = EditSimulator(edits=NEEDS_NO_AUDIO, n_edits=3)
         waveform, record = simulator.apply(clips[4], plan)
         again, other = EditSimulator().apply(clips[4], EditPlan.from_json(plan.to_json()))
         np.testing.assert_array_equal(waveform, again)
         np.testing.assert_array_equal(clips[4], before)
         assert record == other
         assert record.steps == plan.steps
+
+
+def test_a_record_has_all_that_was_done(clips, simulated):
+    sources = {"tts": clips[:2]}
+    simulator = EditSimulator(random_state=1, n_edits=(2, 4), sources=sources, order="random")
+    corpus = AudioCorpus([np.pad(clip, 4000) + np.float32(0.01) for clip in clips])
+    for number, (waveform, record) in enumerate(simulator.iterate(corpus)):
+        again, other = simulator.apply(corpus[number], EditRecord.from_json(record.to_json()).plan, corpus)
+        np.testing.assert_array_equal(again, waveform)
+        assert other.labels == record.labels
+        assert other.time_map == record.time_map
+
+
+def test_what_is_inserted_is_in_no_span_but_its_own(clips):
+    sources = {"tts": [speech(3.0, 50)]}
+    tts = {"edit": "tts", "index": 0, "seconds": 1.0, "at": 1.0, "fade": 0.0}
+    paste = {"edit": "paste", "at": 1.5, "length": 0.5, "fade": 0.0, "origin": "clip", "source": 2.2}
+    low = {"edit": "low_pass", "cutoff": 1500.0, "slope": 24, "family": "butterworth"}
+    simulator = EditSimulator(sources=sources)
+    drawn = simulator.set_params(edits=["tts"], n_edits=1).draw(3, 3.2, RATE).steps[0]
+    tts = {**drawn, **{key: value for key, value in tts.items() if key in drawn or key in ("at", "fade")}}
+    record = simulator.apply(clips[4], EditPlan(3.2, RATE, [low, tts]))[1]
+    assert record.intervals["low_pass"] == [pytest.approx((0, 1), abs=1e-3), pytest.approx((2, 4.2), abs=1e-3)]
+    record = simulator.apply(clips[4], EditPlan(3.2, RATE, [tts, paste]))[1]
+    assert record.intervals["tts"] == [pytest.approx((1, 1.5), abs=1e-3), pytest.approx((2, 2.5), abs=1e-3)]
+    # What is copied from a span is of it there too.
+    record = simulator.apply(clips[4], EditPlan(3.2, RATE, [tts, {**paste, "at": 3.0, "source": 1.6}]))[1]
+    assert record.intervals["tts"] == [pytest.approx((1, 2), abs=1e-3), pytest.approx((3, 3.4), abs=1e-3)]
+
+
+def test_of_a_label_that_is_there_twice_both_spans_are(clips):
+    step = {"edit": "low_pass", "cutoff": 1500.0, "slope": 24, "family": "butterworth"}
+    steps = [{**step, "start": 0.5, "end": 1.0}, {**step, "start": 1.5, "end": 2.0}]
+    spans = EditSimulator().apply(clips[4], EditPlan(3.2, RATE, steps))[1].intervals["low_pass"]
+    assert spans == [pytest.approx((0.5, 1.0), abs=1e-3), pytest.approx((1.5, 2.0), abs=1e-3)]
+
+
+def test_slivers_have_no_label(clips):
+    steps = [
+        {"edit": "echo", "delay": 0.1, "gain": 0.5, "n_taps": 1, "start": 1.0, "end": 1.4},
+        {"edit": "cut", "cuts": [[0.9, 1.37]], "fade": 0.0, "place": "any"},
+    ]
+    record = EditSimulator().apply(clips[4], EditPlan(3.2, RATE, steps))[1]
+    assert (record.labels, record.inaudible) == (["cut"], ["echo"])
+
+
+def test_samples_do_not_tell_of_edits_by_their_grid(clips):
+    """16-bit clips times a gain leave gaps in the histogram, those that were filtered do not: both get noise."""
+    grid = [np.round(0.2 * clip * 32767) / 32768 for clip in clips]
+    rough = {}
+    for name, edits in (("unaltered", {"n_edits": 0}), ("echo", {"edits": ["echo"], "n_edits": 1})):
+        waveforms, _ = EditSimulator(**edits, random_state=0).simulate([clip.astype(np.float32) for clip in grid])
+        counts = [np.bincount((np.round(w * 32768).astype(int) + 40).clip(0, 80))[1:-1] for w in waveforms]
+        rough[name] = np.mean([np.abs(np.diff(np.sqrt(c), 2)).mean() for c in counts])
+    assert rough["unaltered"] == pytest.approx(rough["echo"], rel=0.15)
+
+
+def test_few_edits_are_told(clips):
+    with pytest.warns(UserWarning, match="3 of 3 clips got fewer than 1 edits"):
+        EditSimulator(["cut"], n_edits=1, random_state=0).simulate([speech(0.8, seed) for seed in range(3)])
+    with pytest.warns(UserWarning, match="1 of 1 clips got fewer than 1 edits"):
+        EditSimulator(["mix"], n_edits=1, random_state=0).simulate(clips[:1])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_who_speaks_need_not_be_known(clips, missing):
+    corpus = AudioCorpus(clips)
+    corpus.speakers = np.array(["a", "b", "b", "a", "b", *[missing] * 5], dtype=object)
+    for record in EditSimulator(["mix"], n_edits=1, random_state=0).simulate(corpus)[1]:
+        voice = record.steps[0]["voice"]
+        assert voice != record.clip
+        if record.clip < 5:
+            assert corpus.speakers[voice] in "ab"
+            assert corpus.speakers[voice] != corpus.speakers[record.clip]
+
+
+def test_noises_that_cannot_be_read_are_left_out(clips, tmp_path):
+    soundfile.write(tmp_path / "a.wav", clips[0], RATE)
+    (tmp_path / "b.wav").write_bytes(b"no audio")
+    edits = {"background_noise": {"kind": OneOf(("file",))}}
+    noises = AudioCorpus(tmp_path, on_error="skip")
+    _, records = EditSimulator(edits, n_edits=1, noises=noises, random_state=0).simulate(clips)
+    assert {record.steps[0]["noise"] for record in records} == {0}
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        EditSimulator(edits, n_edits=1, noises=tmp_path, random_state=0).simulate(clips)
 
 
 def test_how_many_edits(clips):
@@ -262,7 +352,12 @@ def test_any_seed(clips):
         ({"edits": "some"}, ValueError, "edits='some' is not known. Use one of 'all', a list of labels"),
         ({"edits": ["robot"]}, ValueError, "edits has 'robot'"),
         ({"edits": ["unaltered"]}, ValueError, "edits has 'unaltered'"),
-        ({"edits": ["tts"]}, ValueError, r"edits has 'tts', which needs sources=\{'tts': ...\}"),
+        ({"edits": ["tts"]}, ValueError, "edits has 'tts', which needs audio that is not there"),
+        ({"edits": {"paste": "held_out"}}, ValueError, "edits has 'paste', which needs audio that is not there"),
+        ({"edits": {"reverb": "implementation"}}, ValueError, "edits has 'reverb', which needs audio"),
+        ({"edits": []}, ValueError, "has no label"),
+        ({"edits": 5}, TypeError, "edits=5 must be 'all', a list"),
+        ({"edits": {"cut": None}}, TypeError, r"edits\['cut'\]=None must be the name of ranges"),
         ({"edits": {"cut": "unseen"}}, ValueError, r"edits\['cut'\]='unseen' is not known"),
         ({"edits": {"echo": "implementation"}}, ValueError, "no such ranges"),
         ({"edits": {"echo": {"colour": OneOf((1,))}}}, ValueError, r"edits\['echo'\] has 'colour'"),
@@ -303,6 +398,30 @@ def test_a_plan_is_for_one_clip(clips):
         EditSimulator().apply(clips[0], EditPlan(2.0, RATE, [step]))
     with pytest.raises(ValueError, match="corpus has sample_rate=8000, the simulator 16000"):
         EditSimulator().simulate(AudioCorpus(clips, sample_rate=8000))
+    with pytest.raises(ValueError, match="the plan is for 8000 Hz, this simulator for 16000 Hz"):
+        EditSimulator().apply(clips[0], EditPlan(4.0, 8000))
+    with pytest.raises(ValueError, match="this simulator is for clips at 16000 Hz"):
+        EditSimulator().draw(0, 4.0, 8000)
+
+
+@pytest.mark.parametrize(
+    "waveform, message",
+    [
+        (np.zeros(16000, dtype=np.int16), "shape \\(16000,\\) and dtype int16: it must be a 1-D array of floats"),
+        (np.zeros((16000, 2)), "1-D array of floats"),
+        (np.full(16000, np.nan), "NaN or infinite"),
+    ],
+)
+def test_bad_waveforms_are_named(waveform, message):
+    with pytest.raises(ValueError, match=message):
+        EditSimulator().apply(waveform, EditPlan(1.0, RATE))
+
+
+def test_bad_ends_are_named(clips):
+    with pytest.raises(ValueError, match="leaves nothing"):
+        EditSimulator().apply(clips[0], EditPlan(2.0, RATE, crop=(1.0, 1.0)))
+    with pytest.raises(ValueError, match="leaves nothing"):
+        EditPlan(2.0, RATE, trim=(1.0, 1.0))
 
 
 def test_the_record_of_a_time_map():

@@ -64,10 +64,10 @@ def test_cuts_by_hand(clip):
     assert time_map.before.tolist() == [0, 0.5, 1.0, 2.0, 2.25, 4.0]
     assert time_map.after.tolist() == [0, 0.5, 0.5, 1.5, 1.5, 3.25]
     # Spans of what was there before.
-    assert time_map.interval(0.25, 0.5) == (0.25, 0.5)
-    assert time_map.interval(0.75, 1.5) == (0.5, 1.0)
-    assert time_map.interval(2.0, 2.2) is None
-    assert time_map.interval(0.0, 4.0) == (0.0, 3.25)
+    assert time_map.intervals(0.25, 0.5) == [(0.25, 0.5)]
+    assert time_map.intervals(0.75, 1.5) == [(0.5, 1.0)]
+    assert time_map.intervals(2.0, 2.2) == []
+    assert time_map.intervals(0.0, 4.0) == [(0.0, 3.25)]
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01, 0.02])
@@ -208,9 +208,9 @@ def test_a_paste_by_hand(clip):
     )
     np.testing.assert_array_equal(edited, np.r_[clip[:16000], clip[40000:48000], clip[16000:]])
     assert (intervals, points) == ([(1.0, 1.5)], [])
-    assert time_map.interval(0.5, 1.0) == (0.5, 1.0)
-    assert time_map.interval(1.0, 2.0) == (1.5, 2.5)
-    assert time_map.interval(0.5, 1.5) == (0.5, 2.0)
+    assert time_map.intervals(0.5, 1.0) == [(0.5, 1.0)]
+    assert time_map.intervals(1.0, 2.0) == [(1.5, 2.5)]
+    assert time_map.intervals(0.5, 1.5) == [(0.5, 1.0), (1.5, 2.0)]
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])

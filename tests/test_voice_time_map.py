@@ -13,11 +13,11 @@ SLOW = TimeMap([0, 3], [0, 6])
 def test_by_hand():
     assert CUT([0.5, 1.0, 1.2, 1.5, 3.0]).tolist() == [0.5, 1.0, 1.0, 1.0, 2.5]
     assert PASTE([1.0, 2.0, 2.5]).tolist() == [1.0, 2.5, 3.0]
-    assert CUT.interval(0.5, 2.0) == (0.5, 1.5)
-    assert CUT.interval(1.1, 1.4) is None
-    assert PASTE.interval(1.0, 2.0) == (1.0, 2.0)  # what is inserted at its end is not in it
-    assert PASTE.interval(2.0, 3.0) == (2.5, 3.5)
-    assert PASTE.interval(1.0, 3.0) == (1.0, 3.5)
+    assert CUT.intervals(0.5, 2.0) == [(0.5, 1.5)]
+    assert CUT.intervals(1.1, 1.4) == []
+    assert PASTE.intervals(1.0, 2.0) == [(1.0, 2.0)]  # what is inserted at its end is not in it
+    assert PASTE.intervals(2.0, 3.0) == [(2.5, 3.5)]
+    assert PASTE.intervals(1.0, 3.0) == [(1.0, 2.0), (2.5, 3.5)]
     assert (CUT.duration, PASTE.duration, SLOW.duration) == (2.5, 3.5, 6.0)
 
 

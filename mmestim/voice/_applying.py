@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .edits import EDITS
-from .edits._base import Bank, rms
+from .edits._base import Bank, Interval, rms
 from .records import EditPlan, EditRecord
 from .taxonomy import LABELS
 from .time_map import TimeMap
@@ -13,45 +13,86 @@ from .time_map import TimeMap
 _PEAK = 0.99
 # A step that changes the samples by less than this share of their level is neither there nor absent.
 _AUDIBLE = 1e-3
+# Nor is one of which less than these seconds are left.
+_SHORTEST = 0.05
 
 
 def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: Bank) -> tuple[np.ndarray, EditRecord]:
-    """The edits of a plan one after another, then what every clip goes through."""
+    """Trim and prepare a clip, edit it, and bring it into the state that every clip is left in."""
     rate = plan.sample_rate
-    original = edited = np.ascontiguousarray(waveform, dtype=np.float32)
-    if abs(len(original) / rate - plan.duration) > 1.5 / rate:
-        raise ValueError(
-            f"the plan is for {plan.duration:.3f} s at {rate} Hz, and the waveform has {len(original)} samples, "
-            f"{len(original) / rate:.3f} s. Draw one for it, after any trimming or resampling."
-        )
-    whole, inaudible = TimeMap.identity(len(original) / rate), []
-    intervals: dict[str, list] = {}
-    points: dict[str, list] = {}
+    given = _checked(waveform, plan)
+    first, last = round(plan.trim[0] * rate), len(given) - round(plan.trim[1] * rate)
+    original = edited = prepared(given[first:last], plan.seed)
+    whole = _keeping(first, last, len(given), rate)
+    intervals: dict[str, list[Interval]] = {}
+    points: dict[str, list[float]] = {}
+    heard: dict[str, bool] = {}
     for step in plan.steps:
         parameters = {key: value for key, value in step.items() if key != "edit"}
         label, before = step["edit"], edited
-        edited, time_map, new_intervals, new_points = EDITS[label].apply(before, rate, bank, **parameters)
-        whole, intervals, points = whole.then(time_map), _moved(intervals, time_map), _moved_points(points, time_map)
-        intervals[label], points[label] = new_intervals, new_points
-        if len(edited) == len(before) and rms(edited - before) <= _AUDIBLE * rms(before):
-            inaudible.append(label)
+        edited, time_map, new_intervals, new_points, copies = EDITS[label].apply(before, rate, bank, **parameters)
+        whole = whole.then(time_map)
+        intervals = {name: _moved(spans, time_map, copies) for name, spans in intervals.items()}
+        points = {name: _moved_points(moments, time_map, copies) for name, moments in points.items()}
+        intervals[label] = _merged(intervals.get(label, []) + new_intervals)
+        points[label] = sorted(points.get(label, []) + new_points)
+        is_heard = len(edited) != len(before) or rms(edited - before) > _AUDIBLE * rms(before)
+        heard[label] = heard.get(label, False) or is_heard
         # Scaled, not clipped: an encoder after it would clip.
         edited = edited * np.float32(min(1.0, _PEAK / max(np.abs(edited).max(), 1e-9)))
     first, last = round(plan.crop[0] * rate), len(edited) - round(plan.crop[1] * rate)
-    cropping = TimeMap(
-        np.array([0, first, last, len(edited)]) / rate, np.array([0, 0, last - first, last - first]) / rate
-    )
-    edited = edited[first:last]
-    whole, intervals, points = whole.then(cropping), _moved(intervals, cropping), _cropped(points, first, last, rate)
-    edited, gain = _leveled(edited, rms(original), plan.gain)
-    there = [label for label in LABELS if (intervals.get(label) or points.get(label)) and label not in inaudible]
+    if first >= last:
+        raise ValueError(f"crop={plan.crop!r} leaves nothing of the {len(edited) / rate:.3f} s after the edits.")
+    cropping = _keeping(first, last, len(edited), rate)
+    edited, gain = _leveled(edited[first:last], rms(original), plan.gain)
+    ends = (first / rate, last / rate)
+    spans = {label: _moved(s, cropping, []) for label, s in intervals.items()}
+    moments = {label: [t - ends[0] for t in ts if ends[0] < t < ends[1]] for label, ts in points.items()}
+    left = [label for label in LABELS if spans.get(label) or moments.get(label)]
+    spans = {label: [span for span in spans[label] if span[1] - span[0] >= _SHORTEST] for label in left}
+    there = [label for label in left if heard[label] and (spans[label] or moments[label])]
+    inaudible = [label for label in left if label not in there]
     record = EditRecord(
-        labels=there or ([] if inaudible else ["unaltered"]), steps=[dict(step) for step in plan.steps],
-        intervals={label: intervals[label] for label in there if intervals[label]},
-        points={label: points[label] for label in there if points[label]},
-        inaudible=inaudible, time_map=whole, duration=len(edited) / rate, sample_rate=rate, gain=gain,
+        labels=there or ([] if inaudible else ["unaltered"]), plan=plan,
+        intervals={label: spans[label] for label in there if spans[label]},
+        points={label: moments[label] for label in there if moments[label]},
+        inaudible=inaudible, time_map=whole.then(cropping), duration=len(edited) / rate, sample_rate=rate, gain=gain,
     )  # fmt: skip
     return edited, record
+
+
+def prepared(waveform: np.ndarray, seed: int) -> np.ndarray:
+    """A clip without a constant offset and with noise of half a step of 16 bits.
+
+    Steps in the offset tell of joins; so do samples that are on a grid of 16 bits where those of edited clips
+    are not.
+    """
+    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, len(waveform)) / 32768
+    return (waveform - waveform.mean(dtype=np.float64) + noise).astype(np.float32)
+
+
+def _checked(waveform, plan):
+    """The clip as the plan wants it."""
+    given = np.asarray(waveform)
+    if given.ndim != 1 or given.dtype.kind != "f":
+        raise ValueError(
+            f"waveform has shape {given.shape} and dtype {given.dtype}: it must be a 1-D array of floats, full scale "
+            "1. AudioCorpus makes them of anything."
+        )
+    if abs(len(given) / plan.sample_rate - plan.duration) > 1.5 / plan.sample_rate:
+        seconds = len(given) / plan.sample_rate
+        raise ValueError(
+            f"the plan is for {plan.duration:.3f} s at {plan.sample_rate} Hz, and the waveform has {len(given)} "
+            f"samples, {seconds:.3f} s. Draw one for it, after any resampling."
+        )
+    if not np.isfinite(given).all():
+        raise ValueError("waveform has NaN or infinite samples.")
+    return given
+
+
+def _keeping(first, last, n_samples, rate):
+    """The time map of keeping some samples."""
+    return TimeMap(np.array([0, first, last, n_samples]) / rate, np.array([0, 0, last - first, last - first]) / rate)
 
 
 def _leveled(waveform, level, gain):
@@ -62,17 +103,27 @@ def _leveled(waveform, level, gain):
     return (np.round(waveform * (factor * 32767)) / 32768).astype(np.float32), float(20 * np.log10(factor))
 
 
-def _moved(intervals, time_map):
-    moved = {label: [time_map.interval(*span) for span in spans] for label, spans in intervals.items()}
-    return {label: [span for span in spans if span is not None] for label, spans in moved.items()}
+def _moved(spans, time_map, copies):
+    """Intervals after an edit, what it copied of them included."""
+    moved = [piece for span in spans for piece in time_map.intervals(*span)]
+    for start, end, at in copies:
+        shared = [(max(first, start), min(last, end)) for first, last in spans]
+        moved += [(first - start + at, last - start + at) for first, last in shared if last > first]
+    return _merged(moved)
 
 
-def _moved_points(points, time_map):
-    return {label: [float(moment) for moment in time_map(moments)] for label, moments in points.items()}
+def _moved_points(moments, time_map, copies):
+    moved = [float(moment) for moment in time_map(moments)]
+    moved += [moment - start + at for start, end, at in copies for moment in moments if start < moment < end]
+    return sorted(moved)
 
 
-def _cropped(points, first, last, rate):
-    return {
-        label: [moment - first / rate for moment in moments if first / rate < moment < last / rate]
-        for label, moments in points.items()
-    }
+def _merged(spans):
+    """Intervals in their order, those that touch made one."""
+    merged: list[Interval] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1e-9:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged

@@ -150,6 +150,16 @@ class AudioCorpus(Sequence[np.ndarray]):
         return (len(self),)
 
     @property
+    def paths(self) -> list[str]:
+        """Files of the clips, without the clips that are arrays."""
+        return [os.fspath(item) for item in self._items if isinstance(item, str | os.PathLike)]
+
+    @property
+    def holds_arrays(self) -> bool:
+        """Whether any clip is an array, not a file."""
+        return len(self.paths) < len(self)
+
+    @property
     def skipped(self) -> list[Skipped]:
         """The clips left out so far, by index."""
         return [self._skipped[index] for index in sorted(self._skipped)]

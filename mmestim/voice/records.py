@@ -14,7 +14,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class EditPlan:  # numpydoc ignore=PR02
-    """What is to be done to one clip: edits with all their parameters, then what every clip goes through.
+    """What is to be done to one clip: what every clip goes through, and edits with all their parameters.
 
     Parameters
     ----------
@@ -24,10 +24,14 @@ class EditPlan:  # numpydoc ignore=PR02
         Rate of the clip, in Hz.
     steps : list of dict
         Edits in their order, each with its label as ``edit`` and its parameters.
+    trim : (float, float), default=(0, 0)
+        Seconds taken off the start and the end before the edits.
     crop : (float, float), default=(0, 0)
         Seconds taken off the start and the end after the edits.
     gain : float, default=0.0
         Level of the result over that of the clip, in dB.
+    seed : int, default=0
+        Of the noise of half a step of 16 bits that every clip gets before the edits.
 
     Examples
     --------
@@ -40,19 +44,24 @@ class EditPlan:  # numpydoc ignore=PR02
     duration: float
     sample_rate: int
     steps: list[dict[str, Any]] = field(default_factory=list)
+    trim: tuple[float, float] = (0.0, 0.0)
     crop: tuple[float, float] = (0.0, 0.0)
     gain: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
         if not self.duration > 0:
             raise ValueError(f"duration={self.duration!r} must be above 0, in seconds.")
-        if len(self.crop) != 2 or min(self.crop) < 0:
-            raise ValueError(f"crop={self.crop!r} must be two numbers of seconds, at least 0.")
+        for name, ends in (("trim", self.trim), ("crop", self.crop)):
+            if len(ends) != 2 or not min(ends) >= 0:
+                raise ValueError(f"{name}={ends!r} must be two numbers of seconds, at least 0.")
+        if sum(self.trim) >= self.duration:
+            raise ValueError(f"trim={self.trim!r} leaves nothing of {self.duration} s.")
 
     def to_json(self) -> str:
         """The plan as a line of JSON."""
-        return json.dumps({"version": _VERSION, **vars(self)})
+        return json.dumps(_plain(self))
 
     @classmethod
     def from_json(cls, text: str) -> EditPlan:
@@ -73,8 +82,7 @@ class EditPlan:  # numpydoc ignore=PR02
         ValueError
             If the text is no plan, is of a later version or names an edit that does not exist.
         """
-        values = _read(text, "EditPlan", set(cls.__dataclass_fields__))
-        return cls(**{**values, "crop": tuple(values["crop"])})
+        return cls(**_plan_fields(_read(text, "EditPlan", set(cls.__dataclass_fields__))))
 
 
 @dataclass(frozen=True)
@@ -85,16 +93,17 @@ class EditRecord:  # numpydoc ignore=PR02
     ----------
     labels : list of str
         What the result shows, in the order of the taxonomy; ``unaltered`` where nothing was done. A
-        step of which nothing is left, or to be heard, has none.
-    steps : list of dict
-        Edits in the order in which they were made, each with its label as ``edit`` and its parameters,
-        whose times are of the clip as the step found it.
+        step of which nothing is left, or that changed next to nothing, has none.
+    plan : EditPlan
+        By which it was done; the times in a step are of the clip as the step found it. With the same clip it
+        gives the same samples.
     intervals : dict of str to list of (float, float)
         Start and end of what each label covers; cuts have none.
     points : dict of str to list of float
         Where something was cut.
     inaudible : list of str
-        Labels of steps that changed next to nothing: neither there nor absent.
+        Labels of steps that changed next to nothing, or of which less than 50 ms is left: neither there
+        nor absent.
     time_map : TimeMap
         From seconds of the clip before the edits to those after.
     duration : float
@@ -120,7 +129,7 @@ class EditRecord:  # numpydoc ignore=PR02
     """
 
     labels: list[str]
-    steps: list[dict[str, Any]]
+    plan: EditPlan
     intervals: dict[str, list[tuple[float, float]]]
     points: dict[str, list[float]]
     inaudible: list[str]
@@ -131,6 +140,11 @@ class EditRecord:  # numpydoc ignore=PR02
     clip: int | None = None
 
     @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Edits of the plan."""
+        return self.plan.steps
+
+    @property
     def categories(self) -> list[str]:
         """Categories of the labels but ``unaltered``, in the order of the taxonomy."""
         present = {TAXONOMY[label].category for label in self.labels if label != "unaltered"}
@@ -139,7 +153,7 @@ class EditRecord:  # numpydoc ignore=PR02
     def to_json(self) -> str:
         """The record as a line of JSON."""
         knots = {"before": self.time_map.before.tolist(), "after": self.time_map.after.tolist()}
-        return json.dumps({"version": _VERSION, **vars(self), "time_map": knots})
+        return json.dumps({"version": _VERSION, **vars(self), "time_map": knots, "plan": _plain(self.plan)})
 
     @classmethod
     def from_json(cls, text: str) -> EditRecord:
@@ -161,9 +175,17 @@ class EditRecord:  # numpydoc ignore=PR02
             If the text is no record, is of a later version or names an edit that does not exist.
         """
         values = _read(text, "EditRecord", set(cls.__dataclass_fields__))
-        _check_steps(values["steps"])
+        plan = EditPlan.from_json(json.dumps(values["plan"]))
         intervals = {label: [tuple(span) for span in spans] for label, spans in values["intervals"].items()}
-        return cls(**{**values, "time_map": TimeMap(**values["time_map"]), "intervals": intervals})
+        return cls(**{**values, "plan": plan, "time_map": TimeMap(**values["time_map"]), "intervals": intervals})
+
+
+def _plain(plan: EditPlan) -> dict[str, Any]:
+    return {"version": _VERSION, **vars(plan)}
+
+
+def _plan_fields(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "trim": tuple(values["trim"]), "crop": tuple(values["crop"])}
 
 
 def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:

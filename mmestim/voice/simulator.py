@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,22 +15,17 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from .._validation import check_choice, check_number
-from ._applying import apply_plan
+from ._applying import apply_plan, prepared
+from ._drawing import ORDER, check_audio, draw_plan, resolved
 from .corpus import AudioCorpus, AudioError, trim_silence
-from .edits import EDITS
 from .edits._base import Bank
 from .records import EditPlan, EditRecord
-from .taxonomy import LABELS, TAXONOMY, Range
-from .time_map import TimeMap
 
-_ORDER = ("source", "temporal", "modulation", "spectral", "spatial", "encoding")
 _ORDERS = ("canonical", "fixed", "random")
-_SHUFFLED_SHARE = 0.2
 _SOURCES = ("tts", "vc", "voices")
-# What every clip goes through, edited or not, so that none of it tells which was.
-_MOST_CROPPED, _GAIN_DB = 0.18, 6.0
-_CHUNK = 8  # clips a worker has at once
-_ATTEMPTS = 10  # draws for a clip, until no voice is drawn that cannot be read
+# Clips that are under way at once for each worker, and that it gets at a time: one slow clip must not hold up many.
+_CHUNK, _PART = 16, 2
+_ATTEMPTS = 50  # draws for a clip, until none is of audio that cannot be read
 
 
 class EditSimulator(BaseEstimator):
@@ -41,9 +38,9 @@ class EditSimulator(BaseEstimator):
     ----------
     edits : 'all', list of str or dict, default='all'
         Labels of `mmestim.voice.LABELS` to choose from. ``'all'`` are those for which there is audio: 'tts'
-        and 'vc' need `sources`. A dict has a label's ranges: ``'train'``, ``'held_out'`` or
-        ``'implementation'`` of the taxonomy, or a dict of parameters to ranges that replace some of
-        those to train on.
+        and 'vc' need `sources`; others that are named without their audio are an error. A dict has a
+        label's ranges: ``'train'``, ``'held_out'`` or ``'implementation'`` of the taxonomy, or a dict of
+        parameters to ranges that replace some of those to train on.
     n_edits : int or (int, int), default=(0, 3)
         Edits in a clip, or the fewest and the most of them, all numbers between equally likely. A clip has
         at most one of each category.
@@ -58,7 +55,8 @@ class EditSimulator(BaseEstimator):
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones.
     random_state : int, RandomState instance or None, default=None
-        Seeds the draws. Each clip has its own generator, by its number.
+        Seeds the draws. Each clip has its own generator, by its number. What is drawn also depends on whether
+        python-stretch is installed, which is the first engine of 'pitch_shift' and 'time_stretch'.
 
     See Also
     --------
@@ -70,9 +68,9 @@ class EditSimulator(BaseEstimator):
     from. How many edits, in what order, and all of the following are our choices [1]_.
 
     What would give edited clips away by other things than the edit is alike in all: silence at the ends
-    is trimmed and any constant offset taken off first; up to 0.18 s is cropped off both ends afterwards;
-    the level is brought back to that of the clip, then changed at random by up to 6 dB; the peak stays
-    below 0.99; samples pass through 16 bits.
+    is trimmed, any constant offset taken off and noise of half a step of 16 bits added first; up to 0.18 s
+    is cropped off both ends afterwards; the level is brought back to that of the clip, then changed at
+    random by up to 6 dB; the peak stays below 0.99; samples pass through 16 bits.
 
     References
     ----------
@@ -86,7 +84,7 @@ class EditSimulator(BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> clips = [rng.normal(scale=0.1, size=32000) for _ in range(3)]
     >>> waveforms, records = EditSimulator(n_edits=1, random_state=0).simulate(clips)
-    >>> [len(record.labels) for record in records], waveforms[0].dtype
+    >>> [len(record.steps) for record in records], waveforms[0].dtype
     ([1, 1, 1], dtype('float32'))
     """
 
@@ -104,17 +102,17 @@ class EditSimulator(BaseEstimator):
         self.impulse_responses = impulse_responses
         self.random_state = random_state
 
-    def draw(self, rng: np.random.Generator, duration: float, sample_rate: int) -> EditPlan:
+    def draw(self, rng: Any, duration: float, sample_rate: int) -> EditPlan:
         """Edits and parameters for one clip.
 
         Parameters
         ----------
-        rng : numpy.random.Generator
-            Where they are drawn from.
+        rng : numpy.random.Generator or int
+            Where they are drawn from, or a seed.
         duration : float
             Seconds of the clip.
         sample_rate : int
-            Its rate, in Hz.
+            Its rate, in Hz: that of the simulator.
 
         Returns
         -------
@@ -122,17 +120,24 @@ class EditSimulator(BaseEstimator):
             What `apply` does to it.
         """
         self._check()
-        return self._draw(rng, duration, sample_rate, self._bank())
+        if sample_rate != self.sample_rate:
+            raise ValueError(f"sample_rate={sample_rate}: this simulator is for clips at {self.sample_rate} Hz.")
+        check_number("duration", duration, closed=False)
+        bank = self._bank(None)
+        self._check_audio(bank)
+        return self._draw(np.random.default_rng(rng), float(duration), bank)
 
-    def apply(self, waveform: np.ndarray, plan: EditPlan) -> tuple[np.ndarray, EditRecord]:
+    def apply(self, waveform: np.ndarray, plan: EditPlan, X: Any = None) -> tuple[np.ndarray, EditRecord]:
         """Edit one clip by a plan.
 
         Parameters
         ----------
         waveform : ndarray of shape (n_samples,)
-            The clip, at the plan's rate; it is left as it is.
+            The clip, floats at the plan's rate; it is left as it is.
         plan : EditPlan
-            From `draw`, for a clip of this duration.
+            From `draw`, for a clip of this duration, or from a record.
+        X : audio, default=None
+            The clips of `simulate`, for a plan from one of its records that takes voices from them.
 
         Returns
         -------
@@ -144,10 +149,12 @@ class EditSimulator(BaseEstimator):
         Raises
         ------
         ValueError
-            If the plan is for a clip of another duration, or needs audio that this simulator has not.
+            If the plan is for a clip of another duration or rate, or needs audio that this simulator has not.
         """
         self._check()
-        return apply_plan(waveform, plan, self._bank())
+        if plan.sample_rate != self.sample_rate:
+            raise ValueError(f"the plan is for {plan.sample_rate} Hz, this simulator for {self.sample_rate} Hz.")
+        return apply_plan(waveform, plan, self._bank(None if X is None else self._corpus(X)))
 
     def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
         """Edit clips.
@@ -157,7 +164,8 @@ class EditSimulator(BaseEstimator):
         X : audio
             Clean speech, anything that `AudioCorpus` takes.
         n_jobs : int, default=None
-            Processes; `None` is one, -1 all cores. The result is the same for any number.
+            Processes, or threads where clips are given as arrays; `None` is one, -1 all cores. The result is the
+        same for any number.
 
         Returns
         -------
@@ -186,26 +194,42 @@ class EditSimulator(BaseEstimator):
             Edited clip, float32, and what was done to it.
         """
         self._check()
-        corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)
-        if corpus.sample_rate != self.sample_rate:
-            raise ValueError(f"the corpus has sample_rate={corpus.sample_rate}, the simulator {self.sample_rate}.")
-        return self._iterate(corpus, effective_n_jobs(n_jobs))
+        corpus = self._corpus(X)
+        bank = self._bank(corpus)
+        self._check_audio(replace(bank, own_voices=() if corpus.speakers is None else range(len(corpus))))
+        return self._iterate(corpus, bank, effective_n_jobs(n_jobs))
 
     # Inside --------------------------------------------------------------------------------------
 
-    def _iterate(self, corpus, n_jobs):
+    def _iterate(self, corpus, bank, n_jobs):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        bank = self._bank(corpus)
-        with Parallel(n_jobs) as parallel:
-            for start in range(0, len(corpus), _CHUNK * n_jobs):
-                numbers = np.arange(start, min(start + _CHUNK * n_jobs, len(corpus)))
-                parts = np.array_split(numbers, min(n_jobs, len(numbers)))
-                done = parallel(delayed(_simulate_some)(self, corpus, part, seed, bank) for part in parts)
+        codes, fewest = _codes(corpus.speakers, len(corpus)), self._numbers()[0]
+        too_few = 0
+        # To processes, arrays would have to be copied again and again.
+        with Parallel(n_jobs, prefer="threads" if corpus.holds_arrays else "processes") as parallel:
+            step = 1 if n_jobs == 1 else _CHUNK * n_jobs
+            for start in range(0, len(corpus), step):
+                numbers = np.arange(start, min(start + step, len(corpus)))
+                parts = np.array_split(numbers, -(-len(numbers) // _PART))
+                done = parallel(delayed(_simulate_some)(self, corpus, part, seed, bank, codes) for part in parts)
                 for number, result in zip(numbers, itertools.chain(*done), strict=True):
                     if isinstance(result, AudioError):
                         corpus.skip(number, result)
-                    else:
-                        yield result
+                        continue
+                    too_few += len(result[1].steps) < fewest
+                    yield result
+        if too_few:
+            warnings.warn(
+                f"{too_few} of {len(corpus)} clips got fewer than {fewest} edits: they are too short for those of "
+                "`edits`, or there is no other voice for them.",
+                stacklevel=2,
+            )
+
+    def _corpus(self, X):
+        corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)
+        if corpus.sample_rate != self.sample_rate:
+            raise ValueError(f"the corpus has sample_rate={corpus.sample_rate}, the simulator {self.sample_rate}.")
+        return corpus
 
     def _check(self) -> None:
         check_choice("order", self.order, _ORDERS)
@@ -213,7 +237,7 @@ class EditSimulator(BaseEstimator):
         low, high = self._numbers()
         if low > high:
             raise ValueError(f"n_edits={self.n_edits!r} must have the fewest edits first.")
-        self._ranges()
+        resolved(self.edits)
         unknown = [name for name in self.sources or {} if name not in _SOURCES]
         if unknown:
             raise ValueError(f"sources has {unknown[0]!r}, which is not known here. Use keys of {list(_SOURCES)}.")
@@ -223,92 +247,51 @@ class EditSimulator(BaseEstimator):
         if len(numbers) != 2:
             raise ValueError(f"n_edits={self.n_edits!r} must be one number or two, the fewest and the most.")
         for number in numbers:
-            check_number("n_edits", number, high=len(_ORDER), integer=True)
+            check_number("n_edits", number, high=len(ORDER), integer=True)
         return numbers
 
-    def _ranges(self) -> dict[str, dict[str, Range]]:
-        """Of each label that may be drawn, what its parameters are drawn from."""
-        if isinstance(self.edits, str):
-            check_choice("edits", self.edits, ["all"], ", a list of labels, or a dict of labels to ranges")
-            given: Mapping[str, Any] = dict.fromkeys(LABELS[1:], "train")
-        else:
-            given = self.edits if isinstance(self.edits, Mapping) else dict.fromkeys(self.edits, "train")
-        ranges = {}
-        for label, wanted in given.items():
-            if label not in LABELS[1:]:
-                raise ValueError(f"edits has {label!r}, which is not known. Use labels of {list(LABELS[1:])}.")
-            if isinstance(wanted, str):
-                check_choice(f"edits[{label!r}]", wanted, ["train", "held_out", "implementation"], ", or a dict")
-                if wanted != "train" and not getattr(TAXONOMY[label], wanted):
-                    raise ValueError(f"edits[{label!r}]={wanted!r}: the taxonomy has no such ranges for it.")
-                ranges[label] = TAXONOMY[label].variant(wanted)
-            else:
-                for name, values in wanted.items():
-                    if name not in (known := TAXONOMY[label].ranges):
-                        raise ValueError(f"edits[{label!r}] has {name!r}, which is not among {list(known)}.")
-                    if not isinstance(values, Range):
-                        raise TypeError(
-                            f"edits[{label!r}][{name!r}]={values!r} must be a range, such as Between(0.1, 0.2) or "
-                            "OneOf((0.1,)) of mmestim.voice."
-                        )
-                ranges[label] = {**TAXONOMY[label].ranges, **wanted}
-        return ranges
+    def _check_audio(self, bank):
+        if not isinstance(self.edits, str):  # 'all' are those that there is audio for
+            check_audio(resolved(self.edits), bank)
 
-    def _bank(self, corpus: Any = None) -> Bank:
+    def _draw(self, rng, duration, bank):
+        return draw_plan(rng, duration, self.sample_rate, resolved(self.edits), self._numbers(), self.order, bank)
+
+    def _bank(self, corpus: AudioCorpus | None) -> Bank:
         sources = self.sources or {}
-        audio = {
-            "tts": sources.get("tts"), "vc": sources.get("vc"), "voices": sources.get("voices"),
-            "noises": self.noises, "impulse_responses": self.impulse_responses,
-        }  # fmt: skip
-        read = {kind: AudioCorpus(x, sample_rate=self.sample_rate) for kind, x in audio.items() if x is not None}
+        audio = {**sources, "noises": self.noises, "impulse_responses": self.impulse_responses}
+        read = {kind: self._corpus(x) for kind, x in audio.items() if x is not None}
         if corpus is not None:
             read.setdefault("voices", corpus)
-        kinds: dict[str, Any] = {kind: _Prepared(x) if kind in _SOURCES else x for kind, x in read.items()}
-        bank = Bank(**kinds)
-        if not isinstance(self.edits, str):
-            for label in self._ranges():
-                for kind in EDITS[label].needs:
-                    if not bank.has(kind) and (kind in ("tts", "vc") or corpus is not None):
-                        raise ValueError(f"edits has {label!r}, which needs sources={{{kind!r}: ...}}.")
-        return bank
-
-    def _draw(self, rng, duration, sample_rate, bank):
-        ranges = self._ranges()
-        n_edits = int(rng.integers(*self._numbers(), endpoint=True))
-        shuffled = self.order == "random" or (rng.random() < _SHUFFLED_SHARE and self.order == "canonical")
-        drawable = [label for label, own in ranges.items() if EDITS[label].can_draw(duration, own, bank)]
-        # Every label is as likely as the others, and of a category only the first counts.
-        firsts: dict[str, str] = {}
-        for number in rng.permutation(len(drawable)):
-            firsts.setdefault(TAXONOMY[drawable[number]].category, drawable[number])
-        chosen = list(firsts.items())[:n_edits]
-        steps, length = [], duration
-        for category, first in chosen if shuffled else sorted(chosen, key=lambda item: _ORDER.index(item[0])):
-            # An edit before it may have left too little for the first.
-            for label in [first, *(other for other in drawable if TAXONOMY[other].category == category)]:
-                if EDITS[label].can_draw(length, ranges[label], bank):
-                    parameters = EDITS[label].draw(rng, length, sample_rate, ranges[label], bank)
-                    length = EDITS[label].duration_after(length, **parameters)
-                    steps.append({"edit": label, **parameters})
-                    break
-        most = min(_MOST_CROPPED, length / 10)
-        crop = float(rng.uniform(0, most)), float(rng.uniform(0, most))
-        return EditPlan(duration, sample_rate, steps, crop, float(rng.uniform(-_GAIN_DB, _GAIN_DB)))
+        kinds: dict[str, Any] = {kind: _Prepared(x) if kind in _SOURCES else _Kept(x) for kind, x in read.items()}
+        return Bank(**kinds)
 
 
-def _simulate_some(simulator, corpus, numbers, seed, bank):
-    return [_simulate_one(simulator, corpus, int(number), seed, _for_clip(bank, corpus, number)) for number in numbers]
+def _codes(speakers, n_clips):
+    """A number for each speaker, -1 where it is not known."""
+    if speakers is None:
+        return np.full(n_clips, -1)
+    known: dict[str, int] = {}
+    names = [None if name is None or str(name) in ("nan", "<NA>") else str(name) for name in speakers]
+    return np.array([-1 if name is None else known.setdefault(name, len(known)) for name in names])
 
 
-def _for_clip(bank, corpus, number):
+def _simulate_some(simulator, corpus, numbers, seed, bank, codes):
+    return [
+        _simulate_one(simulator, corpus, int(number), seed, _for_clip(bank, corpus, number, codes))
+        for number in numbers
+    ]
+
+
+def _for_clip(bank, corpus, number, codes):
     """The bank as one clip may use it: what voices of the corpus are another's, and which its own elsewhere."""
     if not isinstance(bank.voices, _Prepared) or bank.voices.corpus is not corpus:
         return bank
-    numbers = np.arange(len(corpus))
-    if corpus.speakers is None:
-        return replace(bank, other_voices=numbers[numbers != number])
-    own = corpus.speakers == corpus.speakers[number]
-    return replace(bank, other_voices=numbers[~own], own_voices=numbers[own & (numbers != number)])
+    here = np.arange(len(corpus)) == number
+    if codes[number] < 0:
+        return replace(bank, other_voices=np.flatnonzero(~here))
+    own = codes == codes[number]
+    return replace(bank, other_voices=np.flatnonzero(~own & (codes >= 0)), own_voices=np.flatnonzero(own & ~here))
 
 
 def _simulate_one(simulator, corpus, number, seed, bank):
@@ -318,26 +301,48 @@ def _simulate_one(simulator, corpus, number, seed, bank):
         whole = corpus[number]
     except AudioError as error:
         return AudioError(error.item, error.reason)  # without a traceback that keeps the samples
-    waveform, start = _prepared(whole, rate)
-    duration = len(waveform) / rate
-    for attempt in range(_ATTEMPTS):
+    trimmed, start = trim_silence(whole, rate)
+    trim = start, (len(whole) - len(trimmed)) / rate - start
+    for attempt in itertools.count(1):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
         try:
-            edited, record = apply_plan(waveform, simulator._draw(rng, duration, rate, bank), bank)
-            break
-        except AudioError:  # of a voice that it was to get
-            if corpus.on_error == "raise" or attempt == _ATTEMPTS - 1:
+            plan = simulator._draw(rng, len(trimmed) / rate, bank)
+            plan = replace(plan, duration=len(whole) / rate, trim=(trim[0], max(0.0, trim[1])))
+            edited, record = apply_plan(whole, plan, bank)
+            return edited, replace(record, clip=number)
+        except AudioError:  # of other audio, which the clip was to get
+            if attempt == _ATTEMPTS or not _may_skip(corpus, bank):
                 raise
-    first = round(start * rate)
-    before = np.array([0, first, first + len(waveform), len(whole)]) / rate
-    trimming = TimeMap(before, [0, 0, duration, duration])
-    return edited, replace(record, clip=number, time_map=trimming.then(record.time_map))
 
 
-def _prepared(waveform, sample_rate):
-    """A clip without a constant offset, whose steps would tell of joins, and silence at its ends; where it starts."""
-    trimmed, start = trim_silence(waveform, sample_rate)
-    return trimmed - trimmed.mean(), start
+def _may_skip(corpus, bank):
+    """Whether any of the audio is of a corpus that leaves out what cannot be read."""
+    kinds = (bank.tts, bank.vc, bank.voices, bank.noises, bank.impulse_responses)
+    parts = [corpus, *(getattr(kind, "corpus", kind) for kind in kinds)]
+    return any(getattr(part, "on_error", "raise") == "skip" for part in parts)
+
+
+class _Kept(Sequence[np.ndarray]):
+    """Clips of a corpus that are used again and again: the latest files are kept as they were read."""
+
+    def __init__(self, corpus: AudioCorpus) -> None:
+        self.corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self.corpus[[index]]
+        if part.holds_arrays:
+            return part[0]
+        return _read_file(part.paths[0], part.sample_rate, part.max_duration)
+
+
+@lru_cache(maxsize=64)
+def _read_file(path, sample_rate, max_duration):
+    waveform = AudioCorpus([path], sample_rate=sample_rate, max_duration=max_duration)[0]
+    waveform.flags.writeable = False
+    return waveform
 
 
 class _Prepared(Sequence[np.ndarray]):
@@ -350,4 +355,4 @@ class _Prepared(Sequence[np.ndarray]):
         return len(self.corpus)
 
     def __getitem__(self, index: Any) -> Any:
-        return _prepared(self.corpus[index], self.corpus.sample_rate)[0]
+        return prepared(trim_silence(self.corpus[index], self.corpus.sample_rate)[0], int(index))

@@ -58,7 +58,8 @@ class OneOf:  # numpydoc ignore=PR02
 
     def draw(self, rng: np.random.Generator) -> Any:
         """One of them."""
-        return self.values[rng.integers(len(self.values))]
+        value = self.values[rng.integers(len(self.values))]
+        return value.item() if isinstance(value, np.generic) else value  # for JSON
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.values))
@@ -103,6 +104,10 @@ class FirstInstalled:  # numpydoc ignore=PR02
     engines: Mapping[str, str | None]
 
     def draw(self, rng: np.random.Generator) -> str:
+        """Its name."""
+        return self.first()
+
+    def first(self) -> str:
         """Its name."""
         return next(name for name, package in self.engines.items() if not package or importlib.util.find_spec(package))
 

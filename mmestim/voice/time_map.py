@@ -54,10 +54,12 @@ class TimeMap:
         """Moments after the edit of moments before it; at an insertion the one that follows it."""
         return self._at(np.asarray(seconds, dtype=np.float64), "right")
 
-    def interval(self, start: float, end: float) -> tuple[float, float] | None:
-        """Where what was between two moments is now, or None if nothing is left of it."""
-        first, last = float(self(start)), float(self._at(np.asarray(end, dtype=np.float64), "left"))
-        return (first, last) if last > first else None
+    def intervals(self, start: float, end: float) -> list[tuple[float, float]]:
+        """Where what was between two moments is now: pieces between which something is inserted, or none."""
+        inserted = self.before[1:][(np.diff(self.before) == 0) & (np.diff(self.after) > 0)]
+        moments = [start, *(moment for moment in np.unique(inserted) if start < moment < end), end]
+        firsts, lasts = self(moments[:-1]), self._at(np.asarray(moments[1:], dtype=np.float64), "left")
+        return [(float(first), float(last)) for first, last in zip(firsts, lasts, strict=True) if last > first]
 
     def then(self, later: TimeMap) -> TimeMap:
         """The map of both edits, this one and a later one."""

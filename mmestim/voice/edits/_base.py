@@ -72,6 +72,8 @@ class Edited(NamedTuple):
     # Seconds in the output. A whole clip is one interval.
     intervals: list[Interval] = []  # noqa: RUF012
     points: list[float] = []  # noqa: RUF012
+    # What of the clip is there a second time: its start and end before, and where it starts after.
+    copies: list[tuple[float, float, float]] = []  # noqa: RUF012
 
 
 class Edit:

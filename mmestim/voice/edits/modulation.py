@@ -85,12 +85,12 @@ class Distortion(Effect):
             check_number("percentile", percentile, high=100)
         else:
             check_number("bits", bits, low=2, high=24, integer=True)
-        before = rms(waveform)
-        if not before:
+        if not waveform.any():
             return waveform.copy()
         if kind == "bit_crush":
             step = np.abs(waveform).max() * np.float32(2.0 ** (2 - bits))
             return step * np.round(waveform / step)
+        before = rms(waveform)
         if kind == "clip":
             limit = _exceeded_by(waveform, percentile / 100, before)
             return np.clip(waveform, -limit, limit)

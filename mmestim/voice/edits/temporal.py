@@ -137,6 +137,8 @@ class Paste(Edit):
                 )
             first = min(round(source * sample_rate), last)
             piece = waveform[first : first + n_samples]
+            copied = (first / sample_rate, (first + n_samples) / sample_rate, round(at * sample_rate) / sample_rate)
+            return insert(piece, waveform, at, fade, sample_rate)._replace(copies=[copied])
         return insert(piece, waveform, at, fade, sample_rate)
 
     def duration_after(self, duration: float, **parameters: Any) -> float:
