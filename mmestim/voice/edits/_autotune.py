@@ -31,6 +31,8 @@ _N_FRAMES, _GAP, _LEAP = 5, 3, 2.0
 _PERIODIC = 0.15
 # A note is the one nearest to the middle pitch of so many frames.
 _N_HELD = 7
+# Frames at a time, or memory would grow with the clip.
+_BLOCK = 512
 # Periods move by whole samples of a waveform sampled so many times as finely.
 _FINE = 4
 _C0 = 440 * 2 ** (-57 / 12)
@@ -91,32 +93,40 @@ def track(waveform: np.ndarray, sample_rate: int) -> list[tuple[np.ndarray, np.n
         return []
     smooth = signal.butter(2, _SMOOTH, fs=sample_rate, output="sos")
     x = signal.sosfiltfilt(smooth, waveform)[::step].astype(np.float32)
-    left, energy = _difference(x, hop, window, longest)
-    # YIN's measure, by lag from 1 on: against the mean over all shorter lags.
-    aperiodic = left * np.arange(1, longest + 1) / np.maximum(np.cumsum(left, axis=1), 1e-12)
-    middle = aperiodic[:, 1:-1]
-    dips = (middle < aperiodic[:, :-2]) & (middle <= aperiodic[:, 2:])
-    dips[:, : int(rate / _HIGHEST) - 2] = False
-    least = np.min(middle, axis=1, where=dips, initial=1, keepdims=True)
-    first = 1 + (dips & (middle <= np.maximum(least, _PERIODIC))).argmax(axis=1)
-    before, at, after = (left[np.arange(len(left)), first + k] for k in (-1, 0, 1))
-    lag = 1 + first + 0.5 * (before - after) / np.maximum(before - 2 * at + after, 1e-12)  # of the parabola
-    frame = np.flatnonzero((least[:, 0] < _APERIODIC) & (energy > _QUIET * energy.max()))
+    frames = sliding_window_view(x, window + longest)[::hop]
+    sums = np.concatenate([[0], np.cumsum(np.square(x, dtype=np.float64))])
+    energies = sliding_window_view(sums[window:] - sums[:-window], longest + 1)[::hop]
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(frames), _BLOCK)]
+    found = [_periods(frames[block], energies[block], window, int(rate / _HIGHEST)) for block in blocks]
+    lag, aperiodic = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    energy = energies[:, 0]
+    frame = np.flatnonzero((aperiodic < _APERIODIC) & (energy > _QUIET * energy.max()))
     f0, seconds = (rate / lag)[frame], (hop * frame + (window + lag[frame]) / 2) / rate
     ends = (np.diff(frame) > _GAP) | (np.abs(np.diff(np.log2(f0))) > _LEAP / 12)
     stretches = np.split(np.arange(len(frame)), 1 + np.flatnonzero(ends))
     return [(seconds[part], f0[part]) for part in stretches if len(part) >= _N_FRAMES]
 
 
-def _difference(x, hop, window, longest):
-    """Energy of what differs between windows and the same 1 to `longest` samples on; that of the windows."""
-    frames = sliding_window_view(x, window + longest)[::hop]
-    size = fft.next_fast_len(window + longest, real=True)
+def _periods(frames, energies, window, shortest):
+    """Of each frame the period, in samples, and how much it leaves unexplained.
+
+    Energies are those of a frame's window and of the windows 1, 2, ... samples on.
+    """
+    longest = energies.shape[1] - 1
+    size = fft.next_fast_len(frames.shape[1], real=True)
     products = fft.irfft(fft.rfft(frames[:, :window], size).conj() * fft.rfft(frames, size), size)
-    sums = np.concatenate([[0], np.cumsum(np.square(x, dtype=np.float64))])
-    energies = sliding_window_view(sums[window:] - sums[:-window], longest + 1)[::hop]
-    energy = energies[:, :1]
-    return np.maximum(energy + energies[:, 1:] - 2 * products[:, 1 : longest + 1], 0), energy[:, 0]
+    # Energy of what differs between a window and the same some samples on.
+    left = np.maximum(energies[:, :1] + energies[:, 1:] - 2 * products[:, 1 : longest + 1], 0)
+    # YIN's measure, by lag from 1 on: against the mean over all shorter lags.
+    aperiodic = left * np.arange(1, longest + 1) / np.maximum(np.cumsum(left, axis=1), 1e-12)
+    middle = aperiodic[:, 1:-1]
+    dips = (middle < aperiodic[:, :-2]) & (middle <= aperiodic[:, 2:])
+    dips[:, : shortest - 2] = False
+    least = np.min(middle, axis=1, where=dips, initial=1, keepdims=True)
+    first = 1 + (dips & (middle <= np.maximum(least, _PERIODIC))).argmax(axis=1)
+    before, at, after = (left[np.arange(len(left)), first + k] for k in (-1, 0, 1))
+    lag = 1 + first + 0.5 * (before - after) / np.maximum(before - 2 * at + after, 1e-12)  # of the parabola
+    return lag, least[:, 0]
 
 
 def _nearest(semitones, scale, root):

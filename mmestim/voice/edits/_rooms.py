@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._reading import AudioError
+
 _SOUND = 343.0  # m/s
 _DECAY = 3 * np.log(10)  # of amplitude, over a reverberation time
 #: What comes within these seconds is the direct sound.
@@ -71,25 +73,24 @@ def decaying_noise(rt60: float, seed: int, sample_rate: int) -> np.ndarray:
     return _calibrated(response, rt60, sample_rate)
 
 
-def aligned(response: np.ndarray) -> np.ndarray:
-    """A measured response from its strongest sample on, which becomes 1."""
-    peak = int(np.argmax(np.abs(response))) if len(response) else 0
-    if not len(response) or response[peak] == 0:
-        raise ValueError("an impulse response is silent. Leave it out of impulse_responses.")
+def aligned(response: np.ndarray, name: str, sample_rate: int) -> np.ndarray:
+    """A measured response from its strongest sample on, which becomes 1; `name` is what errors call it."""
+    if not np.any(response):
+        raise AudioError(name, "is silent. Leave it out.")
+    peak = int(np.argmax(np.abs(response)))
+    if not np.any(response[peak + round(DIRECT_SECONDS * sample_rate) :]):
+        raise AudioError(
+            name, f"has nothing after the {1000 * DIRECT_SECONDS:g} ms of its direct sound, so there is no "
+            "reverberation to scale. Leave it out, or give all of it."
+        )  # fmt: skip
     return response[peak:] / np.float64(response[peak])
 
 
 def with_direct_ratio(response: np.ndarray, ratio: float, sample_rate: int) -> np.ndarray:
     """The response with what follows the direct sound scaled to `ratio` dB of direct over reverberant energy."""
-    n_direct = max(1, round(DIRECT_SECONDS * sample_rate))
-    direct, tail = response[:n_direct], response[n_direct:]
-    energy = np.sum(tail**2)
-    if not energy:
-        raise ValueError(
-            f"an impulse response has nothing after its first {1000 * DIRECT_SECONDS:g} ms, so there is no "
-            "reverberation to scale. Leave it out of impulse_responses, or give all of it."
-        )
-    return np.concatenate([direct, tail * np.sqrt(np.sum(direct**2) / energy) * 10 ** (-ratio / 20)])
+    direct, tail = np.split(response, [round(DIRECT_SECONDS * sample_rate)])
+    scale = np.sqrt(np.sum(direct**2) / np.sum(tail**2)) * 10 ** (-ratio / 20)
+    return np.concatenate([direct, tail * scale])
 
 
 def reverberation_time(response: np.ndarray, sample_rate: int) -> float:

@@ -8,44 +8,70 @@ from typing import Any
 import numpy as np
 
 from ..._validation import check_number
+from ..corpus import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap
 from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited
-from .temporal import APART_SECONDS, excerpt, fits, insert, matched, up_to
+from .temporal import (
+    APART_SECONDS,
+    excerpt,
+    excerpt_start,
+    fits,
+    insert,
+    matched,
+    pick_longer,
+    quietest,
+    up_to,
+)
 
 # Where a clip is long enough to have synthetic speech put into it, how often it is replaced instead.
 _WHOLE_SHARE = 0.5
+# A recording is at least so long.
+_LEAST_SECONDS = 0.5
+# How far from where an excerpt would begin or end a pause is looked for, but no farther than this share of it.
+_PAUSE_SECONDS, _PAUSE_SHARE = 0.5, 0.25
 
 
 class _Synthetic(Edit):
-    # A clip is no longer for it, so that longer ones are not the synthetic ones.
+    # A clip stays about as long as it was, so that longer ones are not the synthetic ones.
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
-        index, offset = bank.pick(rng, self.name), float(rng.random())
-        available = len(bank.get(self.name, index)) / sample_rate
+        index, available = pick_longer(rng, bank, self.name, _LEAST_SECONDS, sample_rate)
+        offset = float(rng.random())
         wants_whole = rng.random() < _WHOLE_SHARE
         most = min(available, duration / 2 - APART_SECONDS)  # As of a passage that is pasted.
-        parameters = {"index": index, "offset": offset}
         if wants_whole or duration <= 2 * EDGE_SECONDS or not fits(ranges["length"], most):
-            return parameters | {"seconds": min(available, duration)}
+            first, last = _between_pauses(
+                bank.get(self.name, index), round(duration * sample_rate), offset, sample_rate
+            )
+            return {"index": index, "source": first / sample_rate, "seconds": (last - first) / sample_rate}
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         seconds = up_to(ranges["length"], most).draw(rng)
-        return parameters | {"seconds": seconds, "at": at, "fade": ranges["fade"].draw(rng)}
+        return {"index": index, "offset": offset, "seconds": seconds, "at": at, "fade": ranges["fade"].draw(rng)}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, index: int, offset: float,
-        seconds: float, at: float | None = None, fade: float = 0.0,
+        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, index: int, seconds: float,
+        source: float = 0.0, offset: float = 0.0, at: float | None = None, fade: float = 0.0,
     ) -> Edited:  # fmt: skip
         check_number("seconds", seconds, closed=False)
-        piece = excerpt(bank.get(self.name, index), round(seconds * sample_rate), offset, sample_rate)
+        recording, n_samples = bank.get(self.name, index), max(1, round(seconds * sample_rate))
         if at is not None:
+            piece = excerpt(recording, n_samples, offset, sample_rate)
             return insert(matched(piece, waveform, sample_rate), waveform, at, fade, sample_rate)
+        check_number("source", source)
+        first = round(source * sample_rate)
+        if first + n_samples > len(recording):
+            raise ValueError(
+                f"the plan asks for {seconds:.3f} s from {source:.3f} s on of a recording of "
+                f"{len(recording) / sample_rate:.3f} s. Apply it with the audio that it was drawn for."
+            )
+        piece = recording[first : first + n_samples].astype(np.float32)
         before, after = len(waveform) / sample_rate, len(piece) / sample_rate
         # All of the clip is gone at one moment, all that is there is new.
         time_map = TimeMap([0, before, before], [0, 0, after])
-        return Edited(piece.copy(), time_map, [(0.0, after)])
+        return Edited(piece, time_map, [(0.0, after)])
 
     def duration_after(self, duration: float, **parameters: Any) -> float:
         return parameters["seconds"] + (duration if parameters.get("at") is not None else 0.0)
@@ -63,3 +89,17 @@ class VC(_Synthetic):
 
     name = "vc"
     needs = ("vc",)
+
+
+def _between_pauses(recording, n_samples, offset, sample_rate):
+    """Borders of about so many samples, at pauses near where they would be, and as close to speech as a clip's."""
+    if len(recording) <= n_samples:
+        return 0, len(recording)
+    start = excerpt_start(recording, n_samples, offset, sample_rate)
+    far = min(round(_PAUSE_SECONDS * sample_rate), int(_PAUSE_SHARE * n_samples))
+    first, last = (
+        quietest(recording, border - far, border + far, sample_rate) for border in (start, start + n_samples)
+    )
+    trimmed, silence = trim_silence(recording[first:last], sample_rate)
+    first += round(silence * sample_rate)
+    return first, first + len(trimmed)

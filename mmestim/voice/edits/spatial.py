@@ -68,7 +68,9 @@ class Reverb(_Kinds):
         check_number("direct_ratio", direct_ratio, low=-60, high=60)
         check_number("rt60", rt60, low=0.05)
         if kind == "measured":
-            impulse = _rooms.aligned(bank.get("impulse_responses", response))
+            impulse = _rooms.aligned(
+                bank.get("impulse_responses", response), f"number {response} of impulse_responses", sample_rate
+            )
         elif kind == "image_source":
             if not (size and source and receiver):
                 raise ValueError("kind='image_source' needs size, source and receiver: metres along three axes each.")
@@ -110,7 +112,8 @@ class Echo(Effect):
 _USUAL_RMS = 10 ** (-26 / 20)
 _LOWEST_HZ = 50.0  # of pink and brown noise, or all of their energy would be where nobody hears it
 _HUM_HZ = 1000.0
-_N_VOICES = (4, 8)
+# Of fewer, one might be heard as a voice laid over.
+_N_VOICES = (4, 7)
 _BURSTS_PER_SECOND, _BURST_SECONDS = 8.0, (0.001, 0.03)
 _LOOP_FADE = 0.05
 
@@ -132,11 +135,19 @@ class BackgroundNoise(_Kinds):
         if kind == "file":
             return parameters | {"noise": bank.pick(rng, "noises"), "offset": float(rng.random())}
         if kind == "babble":
-            voices = [bank.pick(rng, "voices") for _ in range(rng.integers(*_N_VOICES))]
+            others = _others(bank)
+            n_voices = int(rng.integers(_N_VOICES[0], min(_N_VOICES[1], len(others)), endpoint=True))
+            voices = [int(others[number]) for number in rng.choice(len(others), n_voices, replace=False)]
             return parameters | {"voices": voices, "offsets": rng.random(len(voices)).tolist()}
         if kind == "hum":
             parameters["mains"] = int(rng.choice([50, 60]))
         return parameters | {"seed": int(rng.integers(2**31))}
+
+    def _possible(self, ranges, bank):
+        possible = super()._possible(ranges, bank)
+        if len(_others(bank)) >= _N_VOICES[0]:
+            return possible
+        return OneOf(tuple(kind for kind in possible.values if kind != "babble"))
 
     def process(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kind: str, snr: float, seed: int = 0,
@@ -197,6 +208,11 @@ def _bursts(rng, n_samples, sample_rate):
         m = min(n_samples - start, int(5 * decay) + 1)
         added[start : start + m] += level * rng.standard_normal(m) * np.exp(-np.arange(m) / decay)
     return added
+
+
+def _others(bank):
+    """Numbers of the voices that are not the clip's own."""
+    return range(len(bank.voices)) if bank.other_voices is None else bank.other_voices
 
 
 def _excerpt(waveform, n_samples, offset, sample_rate):

@@ -25,12 +25,15 @@ _MIX_FADE = 0.01
 _EXCERPT_HOP, _EXCERPT_SHARE = 0.01, 0.25
 # A clip's pauses are no measure of its level: below this share of it, 20 dB, an SNR is over that level.
 _PAUSE_SHARE = 0.1
+# Recordings are drawn so many times until one is long enough.
+_MOST_PICKS = 100
 
 
 class Cut(Edit):
     """Stretches taken out, and what is left joined with a fade made of what is taken out.
 
-    In ``place`` 'pause' each moves, borders together, to where both are quietest within a second.
+    In ``place`` 'pause' each moves, borders together, to where both are quietest within a second: `cuts` say where it
+    looks, the points and the time map where it cuts.
     """
 
     name = "cut"
@@ -106,14 +109,15 @@ class Paste(Edit):
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
         # So short that there is room for it on one side at least of any point.
-        length = up_to(ranges["length"], duration / 2 - APART_SECONDS).draw(rng)
-        origin = ranges["origin"].draw(rng)
+        most, origin, voice = duration / 2 - APART_SECONDS, ranges["origin"].draw(rng), 0
+        if origin == "session":
+            voice, available = pick_longer(rng, bank, "own_voices", min(_lows(ranges["length"])), sample_rate)
+            most = min(most, available)
+        length = up_to(ranges["length"], most).draw(rng)
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         parameters = {"at": at, "length": length, "fade": ranges["fade"].draw(rng), "origin": origin}
         if origin == "session":
-            voice = bank.pick(rng, "own_voices")
-            length = min(length, len(bank.get("voices", voice)) / sample_rate)
-            return parameters | {"length": length, "voice": voice, "offset": float(rng.random())}
+            return parameters | {"voice": voice, "offset": float(rng.random())}
         before, after = (max(0.0, room - APART_SECONDS - length) for room in (at, duration - at))
         start = float(rng.uniform(0, before + after))
         return parameters | {"source": start if start < before else start - before + at + APART_SECONDS}
@@ -162,10 +166,11 @@ class Mix(Edit):
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
         room = duration - 2 * EDGE_SECONDS
-        length = up_to(ranges["length"], room).draw(rng)
+        voice, available = pick_longer(rng, bank, "voices", min(_lows(ranges["length"])), sample_rate)
+        length = up_to(ranges["length"], min(room, available)).draw(rng)
         start = EDGE_SECONDS + float(rng.uniform(0, room - length))
         return {
-            "start": start, "end": start + length, "snr": ranges["snr"].draw(rng), "voice": bank.pick(rng, "voices"),
+            "start": start, "end": start + length, "snr": ranges["snr"].draw(rng), "voice": voice,
             "offset": float(rng.random()),
         }  # fmt: skip
 
@@ -214,8 +219,33 @@ def up_to(values: Range, most: float) -> Between | Either | OneOf:
     raise ValueError(f"none of {values} fits into {most:.3f} s: ask can_draw whether the clip is long enough.")
 
 
+def pick_longer(
+    rng: np.random.Generator, bank: Bank, kind: str, least: float, sample_rate: int
+) -> tuple[int, float]:  # fmt: skip
+    """Number of one of a kind that lasts `least` seconds, and how many it lasts."""
+    tried = set()
+    for _ in range(_MOST_PICKS):
+        index = bank.pick(rng, kind)
+        if index in tried:
+            continue
+        tried.add(index)
+        seconds = len(bank.get("voices" if kind == "own_voices" else kind, index)) / sample_rate
+        if seconds >= least:
+            return index, seconds
+    raise ValueError(
+        f"of {len(tried)} {kind} drawn none lasts {least:g} s. Leave out the short ones, give longer ones, or leave "
+        "this edit out of edits."
+    )
+
+
 def excerpt(waveform: np.ndarray, n_samples: int, offset: float, sample_rate: int) -> np.ndarray:
     """So many samples from a share `offset` of the way on, or from the next place, round the end, that is no pause."""
+    start = excerpt_start(waveform, n_samples, offset, sample_rate)
+    return waveform[start : start + n_samples].astype(np.float32, copy=False)
+
+
+def excerpt_start(waveform: np.ndarray, n_samples: int, offset: float, sample_rate: int) -> int:
+    """First sample of the excerpt."""
     check_number("offset", offset, high=1.0)
     room = len(waveform) - n_samples
     if n_samples <= 0 or room < 0:
@@ -230,8 +260,15 @@ def excerpt(waveform: np.ndarray, n_samples: int, offset: float, sample_rate: in
     n_starts, n_frames = (room - phase) // hop + 1, n_samples // hop
     heard = energy[n_frames : n_frames + n_starts] - energy[:n_starts]
     good = np.roll(heard >= _EXCERPT_SHARE * heard.max(), -number)
-    start = phase + (number + int(np.argmax(good))) % n_starts * hop
-    return waveform[start : start + n_samples].astype(np.float32, copy=False)
+    return phase + (number + int(np.argmax(good))) % n_starts * hop
+
+
+def quietest(waveform: np.ndarray, first: int, last: int, sample_rate: int) -> int:
+    """Sample from `first` to `last` around which 20 ms are quietest."""
+    half = max(1, round(_PAUSE_WINDOW * sample_rate / 2))
+    first, last = max(first, half), min(last, len(waveform) - half)
+    energy = np.r_[0.0, np.cumsum(np.square(waveform[first - half : last + half], dtype=np.float64))]
+    return first + int(np.argmin(energy[2 * half :] - energy[: -2 * half]))
 
 
 def speech_level(waveform: np.ndarray, sample_rate: int) -> float:
