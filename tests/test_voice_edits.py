@@ -52,7 +52,7 @@ def bank_at(rate):
     response[0] = 1
     return Bank(
         tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)], vc=[voice(3.0, 12, rate)],
-        voices=[voice(3.0, 13, rate), voice(5.0, 14, rate), voice(2.0, 15, rate)],
+        voices=[voice(seconds, 13 + number, rate) for number, seconds in enumerate((3.0, 5.0, 2.0, 4.0, 2.5))],
         own_voices=[1, 2], noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)],
         impulse_responses=[response],
     )  # fmt: skip

@@ -38,15 +38,17 @@ def draws(label, duration, bank, n=100, variant="train", rate=RATE, **ranges):
 @both
 def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, bank):
     edit, donors = EDITS[label], getattr(bank, label)
-    available = len(donors[0]) / RATE
     for parameters in [p for p in draws(label, 4.0, bank) if "at" not in p]:
-        edited, time_map, intervals, points = edit.apply(clip, RATE, bank, **parameters)
-        assert parameters["seconds"] == (available if parameters["index"] == 0 else 4.0)  # never longer than the clip
+        edited, time_map, intervals, points, _ = edit.apply(clip, RATE, bank, **parameters)
         assert len(edited) == round(parameters["seconds"] * RATE)
+        if parameters["index"] == 0:  # not longer than the clip
+            assert len(edited) == len(donors[0])
+        else:
+            assert 3.0 <= parameters["seconds"] <= 5.0
         assert (intervals, points) == ([(0.0, len(edited) / RATE)], [])
-        donor = donors[parameters["index"]]
-        starts = np.flatnonzero(donor == edited[0])
-        assert any(np.array_equal(donor[start : start + len(edited)], edited) for start in starts)
+        donor, start = donors[parameters["index"]], round(parameters["source"] * RATE)
+        np.testing.assert_array_equal(donor[start : start + len(edited)], edited)
+        assert set(parameters) == {"index", "source", "seconds"}
         assert not np.shares_memory(edited, donor)
         # Nothing of the clip is left.
         assert time_map.intervals(0.0, 4.0) == []
@@ -61,7 +63,7 @@ def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, bank):
 def test_a_part_is_put_into_the_clip_at_its_level(label, clip, bank):
     edit = EDITS[label]
     for parameters in [p for p in draws(label, 4.0, bank) if "at" in p]:
-        edited, time_map, intervals, points = edit.apply(clip, RATE, bank, **parameters)
+        edited, time_map, intervals, points, _ = edit.apply(clip, RATE, bank, **parameters)
         at, n_new = round(parameters["at"] * RATE), round(parameters["seconds"] * RATE)
         assert (intervals, points) == ([(at / RATE, (at + n_new) / RATE)], [])
         np.testing.assert_array_equal(edited[:at], clip[:at])
@@ -92,9 +94,50 @@ def test_a_short_clip_is_replaced(label, bank):
         for parameters in draws(label, duration, bank, n=20):
             assert "at" not in parameters
             edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters)
-            assert len(edited.waveform) == round(duration * RATE)
-    tiny = Bank(tts=[noise(0.2, 6)], vc=[noise(0.2, 6)])  # Too short to be a part.
-    assert all(p["seconds"] == 0.2 for p in draws(label, 4.0, tiny, n=20))
+            assert duration / 2 <= len(edited.waveform) / RATE <= 1.5 * duration
+    long = OneOf((0.8,))  # More than there is: no part.
+    short = Bank(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
+    assert all(p["seconds"] == 0.7 and "at" not in p for p in draws(label, 4.0, short, n=20, length=long))
+
+
+@both
+def test_what_is_too_short_is_not_taken(label):
+    tiny, good = noise(0.02, 6), noise(1.0, 7)
+    drawn = draws(label, 4.0, Bank(**{label: [tiny, good, tiny]}))
+    assert {p["index"] for p in drawn} == {1}
+    assert drawn == draws(label, 4.0, Bank(**{label: [tiny, good, tiny]}))
+    with pytest.raises(ValueError, match=rf"2 {label} were tried, and none lasts 0\.5 s\. .* give longer ones"):
+        draws(label, 4.0, Bank(**{label: [tiny, noise(0.49, 8)]}), n=1)
+
+
+def in_words(seconds, pause, seed):
+    """Noise for 0.6 s, then hardly any."""
+    heard = np.arange(round(seconds * RATE)) % round((0.6 + pause) * RATE) < round(0.6 * RATE)
+    return noise(seconds, seed) * np.where(heard, 1, 1e-3).astype(np.float32)
+
+
+@both
+@pytest.mark.parametrize("pause", [0.06, 0.4])
+@pytest.mark.parametrize("duration", [2.5, 4.0])
+def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration):
+    bank = Bank(**{label: [in_words(11.0, pause, 9)]})
+    lengths = []
+    for parameters in [p for p in draws(label, duration, bank) if "at" not in p]:
+        edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters).waveform
+        for end in (edited, edited[::-1]):
+            assert rms(end[:160]) < 1e-3
+            assert rms(end[: round(0.09 * RATE)]) > 0.01  # as where silence is trimmed
+        lengths.append(len(edited) / RATE)
+    assert abs(np.mean(lengths) - duration) < pause + 0.1  # pauses at the ends are no part of it
+    assert np.abs(np.array(lengths) - duration).max() <= 1.0 + 2 * pause
+
+
+def test_a_recording_hardly_longer_than_the_clip():
+    bank = Bank(tts=[in_words(2.55, 0.05, 9)])
+    for p in [p for p in draws("tts", 2.5, bank) if "at" not in p]:
+        assert 0 <= p["source"] <= p["source"] + p["seconds"] <= 2.55 + 1e-9
+    silent = Bank(tts=[np.zeros(3 * RATE, dtype=np.float32)])
+    assert all(p["seconds"] > 1.0 for p in draws("tts", 2.5, silent) if "at" not in p)
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
@@ -115,9 +158,11 @@ def test_seams_are_no_steps(fade):
 def test_an_excerpt_has_speech_in_it(clip):
     donor = noise(6.0, 7)
     donor[: 4 * RATE] = 0
-    for offset in (0.0, 0.5, 0.99):
-        edited = EDITS["vc"].apply(clip, RATE, Bank(vc=[donor]), index=0, offset=offset, seconds=1.0)
-        assert rms(edited.waveform) >= 0.049
+    bank = Bank(vc=[donor])
+    for parameters in draws("vc", 1.0, bank, n=40):
+        edited, _, ((start, end),), *_ = EDITS["vc"].apply(clip[:RATE], RATE, bank, **parameters)
+        assert rms(edited[round(start * RATE) : round(end * RATE)]) >= 0.04
+        assert "at" in parameters or 0.5 <= parameters["seconds"] <= 1.5
 
 
 def test_in_a_silent_clip_it_has_its_own_level(bank):
@@ -144,6 +189,8 @@ def test_each_has_its_own_audio(label, clip, bank):
 @pytest.mark.parametrize(
     "change, message",
     [
+        ({"at": None, "source": 1.6}, "asks for 0.500 s from 1.600 s on of a recording of 2.000 s"),
+        ({"at": None, "source": -0.1}, "source=-0.1 must be at least 0"),
         ({"index": 2}, "number 2 of tts, and there are 2"),
         ({"seconds": 0.0}, "seconds=0.0 must be above 0"),
         ({"seconds": 3.0}, "asks for 3.000 s of a recording of 2.000 s"),

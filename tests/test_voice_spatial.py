@@ -1,11 +1,13 @@
 """Rooms, echoes and noise: reverberation times, ratios and spectra, as promised."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
 from scipy import signal
 
-from mmestim.voice import EDITS, TAXONOMY
+from mmestim.voice import EDITS, TAXONOMY, AudioError
 from mmestim.voice.edits import Bank
 from mmestim.voice.taxonomy import OneOf
 
@@ -106,11 +108,14 @@ def test_only_kinds_that_can_be_are_drawn():
     every = OneOf(("measured", "decaying_noise"))
     assert {draw("reverb", seed, kind=every)["kind"] for seed in range(9)} == {"decaying_noise"}
     assert {draw("background_noise", seed)["kind"] for seed in range(40)} == {"white", "pink", "hum"}
-    full = Bank(voices=[noise(RATE)], noises=[noise(RATE)])
+    full = Bank(voices=4 * [noise(RATE)], noises=[noise(RATE)])
     drawn = {draw("background_noise", seed, bank=full)["kind"] for seed in range(60)}
     assert drawn == set(TAXONOMY["background_noise"].ranges["kind"].values)
     babble = TAXONOMY["background_noise"].ranges | {"kind": OneOf(("babble",))}
-    assert not EDITS["background_noise"].can_draw(4.0, babble, Bank(voices=[noise(9)], other_voices=[]))
+    for few in (Bank(voices=3 * [noise(9)]), Bank(voices=9 * [noise(9)], other_voices=[1, 5, 8])):
+        assert not EDITS["background_noise"].can_draw(4.0, babble, few)
+        assert "babble" not in {draw("background_noise", seed, bank=few)["kind"] for seed in range(60)}
+    assert EDITS["background_noise"].can_draw(4.0, babble, full)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +136,15 @@ def test_bad_rooms_are_named(change, message):
         apply("reverb", impulse(RATE), **{"kind": "decaying_noise", "rt60": 0.5, "direct_ratio": 0.0} | change)
 
 
-@pytest.mark.parametrize("response, message", [(np.zeros(50), "is silent"), (np.eye(1, 30)[0], "nothing after")])
+@pytest.mark.parametrize(
+    "response, message",
+    [(np.zeros(50), "is silent"), (np.zeros(0), "is silent"), (np.eye(1, 30)[0], "has nothing after the 2.5 ms"),
+     (np.eye(1, 4000)[0], "has nothing after the 2.5 ms")],
+)  # fmt: skip
 def test_bad_responses_are_named(response, message):
-    bank = Bank(impulse_responses=[response.astype(np.float32)])
-    with pytest.raises(ValueError, match=message):
-        apply("reverb", impulse(RATE), bank, kind="measured", direct_ratio=0.0)
+    bank = Bank(impulse_responses=[MEASURED, response.astype(np.float32)])
+    with pytest.raises(AudioError, match=f"number 1 of impulse_responses: {message}"):
+        apply("reverb", impulse(RATE), bank, kind="measured", direct_ratio=0.0, response=1)
 
 
 # Echoes --------------------------------------------------------------------------------------------
@@ -164,7 +173,7 @@ def test_bad_echoes_are_named(change, message):
 
 EVERY = tuple(EDITS["background_noise"].kinds)
 BANK = Bank(
-    voices=[noise(2 * RATE, 1), noise(RATE // 2, 2), noise(5 * RATE, 3)],
+    voices=[noise(2 * RATE, 1), noise(RATE // 2, 2), noise(5 * RATE, 3), noise(3 * RATE, 7), noise(RATE, 8)],
     noises=[noise(RATE // 3, 4), noise(9 * RATE, 5), np.r_[np.zeros(8 * RATE, np.float32), noise(99, 6)]],
 )
 
@@ -242,12 +251,18 @@ def test_a_silent_part_of_a_file_is_not_taken():
 
 
 def test_babble_is_of_several_voices_that_may_be_used():
-    bank = Bank(voices=BANK.voices, other_voices=[2])
-    for seed in range(5):
-        p = draw("background_noise", seed, bank=bank, kind=OneOf(("babble",)))
-        assert set(p) == {"kind", "snr", "voices", "offsets"}
-        assert 4 <= len(p["voices"]) == len(p["offsets"]) <= 7
-        assert set(p["voices"]) == {2}
+    used = set()
+    for others, fewest, most in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
+        bank = Bank(voices=12 * [noise(RATE)], other_voices=others)
+        for seed in range(40):
+            p = draw("background_noise", seed, bank=bank, kind=OneOf(("babble",)))
+            assert set(p) == {"kind", "snr", "voices", "offsets"}
+            assert json.loads(json.dumps(p)) == p
+            assert len(set(p["voices"])) == len(p["voices"]) == len(p["offsets"])
+            assert fewest <= len(p["voices"]) <= most
+            assert others is None or set(p["voices"]) <= set(others)
+            used.add(len(p["voices"]))
+    assert used == {4, 5, 6, 7}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Filters, tone controls and autotune: what they do to the spectrum and to the pitch, in numbers."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
 from scipy import signal
 
 from mmestim.voice import EDITS, TAXONOMY
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import Bank, _autotune
 from mmestim.voice.edits._autotune import SCALES, track
 from mmestim.voice.edits.spectral import FAMILIES, SLOPES
 
@@ -275,6 +277,28 @@ def test_speech_is_changed_and_its_steady_parts_are_in_tune(data_folder):
                 off[name] += (100 * np.abs(semitones - np.round(semitones)))[steady].tolist()
     assert np.median(off["before"]) > 18
     assert np.median(off["after"]) < 8
+
+
+def spoken(seconds):
+    """A voice in syllables."""
+    t = np.arange(seconds * RATE) / RATE
+    return sung(note(-20 + 2 * np.sin(t))) * np.clip(np.sin(2 * np.pi * 2 * t) + 0.5, 0, 1).astype(np.float32)
+
+
+def test_blocks_are_not_to_be_seen(monkeypatch):
+    voice = spoken(7)
+    whole = apply("autotune", voice, **ON)
+    monkeypatch.setattr(_autotune, "_BLOCK", 64)
+    monkeypatch.setattr(_autotune, "_SAMPLES", 1000)
+    np.testing.assert_array_equal(apply("autotune", voice, **ON), whole)
+
+
+def test_a_long_clip_needs_little_memory():
+    voice = spoken(60)
+    tracemalloc.start()
+    apply("autotune", voice, **ON)
+    assert tracemalloc.get_traced_memory()[1] < 10 * voice.nbytes
+    tracemalloc.stop()
 
 
 def test_the_root_is_drawn_where_a_scale_has_one():

@@ -55,7 +55,7 @@ def step_at(waveform, seconds, within=0.015):
 
 
 def test_cuts_by_hand(clip):
-    edited, time_map, intervals, points = CUT.apply(
+    edited, time_map, intervals, points, _ = CUT.apply(
         clip, RATE, Bank(), cuts=[[0.5, 1.0], [2.0, 2.25]], fade=0.0, place="any"
     )
     np.testing.assert_array_equal(edited, np.r_[clip[:8000], clip[16000:32000], clip[36000:]])
@@ -155,7 +155,11 @@ def test_cuts_in_pauses():
         assert (borders[1:, 0] - borders[:-1, 1] >= APART_SECONDS - 1e-3).all()
     alone = draws(CUT, 6.0, Bank(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
     for parameters in alone:
-        (point,) = CUT.apply(wave, RATE, Bank(), **parameters).points
+        edited, time_map, _, (point,), _ = CUT.apply(wave, RATE, Bank(), **parameters)
+        start, end = time_map.before[1:-1]  # where it is cut, wherever it looked
+        np.testing.assert_array_equal(edited[: round((point - 0.02) * RATE)], wave[: round((start - 0.02) * RATE)])
+        np.testing.assert_array_equal(edited[round((point + 0.02) * RATE) :], wave[round((end + 0.02) * RATE) :])
+        assert start == pytest.approx(point)
         assert rms(CUT.apply(wave, RATE, Bank(), **parameters).waveform[round(point * RATE) - 99 :][:198]) < 1e-3
 
 
@@ -203,7 +207,7 @@ def test_bad_cuts_are_named(clip, change, message):
 
 
 def test_a_paste_by_hand(clip):
-    edited, time_map, intervals, points = PASTE.apply(
+    edited, time_map, intervals, points, _ = PASTE.apply(
         clip, RATE, Bank(), at=1.0, length=0.5, fade=0.0, origin="clip", source=2.5
     )
     np.testing.assert_array_equal(edited, np.r_[clip[:16000], clip[40000:48000], clip[16000:]])
@@ -265,9 +269,6 @@ def test_voices_to_paste(clip, bank):
     ranges = PASTE.info.variant("held_out")
     assert not PASTE.can_draw(4.0, ranges, Bank())
     assert not PASTE.can_draw(4.0, ranges, Bank(voices=bank.voices, own_voices=[]))
-    short = Bank(voices=[noise(0.2, 6)], own_voices=[0])
-    (parameters,) = draws(PASTE, 4.0, short, n=1, variant="held_out")
-    assert parameters["length"] == 0.2
     silent = np.zeros_like(clip)
     edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="session", voice=0, offset=0.0)
     assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
@@ -291,6 +292,22 @@ def test_voices_to_paste(clip, bank):
 def test_bad_pastes_are_named(clip, bank, change, message):
     with pytest.raises(ValueError, match=message):
         PASTE.apply(clip, RATE, bank, **{"at": 1.0, "length": 0.5, "fade": 0.0, "origin": "clip"} | change)
+
+
+SHORT = noise(0.02, 20)
+
+
+def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
+    bank = Bank(voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], own_voices=[0, 1, 3])
+    drawn = draws(PASTE, 4.0, bank, variant="held_out")
+    assert {p["voice"] for p in drawn} == {1}
+    assert all(0.25 <= p["length"] <= 0.6 for p in drawn)
+    assert drawn == draws(PASTE, 4.0, bank, variant="held_out")
+    assert len(PASTE.apply(clip, RATE, bank, **drawn[0]).waveform) == round((4.0 + drawn[0]["length"]) * RATE)
+    with pytest.raises(
+        ValueError, match=r"2 other clips of the speaker were tried, and none lasts 0\.25 s\. Leave out"
+    ):
+        draws(PASTE, 4.0, Bank(voices=bank.voices, own_voices=[0, 3]), variant="held_out")
 
 
 # Mix ------------------------------------------------------------------------------------------------
@@ -321,7 +338,7 @@ def test_the_snr_in_real_speech(data_folder):
         edited = MIX.apply(wave, RATE, bank, **parameters)
         first, last = (round(t * RATE) for t in edited.intervals[0])
         added = edited.waveform[first:last].astype(float) - wave[first:last]
-        snr = 20 * np.log10(rms(wave[first:last]) / rms(added))
+        snr = 20 * np.log10(max(rms(wave[first:last]), 0.1 * speech_level(wave, RATE)) / rms(added))
         assert snr == pytest.approx(parameters["snr"], abs=0.1)
         assert last - first <= 3.0 * RATE + 1
 
@@ -345,6 +362,19 @@ def test_a_silent_voice_and_a_short_one(clip):
     edited, added = mixed(clip, Bank(voices=[noise(0.7, 7)]))
     assert edited.intervals == [(1.0, 1.7)]
     assert 20 * np.log10(rms(clip[16000:27200]) / rms(added[16000:27200])) == pytest.approx(6.0, abs=0.1)
+
+
+def test_a_mix_is_no_longer_than_its_voice(clip):
+    bank = Bank(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
+    drawn = draws(MIX, 4.0, bank, n=80)
+    assert {p["voice"] for p in drawn} == {1, 2}
+    for p in drawn:
+        assert 0.5 <= p["end"] - p["start"] + 1e-9
+        assert p["voice"] == 2 or p["end"] - p["start"] <= 0.8 + 1e-9
+        (where,) = MIX.apply(clip, RATE, bank, **p).intervals
+        assert where == pytest.approx((p["start"], p["end"]), abs=1.01 / RATE)
+    with pytest.raises(ValueError, match=r"1 voices were tried, and none lasts 0\.5 s"):
+        draws(MIX, 4.0, Bank(voices=[SHORT]))
 
 
 def test_mixes_have_room(bank):
@@ -415,7 +445,7 @@ def test_clicks_are_where_the_time_map_says(label, variant, bank):
     clicks = np.arange(400, len(wave), 400)
     wave[clicks] = 1.0
     for parameters in draws(edit, 4.0, bank, n=20, variant=variant):
-        edited, time_map, intervals, points = edit.apply(wave, RATE, bank, **parameters)
+        edited, time_map, intervals, points, _ = edit.apply(wave, RATE, bank, **parameters)
         seams = np.array([*np.ravel(intervals), *points])
         deleted = time_map.before[1:-1].reshape(-1, 2) if label == "cut" else np.empty((0, 2))
         kept = [t for t in clicks / RATE if not any(start <= t < end for start, end in deleted)]

@@ -165,7 +165,7 @@ class EditSimulator(BaseEstimator):
             Clean speech, anything that `AudioCorpus` takes.
         n_jobs : int, default=None
             Processes, or threads where clips are given as arrays; `None` is one, -1 all cores. The result is the
-        same for any number.
+            same for any number.
 
         Returns
         -------

@@ -31,8 +31,8 @@ _N_FRAMES, _GAP, _LEAP = 5, 3, 2.0
 _PERIODIC = 0.15
 # A note is the one nearest to the middle pitch of so many frames.
 _N_HELD = 7
-# Frames at a time, or memory would grow with the clip.
-_BLOCK = 512
+# Frames and samples at a time, or a long clip would take 25 times its own memory.
+_BLOCK, _SAMPLES = 512, 1 << 16
 # Periods move by whole samples of a waveform sampled so many times as finely.
 _FINE = 4
 _C0 = 440 * 2 ** (-57 / 12)
@@ -165,10 +165,11 @@ def _overlap_add(x, marks, shifts):
     """Periods moved to their marks: between two marks one period gives way to the next by a raised cosine."""
     fine = signal.resample_poly(x, _FINE, 1)
     fine[::_FINE] = x
-    starts = np.ceil(marks).astype(np.intp)
-    period = np.repeat(np.arange(len(marks) - 1), np.diff(starts))
-    at = np.arange(len(x))
-    place = (at - marks[period]) / (marks[period + 1] - marks[period])
-    this, following = (fine[np.clip(_FINE * at - shifts[period + k], 0, len(fine) - 1)] for k in (0, 1))
-    fade = (0.5 - 0.5 * np.cos(np.pi * place)).astype(np.float32)
-    return this + fade * (following - this)
+    added = np.empty_like(x)
+    for at in np.array_split(np.arange(len(x)), 1 + len(x) // _SAMPLES):
+        period = np.searchsorted(marks, at, side="right") - 1
+        place = (at - marks[period]) / (marks[period + 1] - marks[period])
+        this, following = (fine[np.clip(_FINE * at - shifts[period + k], 0, len(fine) - 1)] for k in (0, 1))
+        fade = (0.5 - 0.5 * np.cos(np.pi * place)).astype(np.float32)
+        added[at[0] : at[0] + len(at)] = this + fade * (following - this)
+    return added

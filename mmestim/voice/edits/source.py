@@ -11,25 +11,18 @@ from ..._validation import check_number
 from ..corpus import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited
-from .temporal import (
-    APART_SECONDS,
-    excerpt,
-    excerpt_start,
-    fits,
-    insert,
-    matched,
-    pick_longer,
-    quietest,
-    up_to,
-)
+from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rms
+from .temporal import APART_SECONDS, excerpt, excerpt_start, fits, insert, matched, pick_longer, up_to
 
 # Where a clip is long enough to have synthetic speech put into it, how often it is replaced instead.
 _WHOLE_SHARE = 0.5
 # A recording is at least so long.
 _LEAST_SECONDS = 0.5
-# How far from where an excerpt would begin or end a pause is looked for, but no farther than this share of it.
-_PAUSE_SECONDS, _PAUSE_SHARE = 0.5, 0.25
+# How far from where an excerpt would begin or end a pause is looked for, at most this share of its length away, and
+# over how long a stretch.
+_PAUSE_SECONDS, _PAUSE_SHARE, _PAUSE_WINDOW = 0.5, 0.25, 0.02
+# Places of a recording that are tried for an excerpt that is not mostly a pause.
+_N_PLACES = 10
 
 
 class _Synthetic(Edit):
@@ -38,14 +31,12 @@ class _Synthetic(Edit):
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
-        index, available = pick_longer(rng, bank, self.name, _LEAST_SECONDS, sample_rate)
+        index, recording = pick_longer(rng, bank, self.name, _LEAST_SECONDS, sample_rate)
         offset = float(rng.random())
         wants_whole = rng.random() < _WHOLE_SHARE
-        most = min(available, duration / 2 - APART_SECONDS)  # As of a passage that is pasted.
+        most = min(len(recording) / sample_rate, duration / 2 - APART_SECONDS)  # As of a passage that is pasted.
         if wants_whole or duration <= 2 * EDGE_SECONDS or not fits(ranges["length"], most):
-            first, last = _between_pauses(
-                bank.get(self.name, index), round(duration * sample_rate), offset, sample_rate
-            )
+            first, last = _between_pauses(recording, round(duration * sample_rate), offset, sample_rate)
             return {"index": index, "source": first / sample_rate, "seconds": (last - first) / sample_rate}
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         seconds = up_to(ranges["length"], most).draw(rng)
@@ -95,11 +86,21 @@ def _between_pauses(recording, n_samples, offset, sample_rate):
     """Borders of about so many samples, at pauses near where they would be, and as close to speech as a clip's."""
     if len(recording) <= n_samples:
         return 0, len(recording)
-    start = excerpt_start(recording, n_samples, offset, sample_rate)
     far = min(round(_PAUSE_SECONDS * sample_rate), int(_PAUSE_SHARE * n_samples))
-    first, last = (
-        quietest(recording, border - far, border + far, sample_rate) for border in (start, start + n_samples)
-    )
-    trimmed, silence = trim_silence(recording[first:last], sample_rate)
+    for further in np.arange(_N_PLACES) / _N_PLACES:
+        start = excerpt_start(recording, n_samples, (offset + further) % 1, sample_rate)
+        first, last = (_quietest(recording, border, far, sample_rate) for border in (start, start + n_samples))
+        trimmed, silence = trim_silence(recording[first:last], sample_rate)
+        # Else most of it is a pause.
+        if len(trimmed) >= n_samples / 2 and rms(trimmed) >= rms(recording[start : start + n_samples]) / 2:
+            break
     first += round(silence * sample_rate)
     return first, first + len(trimmed)
+
+
+def _quietest(waveform, middle, far, sample_rate):
+    """Sample around which it is quietest, of those that are not too far from a place."""
+    half = max(1, round(_PAUSE_WINDOW * sample_rate / 2))
+    first, last = np.clip([middle - far, middle + far], half, len(waveform) - half)
+    energy = np.r_[0.0, np.cumsum(np.square(waveform[first - half : last + half], dtype=np.float64))]
+    return int(first + np.argmin(energy[2 * half :] - energy[: -2 * half]))

@@ -111,8 +111,8 @@ class Paste(Edit):
         # So short that there is room for it on one side at least of any point.
         most, origin, voice = duration / 2 - APART_SECONDS, ranges["origin"].draw(rng), 0
         if origin == "session":
-            voice, available = pick_longer(rng, bank, "own_voices", min(_lows(ranges["length"])), sample_rate)
-            most = min(most, available)
+            voice, donor = pick_longer(rng, bank, "own_voices", min(_lows(ranges["length"])), sample_rate)
+            most = min(most, len(donor) / sample_rate)
         length = up_to(ranges["length"], most).draw(rng)
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         parameters = {"at": at, "length": length, "fade": ranges["fade"].draw(rng), "origin": origin}
@@ -141,8 +141,9 @@ class Paste(Edit):
                 )
             first = min(round(source * sample_rate), last)
             piece = waveform[first : first + n_samples]
-            copied = (first / sample_rate, (first + n_samples) / sample_rate, round(at * sample_rate) / sample_rate)
-            return insert(piece, waveform, at, fade, sample_rate)._replace(copies=[copied])
+            edited = insert(piece, waveform, at, fade, sample_rate)
+            copied = (first / sample_rate, (first + n_samples) / sample_rate, edited.intervals[0][0])
+            return edited._replace(copies=[copied])
         return insert(piece, waveform, at, fade, sample_rate)
 
     def duration_after(self, duration: float, **parameters: Any) -> float:
@@ -166,8 +167,8 @@ class Mix(Edit):
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
         room = duration - 2 * EDGE_SECONDS
-        voice, available = pick_longer(rng, bank, "voices", min(_lows(ranges["length"])), sample_rate)
-        length = up_to(ranges["length"], min(room, available)).draw(rng)
+        voice, donor = pick_longer(rng, bank, "voices", min(_lows(ranges["length"])), sample_rate)
+        length = up_to(ranges["length"], min(room, len(donor) / sample_rate)).draw(rng)
         start = EDGE_SECONDS + float(rng.uniform(0, room - length))
         return {
             "start": start, "end": start + length, "snr": ranges["snr"].draw(rng), "voice": voice,
@@ -221,20 +222,21 @@ def up_to(values: Range, most: float) -> Between | Either | OneOf:
 
 def pick_longer(
     rng: np.random.Generator, bank: Bank, kind: str, least: float, sample_rate: int
-) -> tuple[int, float]:  # fmt: skip
-    """Number of one of a kind that lasts `least` seconds, and how many it lasts."""
+) -> tuple[int, np.ndarray]:  # fmt: skip
+    """One of a kind that lasts `least` seconds or more: its number, and itself."""
     tried = set()
     for _ in range(_MOST_PICKS):
         index = bank.pick(rng, kind)
         if index in tried:
             continue
         tried.add(index)
-        seconds = len(bank.get("voices" if kind == "own_voices" else kind, index)) / sample_rate
-        if seconds >= least:
-            return index, seconds
+        waveform = bank.get("voices" if kind == "own_voices" else kind, index)
+        if len(waveform) >= least * sample_rate:
+            return index, waveform
+    name = "other clips of the speaker" if kind == "own_voices" else kind
     raise ValueError(
-        f"of {len(tried)} {kind} drawn none lasts {least:g} s. Leave out the short ones, give longer ones, or leave "
-        "this edit out of edits."
+        f"{len(tried)} {name} were tried, and none lasts {least:g} s. Leave out the short ones, give longer ones, or "
+        "take the edit that needs them out of edits."
     )
 
 
@@ -261,14 +263,6 @@ def excerpt_start(waveform: np.ndarray, n_samples: int, offset: float, sample_ra
     heard = energy[n_frames : n_frames + n_starts] - energy[:n_starts]
     good = np.roll(heard >= _EXCERPT_SHARE * heard.max(), -number)
     return phase + (number + int(np.argmax(good))) % n_starts * hop
-
-
-def quietest(waveform: np.ndarray, first: int, last: int, sample_rate: int) -> int:
-    """Sample from `first` to `last` around which 20 ms are quietest."""
-    half = max(1, round(_PAUSE_WINDOW * sample_rate / 2))
-    first, last = max(first, half), min(last, len(waveform) - half)
-    energy = np.r_[0.0, np.cumsum(np.square(waveform[first - half : last + half], dtype=np.float64))]
-    return first + int(np.argmin(energy[2 * half :] - energy[: -2 * half]))
 
 
 def speech_level(waveform: np.ndarray, sample_rate: int) -> float:
