@@ -87,7 +87,7 @@ def _checked(waveform, plan):
         )
     if not np.isfinite(given).all():
         raise ValueError("waveform has NaN or infinite samples.")
-    return given
+    return given.astype(np.float32, copy=False)
 
 
 def _keeping(first, last, n_samples, rate):
