@@ -21,10 +21,11 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/numpydoc lint $(shell find mmestim -name '*.py')
 	$(BIN)/mypy
 
-bench: .venv/.plot ## run the benchmarks in full
+bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/balance.py --tune
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
+	$(if $(MMESTIM_DATA),$(BIN)/python benchmarks/voice.py --simulate && $(BIN)/python benchmarks/voice.py --shortcuts)
 
 clean: ## remove what was built and cached, not .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

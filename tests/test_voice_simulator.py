@@ -180,6 +180,15 @@ def test_few_edits_are_told(clips):
         EditSimulator(["mix"], n_edits=1, random_state=0).simulate(clips[:1])
 
 
+def test_a_speaker_whose_other_clip_is_short_gets_another_edit(clips):
+    corpus = AudioCorpus([clips[0], clips[0][:1600]])
+    corpus.speakers = np.array(["a", "a"])
+    simulator = EditSimulator({"paste": "held_out", "cut": "train"}, n_edits=1, random_state=0)
+    with pytest.warns(UserWarning, match="1 of 2 clips got fewer than 1 edits"):  # the short one
+        _, records = simulator.simulate(corpus)
+    assert records[0].labels == ["cut"]
+
+
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 def test_who_speaks_need_not_be_known(clips, missing):
     corpus = AudioCorpus(clips)

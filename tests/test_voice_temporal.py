@@ -218,7 +218,7 @@ def test_a_paste_by_hand(clip):
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
-@pytest.mark.parametrize("origin", ["clip", "session"])
+@pytest.mark.parametrize("origin", ["clip", "speaker"])
 def test_seams_of_a_paste_are_no_steps(origin, fade):
     wave = smooth(4.0)
     bank = Bank(voices=[smooth(3.0)])
@@ -270,7 +270,7 @@ def test_voices_to_paste(clip, bank):
     assert not PASTE.can_draw(4.0, ranges, Bank())
     assert not PASTE.can_draw(4.0, ranges, Bank(voices=bank.voices, own_voices=[]))
     silent = np.zeros_like(clip)
-    edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="session", voice=0, offset=0.0)
+    edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="speaker", voice=0, offset=0.0)
     assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
 
 
@@ -284,9 +284,9 @@ def test_voices_to_paste(clip, bank):
         ({"length": 5.0, "source": 0.0}, "must be a passage of a clip"),
         ({"fade": -1}, "fade=-1 must be at least 0"),
         ({"origin": "radio"}, "origin='radio' is not known"),
-        ({"origin": "session", "voice": 2}, "number 2 of voices, and there are 2"),
-        ({"origin": "session", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
-        ({"origin": "session", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
+        ({"origin": "speaker", "voice": 2}, "number 2 of voices, and there are 2"),
+        ({"origin": "speaker", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
+        ({"origin": "speaker", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
     ],
 )
 def test_bad_pastes_are_named(clip, bank, change, message):
@@ -458,4 +458,4 @@ def test_clicks_are_where_the_time_map_says(label, variant, bank):
 def test_ranges_of_the_taxonomy():
     assert TAXONOMY["cut"].ranges["length"] == Between(0.1, 1.5)
     assert 0.02 in TAXONOMY["cut"].held_out["fade"]
-    assert TAXONOMY["paste"].held_out["origin"] == OneOf(("session",))
+    assert TAXONOMY["paste"].held_out["origin"] == OneOf(("speaker",))

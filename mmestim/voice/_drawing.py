@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from .._validation import check_choice
 from .edits import EDITS
-from .edits._base import Bank
+from .edits._base import Bank, NoRecording
 from .records import EditPlan
 from .taxonomy import LABELS, TAXONOMY, FirstInstalled, OneOf, Range
 
@@ -87,7 +88,9 @@ def draw_plan(
     for category, first in chosen if shuffled else sorted(chosen, key=lambda item: ORDER.index(item[0])):
         # An edit before it may have left too little for the first.
         for label in [first, *(other for other in drawable if TAXONOMY[other].category == category)]:
-            if EDITS[label].can_draw(length, ranges[label], bank):
+            if not EDITS[label].can_draw(length, ranges[label], bank):
+                continue
+            with contextlib.suppress(NoRecording):
                 parameters = EDITS[label].draw(rng, length, sample_rate, ranges[label], bank)
                 length = EDITS[label].duration_after(length, **parameters)
                 steps.append({"edit": label, **parameters})

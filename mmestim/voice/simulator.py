@@ -162,7 +162,8 @@ class EditSimulator(BaseEstimator):
         Parameters
         ----------
         X : audio
-            Clean speech, anything that `AudioCorpus` takes.
+            Clean speech, anything that `AudioCorpus` takes. Arrays have the simulator's rate; with another, give
+            ``AudioCorpus(arrays, source_rate=...)``.
         n_jobs : int, default=None
             Processes, or threads where clips are given as arrays; `None` is one, -1 all cores. The result is the
             same for any number.
@@ -221,7 +222,7 @@ class EditSimulator(BaseEstimator):
         if too_few:
             warnings.warn(
                 f"{too_few} of {len(corpus)} clips got fewer than {fewest} edits: they are too short for those of "
-                "`edits`, or there is no other voice for them.",
+                "`edits`, or there is no other voice for them that is long enough.",
                 stacklevel=2,
             )
 
@@ -350,9 +351,16 @@ class _Prepared(Sequence[np.ndarray]):
 
     def __init__(self, corpus: AudioCorpus) -> None:
         self.corpus = corpus
+        # What an edit looked at when its parameters were drawn, it takes next.
+        self.latest: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:
         return len(self.corpus)
 
     def __getitem__(self, index: Any) -> Any:
-        return prepared(trim_silence(self.corpus[index], self.corpus.sample_rate)[0], int(index))
+        number, waveform = self.latest  # at once, as another thread may set it
+        if number != index:
+            waveform = prepared(trim_silence(self.corpus[index], self.corpus.sample_rate)[0], int(index))
+            waveform.flags.writeable = False
+            self.latest = int(index), waveform
+        return waveform

@@ -195,11 +195,13 @@ _ROWS = [
     EditInfo(
         "paste", "temporal", ("interval",), "a passage put in from elsewhere in the recording", _PAPER,
         {"length": Between(0.25, 1.2), "fade": Between(0.0, 0.01), "origin": OneOf(("clip",))},
-        held_out={"origin": OneOf(("session",))},
+        # Of any other clip of the speaker: corpora do not say which are of another session.
+        held_out={"origin": OneOf(("speaker",))},
     ),
     EditInfo(
         "mix", "temporal", ("interval",), "another voice laid over", _PAPER,
         {"length": Between(0.5, 3.0), "snr": Between(-5.0, 15.0)},
+        # Another language would be a harder test, and needs voices that say theirs.
         held_out={"snr": Between(15.0, 20.0)},
     ),
     EditInfo(

@@ -64,6 +64,10 @@ class Bank:
 NO_AUDIO = Bank()
 
 
+class NoRecording(ValueError):
+    """No other clip of the same corpus is long enough for an edit; ``can_draw`` does not read them to find out."""
+
+
 class Edited(NamedTuple):
     """What an edit makes of a clip."""
 

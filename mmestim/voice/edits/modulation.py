@@ -88,8 +88,11 @@ class Distortion(Effect):
         if not waveform.any():
             return waveform.copy()
         if kind == "bit_crush":
-            step = np.abs(waveform).max() * np.float32(2.0 ** (2 - bits))
-            return step * np.round(waveform / step)
+            step = max(waveform.max(), -waveform.min()) * np.float32(2.0 ** (2 - bits))
+            crushed = waveform / step
+            np.round(crushed, out=crushed)
+            crushed *= step
+            return crushed
         before = rms(waveform)
         if kind == "clip":
             limit = _exceeded_by(waveform, percentile / 100, before)

@@ -10,7 +10,7 @@ import numpy as np
 from ..._validation import check_choice, check_number
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rise, rms
+from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms
 
 # Seams are at least this far from each other, and a passage from where it is put: a copy right beside
 # its original would show no seam on that side.
@@ -103,20 +103,20 @@ class Paste(Edit):
 
     def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
         has_room = duration > 2 * EDGE_SECONDS and fits(ranges["length"], duration / 2 - APART_SECONDS)
-        return has_room and ("session" not in ranges["origin"] or bank.has("own_voices"))
+        return has_room and ("speaker" not in ranges["origin"] or bank.has("own_voices"))
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
     ) -> dict[str, Any]:
         # So short that there is room for it on one side at least of any point.
         most, origin, voice = duration / 2 - APART_SECONDS, ranges["origin"].draw(rng), 0
-        if origin == "session":
+        if origin == "speaker":
             voice, donor = pick_longer(rng, bank, "own_voices", min(_lows(ranges["length"])), sample_rate)
             most = min(most, len(donor) / sample_rate)
         length = up_to(ranges["length"], most).draw(rng)
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         parameters = {"at": at, "length": length, "fade": ranges["fade"].draw(rng), "origin": origin}
-        if origin == "session":
+        if origin == "speaker":
             return parameters | {"voice": voice, "offset": float(rng.random())}
         before, after = (max(0.0, room - APART_SECONDS - length) for room in (at, duration - at))
         start = float(rng.uniform(0, before + after))
@@ -126,10 +126,10 @@ class Paste(Edit):
         self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, at: float, length: float, fade: float,
         origin: str, source: float = 0.0, voice: int = 0, offset: float = 0.0,
     ) -> Edited:  # fmt: skip
-        check_choice("origin", origin, ("clip", "session"))
+        check_choice("origin", origin, ("clip", "speaker"))
         check_number("length", length, closed=False)
         n_samples = max(1, round(length * sample_rate))
-        if origin == "session":
+        if origin == "speaker":
             piece = matched(excerpt(bank.get("voices", voice), n_samples, offset, sample_rate), waveform, sample_rate)
         else:
             last = len(waveform) - n_samples
@@ -234,7 +234,8 @@ def pick_longer(
         if len(waveform) >= least * sample_rate:
             return index, waveform
     name = "other clips of the speaker" if kind == "own_voices" else kind
-    raise ValueError(
+    is_of_corpus = kind == "own_voices" or (kind == "voices" and bank.other_voices is not None)
+    raise (NoRecording if is_of_corpus else ValueError)(
         f"{len(tried)} {name} were tried, and none lasts {least:g} s. Leave out the short ones, give longer ones, or "
         "take the edit that needs them out of edits."
     )
