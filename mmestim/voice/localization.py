@@ -426,12 +426,15 @@ class PointTracker(_Tracker):
             runs[at, 0] = runs[at - 1, 0]
             runs = np.delete(runs, at - 1, axis=0)
         scores = runs[:, 2]
+        if len(runs) < 2:  # no frames at all
+            return []
         tops = np.flatnonzero((scores[1:-1] > scores[:-2]) & (scores[1:-1] > scores[2:])) + 1
         tops = tops[scores[tops] >= self.threshold[k]]
         self._held[k] += [(_summit(runs[i - 1 : i + 2]), float(scores[i])) for i in tops]
         self._runs[k] = runs[-2:]
-        # The next point is not before the last run that is over.
-        return self._settled(k, runs[-2, 1] if len(runs) > 1 else -math.inf)
+        # The next point is not before the last run that cannot be one.
+        is_none = scores[-1] < max(scores[-2], self.threshold[k])
+        return self._settled(k, runs[-1, 1] if is_none else runs[-2, 1])
 
     def _settled(self, k, horizon):
         """The points that none at the horizon or later can take the place of."""
