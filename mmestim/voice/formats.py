@@ -1,0 +1,433 @@
+"""Segments in files that other programs read, and back: JSON, CSV, RTTM, Praat TextGrid, Audacity labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import PurePath
+from typing import Any, NamedTuple, TextIO
+from urllib.parse import unquote
+
+from .._validation import check_choice, check_number
+from .localization import EditSegment, in_order
+
+Recordings = Mapping[str, Sequence[EditSegment]]
+
+_VERSION = 1
+_COLUMNS = ("file", "label", "category", "start", "end", "score")
+_SUFFIXES = {".json": "json", ".csv": "csv", ".rttm": "rttm", ".textgrid": "textgrid", ".txt": "audacity"}
+
+
+def write_segments(
+    segments: Recordings | Sequence[EditSegment], file: str | os.PathLike[str] | TextIO, format: str | None = None, *,
+    duration: float | None = None,
+) -> None:  # fmt: skip
+    """Write segments of one recording or of several.
+
+    Parameters
+    ----------
+    segments : list of EditSegment, or dict of str to list of EditSegment
+        Those of one recording, which gets the name of the file without its suffix; or those of several, by
+        their names, which only 'json', 'csv' and 'rttm' can hold.
+    file : str, path or text file
+        Where to write, in UTF-8. A text file should be opened with ``newline=""``.
+    format : {'json', 'csv', 'rttm', 'textgrid', 'audacity'}, default=None
+        `None` goes by the suffix: .json, .csv, .rttm, .TextGrid, or .txt for 'audacity'.
+    duration : float, default=None
+        Seconds of the recording: for 'textgrid', which needs it to fit the sound, and no other.
+
+    Raises
+    ------
+    ValueError
+        If the format is not known or cannot hold what is given.
+
+    See Also
+    --------
+    read_segments : The way back.
+
+    Notes
+    -----
+    ==========  ============================================================================================
+    format      what is in it
+    ==========  ============================================================================================
+    json        Everything: ``{"version": 1, "recordings": {name: [{"label": ..., ...}]}}``.
+    csv         A row for each segment: file, label, category, start, end, score. A recording without any
+                segment leaves no trace.
+    rttm        A line for each: ``SPEAKER name 1 start duration <NA> <NA> label score <NA>``, times to the
+                microsecond; a point has the duration 0.000000. White space and % in names and labels are
+                written as in URLs, %20 and %25. No category, no recordings without segments.
+    textgrid    For each label a tier of intervals, a tier of points, or both. Intervals of one label that
+                overlap, and points at the same moment, are spread over tiers: label, label (2), ... The text
+                of each is its label and its score to six digits, such as ``cut 0.93``. No category.
+    audacity    Start, end and text, with tabs between, times to the microsecond; start and end of a point
+                are the same. The text is as in a TextGrid, with tabs and % as in URLs. No category.
+    ==========  ============================================================================================
+
+    Examples
+    --------
+    >>> import sys
+    >>> from mmestim.voice.formats import write_segments
+    >>> from mmestim.voice.localization import EditSegment
+    >>> segments = [EditSegment.of("mix", 1.5, 3.25, 0.8), EditSegment.of("cut", 4.0, score=0.93)]
+    >>> write_segments({"interview": segments}, sys.stdout, "rttm")
+    SPEAKER interview 1 1.500000 1.750000 <NA> <NA> mix 0.8 <NA>
+    SPEAKER interview 1 4.000000 0.000000 <NA> <NA> cut 0.93 <NA>
+    """
+    format = _resolved(format, file)
+    recordings = segments if isinstance(segments, Mapping) else {_name(file): segments}
+    if not _FORMATS[format].holds_many and len(recordings) != 1:
+        raise ValueError(f"format={format!r} holds one recording, not {len(recordings)}. Write a file for each.")
+    if (duration is not None) != (format == "textgrid"):
+        raise ValueError(
+            f"duration={duration!r}: format='textgrid' needs the seconds of the recording, others take none."
+        )
+    if duration is not None:
+        check_number("duration", duration, closed=False)
+    text = _FORMATS[format].write(recordings, duration)
+    if isinstance(file, str | os.PathLike):
+        # Names of files need not be valid Unicode; newlines in labels are to stay as they are.
+        with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            stream.write(text)
+    else:
+        file.write(text)
+
+
+def read_segments(file: str | os.PathLike[str] | TextIO, format: str | None = None) -> dict[str, list[EditSegment]]:
+    r"""Read what `write_segments` wrote, or what was made by hand in Praat, Audacity or a spreadsheet.
+
+    Parameters
+    ----------
+    file : str, path or text file
+        Where to read, in UTF-8, or in UTF-16 with a byte order mark as Praat writes it.
+    format : {'json', 'csv', 'rttm', 'textgrid', 'audacity'}, default=None
+        `None` goes by the suffix: .json, .csv, .rttm, .TextGrid, or .txt for 'audacity'.
+
+    Returns
+    -------
+    dict of str to list of EditSegment
+        The segments of each recording, in the order of time. The recording of a TextGrid or of Audacity's labels
+        has the name of the file without its suffix. Where the format has no category it is that of the
+        taxonomy, where a text has no number at its end, or a line no score, the score is 1.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of the format; the message names the line or the place.
+
+    See Also
+    --------
+    write_segments : The formats.
+
+    Examples
+    --------
+    >>> import io
+    >>> from mmestim.voice.formats import read_segments
+    >>> by_hand = io.StringIO("1.5\t3.25\tmix\n4.0\t4.0\tcut 0.93\n")
+    >>> read_segments(by_hand, "audacity")["recording"][1]
+    EditSegment(label='cut', category='temporal', start=4.0, end=4.0, score=0.93)
+    """
+    format = _resolved(format, file)
+    if isinstance(file, str | os.PathLike):
+        with open(file, "rb") as stream:
+            content: Any = stream.read()
+    else:
+        content = file.read()
+    try:
+        recordings = _FORMATS[format].read(_decoded(content), _name(file))
+    except _UNREADABLE as error:
+        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{_shown(file)} cannot be read as {format}: {reason}") from error
+    return {name: in_order(found) for name, found in recordings.items()}
+
+
+def _resolved(format, file):
+    if format is not None:
+        check_choice("format", format, _FORMATS)
+        return format
+    suffix = PurePath(_path(file)).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ValueError(
+            f"{_shown(file)} has none of the suffixes {list(_SUFFIXES)}. Give format=, one of {list(_FORMATS)}."
+        )
+    return _SUFFIXES[suffix]
+
+
+# What comes of a file that is not of the format, whatever is in it.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error)
+
+
+def _decoded(content):
+    if isinstance(content, str):
+        return content
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16")
+    return content.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _path(file):
+    """Path of a file, also of an open one that has a name."""
+    path = file if isinstance(file, str | os.PathLike) else getattr(file, "name", "")
+    return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+
+
+def _name(file):
+    return PurePath(_path(file)).stem or "recording"
+
+
+def _shown(file):
+    return repr(_path(file) or file)
+
+
+# JSON and CSV --------------------------------------------------------------------------------------
+
+
+def _write_json(recordings, duration):
+    # With escapes: names of files that are no valid Unicode are no valid UTF-8 either.
+    plain = {str(name): [vars(segment) for segment in segments] for name, segments in recordings.items()}
+    return json.dumps({"version": _VERSION, "recordings": plain}, indent=1) + "\n"
+
+
+def _read_json(text, name):
+    content = json.loads(text)
+    if content["version"] != _VERSION:
+        raise ValueError(f"it has version {content['version']!r}, and this release reads {_VERSION}: use a later one.")
+    recordings = content["recordings"].items()
+    return {recording: [EditSegment(**segment) for segment in segments] for recording, segments in recordings}
+
+
+def _write_csv(recordings, duration):
+    text = io.StringIO()
+    rows = csv.DictWriter(text, _COLUMNS)
+    rows.writeheader()
+    for name, segments in recordings.items():
+        rows.writerows({"file": name, **vars(segment)} for segment in segments)
+    return text.getvalue()
+
+
+def _read_csv(text, name):
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if absent := [column for column in _COLUMNS if column not in (rows.fieldnames or [])]:
+        raise ValueError(f"its first line has no {absent[0]!r}. It must have the columns {','.join(_COLUMNS)}.")
+    recordings: dict[str, list[EditSegment]] = {}
+    for row in rows:
+        with _line(rows.line_num):
+            segment = EditSegment(**{column: row[column] for column in _COLUMNS[1:]})
+        recordings.setdefault(row["file"], []).append(segment)
+    return recordings
+
+
+# Lines: RTTM and Audacity --------------------------------------------------------------------------
+
+_MISSING = "<NA>"
+
+
+def _write_rttm(recordings, duration):
+    return "".join(
+        f"SPEAKER {_field(name)} 1 {segment.start:.6f} {segment.duration:.6f} <NA> <NA> {_field(segment.label)} "
+        f"{segment.score!r} <NA>\n"
+        for name, segments in recordings.items()
+        for segment in segments
+    )
+
+
+def _read_rttm(text, name):
+    recordings: dict[str, list[EditSegment]] = {}
+    for number, line in _lines(text):
+        fields = line.split()
+        if not fields or fields[0] != "SPEAKER":  # comments, and what else RTTM knows of
+            continue
+        with _line(number):
+            if len(fields) not in (9, 10):
+                raise ValueError(f"it has {len(fields)} fields, and must have 9 or 10.")
+            recording, label = ("" if field == _MISSING else unquote(field) for field in (fields[1], fields[7]))
+            start, length, score = (float(fields[k].replace(_MISSING, "1")) for k in (3, 4, 8))
+            recordings.setdefault(recording, []).append(EditSegment.of(label, start, start + length, score))
+    return recordings
+
+
+def _write_audacity(recordings, duration):
+    (segments,) = recordings.values()
+    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{_escaped(_text(s), _CONTROL)}\n" for s in segments)
+
+
+def _read_audacity(text, name):
+    segments = []
+    for number, line in _lines(text):
+        if not line.strip() or line.startswith("\\"):  # the latter has frequencies of the label before
+            continue
+        with _line(number):
+            fields = line.split("\t")
+            if len(fields) < 3:
+                raise ValueError("it must have start, end and label, with tabs between.")
+            segments.append(_parsed(unquote(fields[2]), float(fields[0]), float(fields[1])))
+    return {name: segments}
+
+
+def _lines(text):
+    # Not splitlines, which also splits at signs that labels may have.
+    return enumerate(re.split(r"\r\n|\n|\r", text), 1)
+
+
+@contextmanager
+def _line(number):
+    """Errors tell the line."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"line {number}: {error}") from error
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f%]")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f%]")
+
+
+def _escaped(text, signs):
+    """As in URLs, but for signs that are safe here: %20 for a space."""
+    return signs.sub(lambda sign: "".join(f"%{byte:02X}" for byte in sign.group().encode()), text)
+
+
+def _field(text):
+    """A word of a line of RTTM."""
+    return "%3CNA%3E" if text == _MISSING else _escaped(text, _BLANK) or _MISSING
+
+
+def _text(segment):
+    return f"{segment.label} {segment.score:.6g}"
+
+
+def _parsed(text, start, end):
+    """The segment of a text such as ``cut 0.93``, or only ``cut``."""
+    label, _, score = text.rpartition(" ")
+    if label and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", score):
+        return EditSegment.of(label, start, end, float(score))
+    return EditSegment.of(text.strip(), start, end)
+
+
+# TextGrid ------------------------------------------------------------------------------------------
+
+# Seconds by which a segment that was rounded may end after the recording.
+_ROUNDING = 1e-3
+_TIERS = {"IntervalTier": "intervals", "TextTier": "points"}
+
+
+def _write_textgrid(recordings, duration):
+    (segments,) = recordings.values()
+    end = max([float(duration), *(segment.end for segment in segments)])
+    if end > duration + _ROUNDING:
+        raise ValueError(
+            f"duration={duration!r}, but a segment ends at {end}. Give the seconds of the whole recording."
+        )
+    # Praat wants a tier, even if there is nothing in it.
+    tiers = _tiers(segments) or [("edits", "IntervalTier", [])]
+    lines = [
+        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end!r}",
+        "tiers? <exists>", f"size = {len(tiers)}", "item []:",
+    ]  # fmt: skip
+    for number, (name, kind, members) in enumerate(tiers, 1):
+        entries = _intervals(members, end) if kind == "IntervalTier" else _points(members)
+        lines += [
+            f"    item [{number}]:", f'        class = "{kind}"', f"        name = {_quoted(name)}", "        xmin = 0",
+            f"        xmax = {end!r}", f"        {_TIERS[kind]}: size = {len(entries)}",
+        ]  # fmt: skip
+        for i, entry in enumerate(entries, 1):
+            lines += [f"        {_TIERS[kind]} [{i}]:", *(f"            {field} = {value}" for field, value in entry)]
+    return "\n".join(lines) + "\n"
+
+
+def _tiers(segments):
+    """Name, class and segments of each tier: no two of these overlap."""
+    tiers = []
+    for label in dict.fromkeys(segment.label for segment in segments):
+        for kind in _TIERS:
+            rows: list[list[EditSegment]] = []
+            for segment in in_order(s for s in segments if s.label == label and s.is_point == (kind == "TextTier")):
+                free = [row for row in rows if _fits_after(segment, row[-1])]
+                if free:
+                    free[0].append(segment)
+                else:
+                    rows.append([segment])
+            tiers += [(label if i == 1 else f"{label} ({i})", kind, row) for i, row in enumerate(rows, 1)]
+    return tiers
+
+
+def _fits_after(segment, last):
+    return segment.start > last.start if segment.is_point else segment.start >= last.end
+
+
+def _intervals(segments, until):
+    """All of the time: segments, and what is between them without a text."""
+    entries, now = [], 0.0
+    for segment in segments:
+        if segment.start > now:
+            entries.append((now, segment.start, ""))
+        entries.append((segment.start, segment.end, _text(segment)))
+        now = segment.end
+    if now < until:
+        entries.append((now, until, ""))
+    return [[("xmin", repr(start)), ("xmax", repr(end)), ("text", _quoted(text))] for start, end, text in entries]
+
+
+def _points(segments):
+    return [[("number", repr(segment.start)), ("mark", _quoted(_text(segment)))] for segment in segments]
+
+
+def _quoted(text):
+    return '"' + text.replace('"', '""') + '"'
+
+
+# What counts in a TextGrid: texts in quotes, numbers and flags that stand by themselves. The rest is for people.
+_TOKEN = re.compile(r'"((?:[^"]+|"")*+)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(?!\S)|(?<!\S)<(\w+)>(?!\S)|![^\n]*')
+
+
+def _read_textgrid(text, name):
+    tokens = _tokens(text)
+
+    def take(n):
+        taken = list(islice(tokens, n))
+        if len(taken) < n:
+            raise ValueError("it ends too early.")
+        return taken
+
+    if take(2) != ["ooTextFile", "TextGrid"]:
+        raise ValueError('it must begin with "ooTextFile" and "TextGrid".')
+    _start, _end, tiers = take(3)
+    segments: list[EditSegment] = []
+    for _ in range(int(take(1)[0]) if tiers == "exists" else 0):
+        kind, tier, _start, _end, n_entries = take(5)
+        if kind not in _TIERS:
+            raise ValueError(f"tier {tier!r} has the class {kind!r}, which is none of {list(_TIERS)}.")
+        for _ in range(int(n_entries)):
+            *times, mark = take(3 if kind == "IntervalTier" else 2)
+            if mark.strip():
+                segments.append(_parsed(mark, times[0], times[-1]))
+    return {name: segments}
+
+
+def _tokens(text):
+    for match in _TOKEN.finditer(text):
+        quoted, number, flag = match.groups()
+        if quoted is not None:
+            yield quoted.replace('""', '"')
+        elif number or flag:
+            yield float(number) if number else flag
+
+
+class _Format(NamedTuple):
+    write: Callable[[Any, float | None], str]
+    read: Callable[[str, str], dict[str, list[EditSegment]]]
+    holds_many: bool
+
+
+_FORMATS = {
+    "json": _Format(_write_json, _read_json, True),
+    "csv": _Format(_write_csv, _read_csv, True),
+    "rttm": _Format(_write_rttm, _read_rttm, True),
+    "textgrid": _Format(_write_textgrid, _read_textgrid, False),
+    "audacity": _Format(_write_audacity, _read_audacity, False),
+}
