@@ -129,6 +129,14 @@ class TrainingOptions:
         return autocast(self.precision, self.device)
 
 
+def one_cycle(lr: float, n_steps: int) -> Callback:
+    """A schedule by steps: up to `lr` for a tenth of them, then down by a half cosine."""
+    policy = torch.optim.lr_scheduler.OneCycleLR
+    return LRScheduler(
+        policy=policy, step_every="batch", max_lr=lr, total_steps=n_steps + 1, pct_start=0.1, cycle_momentum=False
+    )  # fmt: skip
+
+
 def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Mean cross-entropy of a batch, each row counted by its weight."""
     if batch.weight is None:

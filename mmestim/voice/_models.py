@@ -1,0 +1,340 @@
+"""What a detector learns by: models that answer for windows, and for windows that they were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import nn
+
+from ..batches import Batch
+from ..training import TrainingOptions, seed_for
+from ._network_training import (
+    ClassLoss, FrameLoss, LabelLoss, WindowRows, ask, label_weights, train_network,
+)  # fmt: skip
+from ._training_windows import SEAMS, UNKNOWN, Windows
+from ._trees import BoostedTrees
+from .networks import BoundaryNet, SmallCNN
+from .statistics import ClipStatistics
+
+_SHORTEST = 0.35  # seconds that statistics need
+_AT_ONCE = 64
+# Frames on a border are few; those of a label are as many as others.
+_SEAM_WEIGHT, _FRAME_WEIGHT = 8.0, 2.0
+_TREES: dict[str, Any] = {"max_iter": 120, "max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a model is trained on, and how.
+
+    Parameters
+    ----------
+    windows : Windows
+        Simulated or given clips.
+    dense : Windows or None
+        Others with several seams each.
+    folds, dense_folds : int ndarray of shape (n_windows,)
+        Part of the speakers that each window belongs to, 0 or 1.
+    labels : list of str
+        Columns of the targets.
+    is_exclusive : bool
+        Whether a window has exactly one of them.
+    n_samples, sample_rate : int
+        Of a window.
+    options : TrainingOptions
+        For networks.
+    budget : float
+        Times the usual number of windows that networks see.
+    seed : int
+        Of all that is drawn.
+    n_jobs : int or None
+        Processes.
+    """
+
+    windows: Windows
+    dense: Windows | None
+    folds: np.ndarray
+    dense_folds: np.ndarray
+    labels: list[str]
+    is_exclusive: bool
+    n_samples: int
+    sample_rate: int
+    options: TrainingOptions
+    budget: float
+    seed: int
+    n_jobs: int | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def seed_for(self, *purpose: str) -> int:
+        """The seed of one part."""
+        return seed_for(self.seed, *purpose)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Where the targets say something."""
+        return self.windows.targets != UNKNOWN
+
+    @property
+    def has(self) -> np.ndarray:
+        """Where a label is there."""
+        return self.windows.targets == 1
+
+
+class Answer(NamedTuple):
+    """What a model says of windows."""
+
+    logits: np.ndarray  # (n_windows, n_models, n_labels)
+    embeddings: np.ndarray  # (n_windows, embedding_dim)
+    frames: np.ndarray | None = None  # log-odds (n_windows, n_maps, n_frames) of the maps of `Windows.frames`
+
+
+class WindowModel:
+    """Base of the models."""
+
+    n_models: ClassVar[int] = 1
+
+    def fit(self, lesson: Lesson) -> np.ndarray:
+        """Learn.
+
+        Returns
+        -------
+        ndarray of shape (n_windows, n_models, n_labels)
+            Log-odds from models that were trained without the speaker of each window; NaN for windows without one.
+        """
+        raise NotImplementedError
+
+    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
+        """What is in windows of shape (n_windows, n_samples) that have so many samples each."""
+        raise NotImplementedError
+
+
+# Statistics and trees ------------------------------------------------------------------------------
+
+
+class FeatureModel(WindowModel):
+    """Trees on statistics made by hand."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.statistics = ClipStatistics(sample_rate)
+
+    def fit(self, lesson: Lesson) -> np.ndarray:
+        X = measure(self.statistics, lesson.windows, lesson.n_jobs)
+        logits, self.trees = grow(X, lesson)
+        return logits[:, None]
+
+    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
+        X = statistics_of(self.statistics, waveforms, lengths)
+        return Answer(self.trees.decision_function(X)[:, None], X)
+
+
+def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, BoostedTrees]:
+    """Log-odds of every window by trees grown without its speakers, and trees grown on all."""
+    options = _TREES | {"min_samples_leaf": max(1, min(20, len(X) // 20))}
+    logits = np.full((len(X), len(lesson.labels)), np.nan, np.float32)
+    for fold in np.unique(lesson.folds):
+        rows = lesson.folds != fold
+        trees = BoostedTrees.fit(
+            X[rows], lesson.has[rows], lesson.known[rows], lesson.seed_for("trees"), lesson.n_jobs, **options
+        )  # fmt: skip
+        logits[~rows] = trees.decision_function(X[~rows])
+    trees = BoostedTrees.fit(X, lesson.has, lesson.known, lesson.seed_for("trees"), lesson.n_jobs, **options)
+    return logits, trees
+
+
+def measure(statistics: ClipStatistics, windows: Windows, n_jobs: int | None) -> np.ndarray:
+    """Statistics of all windows."""
+    starts = range(0, len(windows), _AT_ONCE)
+    parts = Parallel(n_jobs)(
+        delayed(_measure_some)(statistics, windows, slice(start, start + _AT_ONCE)) for start in starts
+    )  # fmt: skip
+    return np.concatenate(parts)
+
+
+def _measure_some(statistics, windows, rows):
+    return statistics_of(statistics, windows.floats(rows), windows.lengths[rows])
+
+
+def statistics_of(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Statistics of windows, each as long as its clip; of very short ones with the zeros behind them."""
+    shortest = min(waveforms.shape[1], round(_SHORTEST * statistics.sample_rate))
+    return statistics.transform([w[: max(n, shortest)] for w, n in zip(waveforms, lengths, strict=True)])
+
+
+# One network ---------------------------------------------------------------------------------------
+
+
+class NetworkModel(WindowModel):
+    """One network, trained on one part of the speakers; the other tells what its scores mean."""
+
+    # Windows that it sees, and its highest learning rate.
+    def __init__(self, make: Callable[[int], nn.Module], name: str, seen: int, lr: float) -> None:
+        self.make, self.name, self.seen, self.lr = make, name, seen, lr
+
+    def fit(self, lesson: Lesson) -> np.ndarray:
+        device, n_labels = lesson.options.device, len(lesson.labels)
+        self.device, self.precision = device, lesson.options.precision
+        held_out = lesson.folds == 1
+        rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
+        self.network, history = train_network(
+            lambda: self.make(n_labels), rows, label_loss(lesson, ~held_out), lesson.options,
+            seen=round(lesson.budget * self.seen), lr=self.lr, seed=lesson.seed_for(self.name), stage=self.name,
+        )  # fmt: skip
+        lesson.history.extend(history)
+        logits = np.full((len(lesson.windows), 1, n_labels), np.nan, np.float32)
+        logits[held_out, 0] = ask_all(self.network, lesson.windows, held_out, device, self.precision)
+        return logits
+
+    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
+        logits, embeddings = ask(self.network, waveforms, lengths, self.device, self.precision)
+        return Answer(logits[:, None], embeddings)
+
+
+def label_loss(lesson: Lesson, rows: np.ndarray) -> LabelLoss | ClassLoss:
+    """The loss of the labels, with weights by the windows that are trained on."""
+    if lesson.is_exclusive:
+        return ClassLoss()
+    weights = torch.from_numpy(label_weights(lesson.windows.targets[rows])).to(lesson.options.device)
+    return LabelLoss(lesson.labels, weights)
+
+
+def ask_all(
+    network: nn.Module, windows: Windows, rows: np.ndarray, device: torch.device, precision: str,
+    read: Callable[[np.ndarray], np.ndarray] = lambda logits: logits, statistics: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """What `read` makes of the logits of some windows, a part of them at a time."""
+    numbers, parts = np.flatnonzero(rows), []
+    for start in range(0, len(numbers), _AT_ONCE):
+        part = numbers[start : start + _AT_ONCE]
+        own = None if statistics is None else statistics[part]
+        parts.append(read(ask(network, windows.floats(part), windows.lengths[part], device, precision, own)[0]))
+    return np.concatenate(parts)
+
+
+# All together --------------------------------------------------------------------------------------
+
+
+class HybridModel(WindowModel):
+    """Trees on statistics and on what a network of frames sees, beside a network of whole windows.
+
+    Both networks are trained twice, on either part of the speakers, so that trees and weights learn from what they
+    say of voices that they have not heard; asked about others, the two answer together.
+    """
+
+    n_models = 2
+
+    # Windows that a network sees in all, and its highest learning rate.
+    boundary: ClassVar = {"seen": 65_000, "lr": 4e-3}
+    deep: ClassVar = {"seen": 35_000, "lr": 4e-3}
+
+    def __init__(self, sample_rate: int) -> None:
+        self.statistics = ClipStatistics(sample_rate)
+
+    def fit(self, lesson: Lesson) -> np.ndarray:
+        device, precision = lesson.options.device, lesson.options.precision
+        self.device, self.precision = device, precision
+        X = measure(self.statistics, lesson.windows, lesson.n_jobs)
+        jobs = [(kind, fold) for kind in ("boundary", "deep") for fold in (0, 1)]
+        # On a GPU they would stand in each other's way.
+        at_once = Parallel(lesson.n_jobs if device.type == "cpu" else 1)
+        trained = dict(zip(jobs, at_once(delayed(_train)(self, lesson, X, *job) for job in jobs), strict=True))
+        for network, history in trained.values():
+            network.to(device)
+            lesson.history.extend(history)
+        self.boundary_nets = [trained["boundary", fold][0] for fold in (0, 1)]
+        self.deep_nets = [trained["deep", fold][0] for fold in (0, 1)]
+        pooled, deep = None, np.empty((len(X), len(lesson.labels)), np.float32)
+        for fold in (0, 1):
+            rows = lesson.folds == fold  # not trained on by the nets of the fold
+            lengths = lesson.windows.lengths
+            frames = ask_all(self.boundary_nets[fold], lesson.windows, rows, device, precision, pool_frames)
+            pooled = np.empty((len(X), frames.shape[1]), np.float32) if pooled is None else pooled
+            pooled[rows] = frames
+            deep[rows] = ask_all(
+                self.deep_nets[fold], lesson.windows, rows, device, precision, statistics=X
+            )  # fmt: skip
+        logits, self.trees = grow(np.hstack([X, pooled]), lesson)
+        return np.stack([logits, deep], axis=1)
+
+    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
+        X = statistics_of(self.statistics, waveforms, lengths)
+        args = waveforms, lengths, self.device, self.precision
+        frames = np.mean([ask(network, *args)[0] for network in self.boundary_nets], axis=0)
+        deep = np.mean([ask(network, *args, X)[0] for network in self.deep_nets], axis=0)
+        pooled = pool_frames(frames)
+        logits = np.stack([self.trees.decision_function(np.hstack([X, pooled])), deep], axis=1)
+        return Answer(logits, np.hstack([X, pooled, deep]), frames)
+
+
+def _train(model, lesson, X, kind, fold):
+    """One network, on the windows that are not of a fold."""
+    windows, options = lesson.windows, lesson.options
+    rows = np.flatnonzero(lesson.folds != fold)
+    how = {"options": options, "seed": lesson.seed_for(kind, str(fold)), "stage": f"{kind} {fold}"}
+    how["seen"] = round(lesson.budget * getattr(model, kind)["seen"])
+    how["lr"] = getattr(model, kind)["lr"]
+    if kind == "deep":
+        served = WindowRows(windows, windows.targets, rows, options.device, X)
+        loss = label_loss(lesson, lesson.folds != fold)
+        return train_network(
+            lambda: SmallCNN(len(lesson.labels), n_statistics=X.shape[1]), served, loss, **how
+        )  # fmt: skip
+    parts = [(windows, rows)]
+    if lesson.dense is not None:
+        parts.append((lesson.dense, np.flatnonzero(lesson.dense_folds != fold)))
+    served = FrameRows(parts, options.device)
+    weights = np.full(len(SEAMS) + len(lesson.labels), _FRAME_WEIGHT, np.float32)
+    weights[: len(SEAMS)] = _SEAM_WEIGHT
+    return train_network(
+        lambda: BoundaryNet(len(weights)), served, FrameLoss(torch.from_numpy(weights).to(options.device)), **how
+    )  # fmt: skip
+
+
+class FrameRows(WindowRows):
+    """Windows of one or two sets, with what is in each of their frames."""
+
+    def __init__(self, parts: Sequence[tuple[Windows, np.ndarray]], device: torch.device) -> None:
+        self.parts, self.device, self.statistics = [windows for windows, _ in parts], device, None
+        self.first = np.cumsum([0, *(len(windows) for windows, _ in parts)])
+        numbers = [rows + first for (_, rows), first in zip(parts, self.first, strict=False)]
+        self.rows = torch.from_numpy(np.concatenate(numbers))
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Some windows, on the device."""
+        numbers = rows.numpy()
+        which = np.searchsorted(self.first, numbers, side="right") - 1
+        own = numbers - self.first[which]
+        waveforms = np.stack([self.parts[p].floats(n) for p, n in zip(which, own, strict=True)])
+        lengths = np.array([self.parts[p].lengths[n] for p, n in zip(which, own, strict=True)])
+        frames = np.stack([self.parts[p].frames[n] for p, n in zip(which, own, strict=True)])
+        x = {"waveform": torch.from_numpy(waveforms), "lengths": torch.from_numpy(lengths)}
+        x = {name: values.to(self.device, non_blocking=True) for name, values in x.items()}
+        y = torch.from_numpy(frames).to(self.device, non_blocking=True)
+        return Batch(x, {}, len(rows), y, None, rows)
+
+
+def pool_frames(frames: np.ndarray) -> np.ndarray:
+    """What maps of log-odds say of their window: its highest values, its mean and its log-sum-exp.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n_windows, n_maps, n_frames)
+        -30 behind the end of a clip.
+
+    Returns
+    -------
+    ndarray of shape (n_windows, 5 * n_maps + 1)
+        Float32.
+    """
+    real = frames > -29
+    n_real = np.maximum(real.sum(axis=2), 1)
+    ordered = -np.sort(-frames, axis=2)
+    highest = [ordered[:, :, : min(k, frames.shape[2])].mean(axis=2) for k in (1, 4, 16)]
+    mean = np.where(real, frames, 0).sum(axis=2) / n_real
+    total = np.logaddexp.reduce(frames.astype(np.float64), axis=2)
+    seams = ordered[:, : len(SEAMS), 0].max(axis=1, keepdims=True)
+    return np.hstack([*highest, mean, total, seams]).astype(np.float32)

@@ -1,0 +1,204 @@
+"""Networks trained on windows, and asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..batches import Batch
+from ..training import Objective, TrainingOptions, autocast, one_cycle, seed_for, seeded, train
+from ._training_windows import UNKNOWN, Windows
+from .taxonomy import TAXONOMY
+
+# Rare labels count more, but no more than this.
+_MOST_WEIGHT = 10.0
+_CATEGORY_SHARE = 0.3
+
+
+class WindowRows:
+    """Some windows with what is to be learnt of them, served in whole batches."""
+
+    def __init__(
+        self, windows: Windows, targets: np.ndarray, rows: np.ndarray, device: torch.device,
+        statistics: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.windows, self.targets, self.device, self.statistics = windows, targets, device, statistics
+        self.rows = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
+        """Numbers of the windows of every batch, shuffled if a generator is given; all batches are of one size."""
+        order = self.rows if generator is None else self.rows[torch.randperm(len(self), generator=generator)]
+        batches = list(order.split(batch_size))
+        if generator is not None and len(batches) > 1 and len(batches[-1]) < batch_size:
+            batches.pop()  # Others come next time; BatchNorm would make much of a few.
+        return batches
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Some windows, on the device."""
+        numbers = rows.numpy()
+        x = {"waveform": self.windows.floats(numbers), "lengths": self.windows.lengths[numbers]}
+        if self.statistics is not None:
+            x["statistics"] = self.statistics[numbers]
+        tensors = {name: torch.from_numpy(values).to(self.device, non_blocking=True) for name, values in x.items()}
+        y = torch.from_numpy(np.asarray(self.targets[numbers])).to(self.device, non_blocking=True)
+        return Batch(tensors, {}, len(rows), y, None, rows)
+
+
+class OnWindows(nn.Module):
+    """A network of waveforms as one of batches."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and embeddings."""
+        return self.network(batch.x["waveform"], batch.x["lengths"], *([batch.x["statistics"]] if "statistics" in batch.x else []))
+
+
+class LabelLoss(Objective):
+    """Binary cross-entropy of every label, of its category, and of human speech against synthetic.
+
+    Parameters
+    ----------
+    labels : list of str
+        Columns of the logits.
+    weights : Tensor of shape (n_labels,)
+        Of windows that have the label.
+    """
+
+    def __init__(self, labels: list[str], weights: torch.Tensor) -> None:
+        self.weights = weights
+        members: dict[str, list[int]] = {}
+        for column, label in enumerate(labels):
+            members.setdefault(TAXONOMY[label].category if label in TAXONOMY else label, []).append(column)
+        self.groups = [columns for columns in members.values() if len(columns) > 1]
+        self.synthetic = [column for column, label in enumerate(labels) if label in ("tts", "vc")]
+
+    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
+        logits, known, y = output[0], batch.y != UNKNOWN, (batch.y == 1).float()
+        loss = _masked_mean(F.binary_cross_entropy_with_logits(
+            logits, y, reduction="none", pos_weight=self.weights), known)  # fmt: skip
+        for columns in self.groups:
+            # Of independent labels; where one is there, it does not matter that another is not known.
+            none = F.logsigmoid(-logits[:, columns]).sum(1)
+            some = torch.log(-torch.expm1(none.clamp(max=-1e-6)))
+            has = y[:, columns].amax(1)
+            is_known = known[:, columns].all(1) | (has == 1)
+            loss = loss + _CATEGORY_SHARE / len(self.groups) * _masked_mean(-(has * some + (1 - has) * none), is_known)
+        if len(self.synthetic) > 1:
+            choices = F.pad(logits[:, self.synthetic], (1, 0))
+            which = F.pad(y[:, self.synthetic], (1, 0), value=0.5).argmax(1)
+            is_known = known[:, self.synthetic].all(1).float()
+            loss = loss + (F.cross_entropy(choices, which, reduction="none") * is_known).mean()
+        return loss
+
+
+class FrameLoss(Objective):
+    """Binary cross-entropy of every frame of every map, within the clips and where it is known."""
+
+    def __init__(self, weights: torch.Tensor) -> None:
+        self.weights = weights.unsqueeze(1)
+
+    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
+        logits = output[0]
+        y = batch.y[:, :, : logits.shape[2]]
+        known = (y != UNKNOWN) & (logits > -29)  # those behind the end of a clip
+        losses = F.binary_cross_entropy_with_logits(
+            logits, (y == 1).float(), reduction="none", pos_weight=self.weights
+        )  # fmt: skip
+        return _masked_mean(losses, known)
+
+
+class ClassLoss(Objective):
+    """Cross-entropy of one class for each window."""
+
+    def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
+        return F.cross_entropy(output[0], batch.y.argmax(1))
+
+
+def label_weights(targets: np.ndarray, most: float = _MOST_WEIGHT) -> np.ndarray:
+    """Windows without a label for each that has it, at most `most`; by column, over all other axes but the second."""
+    axes = tuple(axis for axis in range(targets.ndim) if axis != 1)
+    has, known = (targets == 1).sum(axis=axes), (targets != UNKNOWN).sum(axis=axes)
+    return ((known - has) / np.maximum(has, 1)).clip(1, most).astype(np.float32)
+
+
+def train_network(
+    make: Callable[[], nn.Module], rows: WindowRows, objective: Objective, options: TrainingOptions, *, seen: int,
+    lr: float, seed: int, stage: str,
+) -> tuple[nn.Module, list[dict[str, Any]]]:  # fmt: skip
+    """A network trained on so many windows, with a learning rate that rises for a tenth of them and then falls.
+
+    Parameters
+    ----------
+    make : callable
+        Gives the network with its first weights.
+    rows : WindowRows
+        What it is trained on, again and again.
+    objective : Objective
+        Its loss.
+    options : TrainingOptions
+        How; `lr`, `lr_schedule` and `max_epochs` are replaced.
+    seen : int
+        Windows in all.
+    lr : float
+        Highest learning rate.
+    seed : int
+        Of weights and shuffling.
+    stage : str
+        What the history calls it.
+
+    Returns
+    -------
+    network : nn.Module
+        In eval mode.
+    history : list of dict
+        One entry per epoch.
+    """
+    with seeded(seed_for(seed, "weights"), options.device):
+        module = OnWindows(make()).to(options.device)
+    n_steps = len(rows.epoch(options.batch_size, torch.Generator()))
+    n_epochs = max(1, round(seen / (n_steps * min(options.batch_size, len(rows)))))
+    options = replace(
+        options, lr=lr, lr_schedule=None, max_epochs=n_epochs, early_stopping=False,
+        callbacks=[*options.callbacks, one_cycle(lr, n_epochs * n_steps)],
+    )  # fmt: skip
+    run = train(
+        module, rows, rows, options, n_classes=2, seed=seed_for(seed, "training"), stage=stage, objective=objective,
+    )  # fmt: skip
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return module.network.eval(), run.history
+
+
+@torch.no_grad()
+def ask(
+    network: nn.Module, waveforms: np.ndarray, lengths: np.ndarray, device: torch.device, precision: str,
+    statistics: np.ndarray | None = None, batch_size: int = 32,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Logits and embeddings of windows, float32."""
+    logits, embeddings = [], []
+    for start in range(0, len(waveforms), batch_size):
+        part = slice(start, start + batch_size)
+        inputs = [torch.from_numpy(waveforms[part]).to(device), torch.from_numpy(lengths[part]).to(device)]
+        if statistics is not None:
+            inputs.append(torch.from_numpy(statistics[part]).to(device))
+        with autocast(precision, device):
+            one, other = network(*inputs)
+        logits.append(one.float().cpu().numpy())
+        embeddings.append(other.float().cpu().numpy())
+    return np.concatenate(logits), np.concatenate(embeddings)
+
+
+def _masked_mean(losses, known):
+    return (losses * known).sum() / known.sum().clamp(min=1)

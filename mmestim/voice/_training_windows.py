@@ -1,0 +1,237 @@
+"""Windows of edited clips and what is in each: the material that detectors are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.signal import fftconvolve, firwin
+
+from ._drawing import resolved
+from .edits import EDITS
+from .edits._base import Bank
+from .records import EditPlan, EditRecord
+from .simulator import EditSimulator
+
+FRAME_SECONDS = 0.01
+# Of these the borders can be heard; each has a map of frames of its own, before those of what goes on inside.
+SEAMS = ("cut", "paste", "mix")
+# Neither 1 nor 0: it cannot be said.
+UNKNOWN = 255
+# A border is in a window if so far from its ends, and what goes on is if it does for so long.
+_EDGE_SECONDS, _LEAST_SECONDS = 0.05, 0.3
+# Half of the windows are placed so that some border of an interval or some point is inside.
+_EVENT_SHARE = 0.5
+# Frequencies of copies with nothing above them: else what is there would tell codecs from other edits.
+_BRICK_WALL_HZ, _N_TAPS = (3300.0, 7600.0), 511
+_N_SEAMS = (2, 4)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one length in 16 bits, and what is in them.
+
+    Parameters
+    ----------
+    waveforms : int16 ndarray of shape (n_windows, n_samples)
+        Those of shorter clips end in zeros.
+    lengths : int64 ndarray of shape (n_windows,)
+        Samples of the clip in each.
+    targets : uint8 ndarray of shape (n_windows, n_labels)
+        1 where the window has the label, 0 where not, or `UNKNOWN`.
+    frames : uint8 ndarray of shape (n_windows, n_maps, n_frames)
+        The same of every 10 ms: of the borders of each of `SEAMS`, then of each label.
+    clips : int64 ndarray of shape (n_windows,)
+        Number of the clip that each is of.
+    """
+
+    waveforms: np.ndarray
+    lengths: np.ndarray
+    targets: np.ndarray
+    frames: np.ndarray
+    clips: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def floats(self, rows: Any) -> np.ndarray:
+        """Some of the waveforms as float32, full scale 1."""
+        return self.waveforms[rows].astype(np.float32) / np.float32(32768)
+
+
+def windows_of(
+    pairs: Iterable[tuple[np.ndarray, EditRecord]], most: int, labels: Sequence[str], n_samples: int, sample_rate: int,
+    rng: np.random.Generator, folder: Path, brick_wall_share: float = 0.0,
+) -> Windows:  # fmt: skip
+    """One window of each edited clip, and more of a share of them without what is above some frequency.
+
+    Parameters
+    ----------
+    pairs : iterable of (ndarray of shape (n_samples,), EditRecord)
+        Edited clips.
+    most : int
+        At most so many windows.
+    labels : sequence of str
+        Columns of the targets.
+    n_samples : int
+        Length of the windows.
+    sample_rate : int
+        Of the clips, in Hz.
+    rng : numpy.random.Generator
+        Places the windows.
+    folder : Path
+        Where the waveforms are put, in a file that is mapped into memory.
+    brick_wall_share : float, default=0.0
+        Of the clips, those that come a second time through a filter.
+    """
+    n_frames = frames_in(n_samples, sample_rate)
+    waveforms = np.lib.format.open_memmap(folder / "waveforms.npy", "w+", np.int16, (most, n_samples))
+    lengths, clips = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    targets = np.zeros((most, len(labels)), np.uint8)
+    frames = np.lib.format.open_memmap(
+        folder / "frames.npy", "w+", np.uint8, (most, len(SEAMS) + len(labels), n_frames)
+    )  # fmt: skip
+    n = 0
+    for waveform, record in pairs:
+        start = window_start(rng, record, n_samples, sample_rate)
+        part = waveform[start : start + n_samples]
+        truth = window_truth(record, labels, start / sample_rate, len(part) / sample_rate, n_frames)
+        versions = [(part, *truth)]
+        if rng.random() < brick_wall_share:
+            versions.append((_brick_wall(part, rng, sample_rate), *_with_unknown_low_pass(*truth, labels)))
+        for samples, target, frame in versions[: most - n]:
+            waveforms[n, : len(samples)] = np.round(samples * 32767).clip(-32768, 32767)
+            lengths[n], clips[n], targets[n], frames[n] = len(samples), record.clip or 0, target, frame
+            n += 1
+        if n == most:
+            break
+    return Windows(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
+
+
+def frames_in(n_samples: int, sample_rate: int) -> int:
+    """Frames of a window, the first at its start."""
+    return int(np.ceil(n_samples / sample_rate / FRAME_SECONDS - 1e-9)) + 1
+
+
+def window_start(rng: np.random.Generator, record: EditRecord, n_samples: int, sample_rate: int) -> int:
+    """First sample of a window of a clip, in half of the cases of one that has an event of the clip inside."""
+    room = round(record.duration * sample_rate) - n_samples
+    if room <= 0:
+        return 0
+    moments = [moment for moments in record.points.values() for moment in moments]
+    for spans in record.intervals.values():
+        moments += [t for span in spans for t in span if 0 < t < record.duration]
+    if not moments or rng.random() > _EVENT_SHARE:
+        return int(rng.integers(room, endpoint=True))
+    moment = round(moments[rng.integers(len(moments))] * sample_rate)
+    edge = round(2 * _EDGE_SECONDS * sample_rate)
+    low, high = max(0, moment - n_samples + edge), min(room, moment - edge)
+    return int(rng.integers(low, high, endpoint=True)) if low <= high else int(np.clip(moment - n_samples // 2, 0, room))
+
+
+def window_truth(
+    record: EditRecord, labels: Sequence[str], start: float, seconds: float, n_frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a window of an edited clip has.
+
+    Parameters
+    ----------
+    record : EditRecord
+        Of the clip.
+    labels : sequence of str
+        Labels to tell of.
+    start, seconds : float
+        Of the window.
+    n_frames : int
+        Frames to tell of.
+
+    Returns
+    -------
+    targets : uint8 ndarray of shape (n_labels,)
+        1 where a point of the label, or for 'paste' a border, is 50 ms from the ends or farther, or its spans last
+        for 0.3 s of the window or all of it; 0 where nothing of it is there, else `UNKNOWN`.
+    frames : uint8 ndarray of shape (n_seams + n_labels, n_frames)
+        1 at the borders and the frames beside them, and inside spans.
+    """
+    targets = np.zeros(len(labels), np.uint8)
+    frames = np.zeros((len(SEAMS) + len(labels), n_frames), np.uint8)
+    for column, label in enumerate(labels):
+        inside = frames[len(SEAMS) + column]
+        if label in record.inaudible:
+            targets[column], inside[:] = UNKNOWN, UNKNOWN
+            if label in SEAMS:
+                frames[SEAMS.index(label)] = UNKNOWN
+            continue
+        spans = [(first - start, last - start) for first, last in record.intervals.get(label, [])]
+        moments = [moment - start for moment in record.points.get(label, [])]
+        borders = moments + [t for span in spans for t in span if 0 < t + start < record.duration]
+        there = [t for t in borders if _EDGE_SECONDS <= t <= seconds - _EDGE_SECONDS]
+        inner = [(max(0.0, first), min(seconds, last)) for first, last in spans]
+        inner = [(first, last) for first, last in inner if last > first]
+        lasting = sum(last - first for first, last in inner)
+        if label in ("cut", "paste"):
+            is_there = bool(there)
+        else:
+            is_there = lasting >= min(_LEAST_SECONDS, seconds)
+        near = lasting > 0 or any(-_EDGE_SECONDS <= t <= seconds + _EDGE_SECONDS for t in borders)
+        targets[column] = 1 if is_there else UNKNOWN if near else 0
+        for first, last in inner:
+            inside[round(first / FRAME_SECONDS) : round(last / FRAME_SECONDS) + 1] = 1
+        if label in SEAMS:
+            for t in borders:
+                middle = round(t / FRAME_SECONDS)
+                if -1 <= middle <= n_frames:
+                    frames[SEAMS.index(label), max(0, middle - 1) : middle + 2] = 1
+    return targets, frames
+
+
+class SeamSimulator(EditSimulator):
+    """Makes clips with several seams each, for networks that learn to see them."""
+
+    def _draw(self, rng: np.random.Generator, duration: float, bank: Bank) -> EditPlan:
+        ranges, steps, length = resolved(self.edits), [], duration
+        for _ in range(int(rng.integers(*_N_SEAMS, endpoint=True))):
+            possible = [label for label in SEAMS if label in ranges]
+            possible = [label for label in possible if EDITS[label].can_draw(length, ranges[label], bank)]
+            if not possible:
+                break
+            label = possible[int(rng.integers(len(possible)))]
+            parameters = EDITS[label].draw(rng, length, self.sample_rate, ranges[label], bank)
+            length = EDITS[label].duration_after(length, **parameters)
+            steps.append({"edit": label, **parameters})
+        others = {label: own for label, own in ranges.items() if label not in SEAMS}
+        if not others:
+            plan = EditSimulator(n_edits=0, sample_rate=self.sample_rate)._draw(rng, length, bank)
+        else:
+            plan = EditSimulator(others, n_edits=self.n_edits, sample_rate=self.sample_rate)._draw(rng, length, bank)
+        return replace(plan, duration=duration, steps=steps + plan.steps)
+
+
+def _brick_wall(part, rng, sample_rate):
+    """A waveform without what is above some frequency."""
+    low, high = (min(f, 0.475 * sample_rate) for f in _BRICK_WALL_HZ)
+    taps = firwin(_N_TAPS, rng.uniform(low, high), fs=sample_rate)
+    return fftconvolve(part, taps, mode="same").astype(np.float32)
+
+
+def _with_unknown_low_pass(targets, frames, labels):
+    """Whether the filter of a copy is a 'low_pass' cannot be said."""
+    if "low_pass" not in labels:
+        return targets, frames
+    targets, frames, column = targets.copy(), frames.copy(), list(labels).index("low_pass")
+    if targets[column] != 1:
+        targets[column] = UNKNOWN
+    inside = frames[len(SEAMS) + column]
+    inside[inside == 0] = UNKNOWN
+    return targets, frames
+
+
+def passes(simulator: EditSimulator, corpus: Any, n_clips: int, seed: int, n_jobs: int) -> Iterator[tuple[np.ndarray, EditRecord]]:
+    """So many edited clips of a corpus, which is gone through again and again."""
+    n_passes = -(-n_clips // len(corpus))
+    for number in range(n_passes):
+        simulator.set_params(random_state=(seed + number) % 2**31)
+        yield from simulator.iterate(corpus, n_jobs)
