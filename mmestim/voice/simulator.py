@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import tempfile
-import threading
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import joblib
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from .._validation import check_choice, check_number
-from ._applying import apply_plan, prepared
+from ._applying import apply_plan
 from ._drawing import ORDER, check_audio, draw_plan, resolved
-from .corpus import AudioCorpus, AudioError, trim_silence
+from ._simulating import Kept, Prepared, StoredTask, Task, corpora, for_clip, speaker_codes
+from .corpus import AudioCorpus, AudioError
 from .edits._base import Bank
 from .records import EditPlan, EditRecord
 from .taxonomy import TAXONOMY
@@ -32,8 +27,6 @@ _ORDERS = ("canonical", "fixed", "random")
 _SOURCES = ("tts", "vc", "voices")
 # Clips that are under way at once for each worker, and that it gets at a time: one slow clip must not hold up many.
 _CHUNK, _PART = 16, 2
-_MOST_KEPT = 2**26  # bytes of noises and responses
-_ATTEMPTS = 50  # draws for a clip, until none is of audio that cannot be read
 
 
 class EditSimulator(BaseEstimator):
@@ -206,25 +199,25 @@ class EditSimulator(BaseEstimator):
         self._check()
         corpus = self._corpus(X)
         bank = self._bank(corpus)
-        codes = _codes(corpus.speakers, len(corpus))
+        codes = speaker_codes(corpus.speakers, len(corpus))
         # The clips with most of others and most of their own: what neither can get, none can.
         _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
         ends = np.argmin(counts[speakers]), np.argmax(counts[speakers])
-        self._check_audio(*(_for_clip(bank, number, codes) for number in ends))
+        self._check_audio(*(for_clip(bank, int(number), codes) for number in ends))
         return self._iterate(corpus, bank, codes, effective_n_jobs(n_jobs))
 
     # Inside --------------------------------------------------------------------------------------
 
     def _iterate(self, corpus, bank, codes, n_jobs):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        task, fewest = _Task(self, corpus, bank, codes, seed), self._numbers()[0]
+        task, fewest = Task(self, corpus, bank, codes, seed), self._numbers()[0]
         too_few = n_done = 0
         # To processes, arrays would have to be copied.
-        uses_threads = n_jobs == 1 or any(part.holds_arrays for part in (corpus, *_corpora(bank)))
+        uses_threads = n_jobs == 1 or any(part.holds_arrays for part in (corpus, *corpora(bank)))
         with contextlib.ExitStack() as stack:
             if not uses_threads:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
-                task = _StoredTask.of(task, folder)
+                task = StoredTask.of(task, folder)
             parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
             step = 1 if n_jobs == 1 else _CHUNK * n_jobs
             for start in range(0, len(corpus), step):
@@ -297,140 +290,9 @@ class EditSimulator(BaseEstimator):
         sources = self.sources or {}
         audio = {**sources, "noises": self.noises, "impulse_responses": self.impulse_responses}
         read = {kind: self._corpus(x) for kind, x in audio.items() if x is not None}
-        kinds: dict[str, Any] = {kind: _Prepared(x) if kind in _SOURCES else _Kept(x) for kind, x in read.items()}
+        kinds: dict[str, Any] = {kind: Prepared(x) if kind in _SOURCES else Kept(x) for kind, x in read.items()}
         if corpus is not None:
-            kinds["own_voices"] = _Prepared(corpus)
+            kinds["own_voices"] = Prepared(corpus)
             kinds.setdefault("voices", kinds["own_voices"])
             read["own_voices"] = corpus
         return Bank(**kinds, skips=any(part.on_error == "skip" for part in read.values()))
-
-
-def _codes(speakers, n_clips):
-    """A number for each speaker, -1 where it is not known."""
-    if speakers is None:
-        return np.full(n_clips, -1)
-    known: dict[str, int] = {}
-    names = [None if name is None or str(name) in ("nan", "<NA>") else str(name) for name in speakers]
-    return np.array([-1 if name is None else known.setdefault(name, len(known)) for name in names])
-
-
-class _Task(NamedTuple):
-    """What is to be done with every clip of a corpus."""
-
-    simulator: EditSimulator
-    corpus: AudioCorpus
-    bank: Bank
-    codes: np.ndarray
-    seed: int
-
-    def __call__(self, numbers):
-        return [
-            _simulate_one(self.simulator, self.corpus, int(n), self.seed, _for_clip(self.bank, n, self.codes))
-            for n in numbers
-        ]
-
-
-class _StoredTask(NamedTuple):
-    """The same in a file: each process reads it once, as a corpus of many files is long."""
-
-    path: str
-
-    @classmethod
-    def of(cls, task, folder):
-        path = os.path.join(folder, "task")
-        joblib.dump(tuple(task), path)
-        return cls(path)
-
-    def __call__(self, numbers):
-        return _stored(self.path)(numbers)
-
-
-@lru_cache(maxsize=1)
-def _stored(path):
-    return _Task(*joblib.load(path))
-
-
-def _for_clip(bank, number, codes):
-    """The bank as one clip may use it: whose voices of the corpus are another's, and which its own elsewhere."""
-    here = np.arange(len(codes)) == number
-    own = (codes == codes[number]) & (codes >= 0)
-    allowed: dict[str, np.ndarray] = {"own_voices": np.flatnonzero(own & ~here)}
-    if bank.voices is bank.own_voices:
-        allowed["voices"] = np.flatnonzero(~here if codes[number] < 0 else ~own & (codes >= 0))
-    return replace(bank, allowed=allowed)
-
-
-def _corpora(bank):
-    """The clips of a bank, as they are read."""
-    kinds = (bank.tts, bank.vc, bank.voices, bank.noises, bank.impulse_responses)
-    return [kind.corpus for kind in kinds if isinstance(kind, _Kept | _Prepared)]
-
-
-def _simulate_one(simulator, corpus, number, seed, bank):
-    """One clip, edited, and its record, or the error of reading it."""
-    rate = corpus.sample_rate
-    try:
-        whole = corpus[number]
-    except AudioError as error:
-        return AudioError(error.item, error.reason)  # without a traceback that keeps the samples
-    trimmed, start = trim_silence(whole, rate)
-    trim = start, (len(whole) - len(trimmed)) / rate - start
-    for attempt in itertools.count(1):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
-        try:
-            plan = simulator._draw(rng, len(trimmed) / rate, bank)
-            plan = replace(plan, duration=len(whole) / rate, trim=(trim[0], max(0.0, trim[1])))
-            edited, record = apply_plan(whole, plan, bank)
-            return edited, replace(record, clip=number)
-        except AudioError:  # of other audio, which the clip was to get
-            if attempt == _ATTEMPTS or not bank.skips:
-                raise
-
-
-class _Kept(Sequence[np.ndarray]):
-    """Clips of a corpus that are used again and again: the latest are kept as they were read."""
-
-    def __init__(self, corpus: AudioCorpus) -> None:
-        self.corpus = corpus
-        self._latest: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def __getitem__(self, index: Any) -> Any:
-        with self._lock:
-            if index not in self._latest:
-                waveform = self.corpus[index]
-                waveform.flags.writeable = False
-                self._latest[index] = waveform
-                while sum(kept.nbytes for kept in self._latest.values()) > _MOST_KEPT and len(self._latest) > 1:
-                    self._latest.popitem(last=False)
-            self._latest.move_to_end(index)
-            return self._latest[index]
-
-    def __getstate__(self):
-        return self.corpus
-
-    def __setstate__(self, corpus):
-        self.__init__(corpus)
-
-
-class _Prepared(Sequence[np.ndarray]):
-    """Clips of a corpus in the state of those that they are put into."""
-
-    def __init__(self, corpus: AudioCorpus) -> None:
-        self.corpus = corpus
-        # What an edit looked at when its parameters were drawn, it takes next.
-        self.latest: tuple[int, Any] = (-1, None)
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def __getitem__(self, index: Any) -> Any:
-        number, waveform = self.latest  # at once, as another thread may set it
-        if number != index:
-            waveform = prepared(trim_silence(self.corpus[index], self.corpus.sample_rate)[0], int(index))
-            waveform.flags.writeable = False
-            self.latest = int(index), waveform
-        return waveform
