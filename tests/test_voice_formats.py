@@ -248,6 +248,7 @@ def test_textgrid_as_praat_writes_it(tmp_path):
         ("csv", "file,label,category,start,end,score\na,cut,temporal,1,one,1\n", "line 2: could not convert"),
         ("csv", 'file,label,category,start,end,score\n"' + "a" * 200_000, "field larger"),
         ("rttm", "\nSPEAKER a 1 0.5 1\n", "line 2: it has 5 fields"),
+        ("rttm", "SPEAKER a 1 <NA> 1 <NA> <NA> mix 1 <NA>", "line 1: could not convert"),
         ("rttm", "SPEAKER a 1 -1 1 <NA> <NA> mix <NA> <NA>\n", "line 1: start=-1"),
         ("audacity", "1.0 2.0 mix\n", "line 1: it must have start, end and label"),
         ("audacity", "2.0\t1.0\tmix\n", "line 1: start=2"),

@@ -10,7 +10,7 @@ import soundfile
 from sklearn.base import clone
 
 from mmestim.voice import EDITS, LABELS, TAXONOMY, AudioCorpus, AudioError, EditPlan, EditRecord, EditSimulator, TimeMap
-from mmestim.voice.taxonomy import Between, OneOf
+from mmestim.voice.taxonomy import Between, Either, OneOf
 
 RATE = 16000
 PLAN = {
@@ -176,8 +176,8 @@ def test_samples_do_not_tell_of_edits_by_their_grid(clips):
 def test_few_edits_are_told(clips):
     with pytest.warns(UserWarning, match="3 of 3 clips got fewer than 1 edits"):
         EditSimulator(["cut"], n_edits=1, random_state=0).simulate([speech(0.8, seed) for seed in range(3)])
-    with pytest.warns(UserWarning, match="1 of 1 clips got fewer than 1 edits"):
-        EditSimulator(["mix"], n_edits=1, random_state=0).simulate(clips[:1])
+    with pytest.warns(UserWarning, match="2 of 2 clips got fewer than 1 edits"):  # there is no other voice
+        EditSimulator(["cut", "mix"], n_edits=1, random_state=0).simulate([speech(0.8, 1), speech(0.4, 1)])
 
 
 def test_a_speaker_whose_other_clip_is_short_gets_another_edit(clips):
@@ -351,6 +351,100 @@ def test_a_data_frame_of_paths(clips, tmp_path):
     assert len(EditSimulator(random_state=0).simulate(frame)[0]) == 2
 
 
+def test_an_edit_that_no_clip_can_get_is_an_error(clips):
+    corpus = AudioCorpus(clips)
+    corpus.speakers = np.array(["a"] * 10)
+    with pytest.raises(ValueError, match="edits has 'mix', which needs audio"):
+        EditSimulator(["mix"]).simulate(corpus)
+
+
+def test_one_bad_file_among_the_speakers_own_loses_no_other(clips, tmp_path):
+    paths = [tmp_path / f"{number}.wav" for number in range(4)]
+    for path, clip in zip(paths, clips, strict=False):
+        soundfile.write(path, clip, RATE)
+    paths[1].write_bytes(b"no audio")
+    frame = pd.DataFrame({"path": paths, "speaker": ["a", "a", "b", "b"]})
+    corpus = AudioCorpus(frame, on_error="skip")
+    with pytest.warns(UserWarning, match="1 of 3 clips got fewer than 1 edits"):  # the other one of "a"
+        _, records = EditSimulator({"paste": "held_out"}, n_edits=1, random_state=0).simulate(corpus)
+    assert [(record.clip, record.labels[0]) for record in records] == [(0, "unaltered"), (2, "paste"), (3, "paste")]
+    assert [skipped.index for skipped in corpus.skipped] == [1]
+    for path in paths:
+        path.write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"4 of 4 clips: cannot be used\. The first is .*0\.wav"):
+        EditSimulator(random_state=0).simulate(corpus)
+
+
+def test_other_voices_do_not_take_the_place_of_the_speakers_own(clips):
+    corpus = AudioCorpus(clips[:4])
+    corpus.speakers = np.array(["a", "a", "b", "b"])
+    simulator = EditSimulator({"paste": "held_out"}, n_edits=1, sources={"voices": clips[4:]}, random_state=0)
+    assert [record.steps[0]["voice"] for record in simulator.simulate(corpus)[1]] == [1, 0, 3, 2]
+
+
+def test_measured_responses_are_used_beside_generated_ones(clips):
+    simulator = EditSimulator(["reverb"], n_edits=1, impulse_responses=[0.5 ** np.arange(800.0)], random_state=0)
+    kinds = {simulator.draw(seed, 3.0, RATE).steps[0]["kind"] for seed in range(40)}
+    assert kinds == {"image_source", "decaying_noise", "measured"}
+
+
+def test_files_that_change_are_read_anew(clips, tmp_path):
+    simulator = EditSimulator(
+        {"background_noise": {"kind": OneOf(("file",))}}, n_edits=1, noises=[tmp_path / "n.wav"], random_state=0
+    )  # fmt: skip
+    results = []
+    for noise in (np.sin(np.arange(32000.0)), np.random.default_rng(0).normal(size=32000)):
+        soundfile.write(tmp_path / "n.wav", 0.1 * noise, RATE)
+        results.append(simulator.simulate(clips[:1])[0][0])
+    assert np.abs(results[0] - results[1]).max() > 1e-3
+
+
+def test_aac_alone(clips):
+    pytest.importorskip("av")
+    aac = {"codec": OneOf(("aac",)), "bitrate": OneOf((32,)), "engine": OneOf(("av",))}
+    _, records = EditSimulator({"vorbis_aac": aac}, n_edits=1, random_state=0).simulate(clips[:2])
+    assert records[0].steps[0] == {"edit": "vorbis_aac", "codec": "aac", "bitrate": 32, "engine": "av"}
+
+
+def test_what_is_stretched_in_silence_is_not_heard(clips):
+    clip = np.concatenate([clips[0], np.zeros(16000, np.float32), clips[1]])
+    start = len(clips[0]) / RATE
+    step = {"edit": "speed_change", "rate": 0.8, "engine": "polyphase", "start": start + 0.1, "end": start + 0.9}
+    _, record = EditSimulator().apply(clip, EditPlan(len(clip) / RATE, RATE, [step]))
+    assert (record.labels, record.inaudible) == ([], ["speed_change"])
+
+
+def test_two_cuts_at_one_moment_are_one_point(clips):
+    steps = [{"edit": "cut", "cuts": [span], "fade": 0.0, "place": "any"} for span in ([1.0, 1.2], [0.5, 1.5])]
+    _, record = EditSimulator().apply(clips[9], EditPlan(len(clips[9]) / RATE, RATE, steps))
+    assert record.points == {"cut": [0.5]}
+
+
+def test_a_step_with_other_parameters_is_named(clips):
+    plan = EditPlan(2.0, RATE, [{"edit": "mp3", "bitrte": 32}])
+    with pytest.raises(ValueError, match=r"the step {'edit': 'mp3', 'bitrte': 32} has not the parameters of 'mp3'"):
+        EditSimulator().apply(clips[0], plan)
+    plan = EditPlan(2.0, RATE, [{"edit": "low_pass", "cutoff": 900.0, "slope": 24, "family": "fir", "start": 1.0}])
+    with pytest.raises(ValueError, match=r"start=1\.0 and end=None must both be given"):
+        EditSimulator().apply(clips[0], plan)
+
+
+@pytest.mark.parametrize(
+    "make, error",
+    [
+        (lambda: Between(0.3, 0.1), ValueError),
+        (lambda: Between(0.0, 0.1, log=True), ValueError),
+        (lambda: Between(0.0, np.inf), ValueError),
+        (lambda: Between("a", 1), TypeError),
+        (lambda: OneOf("tanh"), TypeError),
+        (lambda: Either(()), TypeError),
+    ],
+)
+def test_bad_ranges_are_errors_when_they_are_made(make, error):
+    with pytest.raises(error):
+        make()
+
+
 def test_any_seed(clips):
     for seed in (None, np.random.RandomState(0)):
         assert len(EditSimulator(random_state=seed).simulate(clips[:2])[0]) == 2
@@ -378,6 +472,19 @@ def test_any_seed(clips):
         ({"order": "any"}, ValueError, "order='any' is not known"),
         ({"sample_rate": 4000}, ValueError, "sample_rate=4000 must be at least 8000"),
         ({"sources": {"singing": []}}, ValueError, "sources has 'singing'"),
+        ({"sources": "folder"}, TypeError, "sources has type str: it must be a dict"),
+        (
+            {"edits": ["mp3", "opus"], "n_edits": 2},
+            ValueError,
+            "at most one edit of a category, and those of edits are of 1",
+        ),
+        (
+            {"edits": {"background_noise": {"kind": OneOf(("babble",))}}},
+            ValueError,
+            "which needs audio that is not there",
+        ),
+        ({"edits": {"distortion": {"kind": Between(0, 1)}}}, TypeError, "must be OneOf some of: tanh, clip"),
+        ({"edits": {"distortion": {"kind": OneOf(())}}}, ValueError, "has no value to draw"),
     ],
 )
 def test_bad_parameters_are_named(clips, parameters, error, message):
@@ -392,7 +499,11 @@ def test_bad_parameters_are_named(clips, parameters, error, message):
         ("[1]", "not of an EditPlan"),
         ('{"version": 1}', "not of an EditPlan"),
         (json.dumps(PLAN | {"version": 9}), "version 9"),
-        (json.dumps(PLAN | {"steps": [{"edit": "x"}]}), "must have as 'edit'"),
+        (json.dumps(PLAN | {"steps": [{"edit": "x"}]}), "and have as 'edit' one of"),
+        (json.dumps(PLAN | {"steps": [1]}), "the step 1 must be a dict"),
+        (json.dumps(PLAN | {"version": 2, "more": 1}), "version 2, and this release reads 1"),
+        (json.dumps(PLAN | {"gain": float("nan")}), "gain=nan must be"),
+        (json.dumps(PLAN | {"trim": [float("nan"), 0]}), "trim=nan must be at least 0"),
     ],
 )  # fmt: skip
 def test_bad_plans_are_named(text, message):

@@ -112,7 +112,7 @@ def test_only_kinds_that_can_be_are_drawn():
     drawn = {draw("background_noise", seed, bank=full)["kind"] for seed in range(60)}
     assert drawn == set(TAXONOMY["background_noise"].ranges["kind"].values)
     babble = TAXONOMY["background_noise"].ranges | {"kind": OneOf(("babble",))}
-    for few in (Bank(voices=3 * [noise(9)]), Bank(voices=9 * [noise(9)], other_voices=[1, 5, 8])):
+    for few in (Bank(voices=3 * [noise(9)]), Bank(voices=9 * [noise(9)], allowed={"voices": [1, 5, 8]})):
         assert not EDITS["background_noise"].can_draw(4.0, babble, few)
         assert "babble" not in {draw("background_noise", seed, bank=few)["kind"] for seed in range(60)}
     assert EDITS["background_noise"].can_draw(4.0, babble, full)
@@ -253,7 +253,7 @@ def test_a_silent_part_of_a_file_is_not_taken():
 def test_babble_is_of_several_voices_that_may_be_used():
     used = set()
     for others, fewest, most in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
-        bank = Bank(voices=12 * [noise(RATE)], other_voices=others)
+        bank = Bank(voices=12 * [noise(RATE)], allowed={} if others is None else {"voices": others})
         for seed in range(40):
             p = draw("background_noise", seed, bank=bank, kind=OneOf(("babble",)))
             assert set(p) == {"kind", "snr", "voices", "offsets"}

@@ -37,7 +37,10 @@ def clip():
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank(voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)], own_voices=[0, 1])
+    return Bank(
+        own_voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
+        voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
+    )
 
 
 def draws(edit, duration, bank, n=50, variant="train", rate=RATE, **ranges):
@@ -221,7 +224,7 @@ def test_a_paste_by_hand(clip):
 @pytest.mark.parametrize("origin", ["clip", "speaker"])
 def test_seams_of_a_paste_are_no_steps(origin, fade):
     wave = smooth(4.0)
-    bank = Bank(voices=[smooth(3.0)])
+    bank = Bank(own_voices=[smooth(3.0)])
     parameters = {"at": 1.0, "length": 0.6, "origin": origin, "source": 2.6, "offset": 0.33}
     hard, soft = (PASTE.apply(wave, RATE, bank, **parameters, fade=f) for f in (0.0, fade))
     assert len(soft.waveform) == len(wave) + 9600
@@ -268,7 +271,7 @@ def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
 def test_voices_to_paste(clip, bank):
     ranges = PASTE.info.variant("held_out")
     assert not PASTE.can_draw(4.0, ranges, Bank())
-    assert not PASTE.can_draw(4.0, ranges, Bank(voices=bank.voices, own_voices=[]))
+    assert not PASTE.can_draw(4.0, ranges, Bank(own_voices=bank.own_voices, allowed={"own_voices": []}))
     silent = np.zeros_like(clip)
     edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="speaker", voice=0, offset=0.0)
     assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
@@ -284,7 +287,7 @@ def test_voices_to_paste(clip, bank):
         ({"length": 5.0, "source": 0.0}, "must be a passage of a clip"),
         ({"fade": -1}, "fade=-1 must be at least 0"),
         ({"origin": "radio"}, "origin='radio' is not known"),
-        ({"origin": "speaker", "voice": 2}, "number 2 of voices, and there are 2"),
+        ({"origin": "speaker", "voice": 2}, "number 2 of own_voices, and there are 2"),
         ({"origin": "speaker", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
         ({"origin": "speaker", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
     ],
@@ -298,7 +301,7 @@ SHORT = noise(0.02, 20)
 
 
 def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
-    bank = Bank(voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], own_voices=[0, 1, 3])
+    bank = Bank(own_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed={"own_voices": [0, 1, 3]})
     drawn = draws(PASTE, 4.0, bank, variant="held_out")
     assert {p["voice"] for p in drawn} == {1}
     assert all(0.25 <= p["length"] <= 0.6 for p in drawn)
@@ -307,7 +310,7 @@ def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
     with pytest.raises(
         ValueError, match=r"2 other clips of the speaker were tried, and none lasts 0\.25 s\. Leave out"
     ):
-        draws(PASTE, 4.0, Bank(voices=bank.voices, own_voices=[0, 3]), variant="held_out")
+        draws(PASTE, 4.0, Bank(own_voices=bank.own_voices, allowed={"own_voices": [0, 3]}), variant="held_out")
 
 
 # Mix ------------------------------------------------------------------------------------------------

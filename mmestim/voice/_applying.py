@@ -30,13 +30,18 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: Bank) -> tuple[np.nda
     for step in plan.steps:
         parameters = {key: value for key, value in step.items() if key != "edit"}
         label, before = step["edit"], edited
-        edited, time_map, new_intervals, new_points, copies = EDITS[label].apply(before, rate, bank, **parameters)
+        try:
+            edited, time_map, new_intervals, new_points, copies = EDITS[label].apply(before, rate, bank, **parameters)
+        except TypeError as error:
+            raise ValueError(
+                f"the step {step} has not the parameters of {label!r}, or not of their types: {error}."
+            ) from error
         whole = whole.then(time_map)
         intervals = {name: _moved(spans, time_map, copies) for name, spans in intervals.items()}
         points = {name: _moved_points(moments, time_map, copies) for name, moments in points.items()}
         intervals[label] = _merged(intervals.get(label, []) + new_intervals)
-        points[label] = sorted(points.get(label, []) + new_points)
-        is_heard = len(edited) != len(before) or rms(edited - before) > _AUDIBLE * rms(before)
+        points[label] = sorted({*points.get(label, []), *new_points})
+        is_heard = _is_heard(before, edited, new_intervals, rate)
         heard[label] = heard.get(label, False) or is_heard
         # Scaled, not clipped: an encoder after it would clip.
         edited = edited * np.float32(min(1.0, _PEAK / max(np.abs(edited).max(), 1e-9)))
@@ -69,6 +74,14 @@ def prepared(waveform: np.ndarray, seed: int) -> np.ndarray:
     """
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, len(waveform)) / 32768
     return (waveform - waveform.mean(dtype=np.float64) + noise).astype(np.float32)
+
+
+def _is_heard(before, edited, spans, rate):
+    """Whether a step changed the samples, or their number where they can be heard."""
+    floor = _AUDIBLE * rms(before)
+    if len(edited) == len(before):
+        return rms(edited - before) > floor
+    return not spans or any(rms(edited[round(a * rate) : round(b * rate)]) > floor for a, b in spans)
 
 
 def _checked(waveform, plan):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from .._validation import check_choice
 from .edits import EDITS
 from .edits._base import Bank, NoRecording
 from .records import EditPlan
-from .taxonomy import LABELS, TAXONOMY, FirstInstalled, OneOf, Range
+from .taxonomy import LABELS, TAXONOMY, Between, Either, FirstInstalled, OneOf, Range
 
 ORDER = ("source", "temporal", "modulation", "spectral", "spatial", "encoding")
 _SHUFFLED_SHARE = 0.2
@@ -49,25 +49,30 @@ def resolved(edits: Any) -> dict[str, dict[str, Range]]:
             raise TypeError(f"edits[{label!r}]={wanted!r} must be the name of ranges, or a dict of them.")
         else:
             for name, values in wanted.items():
-                if name not in (known := TAXONOMY[label].ranges):
+                info = TAXONOMY[label]
+                if name not in (known := {**info.implementation, **info.held_out, **info.ranges}):
                     raise ValueError(f"edits[{label!r}] has {name!r}, which is not among {list(known)}.")
                 if not isinstance(values, Range):
                     raise TypeError(
                         f"edits[{label!r}][{name!r}]={values!r} must be a range, such as Between(0.1, 0.2) or "
                         "OneOf((0.1,)) of mmestim.voice."
                     )
+                if isinstance(values, OneOf) and not values.values:
+                    raise ValueError(f"edits[{label!r}][{name!r}]={values!r} has no value to draw.")
+                if isinstance(values, Between | Either) and _is_of_words(known[name]):
+                    raise TypeError(f"edits[{label!r}][{name!r}]={values!r} must be OneOf some of: {known[name]}.")
             ranges[label] = {**TAXONOMY[label].ranges, **wanted}
     return ranges
 
 
-def check_audio(ranges: dict[str, dict[str, Range]], bank: Bank) -> None:
-    """Raise if a label can be drawn for no clip."""
+def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> None:
+    """Raise if a label can be drawn with none of the banks."""
     for label, own in ranges.items():
-        if not EDITS[label].can_draw(_LONG, own, bank):
+        if not any(EDITS[label].can_draw(_LONG, own, bank) for bank in banks):
             raise ValueError(
                 f"edits has {label!r}, which needs audio that is not there. 'tts' and 'vc' need sources={{'tts': "
-                "..., 'vc': ...}; 'mix' and babble other clips or sources={'voices': ...}; noise files noises=; "
-                "measured rooms impulse_responses=; passages of the same speaker clips with speakers."
+                "..., 'vc': ...}; 'mix' clips of another speaker, or sources={'voices': ...}, and babble four; noise "
+                "files noises=; measured rooms impulse_responses=; passages of the same speaker clips with speakers."
             )
 
 
@@ -100,6 +105,10 @@ def draw_plan(
         duration, sample_rate, steps, crop=(float(rng.uniform(0, most)), float(rng.uniform(0, most))),
         gain=float(rng.uniform(-_GAIN_DB, _GAIN_DB)), seed=int(rng.integers(2**31)),
     )  # fmt: skip
+
+
+def _is_of_words(values):
+    return isinstance(values, FirstInstalled) or (isinstance(values, OneOf) and isinstance(values.values[0], str))
 
 
 def _check_differs(label, variant):

@@ -6,13 +6,12 @@ import difflib
 import itertools
 import os
 import stat
-from functools import lru_cache
-from math import gcd
 from typing import Any
 
 import numpy as np
 import soundfile
-from scipy.signal import firwin, resample_poly
+
+from ._resampling import resample
 
 # A clip is silent if it stays within this of its mean: three steps of 16-bit samples.
 _SILENCE_DB = -80.0
@@ -61,29 +60,12 @@ def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_d
     if not np.isfinite(mono).all():
         first = np.flatnonzero(~np.isfinite(mono))[0] / rate
         raise AudioError(name, f"holds NaN or infinite samples, the first at {first:.4f} s. Export it again.")
-    waveform = resample(mono, rate, sample_rate)
+    n_samples = max(1, round(len(mono) * sample_rate / rate))
+    waveform = resample(mono, rate, sample_rate)[:n_samples]
     if np.ptp(waveform) / 2 < 10 ** (_SILENCE_DB / 20):
         mixed = "" if samples.ndim == 1 else f", its {len(samples)} channels averaged"
         raise AudioError(name, f"is silent: it stays within {_SILENCE_DB:g} dBFS of its mean{mixed}. Leave it out.")
     return waveform
-
-
-def resample(waveform: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """The waveform at another rate, ``round(n * sample_rate / rate)`` samples but at least one.
-
-    Sines below 0.8 of half the lower rate come through to -80 dB, those above 1.1 of it stay below -80 dB.
-    """
-    if rate == sample_rate:
-        return waveform
-    up, down = sample_rate // gcd(rate, sample_rate), rate // gcd(rate, sample_rate)
-    n_samples = max(1, round(len(waveform) * up / down))
-    return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))[:n_samples]
-
-
-@lru_cache(maxsize=8)
-def _low_pass(factor):
-    # scipy's own is shorter: from 8 to 16 kHz it is off by -59 dB.
-    return firwin(64 * factor + 1, 0.95 / factor, window=("kaiser", 8.0)).astype(np.float32)
 
 
 # Arrays --------------------------------------------------------------------------------------------

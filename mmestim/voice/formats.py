@@ -9,12 +9,12 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import unquote
 
 from .._validation import check_choice, check_number
+from ._textgrid import parsed, read_textgrid, text_of, write_textgrid
 from .localization import EditSegment, in_order
 
 Recordings = Mapping[str, Sequence[EditSegment]]
@@ -246,14 +246,15 @@ def _read_rttm(text, name):
             if len(fields) not in (9, 10):
                 raise ValueError(f"it has {len(fields)} fields, and must have 9 or 10.")
             recording, label = ("" if field == _MISSING else unquote(field) for field in (fields[1], fields[7]))
-            start, length, score = (float(fields[k].replace(_MISSING, "1")) for k in (3, 4, 8))
+            start, length = float(fields[3]), float(fields[4])
+            score = 1.0 if fields[8] == _MISSING else float(fields[8])
             recordings.setdefault(recording, []).append(EditSegment.of(label, start, start + length, score))
     return recordings
 
 
 def _write_audacity(recordings, duration):
     (segments,) = recordings.values()
-    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{_escaped(_text(s), _CONTROL)}\n" for s in segments)
+    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{_escaped(text_of(s), _CONTROL)}\n" for s in segments)
 
 
 def _read_audacity(text, name):
@@ -265,7 +266,7 @@ def _read_audacity(text, name):
             fields = line.split("\t")
             if len(fields) < 3:
                 raise ValueError("it must have start, end and label, with tabs between.")
-            segments.append(_parsed(unquote(fields[2]), float(fields[0]), float(fields[1])))
+            segments.append(parsed(unquote(fields[2]), float(fields[0]), float(fields[1])))
     return {name: segments}
 
 
@@ -297,127 +298,6 @@ def _field(text):
     return "%3CNA%3E" if text == _MISSING else _escaped(text, _BLANK) or _MISSING
 
 
-def _text(segment):
-    return f"{segment.label} {segment.score:.6g}"
-
-
-def _parsed(text, start, end):
-    """The segment of a text such as ``cut 0.93``, or only ``cut``."""
-    label, _, score = text.rpartition(" ")
-    if label and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", score):
-        return EditSegment.of(label, start, end, float(score))
-    return EditSegment.of(text.strip(), start, end)
-
-
-# TextGrid ------------------------------------------------------------------------------------------
-
-# Seconds by which a segment that was rounded may end after the recording.
-_ROUNDING = 1e-3
-_TIERS = {"IntervalTier": "intervals", "TextTier": "points"}
-
-
-def _write_textgrid(recordings, duration):
-    (segments,) = recordings.values()
-    end = max([float(duration), *(segment.end for segment in segments)])
-    if end > duration + _ROUNDING:
-        raise ValueError(
-            f"duration={duration!r}, but a segment ends at {end}. Give the seconds of the whole recording."
-        )
-    # Praat wants a tier, even if there is nothing in it.
-    tiers = _tiers(segments) or [("edits", "IntervalTier", [])]
-    lines = [
-        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end!r}",
-        "tiers? <exists>", f"size = {len(tiers)}", "item []:",
-    ]  # fmt: skip
-    for number, (name, kind, members) in enumerate(tiers, 1):
-        entries = _intervals(members, end) if kind == "IntervalTier" else _points(members)
-        lines += [
-            f"    item [{number}]:", f'        class = "{kind}"', f"        name = {_quoted(name)}", "        xmin = 0",
-            f"        xmax = {end!r}", f"        {_TIERS[kind]}: size = {len(entries)}",
-        ]  # fmt: skip
-        for i, entry in enumerate(entries, 1):
-            lines += [f"        {_TIERS[kind]} [{i}]:", *(f"            {field} = {value}" for field, value in entry)]
-    return "\n".join(lines) + "\n"
-
-
-def _tiers(segments):
-    """Name, class and segments of each tier: no two of these overlap."""
-    tiers = []
-    for label in dict.fromkeys(segment.label for segment in segments):
-        for kind in _TIERS:
-            rows: list[list[EditSegment]] = []
-            for segment in in_order(s for s in segments if s.label == label and s.is_point == (kind == "TextTier")):
-                free = [row for row in rows if _fits_after(segment, row[-1])]
-                if free:
-                    free[0].append(segment)
-                else:
-                    rows.append([segment])
-            tiers += [(label if i == 1 else f"{label} ({i})", kind, row) for i, row in enumerate(rows, 1)]
-    return tiers
-
-
-def _fits_after(segment, last):
-    return segment.start > last.start if segment.is_point else segment.start >= last.end
-
-
-def _intervals(segments, until):
-    """All of the time: segments, and what is between them without a text."""
-    entries, now = [], 0.0
-    for segment in segments:
-        if segment.start > now:
-            entries.append((now, segment.start, ""))
-        entries.append((segment.start, segment.end, _text(segment)))
-        now = segment.end
-    if now < until:
-        entries.append((now, until, ""))
-    return [[("xmin", repr(start)), ("xmax", repr(end)), ("text", _quoted(text))] for start, end, text in entries]
-
-
-def _points(segments):
-    return [[("number", repr(segment.start)), ("mark", _quoted(_text(segment)))] for segment in segments]
-
-
-def _quoted(text):
-    return '"' + text.replace('"', '""') + '"'
-
-
-# What counts in a TextGrid: texts in quotes, numbers and flags that stand by themselves. The rest is for people.
-_TOKEN = re.compile(r'"((?:[^"]+|"")*+)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(?!\S)|(?<!\S)<(\w+)>(?!\S)|![^\n]*')
-
-
-def _read_textgrid(text, name):
-    tokens = _tokens(text)
-
-    def take(n):
-        taken = list(islice(tokens, n))
-        if len(taken) < n:
-            raise ValueError("it ends too early.")
-        return taken
-
-    if take(2) != ["ooTextFile", "TextGrid"]:
-        raise ValueError('it must begin with "ooTextFile" and "TextGrid".')
-    _start, _end, tiers = take(3)
-    segments: list[EditSegment] = []
-    for _ in range(int(take(1)[0]) if tiers == "exists" else 0):
-        kind, tier, _start, _end, n_entries = take(5)
-        if kind not in _TIERS:
-            raise ValueError(f"tier {tier!r} has the class {kind!r}, which is none of {list(_TIERS)}.")
-        for _ in range(int(n_entries)):
-            *times, mark = take(3 if kind == "IntervalTier" else 2)
-            if mark.strip():
-                segments.append(_parsed(mark, times[0], times[-1]))
-    return {name: segments}
-
-
-def _tokens(text):
-    for match in _TOKEN.finditer(text):
-        quoted, number, flag = match.groups()
-        if quoted is not None:
-            yield quoted.replace('""', '"')
-        elif number or flag:
-            yield float(number) if number else flag
-
-
 class _Format(NamedTuple):
     write: Callable[[Any, float | None], str]
     read: Callable[[str, str], dict[str, list[EditSegment]]]
@@ -428,6 +308,6 @@ _FORMATS = {
     "json": _Format(_write_json, _read_json, True),
     "csv": _Format(_write_csv, _read_csv, True),
     "rttm": _Format(_write_rttm, _read_rttm, True),
-    "textgrid": _Format(_write_textgrid, _read_textgrid, False),
+    "textgrid": _Format(write_textgrid, read_textgrid, False),
     "audacity": _Format(_write_audacity, _read_audacity, False),
 }

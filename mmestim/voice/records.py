@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._validation import check_number
 from .taxonomy import CATEGORIES, LABELS, TAXONOMY
 from .time_map import TimeMap
 
 _VERSION = 1
+_LONGEST = 86400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,15 @@ class EditPlan:  # numpydoc ignore=PR02
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
-        if not self.duration > 0:
-            raise ValueError(f"duration={self.duration!r} must be above 0, in seconds.")
+        check_number("duration", self.duration, high=_LONGEST, closed=False)
+        check_number("sample_rate", self.sample_rate, low=1, integer=True)
+        check_number("gain", self.gain, low=-200, high=200)
+        check_number("seed", self.seed, integer=True)
         for name, ends in (("trim", self.trim), ("crop", self.crop)):
-            if len(ends) != 2 or not min(ends) >= 0:
+            if not isinstance(ends, tuple | list) or len(ends) != 2:
                 raise ValueError(f"{name}={ends!r} must be two numbers of seconds, at least 0.")
+            for end in ends:
+                check_number(name, end)
         if sum(self.trim) >= self.duration:
             raise ValueError(f"trim={self.trim!r} leaves nothing of {self.duration} s.")
 
@@ -195,14 +202,14 @@ def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"this is no JSON of an {kind}: {error}.") from None
     version = values.pop("version", None) if isinstance(values, dict) else None
-    if version is None or set(values) != fields:
-        raise ValueError(f"this is JSON, but not of an {kind}: it must have 'version' and {sorted(fields)}.")
-    if version != _VERSION:
+    if isinstance(version, int) and version > _VERSION:
         raise ValueError(f"this {kind} has version {version}, and this release reads {_VERSION}: use a later one.")
+    if version != _VERSION or set(values) != fields:
+        raise ValueError(f"this is JSON, but not of an {kind}: it must have 'version' and {sorted(fields)}.")
     return dict(values)
 
 
 def _check_steps(steps: list[dict[str, Any]]) -> None:
     for step in steps:
-        if step.get("edit") not in LABELS[1:]:
-            raise ValueError(f"the step {step} must have as 'edit' one of {list(LABELS[1:])}.")
+        if not isinstance(step, Mapping) or step.get("edit") not in LABELS[1:]:
+            raise ValueError(f"the step {step!r} must be a dict and have as 'edit' one of {list(LABELS[1:])}.")

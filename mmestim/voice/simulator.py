@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,18 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from .._validation import check_choice, check_number
-from ._applying import apply_plan, prepared
+from ._applying import apply_plan
 from ._drawing import ORDER, check_audio, draw_plan, resolved
-from .corpus import AudioCorpus, AudioError, trim_silence
+from ._simulating import Kept, Prepared, StoredTask, Task, corpora, for_clip, speaker_codes
+from .corpus import AudioCorpus, AudioError
 from .edits._base import Bank
 from .records import EditPlan, EditRecord
+from .taxonomy import TAXONOMY
 
 _ORDERS = ("canonical", "fixed", "random")
 _SOURCES = ("tts", "vc", "voices")
 # Clips that are under way at once for each worker, and that it gets at a time: one slow clip must not hold up many.
 _CHUNK, _PART = 16, 2
-_ATTEMPTS = 50  # draws for a clip, until none is of audio that cannot be read
 
 
 class EditSimulator(BaseEstimator):
@@ -53,7 +54,8 @@ class EditSimulator(BaseEstimator):
         Synthetic speech for 'tts' and 'vc', and 'voices' to mix in instead of those of the other clips. Each is
         anything that `AudioCorpus` takes.
     noises, impulse_responses : audio, default=None
-        Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones.
+        Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones. Of noises
+        and responses the latest 64 MiB are kept while clips are edited.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws. Each clip has its own generator, by its number. What is drawn also depends on whether
         python-stretch is installed, which is the first engine of 'pitch_shift' and 'time_stretch'.
@@ -122,7 +124,7 @@ class EditSimulator(BaseEstimator):
         self._check()
         if sample_rate != self.sample_rate:
             raise ValueError(f"sample_rate={sample_rate}: this simulator is for clips at {self.sample_rate} Hz.")
-        check_number("duration", duration, closed=False)
+        check_number("duration", duration, high=86400.0, closed=False)
         bank = self._bank(None)
         self._check_audio(bank)
         return self._draw(np.random.default_rng(rng), float(duration), bank)
@@ -165,7 +167,7 @@ class EditSimulator(BaseEstimator):
             Clean speech, anything that `AudioCorpus` takes. Arrays have the simulator's rate; with another, give
             ``AudioCorpus(arrays, source_rate=...)``.
         n_jobs : int, default=None
-            Processes, or threads where clips are given as arrays; `None` is one, -1 all cores. The result is the
+            Processes, or threads where any audio is given as arrays; `None` is one, -1 all cores. The result is the
             same for any number.
 
         Returns
@@ -187,7 +189,7 @@ class EditSimulator(BaseEstimator):
         X : audio
             Clean speech, anything that `AudioCorpus` takes.
         n_jobs : int, default=None
-            Processes; `None` is one, -1 all cores.
+            Processes, or threads where any audio is given as arrays; `None` is one, -1 all cores.
 
         Returns
         -------
@@ -197,32 +199,48 @@ class EditSimulator(BaseEstimator):
         self._check()
         corpus = self._corpus(X)
         bank = self._bank(corpus)
-        self._check_audio(replace(bank, own_voices=() if corpus.speakers is None else range(len(corpus))))
-        return self._iterate(corpus, bank, effective_n_jobs(n_jobs))
+        codes = speaker_codes(corpus.speakers, len(corpus))
+        # The clips with most of others and most of their own: what neither can get, none can.
+        _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        ends = np.argmin(counts[speakers]), np.argmax(counts[speakers])
+        self._check_audio(*(for_clip(bank, int(number), codes) for number in ends))
+        return self._iterate(corpus, bank, codes, effective_n_jobs(n_jobs))
 
     # Inside --------------------------------------------------------------------------------------
 
-    def _iterate(self, corpus, bank, n_jobs):
+    def _iterate(self, corpus, bank, codes, n_jobs):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        codes, fewest = _codes(corpus.speakers, len(corpus)), self._numbers()[0]
-        too_few = 0
-        # To processes, arrays would have to be copied again and again.
-        with Parallel(n_jobs, prefer="threads" if corpus.holds_arrays else "processes") as parallel:
+        task, fewest = Task(self, corpus, bank, codes, seed), self._numbers()[0]
+        too_few = n_done = 0
+        # To processes, arrays would have to be copied.
+        uses_threads = n_jobs == 1 or any(part.holds_arrays for part in (corpus, *corpora(bank)))
+        with contextlib.ExitStack() as stack:
+            if not uses_threads:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                task = StoredTask.of(task, folder)
+            parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
             step = 1 if n_jobs == 1 else _CHUNK * n_jobs
             for start in range(0, len(corpus), step):
                 numbers = np.arange(start, min(start + step, len(corpus)))
                 parts = np.array_split(numbers, -(-len(numbers) // _PART))
-                done = parallel(delayed(_simulate_some)(self, corpus, part, seed, bank, codes) for part in parts)
+                done = parallel(delayed(task)(part) for part in parts)
                 for number, result in zip(numbers, itertools.chain(*done), strict=True):
                     if isinstance(result, AudioError):
                         corpus.skip(number, result)
                         continue
+                    n_done += 1
                     too_few += len(result[1].steps) < fewest
                     yield result
+        if not n_done:
+            shown = corpus.skipped[0]
+            raise AudioError(
+                f"{len(corpus)} of {len(corpus)} clips",
+                f"cannot be used. The first is {shown.item}, which {shown.reason}",
+            )
         if too_few:
             warnings.warn(
-                f"{too_few} of {len(corpus)} clips got fewer than {fewest} edits: they are too short for those of "
-                "`edits`, or there is no other voice for them that is long enough.",
+                f"{too_few} of {n_done} clips got fewer than {fewest} edits: they are too short for those of `edits`, "
+                "or there is no other voice for them that is long enough.",
                 stacklevel=2,
             )
 
@@ -238,7 +256,17 @@ class EditSimulator(BaseEstimator):
         low, high = self._numbers()
         if low > high:
             raise ValueError(f"n_edits={self.n_edits!r} must have the fewest edits first.")
-        resolved(self.edits)
+        categories = {TAXONOMY[label].category for label in resolved(self.edits)}
+        if low > len(categories):
+            raise ValueError(
+                f"n_edits={self.n_edits!r}: a clip has at most one edit of a category, and those of edits are of "
+                f"{len(categories)}. Name edits of other categories too, or ask for fewer."
+            )
+        if not isinstance(self.sources, Mapping | None):
+            raise TypeError(
+                f"sources has type {type(self.sources).__name__}: it must be a dict, such as {{'tts': 'folder'}}, or "
+                "None."
+            )
         unknown = [name for name in self.sources or {} if name not in _SOURCES]
         if unknown:
             raise ValueError(f"sources has {unknown[0]!r}, which is not known here. Use keys of {list(_SOURCES)}.")
@@ -251,9 +279,9 @@ class EditSimulator(BaseEstimator):
             check_number("n_edits", number, high=len(ORDER), integer=True)
         return numbers
 
-    def _check_audio(self, bank):
+    def _check_audio(self, *banks):
         if not isinstance(self.edits, str):  # 'all' are those that there is audio for
-            check_audio(resolved(self.edits), bank)
+            check_audio(resolved(self.edits), banks)
 
     def _draw(self, rng, duration, bank):
         return draw_plan(rng, duration, self.sample_rate, resolved(self.edits), self._numbers(), self.order, bank)
@@ -262,105 +290,9 @@ class EditSimulator(BaseEstimator):
         sources = self.sources or {}
         audio = {**sources, "noises": self.noises, "impulse_responses": self.impulse_responses}
         read = {kind: self._corpus(x) for kind, x in audio.items() if x is not None}
+        kinds: dict[str, Any] = {kind: Prepared(x) if kind in _SOURCES else Kept(x) for kind, x in read.items()}
         if corpus is not None:
-            read.setdefault("voices", corpus)
-        kinds: dict[str, Any] = {kind: _Prepared(x) if kind in _SOURCES else _Kept(x) for kind, x in read.items()}
-        return Bank(**kinds)
-
-
-def _codes(speakers, n_clips):
-    """A number for each speaker, -1 where it is not known."""
-    if speakers is None:
-        return np.full(n_clips, -1)
-    known: dict[str, int] = {}
-    names = [None if name is None or str(name) in ("nan", "<NA>") else str(name) for name in speakers]
-    return np.array([-1 if name is None else known.setdefault(name, len(known)) for name in names])
-
-
-def _simulate_some(simulator, corpus, numbers, seed, bank, codes):
-    return [
-        _simulate_one(simulator, corpus, int(number), seed, _for_clip(bank, corpus, number, codes))
-        for number in numbers
-    ]
-
-
-def _for_clip(bank, corpus, number, codes):
-    """The bank as one clip may use it: what voices of the corpus are another's, and which its own elsewhere."""
-    if not isinstance(bank.voices, _Prepared) or bank.voices.corpus is not corpus:
-        return bank
-    here = np.arange(len(corpus)) == number
-    if codes[number] < 0:
-        return replace(bank, other_voices=np.flatnonzero(~here))
-    own = codes == codes[number]
-    return replace(bank, other_voices=np.flatnonzero(~own & (codes >= 0)), own_voices=np.flatnonzero(own & ~here))
-
-
-def _simulate_one(simulator, corpus, number, seed, bank):
-    """One clip, edited, and its record, or the error of reading it."""
-    rate = corpus.sample_rate
-    try:
-        whole = corpus[number]
-    except AudioError as error:
-        return AudioError(error.item, error.reason)  # without a traceback that keeps the samples
-    trimmed, start = trim_silence(whole, rate)
-    trim = start, (len(whole) - len(trimmed)) / rate - start
-    for attempt in itertools.count(1):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
-        try:
-            plan = simulator._draw(rng, len(trimmed) / rate, bank)
-            plan = replace(plan, duration=len(whole) / rate, trim=(trim[0], max(0.0, trim[1])))
-            edited, record = apply_plan(whole, plan, bank)
-            return edited, replace(record, clip=number)
-        except AudioError:  # of other audio, which the clip was to get
-            if attempt == _ATTEMPTS or not _may_skip(corpus, bank):
-                raise
-
-
-def _may_skip(corpus, bank):
-    """Whether any of the audio is of a corpus that leaves out what cannot be read."""
-    kinds = (bank.tts, bank.vc, bank.voices, bank.noises, bank.impulse_responses)
-    parts = [corpus, *(getattr(kind, "corpus", kind) for kind in kinds)]
-    return any(getattr(part, "on_error", "raise") == "skip" for part in parts)
-
-
-class _Kept(Sequence[np.ndarray]):
-    """Clips of a corpus that are used again and again: the latest files are kept as they were read."""
-
-    def __init__(self, corpus: AudioCorpus) -> None:
-        self.corpus = corpus
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def __getitem__(self, index: Any) -> Any:
-        part = self.corpus[[index]]
-        if part.holds_arrays:
-            return part[0]
-        return _read_file(part.paths[0], part.sample_rate, part.max_duration)
-
-
-@lru_cache(maxsize=64)
-def _read_file(path, sample_rate, max_duration):
-    waveform = AudioCorpus([path], sample_rate=sample_rate, max_duration=max_duration)[0]
-    waveform.flags.writeable = False
-    return waveform
-
-
-class _Prepared(Sequence[np.ndarray]):
-    """Clips of a corpus in the state of those that they are put into."""
-
-    def __init__(self, corpus: AudioCorpus) -> None:
-        self.corpus = corpus
-        # What an edit looked at when its parameters were drawn, it takes next.
-        self.latest: tuple[int, Any] = (-1, None)
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def __getitem__(self, index: Any) -> Any:
-        number, waveform = self.latest  # at once, as another thread may set it
-        if number != index:
-            waveform = prepared(trim_silence(self.corpus[index], self.corpus.sample_rate)[0], int(index))
-            waveform.flags.writeable = False
-            self.latest = int(index), waveform
-        return waveform
+            kinds["own_voices"] = Prepared(corpus)
+            kinds.setdefault("voices", kinds["own_voices"])
+            read["own_voices"] = corpus
+        return Bank(**kinds, skips=any(part.on_error == "skip" for part in read.values()))

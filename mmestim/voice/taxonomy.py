@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from .._validation import check_number
 
 CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spatial")
 
@@ -30,6 +33,14 @@ class Between:  # numpydoc ignore=PR02
     low: float
     high: float
     log: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            check_number(name, getattr(self, name), low=-float("inf"))
+        if not -math.inf < self.low <= self.high < math.inf or (self.log and self.low <= 0):
+            raise ValueError(
+                f"{self!r}: low must be at most high, both finite{', and above 0 for a logarithm' * self.log}."
+            )
 
     def draw(self, rng: np.random.Generator) -> float:
         """One of them."""
@@ -56,6 +67,10 @@ class OneOf:  # numpydoc ignore=PR02
 
     values: tuple[Any, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, tuple):
+            raise TypeError(f"{self!r}: values must be a tuple, of one for a single value: OneOf((value,)).")
+
     def draw(self, rng: np.random.Generator) -> Any:
         """One of them."""
         value = self.values[rng.integers(len(self.values))]
@@ -79,6 +94,10 @@ class Either:  # numpydoc ignore=PR02
     """
 
     parts: tuple[Between, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.parts, tuple) or not self.parts or {type(part) for part in self.parts} != {Between}:
+            raise TypeError(f"{self!r}: parts must be a tuple of Between.")
 
     def draw(self, rng: np.random.Generator) -> float:
         """One of them."""
@@ -280,13 +299,15 @@ _ROWS = [
     ),
     EditInfo(
         "reverb", "spatial", ("clip",), "rooms and halls", _NAME,
-        {"kind": OneOf(("image_source", "decaying_noise")), "rt60": Between(0.25, 1.2, log=True),
+        {"kind": OneOf(("image_source", "decaying_noise", "measured")), "rt60": Between(0.25, 1.2, log=True),
          "direct_ratio": Between(-3.0, 9.0)},
+        # Held out where training was given no measured responses, and so had none.
         implementation={"kind": OneOf(("measured",))},
     ),
     EditInfo(
         "echo", "spatial", _EVERYWHERE, "delays, natural or added", _NAME,
-        {"delay": Between(0.06, 0.35), "gain": Between(0.2, 0.8), "n_taps": OneOf((1, 2, 3))},
+        {"delay": Either((Between(0.06, 0.09), Between(0.11, 0.35))), "gain": Between(0.2, 0.8),
+         "n_taps": OneOf((1, 2, 3))},
         held_out={"delay": OneOf((0.1,)), "n_taps": OneOf((1,))},
     ),
     EditInfo(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,15 +28,17 @@ class Bank:
     tts: Sequence[np.ndarray] = ()
     vc: Sequence[np.ndarray] = ()
     voices: Sequence[np.ndarray] = ()
+    own_voices: Sequence[np.ndarray] = ()  # other recordings of the clip's speaker
     noises: Sequence[np.ndarray] = ()
     impulse_responses: Sequence[np.ndarray] = ()
-    # Of `voices`, those that are not the clip's own, where None are all, and those that are, from elsewhere.
-    other_voices: Sequence[int] | None = None
-    own_voices: Sequence[int] = ()
+    # Numbers of those of a kind that a clip may get, where it may not get all.
+    allowed: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    # Whether what cannot be read is passed over.
+    skips: bool = False
 
     def pick(self, rng: np.random.Generator, kind: str) -> int:
         """Index of one of a kind, at random."""
-        numbers = self._numbers(kind)
+        numbers = self.numbers(kind)
         return int(numbers[int(rng.integers(len(numbers)))])
 
     def get(self, kind: str, index: int) -> np.ndarray:
@@ -51,21 +53,18 @@ class Bank:
 
     def has(self, kind: str) -> bool:
         """Whether there is any of a kind."""
-        return len(self._numbers(kind)) > 0
+        return len(self.numbers(kind)) > 0
 
-    def _numbers(self, kind: str) -> Sequence[int]:
-        if kind == "own_voices":
-            return self.own_voices
-        if kind == "voices" and self.other_voices is not None:
-            return self.other_voices
-        return range(len(getattr(self, kind)))
+    def numbers(self, kind: str) -> Sequence[int]:
+        """Indices of those of a kind that may be picked."""
+        return self.allowed.get(kind, range(len(getattr(self, kind))))
 
 
 NO_AUDIO = Bank()
 
 
 class NoRecording(ValueError):
-    """No other clip of the same corpus is long enough for an edit; ``can_draw`` does not read them to find out."""
+    """No recording that a clip may get is long enough for an edit; ``can_draw`` does not read them to find out."""
 
 
 class Edited(NamedTuple):
@@ -141,16 +140,13 @@ class Effect(Edit):
         self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, start: float | None = None,
         end: float | None = None, **parameters: Any,
     ) -> Edited:  # fmt: skip
+        if (start is None) != (end is None):
+            raise ValueError(f"start={start!r} and end={end!r} must both be given, or neither for the whole clip.")
         if start is None or end is None:
             edited = self.process(waveform, sample_rate, bank, **parameters)
             duration = len(edited) / sample_rate
             return Edited(edited, TimeMap([0, len(waveform) / sample_rate], [0, duration]), [(0.0, duration)])
-        first, last = (min(round(t * sample_rate), len(waveform)) for t in (start, end))
-        if not 0 <= first < last:
-            raise ValueError(
-                f"start={start!r} and end={end!r} must be seconds of a clip of {len(waveform) / sample_rate:.3f} s, "
-                "the end after the start."
-            )
+        first, last = span_of(start, end, len(waveform), sample_rate)
         part = self.process(waveform[first:last], sample_rate, bank, **parameters).copy()
         n_fade = min(round(_JOIN_SECONDS * sample_rate), len(part) // 2, (last - first) // 2)
         if n_fade:
@@ -165,6 +161,17 @@ class Effect(Edit):
     def duration_after(self, duration: float, **parameters: Any) -> float:
         start, end = parameters.pop("start", 0.0), parameters.pop("end", duration)
         return duration + (end - start) * (1 / self.rate(**parameters) - 1)
+
+
+def span_of(start: float, end: float, n_samples: int, sample_rate: int) -> tuple[int, int]:
+    """First sample of a part of a clip, and the one after its last."""
+    first, last = (min(round(t * sample_rate), n_samples) for t in (start, end))
+    if not 0 <= first < last:
+        raise ValueError(
+            f"start={start!r} and end={end!r} must be seconds of a clip of {n_samples / sample_rate:.3f} s, the end "
+            "after the start."
+        )
+    return first, last
 
 
 def rise(n_samples: int) -> np.ndarray:

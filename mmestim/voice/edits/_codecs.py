@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from scipy.signal import firwin, kaiserord, resample_poly
+
+from .._resampling import resample
 
 # libvorbis puts what one call writes on the stack, and crashes where that is more than fits.
 _BLOCK = 16384
@@ -53,21 +52,6 @@ def round_trip(waveform: np.ndarray, sample_rate: int, codec: Codec, stream_rate
     scale = max(1.0, float(np.abs(stream).max(initial=0.0)))
     heard = resample(codec(stream / scale, stream_rate).waveform * scale, stream_rate, sample_rate)
     return _aligned(heard, waveform, round(_SLACK_SECONDS * sample_rate))
-
-
-def resample(waveform: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
-    """A waveform at another rate, without delay; what the lower rate cannot hold is 80 dB down."""
-    if old_rate == new_rate:
-        return waveform
-    shared = math.gcd(old_rate, new_rate)
-    up, down = new_rate // shared, old_rate // shared
-    return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))
-
-
-@lru_cache(maxsize=32)
-def _low_pass(factor):
-    n_taps, beta = kaiserord(80, 0.15 / factor)
-    return firwin(n_taps | 1, 0.925 / factor, window=("kaiser", beta)).astype(np.float32)
 
 
 def _aligned(heard, waveform, slack):

@@ -135,7 +135,7 @@ class BackgroundNoise(_Kinds):
         if kind == "file":
             return parameters | {"noise": bank.pick(rng, "noises"), "offset": float(rng.random())}
         if kind == "babble":
-            others = _others(bank)
+            others = bank.numbers("voices")
             n_voices = int(rng.integers(_N_VOICES[0], min(_N_VOICES[1], len(others)), endpoint=True))
             voices = [int(others[number]) for number in rng.choice(len(others), n_voices, replace=False)]
             return parameters | {"voices": voices, "offsets": rng.random(len(voices)).tolist()}
@@ -145,7 +145,7 @@ class BackgroundNoise(_Kinds):
 
     def _possible(self, ranges, bank):
         possible = super()._possible(ranges, bank)
-        if len(_others(bank)) >= _N_VOICES[0]:
+        if len(bank.numbers("voices")) >= _N_VOICES[0]:
             return possible
         return OneOf(tuple(kind for kind in possible.values if kind != "babble"))
 
@@ -208,11 +208,6 @@ def _bursts(rng, n_samples, sample_rate):
         m = min(n_samples - start, int(5 * decay) + 1)
         added[start : start + m] += level * rng.standard_normal(m) * np.exp(-np.arange(m) / decay)
     return added
-
-
-def _others(bank):
-    """Numbers of the voices that are not the clip's own."""
-    return range(len(bank.voices)) if bank.other_voices is None else bank.other_voices
 
 
 def _excerpt(waveform, n_samples, offset, sample_rate):

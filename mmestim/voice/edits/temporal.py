@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..._validation import check_choice, check_number
+from ..corpus import AudioError
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms
+from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms, span_of
 
 # Seams are at least this far from each other, and a passage from where it is put: a copy right beside
 # its original would show no seam on that side.
@@ -130,7 +131,9 @@ class Paste(Edit):
         check_number("length", length, closed=False)
         n_samples = max(1, round(length * sample_rate))
         if origin == "speaker":
-            piece = matched(excerpt(bank.get("voices", voice), n_samples, offset, sample_rate), waveform, sample_rate)
+            piece = matched(
+                excerpt(bank.get("own_voices", voice), n_samples, offset, sample_rate), waveform, sample_rate
+            )
         else:
             last = len(waveform) - n_samples
             # Edits before it may have rounded the clip's length.
@@ -181,12 +184,7 @@ class Mix(Edit):
     ) -> Edited:  # fmt: skip
         check_number("snr", snr, low=-100, high=100)
         donor = bank.get("voices", voice)
-        first, last = (min(round(t * sample_rate), len(waveform)) for t in (start, end))
-        if not 0 <= first < last:
-            raise ValueError(
-                f"start={start!r} and end={end!r} must be seconds of a clip of {len(waveform) / sample_rate:.3f} s, "
-                "the end after the start."
-            )
+        first, last = span_of(start, end, len(waveform), sample_rate)
         last = min(last, first + len(donor))  # A voice that is shorter ends sooner.
         overlay = excerpt(donor, last - first, offset, sample_rate).copy()
         if n_fade := min(round(_MIX_FADE * sample_rate), len(overlay) // 2):
@@ -230,12 +228,16 @@ def pick_longer(
         if index in tried:
             continue
         tried.add(index)
-        waveform = bank.get("voices" if kind == "own_voices" else kind, index)
+        try:
+            waveform = bank.get(kind, index)
+        except AudioError:
+            if not bank.skips:
+                raise
+            continue
         if len(waveform) >= least * sample_rate:
             return index, waveform
     name = "other clips of the speaker" if kind == "own_voices" else kind
-    is_of_corpus = kind == "own_voices" or (kind == "voices" and bank.other_voices is not None)
-    raise (NoRecording if is_of_corpus else ValueError)(
+    raise (NoRecording if bank.skips or kind in bank.allowed else ValueError)(
         f"{len(tried)} {name} were tried, and none lasts {least:g} s. Leave out the short ones, give longer ones, or "
         "take the edit that needs them out of edits."
     )

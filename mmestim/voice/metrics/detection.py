@@ -47,7 +47,7 @@ def equal_error_rate(y_true: Any, y_score: Any) -> float:
     y_true, y_score = _checked_column(y_true, y_score)
     if y_true.min() == y_true.max():
         return float("nan")
-    false_alarms, hits, _ = roc_curve(y_true, y_score, drop_intermediate=False)
+    false_alarms, hits, _ = roc_curve(y_true, y_score)
     misses = 1 - hits
     i = int(np.argmax(misses <= false_alarms))  # never the first, which misses all
     before, after = misses[i - 1] - false_alarms[i - 1], misses[i] - false_alarms[i]

@@ -15,7 +15,7 @@ from ..records import EditRecord
 from ..taxonomy import LABELS
 from .detection import mean_of_defined
 
-# Rounding in a time must not decide whether two segments match.
+# Rounding in a time must not decide whether two segments match: a share of an overlap, seconds of an error.
 _SLACK = 1e-9
 _RECALL_IOUS = np.arange(10, 20) / 20
 
@@ -279,26 +279,23 @@ class _Clip(NamedTuple):
 
 
 def _by_label(references: References, predictions: Predictions, points: bool) -> dict[str, list[_Clip]]:
-    """All clips, for each label that is in any, with its intervals or its points."""
+    """For each label the clips that have any of it on either side, with its intervals or its points."""
     if len(references) != len(predictions):
         raise ValueError(
             f"references are of {len(references)} clips, predictions of {len(predictions)}: give both of all."
         )
-    pairs = []
+    clips: dict[str, list[_Clip]] = {}
     for reference, found in zip(references, predictions, strict=True):
         left_out = set(reference.inaudible) if isinstance(reference, EditRecord) else set()
         there = record_segments(reference) if isinstance(reference, EditRecord) else reference
-        pairs.append((_grouped(there, points, set()), _grouped(found, points, left_out)))
-    labels = _ordered({label for pair in pairs for side in pair for label in side})
-    return {label: [_clip(there.get(label, []), found.get(label, [])) for there, found in pairs] for label in labels}
-
-
-def _grouped(segments, points, left_out):
-    by_label: dict[str, list[EditSegment]] = {}
-    for segment in segments:
-        if segment.is_point == points and segment.label not in left_out:
-            by_label.setdefault(segment.label, []).append(segment)
-    return by_label
+        sides: dict[str, tuple[list[EditSegment], list[EditSegment]]] = {}
+        for side, segments in enumerate((there, found)):
+            for segment in segments:
+                if segment.is_point == points and segment.label not in left_out:
+                    sides.setdefault(segment.label, ([], []))[side].append(segment)
+        for label, both in sides.items():
+            clips.setdefault(label, []).append(_clip(*both))
+    return {label: clips[label] for label in _ordered(clips)}
 
 
 def _clip(there, found):
@@ -329,7 +326,7 @@ def _ratio(part, whole):
 def _f1(clips, iou):
     matched = 0
     for clip in clips:
-        fits = clip.iou >= iou - _SLACK
+        fits = clip.iou >= iou * (1 - _SLACK)
         matched += fits[linear_sum_assignment(fits, maximize=True)].sum()
     return _ratio(2 * matched, sum(_counts(clips).values()))
 
@@ -343,7 +340,7 @@ def _average_precision(clips, iou):
     is_true = np.zeros(len(ranked))
     for rank, (_, i, j) in enumerate(sorted(ranked)):
         overlaps = np.where(free[i], ious[i][:, j], 0)
-        if len(overlaps) and overlaps.max() >= iou - _SLACK:
+        if len(overlaps) and overlaps.max() >= iou * (1 - _SLACK):
             free[i][overlaps.argmax()] = False
             is_true[rank] = 1
     precision = is_true.cumsum() / np.arange(1, len(is_true) + 1)
@@ -357,7 +354,7 @@ def _average_recall(clips, n_proposals):
         chosen = np.argsort(-clip.scores, kind="stable")[:n_proposals]
         best.append(clip.iou[:, chosen].max(axis=1, initial=0))
     overlaps = np.concatenate(best)
-    return _ratio((overlaps >= _RECALL_IOUS[:, None] - _SLACK).mean(axis=0).sum(), len(overlaps))
+    return _ratio((overlaps >= _RECALL_IOUS[:, None] * (1 - _SLACK)).mean(axis=0).sum(), len(overlaps))
 
 
 def _boundaries(clips, tolerance):
