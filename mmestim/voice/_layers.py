@@ -84,7 +84,7 @@ class MaxFeatureMap(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first, second = x.chunk(2, 1)
-        return torch.maximum(first, second)
+        return torch.where(first > second, first, second)  # whose gradient is cheaper than that of maximum
 
 
 # Complex layers: (n, 2 * channels, n_bins, n_frames), all real parts before all imaginary parts -----------------------

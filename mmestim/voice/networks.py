@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .._torchaudio import torchaudio
 from .._validation import check_number
 from ._layers import (
     Block, ClipHead, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU, magnitude, run_blocks, run_recurrent,
@@ -68,7 +69,7 @@ class BoundaryNet(nn.Module):
         blocks, n_channels, n_bins = _conv_stack(
             self.front_end, (8, 16, 24, 32), strides=((2, 1), (2, 1), (2, 2), (2, 1))
         )  # fmt: skip
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = blocks
         n_features = n_channels * n_bins
         self.context = nn.ModuleList()
         for n_in, kernel, dilation in ((n_features, 3, 1), (64, 5, 2), (64, 5, 4)):
@@ -127,7 +128,7 @@ class SmallCNN(nn.Module):
         blocks, n_channels, n_bins = _conv_stack(
             self.front_end, (12, 24, 48, 72, 96), strides=((2, 2), (2, 2), (2, 2), (2, 1), (2, 2))
         )  # fmt: skip
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = blocks
         self.deep = ClipHead(n_channels * n_bins, embedding_dim)
         self.n_statistics, self.wide = n_statistics, None
         if n_statistics:
@@ -190,7 +191,7 @@ class LCNN(nn.Module):
             layers += [nn.BatchNorm2d(n_out, affine=False)] if normalizes else []
             return Block(*layers, stride=2 if pools else 1, pools=pools)
 
-        self.blocks = nn.ModuleList([
+        self.blocks = _channels_last([
             convolve(self.front_end.n_channels, 32, 5, pools=True, normalizes=False),
             convolve(32, 32, 1), convolve(32, 48, 3, pools=True),
             convolve(48, 48, 1), convolve(48, 64, 3, pools=True, normalizes=False),
@@ -320,7 +321,7 @@ class RawNet2(nn.Module):
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> Output:
         waveform = unit_level(waveform, lengths)
         with torch.autocast(waveform.device.type, enabled=False):  # bfloat16 would round away what edits leave
-            x = nn.functional.conv1d(waveform[:, None], self.filters).abs()
+            x = torchaudio.functional.fftconvolve(waveform[:, None], self.filters, mode="valid").abs()
         x, frames = self.first(x, None if lengths is None else lengths - self.filters.shape[-1] + 1)
         x, frames = run_blocks(self.blocks, x, frames)
         states = run_recurrent(self.gru, self.last(x).mT, frames)
@@ -357,18 +358,23 @@ def _conv_stack(front_end, widths, strides):
         conv = nn.Conv2d(n_in, n_out, (n_rows, 3), stride, padding=(n_rows // 2, 1), bias=False)
         blocks.append(Block(conv, nn.BatchNorm2d(n_out), nn.ReLU(), stride=stride[1]))
         n_in, n_bins = n_out, -(-n_bins // stride[0])
-    return blocks, n_in, n_bins
+    return _channels_last(blocks), n_in, n_bins
+
+
+def _channels_last(blocks):
+    """The blocks with weights in the memory format that makes few channels a quarter faster."""
+    return nn.ModuleList(blocks).to(memory_format=torch.channels_last)
 
 
 def _mel_bandpass(n_filters, n_taps, sample_rate):
-    """Band-pass filters side by side on the mel scale, of shape (n_filters, 1, n_taps)."""
+    """Band-pass filters side by side on the mel scale, of shape (1, n_filters, n_taps)."""
     top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, dtype=torch.float64))
     mel = torch.linspace(0, 1, n_filters + 1, dtype=torch.float64) * top
     edges = 700 * (10 ** (mel / 2595) - 1) / sample_rate  # cycles per sample
     t = torch.arange(n_taps, dtype=torch.float64) - n_taps // 2
     low_pass = 2 * edges[:, None] * torch.sinc(2 * edges[:, None] * t)
     window = torch.hamming_window(n_taps, periodic=False, dtype=torch.float64)
-    return (low_pass.diff(dim=0) * window)[:, None].float()
+    return (low_pass.diff(dim=0) * window)[None].float()
 
 
 def _check_sizes(**sizes):
