@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
-from scipy import fft
+from scipy import fft, ndimage
 
 from ._clip import Clip, Rows
 
@@ -34,76 +33,49 @@ def cepstrum(clip: Clip) -> Rows:
     yield "cepstrum_highest", ("ms",), 20 + 1000 * highest[:1] / clip.sample_rate
 
 
-_PASSAGE, _APART = 0.16, 0.25  # seconds
-_CANDIDATES = 4
-_BLOCK = 1024  # frames: passages are looked for up to 8 s apart
+_APART, _PASSAGE, _PIECE = 0.25, 0.16, 0.01  # seconds
+_LAG_BLOCK = 0.005  # seconds: a lag and those beside it are one
+_LAGS = 3
 
 
 def repeats(clip: Clip) -> Rows:
-    """How alike the passages of 0.16 s are that are most alike, first by their levels, then by their waveforms."""
-    likeness, first, second = _most_alike(clip)
-    hop = round(clip.hop_seconds * clip.sample_rate)
-    length = round(_PASSAGE * clip.sample_rate)
-    found = [_alignment(clip.residual, hop * i, hop * j, length, hop) for i, j in zip(first, second, strict=True)]
-    same = np.zeros(_CANDIDATES)
-    same[: len(found)] = np.sort(found)[::-1]
-    padded = np.zeros(_CANDIDATES)
-    padded[: len(likeness)] = likeness
-    numbers = [f"passage{n}" for n in range(_CANDIDATES)]
-    yield "repeat_likeness", numbers, padded
+    """How far the clip is like itself a quarter of a second or more later, at the best lags and in all.
+
+    At each lag it is the correlation of all of the clip, in standard deviations, and the highest of 0.16 s.
+    """
+    rate = clip.sample_rate
+    error = clip.residual
+    around = ndimage.uniform_filter1d(np.square(error), 1 + round(0.02 * rate), mode="nearest")
+    error = error / np.sqrt(around + np.float32(1e-6))  # so that loud syllables do not count more
+    size = fft.next_fast_len(2 * len(error), real=True)
+    likeness = fft.irfft(np.abs(fft.rfft(error, size)), size)[round(_APART * rate) : len(error) - round(_PASSAGE * rate)]
+    width = round(_LAG_BLOCK * rate)
+    blocks = likeness[: len(likeness) // width * width].reshape(-1, width)
+    heights, passages, seconds = np.zeros(_LAGS), np.zeros(_LAGS), 0.0
+    if len(blocks) >= _LAGS:
+        best = blocks.argmax(axis=1)
+        height = blocks[np.arange(len(blocks)), best] / (likeness.std() + 1e-9)
+        order = np.argsort(-height, kind="stable")[:_LAGS]
+        lags = round(_APART * rate) + width * order + best[order]
+        heights = height[order]
+        passages = np.sort([_best_passage(error[:-lag], error[lag:], rate) for lag in lags])[::-1]
+        seconds = lags[0] / rate
+    yield "repeat_likeness", [f"lag{n}" for n in range(_LAGS)], np.log10(np.maximum(heights, 0.1))
     # By digits: 1 for 0.9, 2 for 0.99.
-    yield "repeat_waveform", numbers, -np.log10(1.00001 - np.clip(same, 0, 1))
-    yield "repeat", ("seconds",), np.array([clip.hop_seconds * (second[0] - first[0]) if len(first) else 0.0])
+    yield "repeat_passage", [f"lag{n}" for n in range(_LAGS)], -np.log10(1.00001 - np.clip(passages, 0, 1))
+    yield "repeat", ("seconds",), np.array([seconds])
 
 
-def _most_alike(clip):
-    """Likenesses of passages to later ones, the highest first, and the frames where both start."""
-    level = clip.levels
-    energy = level.mean(axis=1)
-    shape = level - level.mean(axis=0)
-    shape -= shape.mean(axis=1, keepdims=True)
-    shape /= np.sqrt(np.sum(np.square(shape), axis=1, keepdims=True)) + np.float32(1e-3)
-    shape[energy < np.median(energy)] = 0  # pauses are alike by nature
-    width, apart = round(_PASSAGE / clip.hop_seconds), round(_APART / clip.hop_seconds)
-    n_starts = len(shape) - width + 1 - apart
-    parts = [_part_alike(shape, start, width, apart) for start in range(0, n_starts, _BLOCK)]
-    if not parts:
-        return np.zeros(0), [], []
-    likeness, first, second = np.concatenate(parts, axis=1)
-    best = np.argsort(-likeness, kind="stable")[:_CANDIDATES]
-    return likeness[best], first[best].astype(int), second[best].astype(int)
+def _best_passage(first, second, rate):
+    """Highest correlation of any 0.16 s, in steps of 10 ms."""
+    step, pieces = round(_PIECE * rate), round(_PASSAGE / _PIECE)
+    count = len(first) // step
 
+    def sums(products):
+        return np.convolve(products[: count * step].reshape(count, step).sum(axis=1), np.ones(pieces), "valid")
 
-def _part_alike(shape, start, width, apart):
-    """Likeness of passages that start in one block to later ones, the highest of each half passage."""
-    rows = shape[start : start + _BLOCK + width - 1]
-    n_starts = min(_BLOCK, len(shape) - start - width + 1 - apart)
-    n_lags = min(_BLOCK, len(shape) - start - width + 1 - apart)
-    columns = shape[start + apart : start + apart + n_lags + len(rows) - 1]
-    # Row by frame and column by lag: each row begins one further.
-    products = np.zeros((len(rows), n_lags + len(rows)), np.float32)
-    np.matmul(rows, columns.T, out=products[:, : len(columns)])
-    step = products.itemsize
-    by_lag = as_strided(products, (len(rows), n_lags), (products.strides[0] + step, step))
-    sums = np.cumsum(by_lag, axis=0)
-    alike = sums[width - 1 :][:n_starts] - np.concatenate([np.zeros_like(sums[:1]), sums])[:n_starts]
-    best = alike.argmax(axis=1)
-    height = alike[np.arange(n_starts), best] / width
-    halves = np.array_split(np.arange(n_starts), -(-2 * n_starts // width))
-    first = np.array([part[height[part].argmax()] for part in halves])
-    return height[first], start + first, start + first + apart + best[first]
-
-
-def _alignment(waveform, first, second, length, most):
-    """Highest correlation of a passage with another that may start up to `most` samples off."""
-    passage = waveform[first : first + length]
-    low, high = max(0, second - most), min(len(waveform), second + most + length)
-    region = waveform[low:high]
-    size = fft.next_fast_len(len(region), real=True)
-    products = fft.irfft(fft.rfft(region, size) * fft.rfft(passage, size).conj(), size)[: len(region) - length + 1]
-    sums = np.concatenate([[0], np.cumsum(np.square(region, dtype=np.float64))])
-    energies = (sums[length:] - sums[:-length]) * np.sum(np.square(passage, dtype=np.float64))
-    return np.max(products / np.sqrt(energies + 1e-9))
+    energies = sums(np.square(first)) * sums(np.square(second))
+    return np.max(sums(first * second) / np.sqrt(energies + 1e-6))
 
 
 _RUN = 64  # samples

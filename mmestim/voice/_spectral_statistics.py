@@ -50,6 +50,7 @@ def tone(clip: Clip) -> Rows:
         bends[name] = np.diff(curve, 2)
         yield f"tone_{name}", bands, curve
         yield f"tone_{name}_bend", bands[1:-1], bends[name]
+        yield f"tone_{name}_slope", bands[4:], curve[4:] - curve[:-4]
     alike = [_correlation(bends["floor"], bends[name]) for name in ("mean", "top")]
     yield "tone_floor_bends_as", ("mean", "top"), np.array(alike)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage, signal
 
-from ._clip import Clip, Rows, decibels, percents
+from ._clip import N_BANDS, Clip, Rows, decibels, percents, quantiles, stretches
 
 _SIZES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 _SIZE_QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
@@ -37,6 +37,26 @@ def amplitudes(clip: Clip) -> Rows:
     yield "values", ("distinct", "bits"), np.array([
         np.log10(len(values) / len(raw)), np.log2(max(peak / gap, 1)) if gap > 0 else 0.0,
     ])  # fmt: skip
+
+
+_CREST_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def crests(clip: Clip) -> Rows:
+    """Of short frames how far the peak is above the RMS, and how heavy the tails are: overdriving lowers both."""
+    length = 2 * N_BANDS * clip.bins_per_band
+    pieces = sliding_window_view(clip.waveform, length)[:: length // 4]
+    power = np.square(pieces)
+    mean = power.mean(axis=1) + np.float32(1e-8)
+    tracks = {
+        "crest": np.sqrt(power.max(axis=1) / mean),
+        "tails": np.log(np.square(power).mean(axis=1) / np.square(mean) + np.float32(1e-3)),
+    }
+    energy = np.log(mean)
+    loud = energy > np.median(energy)
+    for name, track in tracks.items():
+        yield name, percents(_CREST_QUANTILES), quantiles(track[loud] if loud.any() else track, _CREST_QUANTILES)
+        yield from stretches(name, (track * loud)[:, None], clip)
 
 
 _CLICK_SECONDS = 0.004

@@ -15,11 +15,11 @@ from ._phase_statistics import phases
 from ._pitch_statistics import pitch
 from ._repetition_statistics import cepstrum, copies, repeats
 from ._spectral_statistics import edges, frames, holes, levels, modulation, slopes, tone
-from ._waveform_statistics import amplitudes, clicks, residual
+from ._waveform_statistics import amplitudes, crests, clicks, residual
 from .corpus import AudioCorpus
 
 _GROUPS = (
-    levels, tone, holes, frames, modulation, slopes, edges, phases, pitch, amplitudes, clicks, residual, cepstrum,
+    levels, tone, holes, frames, modulation, slopes, edges, phases, pitch, amplitudes, crests, clicks, residual, cepstrum,
     repeats, copies,
 )  # fmt: skip
 _SHORTEST = 0.35  # seconds
