@@ -1,6 +1,7 @@
 """Voice edits: what is done to recordings, simulated, and found again."""
 
 from .corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from .detector import VoiceEditDetector
 from .edits import EDITS
 from .records import EditPlan, EditRecord
 from .simulator import EditSimulator
@@ -24,6 +25,7 @@ __all__ = [
     "OneOf",
     "Skipped",
     "TimeMap",
+    "VoiceEditDetector",
     "find_audio",
     "trim_silence",
 ]

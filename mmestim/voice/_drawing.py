@@ -67,13 +67,20 @@ def resolved(edits: Any) -> dict[str, dict[str, Range]]:
 
 def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> None:
     """Raise if a label can be drawn with none of the banks."""
-    for label, own in ranges.items():
-        if not any(EDITS[label].can_draw(_LONG, own, bank) for bank in banks):
+    found = drawable(ranges, banks)
+    for label in ranges:
+        if label not in found:
             raise ValueError(
                 f"edits has {label!r}, which needs audio that is not there. 'tts' and 'vc' need sources={{'tts': "
                 "..., 'vc': ...}; 'mix' clips of another speaker, or sources={'voices': ...}, and babble four; noise "
                 "files noises=; measured rooms impulse_responses=; passages of the same speaker clips with speakers."
             )
+
+
+def drawable(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> list[str]:
+    """Labels that some clip can have, in the order of the taxonomy."""
+    found = {label for bank in banks for label, own in ranges.items() if EDITS[label].can_draw(_LONG, own, bank)}
+    return [label for label in LABELS if label in found]
 
 
 def draw_plan(

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.special import expit
 from torch import nn
 
 from ..batches import Batch
 from ..training import TrainingOptions, seed_for
+from ._calibration import Combination, tune_thresholds
 from ._network_training import (
-    ClassLoss, FrameLoss, LabelLoss, WindowRows, ask, label_weights, train_network,
+    ClassLoss,
+    FrameLoss,
+    LabelLoss,
+    WindowRows,
+    ask,
+    label_weights,
+    train_network,
 )  # fmt: skip
 from ._training_windows import SEAMS, UNKNOWN, Windows
 from ._trees import BoostedTrees
-from .networks import BoundaryNet, SmallCNN
+from .networks import LCNN, BoundaryNet, ComplexNet, RawNet2, SmallCNN, SSLNet
 from .statistics import ClipStatistics
 
-_SHORTEST = 0.35  # seconds that statistics need
+SHORTEST_SECONDS = 0.35  # seconds that statistics need
 _AT_ONCE = 64
+_CALIBRATED = 300  # windows of a fold
 # Frames on a border are few; those of a label are as many as others.
 _SEAM_WEIGHT, _FRAME_WEIGHT = 8.0, 2.0
 _TREES: dict[str, Any] = {"max_iter": 120, "max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
@@ -59,7 +68,7 @@ class Lesson:
     windows: Windows
     dense: Windows | None
     folds: np.ndarray
-    dense_folds: np.ndarray
+    dense_folds: np.ndarray | None
     labels: list[str]
     is_exclusive: bool
     n_samples: int
@@ -96,7 +105,9 @@ class Answer(NamedTuple):
 class WindowModel:
     """Base of the models."""
 
-    n_models: ClassVar[int] = 1
+    embedding_dim: int
+    # Of frames, where the answers have them: from which log-odds on a map is there.
+    frame_thresholds: np.ndarray | None = None
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         """Learn.
@@ -131,6 +142,10 @@ class FeatureModel(WindowModel):
         X = statistics_of(self.statistics, waveforms, lengths)
         return Answer(self.trees.decision_function(X)[:, None], X)
 
+    @property
+    def embedding_dim(self) -> int:
+        return len(self.statistics.get_feature_names_out())
+
 
 def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, BoostedTrees]:
     """Log-odds of every window by trees grown without its speakers, and trees grown on all."""
@@ -161,7 +176,7 @@ def _measure_some(statistics, windows, rows):
 
 def statistics_of(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Statistics of windows, each as long as its clip; of very short ones with the zeros behind them."""
-    shortest = min(waveforms.shape[1], round(_SHORTEST * statistics.sample_rate))
+    shortest = min(waveforms.shape[1], round(SHORTEST_SECONDS * statistics.sample_rate))
     return statistics.transform([w[: max(n, shortest)] for w, n in zip(waveforms, lengths, strict=True)])
 
 
@@ -191,6 +206,7 @@ class NetworkModel(WindowModel):
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         logits, embeddings = ask(self.network, waveforms, lengths, self.device, self.precision)
+        self.embedding_dim = embeddings.shape[1]
         return Answer(logits[:, None], embeddings)
 
 
@@ -225,8 +241,6 @@ class HybridModel(WindowModel):
     say of voices that they have not heard; asked about others, the two answer together.
     """
 
-    n_models = 2
-
     # Windows that a network sees in all, and its highest learning rate.
     boundary: ClassVar = {"seen": 65_000, "lr": 4e-3}
     deep: ClassVar = {"seen": 35_000, "lr": 4e-3}
@@ -250,15 +264,32 @@ class HybridModel(WindowModel):
         pooled, deep = None, np.empty((len(X), len(lesson.labels)), np.float32)
         for fold in (0, 1):
             rows = lesson.folds == fold  # not trained on by the nets of the fold
-            lengths = lesson.windows.lengths
             frames = ask_all(self.boundary_nets[fold], lesson.windows, rows, device, precision, pool_frames)
             pooled = np.empty((len(X), frames.shape[1]), np.float32) if pooled is None else pooled
             pooled[rows] = frames
             deep[rows] = ask_all(
                 self.deep_nets[fold], lesson.windows, rows, device, precision, statistics=X
             )  # fmt: skip
+        self._calibrate_frames(lesson)
         logits, self.trees = grow(np.hstack([X, pooled]), lesson)
         return np.stack([logits, deep], axis=1)
+
+    def _calibrate_frames(self, lesson):
+        """What log-odds of frames mean, by frames of some windows of either part of the speakers."""
+        logits, truths = [], []
+        for fold in (0, 1):
+            rows = np.flatnonzero(lesson.folds == fold)[:_CALIBRATED]
+            chosen = np.isin(np.arange(len(lesson.windows)), rows)
+            args = self.boundary_nets[fold], lesson.windows, chosen, self.device, self.precision
+            frames = ask_all(*args)
+            logits.append(np.moveaxis(frames, 1, 2).reshape(-1, frames.shape[1]))
+            truth = np.asarray(lesson.windows.frames[rows])[:, :, : frames.shape[2]]
+            truths.append(np.moveaxis(truth, 1, 2).reshape(-1, frames.shape[1]))
+        z, truth = np.concatenate(logits), np.concatenate(truths)
+        known = (truth != UNKNOWN) & (z > -29)
+        self.frame_combination = Combination.fit(z[:, None], truth == 1, known)
+        proba = expit(self.frame_combination.logits(z[:, None]))
+        self.frame_thresholds = tune_thresholds(proba, truth == 1, known, np.zeros(len(z), bool), 1.0)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)
@@ -267,7 +298,13 @@ class HybridModel(WindowModel):
         deep = np.mean([ask(network, *args, X)[0] for network in self.deep_nets], axis=0)
         pooled = pool_frames(frames)
         logits = np.stack([self.trees.decision_function(np.hstack([X, pooled])), deep], axis=1)
-        return Answer(logits, np.hstack([X, pooled, deep]), frames)
+        calibrated = self.frame_combination.logits(np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1]))
+        calibrated = np.moveaxis(calibrated.reshape(len(frames), -1, frames.shape[1]), 1, 2)
+        return Answer(logits, np.hstack([X, pooled, deep]), calibrated)
+
+    @property
+    def embedding_dim(self) -> int:
+        return len(self.statistics.get_feature_names_out()) + 5 * len(self.frame_thresholds) + 1 + len(self.trees.baseline)
 
 
 def _train(model, lesson, X, kind, fold):
@@ -338,3 +375,33 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
     total = np.logaddexp.reduce(frames.astype(np.float64), axis=2)
     seams = ordered[:, : len(SEAMS), 0].max(axis=1, keepdims=True)
     return np.hstack([*highest, mean, total, seams]).astype(np.float32)
+
+
+# By name ---------------------------------------------------------------------------------------------
+
+# Windows that a network sees, and its highest learning rate.
+_NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {
+    "lcnn": (LCNN, 60_000, 1e-3),
+    "complexnet": (ComplexNet, 60_000, 1e-3),
+    "rawnet2": (RawNet2, 60_000, 3e-4),
+}
+MODELS = ("hybrid", "features", *_NETWORKS, "ssl")
+
+
+def make_model(model: Any, weights: Any, sample_rate: int) -> WindowModel:
+    """What a name or a network's class stands for."""
+    if model == "hybrid":
+        return HybridModel(sample_rate)
+    if model == "features":
+        return FeatureModel(sample_rate)
+    if model == "ssl":
+        if weights is None:
+            raise ValueError(
+                "model='ssl' needs weights=, a file or state dict of a wav2vec 2.0, HuBERT or WavLM model that you "
+                "have. Nothing is downloaded."
+            )
+        return NetworkModel(lambda n_outputs: SSLNet(n_outputs, weights), "ssl", 20_000, 1e-3)
+    if isinstance(model, str):
+        make, seen, lr = _NETWORKS[model]
+        return NetworkModel(make, model, seen, lr)
+    return NetworkModel(model, getattr(model, "__name__", "network"), 60_000, 1e-3)

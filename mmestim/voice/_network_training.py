@@ -62,7 +62,7 @@ class OnWindows(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and embeddings."""
-        return self.network(batch.x["waveform"], batch.x["lengths"], *([batch.x["statistics"]] if "statistics" in batch.x else []))
+        return self.network(*batch.x.values())
 
 
 class LabelLoss(Objective):

@@ -77,6 +77,12 @@ def for_clip(bank: Bank, number: int, codes: np.ndarray) -> Bank:
     return replace(bank, allowed=allowed)
 
 
+def extremes(bank: Bank, codes: np.ndarray) -> list[Bank]:
+    """The bank of the clips with most of others and with most of their own: what neither can get, none can."""
+    _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    return [for_clip(bank, int(end(counts[speakers])), codes) for end in (np.argmin, np.argmax)]
+
+
 def corpora(bank: Bank) -> list[AudioCorpus]:
     """The clips of a bank, as they are read."""
     kinds = (bank.tts, bank.vc, bank.voices, bank.noises, bank.impulse_responses)

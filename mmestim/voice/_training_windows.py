@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from .edits import EDITS
 from .edits._base import Bank
 from .records import EditPlan, EditRecord
 from .simulator import EditSimulator
+from .taxonomy import TAXONOMY
 
 FRAME_SECONDS = 0.01
 # Of these the borders can be heard; each has a map of frames of its own, before those of what goes on inside.
@@ -63,52 +65,49 @@ class Windows:
 
 
 def windows_of(
-    pairs: Iterable[tuple[np.ndarray, EditRecord]], most: int, labels: Sequence[str], n_samples: int, sample_rate: int,
-    rng: np.random.Generator, folder: Path, brick_wall_share: float = 0.0,
+    parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, int]], most: int, n_labels: int, n_samples: int,
+    sample_rate: int, folder: Path,
 ) -> Windows:  # fmt: skip
-    """One window of each edited clip, and more of a share of them without what is above some frequency.
+    """Windows in files that are mapped into memory.
 
     Parameters
     ----------
-    pairs : iterable of (ndarray of shape (n_samples,), EditRecord)
-        Edited clips.
+    parts : iterable of (waveform, targets, frames, clip)
+        What is in each; waveforms may be shorter.
     most : int
-        At most so many windows.
-    labels : sequence of str
-        Columns of the targets.
-    n_samples : int
-        Length of the windows.
-    sample_rate : int
-        Of the clips, in Hz.
-    rng : numpy.random.Generator
-        Places the windows.
+        Of them, so many are taken.
+    n_labels, n_samples, sample_rate : int
+        Columns of the targets, and length and rate of the windows.
     folder : Path
-        Where the waveforms are put, in a file that is mapped into memory.
-    brick_wall_share : float, default=0.0
-        Of the clips, those that come a second time through a filter.
+        Where the files are put.
     """
-    n_frames = frames_in(n_samples, sample_rate)
+    folder.mkdir(exist_ok=True)
+    n_maps, n_frames = len(SEAMS) + n_labels, frames_in(n_samples, sample_rate)
     waveforms = np.lib.format.open_memmap(folder / "waveforms.npy", "w+", np.int16, (most, n_samples))
-    lengths, clips = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    targets = np.zeros((most, len(labels)), np.uint8)
-    frames = np.lib.format.open_memmap(
-        folder / "frames.npy", "w+", np.uint8, (most, len(SEAMS) + len(labels), n_frames)
-    )  # fmt: skip
-    n = 0
+    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (most, n_maps, n_frames))
+    lengths, clips, n = np.zeros(most, np.int64), np.zeros(most, np.int64), 0
+    targets = np.zeros((most, n_labels), np.uint8)
+    for waveform, target, frame, clip in itertools.islice(parts, most):
+        waveforms[n, : len(waveform)] = np.round(waveform * 32767).clip(-32768, 32767)
+        lengths[n], targets[n], frames[n], clips[n] = len(waveform), target, frame, clip
+        n += 1
+    return Windows(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
+
+
+def edited_windows(
+    pairs: Iterable[tuple[np.ndarray, EditRecord]], labels: Sequence[str], n_samples: int, sample_rate: int,
+    rng: np.random.Generator, brick_wall_share: float,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:  # fmt: skip
+    """One window of each edited clip, and of a share of them a copy without what is above some frequency."""
+    n_frames = frames_in(n_samples, sample_rate)
     for waveform, record in pairs:
         start = window_start(rng, record, n_samples, sample_rate)
         part = waveform[start : start + n_samples]
-        truth = window_truth(record, labels, start / sample_rate, len(part) / sample_rate, n_frames)
-        versions = [(part, *truth)]
+        targets, frames = window_truth(record, labels, start / sample_rate, len(part) / sample_rate, n_frames)
+        yield part, targets, frames, record.clip or 0
         if rng.random() < brick_wall_share:
-            versions.append((_brick_wall(part, rng, sample_rate), *_with_unknown_low_pass(*truth, labels)))
-        for samples, target, frame in versions[: most - n]:
-            waveforms[n, : len(samples)] = np.round(samples * 32767).clip(-32768, 32767)
-            lengths[n], clips[n], targets[n], frames[n] = len(samples), record.clip or 0, target, frame
-            n += 1
-        if n == most:
-            break
-    return Windows(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
+            targets, frames = _with_unknown_low_pass(targets, frames, labels)
+            yield _brick_wall(part, rng, sample_rate), targets, frames, record.clip or 0
 
 
 def frames_in(n_samples: int, sample_rate: int) -> int:
@@ -129,7 +128,9 @@ def window_start(rng: np.random.Generator, record: EditRecord, n_samples: int, s
     moment = round(moments[rng.integers(len(moments))] * sample_rate)
     edge = round(2 * _EDGE_SECONDS * sample_rate)
     low, high = max(0, moment - n_samples + edge), min(room, moment - edge)
-    return int(rng.integers(low, high, endpoint=True)) if low <= high else int(np.clip(moment - n_samples // 2, 0, room))
+    if low > high:
+        return int(np.clip(moment - n_samples // 2, 0, room))
+    return int(rng.integers(low, high, endpoint=True))
 
 
 def window_truth(
@@ -210,6 +211,32 @@ class SeamSimulator(EditSimulator):
         return replace(plan, duration=duration, steps=steps + plan.steps)
 
 
+def clip_truth(targets: np.ndarray, labels: Sequence[str], n_frames: int) -> np.ndarray:
+    """What is known of the frames of a clip of which only the labels are.
+
+    Parameters
+    ----------
+    targets : uint8 ndarray of shape (n_labels,)
+        1 where the clip has the label.
+    labels : sequence of str
+        Their names; of those that the taxonomy does not have nothing is known.
+    n_frames : int
+        Frames to tell of.
+
+    Returns
+    -------
+    uint8 ndarray of shape (n_seams + n_labels, n_frames)
+        0 where there is none of a label, 1 where it must be everywhere, else `UNKNOWN`.
+    """
+    everywhere = [label in TAXONOMY and TAXONOMY[label].scopes == ("clip",) for label in labels]
+    frames = np.zeros((len(SEAMS) + len(labels), n_frames), np.uint8)
+    frames[len(SEAMS) :] = np.where(targets == 0, 0, np.where(everywhere, targets, UNKNOWN))[:, None]
+    for number, seam in enumerate(SEAMS):
+        if seam not in labels or targets[list(labels).index(seam)] != 0:
+            frames[number] = UNKNOWN
+    return frames
+
+
 def _brick_wall(part, rng, sample_rate):
     """A waveform without what is above some frequency."""
     low, high = (min(f, 0.475 * sample_rate) for f in _BRICK_WALL_HZ)
@@ -227,11 +254,3 @@ def _with_unknown_low_pass(targets, frames, labels):
     inside = frames[len(SEAMS) + column]
     inside[inside == 0] = UNKNOWN
     return targets, frames
-
-
-def passes(simulator: EditSimulator, corpus: Any, n_clips: int, seed: int, n_jobs: int) -> Iterator[tuple[np.ndarray, EditRecord]]:
-    """So many edited clips of a corpus, which is gone through again and again."""
-    n_passes = -(-n_clips // len(corpus))
-    for number in range(n_passes):
-        simulator.set_params(random_state=(seed + number) % 2**31)
-        yield from simulator.iterate(corpus, n_jobs)

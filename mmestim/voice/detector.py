@@ -4,25 +4,593 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
-from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils.validation import check_is_fitted
+from sklearn.metrics import accuracy_score, average_precision_score
+from sklearn.utils import check_random_state, gen_even_slices
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._validation import check_choice, check_number
 from ..training import TrainingOptions, seed_for
 from ._calibration import Combination, Unaltered, tune_thresholds
-from ._clip_windows import merged, windows_in
+from ._detector_input import clips_of, label_matrix, truth_of
+from ._explaining import explanation
 from ._lessons import folds_of, given_windows, simulated_windows
-from ._models import FeatureModel, HybridModel, Lesson, WindowModel
+from ._models import MODELS, SHORTEST_SECONDS, Lesson, make_model
+from ._scanning import Fitted, ScannedClip, scan_clip
+from ._training_windows import SEAMS
 from .corpus import AudioCorpus
-from .metrics import detection_report, macro_average_precision
+from .localization import EditSegment
+from .metrics import detection_report, per_label_scores
 from .simulator import EditSimulator
-from .taxonomy import CATEGORIES, LABELS, TAXONOMY
+from .taxonomy import CATEGORIES, TAXONOMY
+
+RATE = 16000
+_SCORE_SEED = 0
+# Clips with several seams, for each ordinary one.
+_DENSE_SHARE = 0.6
+
+
+class Calibrated(NamedTuple):
+    """Windows of speakers that models do not know, what these say of them, and what is true."""
+
+    proba: np.ndarray
+    has: np.ndarray
+    known: np.ndarray
+
+    @property
+    def is_unaltered(self) -> np.ndarray:
+        """Windows that have no label for certain."""
+        return (self.known & ~self.has).all(axis=1)
+
+
+class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
+    """Detects which edits a voice recording went through, and where.
+
+    Trained on clean speech alone: it makes the edits itself, with `EditSimulator`. It tells up to 21 labels in
+    6 categories, from cuts and filters to synthetic speech [1]_, each with a calibrated probability.
+
+    Parameters
+    ----------
+    edits : 'all', list of str or dict, default='all'
+        Labels to learn, as `EditSimulator` takes them. 'tts' and 'vc' need `sources`.
+    window : float or list of float, default=4.05
+        Seconds of the windows that recordings are looked at through; 0.35, 1.2 and 4.05 are the paper's [1]_.
+        With several, each has its own models, and log-odds are averaged.
+    hop : float or None, default=None
+        Seconds from one window to the next; `None` is half a window.
+    model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
+        What learns. ``'features'``: gradient-boosted trees on statistics made by hand, minutes on a CPU.
+        ``'hybrid'``: these, on what a network of frames sees of seams as well, and a network of whole windows,
+        combined for each label. The others are single networks. A class or function is called with the number
+        of labels, and gives a module from waveforms (n, n_samples) and lengths (n,) to logits and embeddings.
+    weights : str, path, dict or None, default=None
+        For ``'ssl'``: a file or state dict of a wav2vec 2.0, HuBERT or WavLM model. Nothing is downloaded.
+    n_clips : int, default=10000
+        Clips that are edited to train on.
+    effort : float, default=1.0
+        Times the usual number of windows that networks see; below 1 for trials.
+    sample_rate : int, default=16000
+        Rate of waveforms that are given as arrays, in Hz; files know theirs. All are resampled to 16 kHz.
+    simulator : EditSimulator or None, default=None
+        Makes the edits, instead of one with `edits`, `sources`, `noises` and `impulse_responses`.
+    sources : dict of str to audio, default=None
+        Synthetic speech for 'tts' and 'vc', and 'voices' to mix in.
+    noises, impulse_responses : audio, default=None
+        Recordings for 'background_noise' and responses for 'reverb'.
+    most_false_alarms : float, default=0.05
+        Share of unedited windows, of speakers that the models do not know, in which any edit may be seen.
+    optimizer, weight_decay, max_grad_norm, batch_size
+        For networks, as in `torch.optim`; the learning rate is the model's own.
+    precision : {'float32', 'bf16'}, default='float32'
+        Arithmetic of networks.
+    device : str or torch.device, default='auto'
+        Where networks are trained and asked.
+    n_jobs : int, default=None
+        Processes that read, simulate, measure and grow trees; `None` is one, -1 all cores.
+    verbose : int, default=0
+        1 says what it is at, and shows a progress bar for networks.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the edits and of all that is trained.
+
+    Attributes
+    ----------
+    labels_ : ndarray of str
+        'unaltered' and the edits that it tells, or the classes as text.
+    classes_ : list of ndarray or ndarray of shape (n_classes,)
+        ``array([0, 1])`` for each label, as of scikit-learn's classifiers of several labels; of an ordinary
+        classifier the classes.
+    categories_ : ndarray of shape (6,)
+        Columns of `predict_category`.
+    thresholds_ : ndarray of shape (n_labels,)
+        Probabilities from which a label is found; that of 'unaltered' is not used.
+    training_report_ : dict
+        Clips, speakers, and for each length of windows how well those of other speakers are told and how long
+        it took.
+    history_ : list of dict
+        One entry per epoch of a network.
+    models_ : dict of float to tuple
+        What was trained, by seconds of window.
+    n_features_in_ : int
+        Samples of a clip, if X was a 2-D array.
+    device_ : str
+        Where networks are.
+
+    See Also
+    --------
+    EditSimulator : Makes the edits.
+
+    Notes
+    -----
+    A recording is looked at through windows; of labels that can be in one part of it the two highest windows
+    count, of those of a whole clip the mean of all. Scores become probabilities by a logistic regression for
+    each label, on windows of speakers that the models were not trained on; thresholds have the best F1 there,
+    and are raised until few unedited windows have any. 'unaltered' is the product of one minus the
+    probabilities, put right in the same way. So is what a detector says of a recording that is longer than the
+    windows no calibrated probability in the strict sense: more windows, more chances.
+
+    So that the cut-off of a codec is not all that is learnt of it, some clips come a second time through a
+    steep low-pass filter. The statistics, the networks and how they are combined are ours, as are all numbers;
+    the paper's figures could not be read.
+
+    References
+    ----------
+    .. [1] N. M. Müller et al., "A New Approach to Voice Authenticity", Interspeech 2024, arXiv:2402.06304.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mmestim.voice import VoiceEditDetector
+    >>> rng = np.random.default_rng(0)
+    >>> clips = [np.convolve(rng.normal(size=20000), np.ones(9) / 20, "same") for _ in range(6)]
+    >>> detector = VoiceEditDetector(["low_pass", "echo"], window=1.2, model="features", n_clips=60, random_state=0)
+    >>> detector.fit(clips).predict_proba(clips[:2]).shape, detector.labels_.tolist()
+    ((2, 3), ['unaltered', 'low_pass', 'echo'])
+    """
+
+    def __init__(
+        self, edits: Any = "all", *, window: Any = 4.05, hop: float | None = None, model: Any = "hybrid",
+        weights: Any = None, n_clips: int = 10_000, effort: float = 1.0, sample_rate: int = 16000,
+        simulator: EditSimulator | None = None, sources: Any = None, noises: Any = None, impulse_responses: Any = None,
+        most_false_alarms: float = 0.05, optimizer: Any = "adamw", weight_decay: float = 1e-2,
+        max_grad_norm: float | None = 5.0, batch_size: int = 32, precision: str = "float32", device: Any = "auto",
+        n_jobs: int | None = None, verbose: int = 0, random_state: Any = None,
+    ) -> None:  # fmt: skip
+        self.edits = edits
+        self.window = window
+        self.hop = hop
+        self.model = model
+        self.weights = weights
+        self.n_clips = n_clips
+        self.effort = effort
+        self.sample_rate = sample_rate
+        self.simulator = simulator
+        self.sources = sources
+        self.noises = noises
+        self.impulse_responses = impulse_responses
+        self.most_false_alarms = most_false_alarms
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.batch_size = batch_size
+        self.precision = precision
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
+        """Train on clean speech, or on clips of which the edits are known.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips: a list or 1-D object array of waveforms of any length or of paths, a 2-D array of clips of
+            one length, a DataFrame with a column ``path``, or a corpus.
+        y : sequence, default=None
+            `None` takes the clips as unedited, and edits them. `EditRecord` objects, sets of labels, or an
+            indicator matrix with a column per label say which edits the clips went through; other labels, one
+            per clip, make this an ordinary classifier of clips.
+        groups : array-like of shape (n_clips,), default=None
+            Who speaks; `None` takes the speakers of a corpus or DataFrame, or else each clip for a speaker. What
+            a score means is learnt from speakers that the models do not know.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, a clip or y is not as described.
+        """
+        vars(self).pop("models_", None)  # Should this fit fail, an earlier one must not answer for it.
+        options = self._options()
+        corpus = clips_of(self, X, RATE, self.sample_rate, reset=True)
+        simulator = self._simulator()
+        known = simulator._labels_for(corpus)
+        truth = None if y is None else truth_of(y, len(corpus), known)
+        labels = known if truth is None else truth.labels
+        if not labels:
+            raise ValueError("none of the edits can be made of these clips, or y names none: nothing can be learnt.")
+        speakers = _groups(groups, corpus)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.classes_: Any = [np.array([0, 1])] * (1 + len(labels))
+        self._columns = labels
+        if truth is not None and truth.classes is not None:
+            self.classes_ = truth.classes
+        self.labels_ = np.array(["unaltered", *labels] if self._finds_edits else labels)
+        self.categories_ = np.array(CATEGORIES)
+        self.device_ = str(options.device)
+        self.history_: list[dict[str, Any]] = []
+        self.training_report_: dict[str, Any] = {"n_clips": len(corpus), "n_speakers": len(np.unique(speakers))}
+        fitted, calibrated = {}, []
+        for seconds in self._windows():
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                own_seed = seed_for(seed, f"{seconds:g}")
+                lesson = self._lesson(
+                    simulator, corpus, truth, labels, speakers, seconds, own_seed, options, Path(folder)
+                )  # fmt: skip
+                simulated = time.perf_counter()
+                model = make_model(self.model, self.weights, RATE)
+                logits = model.fit(lesson)
+                combination, proba = self._calibrate(lesson, logits)
+                fitted[seconds] = Fitted(model, combination)
+                calibrated.append(proba)
+                self.history_ += lesson.history
+                self.training_report_[f"window {seconds:g}"] = self._report(lesson, proba) | {
+                    "seconds_of_data": simulated - began, "seconds_of_training": time.perf_counter() - simulated
+                }  # fmt: skip
+        self._set_thresholds(calibrated)
+        self.models_ = fitted
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels of each clip: those of which the probability reaches the threshold.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_clips, n_labels) or (n_clips,)
+            0 or 1 for each of `labels_`, 'unaltered' where there is no other; for an ordinary classifier the class.
+        """
+        proba = self.predict_proba(X)
+        return self._decided(proba) if self._finds_edits else self.classes_[proba.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each label in each clip.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_clips, n_labels)
+            Float32, in the order of `labels_`; rows of a classifier of edits do not add up to 1.
+        """
+        return self._proba(np.stack([clip.logits for clip in self._scan(X)]))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Log-odds of each label in each clip.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_clips, n_labels)
+            Float32, in the order of `labels_`; of two classes one column, as scikit-learn has it.
+        """
+        if self._finds_edits:
+            proba = self.predict_proba(X).astype(np.float64).clip(1e-7, 1 - 1e-7)
+            return np.log(proba / (1 - proba)).astype(np.float32)
+        logits = np.stack([clip.logits for clip in self._scan(X)]).astype(np.float32)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_category(self, X: Any) -> np.ndarray:
+        """Categories of the edits of each clip.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_clips, 6)
+            1 where any edit of the category in `categories_` was found, else 0.
+        """
+        self._check_finds_edits("predict_category")
+        found = self.predict(X)[:, 1:]
+        own = np.array([[TAXONOMY[label].category == category for category in CATEGORIES] for label in self._columns])
+        return (found @ own > 0).astype(np.int64)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embeddings of each clip, means over its windows.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_clips, n_embeddings)
+            Float32; with ``model='features'`` the statistics.
+        """
+        return np.stack([clip.embedding for clip in self._scan(X)]).astype(np.float32)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the embeddings: their window and a number.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Not used; here for scikit-learn.
+
+        Returns
+        -------
+        ndarray of str objects
+            Names such as ``window4.05_0``.
+        """
+        check_is_fitted(self)
+        sizes = {seconds: fitted.model.embedding_dim for seconds, fitted in self.models_.items()}
+        return np.array([f"window{s:g}_{i}" for s, size in sizes.items() for i in range(size)], dtype=object)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How well edits are told apart.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+        y : sequence, default=None
+            What is known of them, as in `fit`. `None` takes them as unedited and edits them by an
+            `EditSimulator` as it comes with this `edits` and audio, always by the same seed, so that the candidates of
+            a search are asked the same; to search the simulator's own parameters give a y.
+
+        Returns
+        -------
+        float
+            Mean over the labels, without 'unaltered', of the average precision; of an ordinary classifier the
+            accuracy.
+        """
+        if not self._finds_edits:
+            return float(accuracy_score(y, self.predict(X)))
+        if y is None:
+            corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
+            X, y = self._default_simulator(random_state=_SCORE_SEED).simulate(corpus, self.n_jobs)
+            proba = self._proba(np.stack([clip.logits for clip in self._scan(AudioCorpus(X, sample_rate=RATE))]))
+        else:
+            proba = self.predict_proba(X)
+        indicators = label_matrix(truth_of(y, len(proba), self._columns), self._columns)
+        return float(np.nanmean(per_label_scores(average_precision_score, indicators, proba)[1:]))
+
+    def window_proba(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Probability of each label in each window.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        list of (ndarray of shape (n_windows, 2), ndarray of shape (n_windows, n_labels))
+            Of each clip the windows' starts and ends in seconds, and what `predict_proba` would say of them;
+            with several lengths of windows, of the shortest.
+        """
+        return [(clip.spans, self._proba(clip.window_logits)) for clip in self._scan(X)]
+
+    def locate(self, X: Any) -> list[list[EditSegment]]:
+        """Where the edits are that `predict` finds.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        list of list of EditSegment
+            Of each clip; each label that is found has one or more.
+        """
+        self._check_finds_edits("locate")
+        return [clip.segments for clip in self._scan(X, locates=True)]
+
+    def explain(self, X: Any) -> list[str]:
+        """What was found in each clip in words that can be quoted, and what was not looked for.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+
+        Returns
+        -------
+        list of str
+            A paragraph for each clip.
+        """
+        self._check_finds_edits("explain")
+        texts = []
+        for clip in self._scan(X, locates=True):
+            proba = self._proba(clip.logits[None])[0]
+            found = self.labels_[self._decided(proba[None])[0] == 1]
+            named = dict(zip(self.labels_.tolist(), proba.tolist(), strict=True))
+            texts.append(explanation(clip.duration, named, found.tolist(), clip.segments))
+        return texts
+
+    # Inside --------------------------------------------------------------------------------------
+
+    @property
+    def _finds_edits(self) -> bool:
+        return isinstance(self.classes_, list)
+
+    def _check_finds_edits(self, method: str) -> None:
+        check_is_fitted(self)
+        if not self._finds_edits:
+            raise AttributeError(f"{method} is of detectors of edits; this one was fitted as a classifier of clips.")
+
+    def _windows(self) -> list[float]:
+        windows = list(self.window) if isinstance(self.window, list | tuple) else [self.window]
+        if not windows:
+            raise ValueError("window=[] must have one length or more.")
+        for seconds in windows:
+            check_number("window", seconds, low=SHORTEST_SECONDS, high=60.0)
+        return sorted(windows)
+
+    def _options(self) -> TrainingOptions:
+        """The parameters checked, and how networks are trained."""
+        self._windows()
+        if self.hop is not None:
+            check_number("hop", self.hop, low=0.01)
+        if isinstance(self.model, str) or not callable(self.model):
+            check_choice("model", self.model, MODELS, ", or a class of nn.Module")
+        check_number("n_clips", self.n_clips, low=1, integer=True)
+        check_number("effort", self.effort, closed=False)
+        check_number("sample_rate", self.sample_rate, low=1, integer=True)
+        check_number("most_false_alarms", self.most_false_alarms, high=1)
+        if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
+            raise TypeError(f"simulator={self.simulator!r} must be an EditSimulator, or None.")
+        own = {name: getattr(self, name) for name in (
+            "optimizer", "weight_decay", "max_grad_norm", "batch_size", "precision", "device", "verbose",
+        )}  # fmt: skip
+        rest = {
+            "lr": 1e-3, "max_epochs": 1, "n_iter_no_change": 1, "embedding_dim": 1, "max_memory": 0, "callbacks": None,
+            "early_stopping": False, "compile": False, "lr_schedule": None,
+        }  # fmt: skip
+        return TrainingOptions.of(SimpleNamespace(**own, **rest))
+
+    def _default_simulator(self, **changes: Any) -> EditSimulator:
+        return EditSimulator(
+            self.edits, sample_rate=RATE, sources=self.sources, noises=self.noises,
+            impulse_responses=self.impulse_responses, **changes,
+        )  # fmt: skip
+
+    def _simulator(self) -> EditSimulator:
+        if self.simulator is None:
+            return self._default_simulator()
+        if self.simulator.sample_rate != RATE:
+            raise ValueError(f"simulator has sample_rate={self.simulator.sample_rate}: it must be {RATE}, the models'.")
+        return clone(self.simulator)
+
+    def _lesson(self, simulator, corpus, truth, labels, speakers, seconds, seed, options, folder):
+        n_samples = round(seconds * RATE)
+        dense = None
+        if truth is None:
+            how = {"labels": labels, "n_samples": n_samples, "n_jobs": self.n_jobs}
+            self._say(f"{self.n_clips} clips are edited for windows of {seconds:g} s")
+            windows = simulated_windows(
+                simulator, corpus, self.n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
+            )  # fmt: skip
+            if self.model == "hybrid" and set(labels) & set(SEAMS):
+                dense = simulated_windows(
+                    simulator, corpus, round(_DENSE_SHARE * self.n_clips), seed=seed_for(seed, "seams"),
+                    folder=folder / "dense", with_seams=True, **how,
+                )  # fmt: skip
+        else:
+            windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
+        self._say(f"{len(windows)} windows to learn from")
+        folds = folds_of(windows.clips, speakers, seed)
+        dense_folds = None if dense is None else folds_of(dense.clips, speakers, seed)
+        return Lesson(
+            windows, dense, folds, dense_folds, labels, not self._finds_edits, n_samples, RATE, options,
+            float(self.effort), seed, self.n_jobs,
+        )  # fmt: skip
+
+    def _calibrate(self, lesson, logits):
+        """From log-odds out of fold to probabilities of the windows that have some, NaN elsewhere."""
+        rows = ~np.isnan(logits[:, 0, 0])
+        if not self._finds_edits:
+            n_models = logits.shape[1]
+            combination = Combination(np.full((logits.shape[2], n_models), 1 / n_models), np.zeros(logits.shape[2]))
+        else:
+            combination = Combination.fit(logits[rows], lesson.has[rows], lesson.known[rows])
+        proba = np.full((len(logits), logits.shape[2]), np.nan)
+        proba[rows] = expit(combination.logits(logits[rows]))
+        return combination, Calibrated(proba[rows], lesson.has[rows], lesson.known[rows])
+
+    def _set_thresholds(self, calibrated):
+        """Thresholds and 'unaltered' from windows of speakers that models do not know, over all lengths of windows."""
+        if not self._finds_edits:
+            return
+        each = [
+            tune_thresholds(part.proba, part.has, part.known, part.is_unaltered, self.most_false_alarms)
+            for part in calibrated
+        ]  # fmt: skip
+        self._thresholds = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
+        self._unaltered = Unaltered.fit(
+            np.concatenate([part.proba for part in calibrated]),
+            np.concatenate([part.is_unaltered for part in calibrated]),
+        )  # fmt: skip
+        self.thresholds_ = np.r_[0.5, self._thresholds]
+
+    def _report(self, lesson, part):
+        """How well the windows of speakers that models do not know were told."""
+        if not self._finds_edits:
+            return {"accuracy": float((part.proba.argmax(axis=1) == part.has.argmax(axis=1)).mean())}
+        truth = np.where(part.known, part.has, np.nan)
+        return {"n_windows": len(part.proba), **detection_report(truth, part.proba, list(lesson.labels))}
+
+    def _proba(self, logits: np.ndarray) -> np.ndarray:
+        if not self._finds_edits:
+            return softmax(logits, axis=1).astype(np.float32)
+        proba = expit(logits)
+        return np.column_stack([self._unaltered.proba(proba), proba]).astype(np.float32)
+
+    def _decided(self, proba: np.ndarray) -> np.ndarray:
+        found = proba >= self.thresholds_.astype(np.float32)
+        found[:, 0] = ~found[:, 1:].any(axis=1)
+        return found.astype(np.int64)
+
+    def _scan(self, X: Any, *, locates: bool = False) -> list[ScannedClip]:
+        check_is_fitted(self)
+        corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
+        n_jobs = effective_n_jobs(self.n_jobs) if self.device_ == "cpu" else 1
+        parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
+        done = Parallel(n_jobs)(delayed(_scan_some)(self, part, locates) for part in parts)
+        return [clip for part in done for clip in part]
+
+    def _say(self, what: str) -> None:
+        if self.verbose:
+            print(f"{type(self).__name__}: {what}")
+
+    def __sklearn_is_models__(self):
+        return hasattr(self, "models_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _groups(groups, corpus):
+    """A number for the speaker of each clip."""
+    if groups is None:
+        groups = np.arange(len(corpus)) if corpus.speakers is None else [str(name) for name in corpus.speakers]
+    check_consistent_length(np.empty(len(corpus)), groups)
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def _scan_some(detector: VoiceEditDetector, corpus: AudioCorpus, locates: bool) -> list[ScannedClip]:
+    thresholds = detector.thresholds_[1:] if detector._finds_edits else None
+    how = {"hop": detector.hop, "rate": RATE, "thresholds": thresholds, "locates": locates}
+    return [scan_clip([waveform], detector.models_, detector._columns, **how) for _, waveform in corpus.read()]

@@ -16,8 +16,8 @@ from sklearn.utils import check_random_state
 
 from .._validation import check_choice, check_number
 from ._applying import apply_plan
-from ._drawing import ORDER, check_audio, draw_plan, resolved
-from ._simulating import Kept, Prepared, StoredTask, Task, corpora, for_clip, speaker_codes
+from ._drawing import ORDER, check_audio, draw_plan, drawable, resolved
+from ._simulating import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes
 from .corpus import AudioCorpus, AudioError
 from .edits._base import Bank
 from .records import EditPlan, EditRecord
@@ -198,12 +198,8 @@ class EditSimulator(BaseEstimator):
         """
         self._check()
         corpus = self._corpus(X)
-        bank = self._bank(corpus)
-        codes = speaker_codes(corpus.speakers, len(corpus))
-        # The clips with most of others and most of their own: what neither can get, none can.
-        _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
-        ends = np.argmin(counts[speakers]), np.argmax(counts[speakers])
-        self._check_audio(*(for_clip(bank, int(number), codes) for number in ends))
+        bank, codes = self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))
+        self._check_audio(*extremes(bank, codes))
         return self._iterate(corpus, bank, codes, effective_n_jobs(n_jobs))
 
     # Inside --------------------------------------------------------------------------------------
@@ -243,6 +239,11 @@ class EditSimulator(BaseEstimator):
                 "or there is no other voice for them that is long enough.",
                 stacklevel=2,
             )
+
+    def _labels_for(self, corpus: AudioCorpus) -> list[str]:
+        """Labels that clips of a corpus can have."""
+        self._check()
+        return drawable(resolved(self.edits), extremes(self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))))
 
     def _corpus(self, X):
         corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)

@@ -1,0 +1,135 @@
+"""What a detector is given: clips in any form, and what is known of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, validate_data
+
+from .corpus import AudioCorpus
+from .records import EditRecord
+from .taxonomy import LABELS
+
+
+def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, reset: bool) -> AudioCorpus:
+    """The clips of X at the rate of the models.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Remembers the length of the rows of an array.
+    X : array, list, DataFrame or AudioCorpus
+        As `VoiceEditDetector.fit` takes it.
+    rate, source_rate : int
+        Of the models, and of waveforms that are given, in Hz.
+    reset : bool
+        Whether the estimator is being fitted.
+    """
+    if isinstance(X, str | os.PathLike):
+        raise TypeError(f"X={os.fspath(X)!r} is one path. Wrap it in a list: [X]; AudioCorpus(X) takes a folder.")
+    if isinstance(X, AudioCorpus):
+        return AudioCorpus(X, sample_rate=rate, max_duration=X.max_duration, on_error=X.on_error)
+    has_columns = hasattr(X, "columns") and hasattr(X, "iloc")
+    has_rows = len(getattr(X, "shape", ())) == 2 and getattr(X, "dtype", None) != object
+    if "path" in X.columns if has_columns else not has_rows:
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(estimator).pop(name, None)
+        return AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
+    expected = getattr(estimator, "n_features_in_", None)
+    if not reset and expected is not None and getattr(X, "ndim", 2) == 2 and X.shape[1] != expected:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {expected} features as input: "
+            "the clips that it was fitted on had so many samples. For clips of any length give a list of waveforms."
+        )
+    if not reset and expected is None:
+        return AudioCorpus(np.asarray(X), sample_rate=rate, source_rate=source_rate)
+    checked = validate_data(estimator, X, reset=reset, ensure_min_features=1)
+    return AudioCorpus(checked, sample_rate=rate, source_rate=source_rate)
+
+
+class Truth(NamedTuple):
+    """What is known of clips."""
+
+    labels: list[str]  # of edits but 'unaltered', or the classes as text
+    clips: Sequence[Any]  # of each an `EditRecord`, or a uint8 ndarray of shape (n_labels,)
+    classes: np.ndarray | None = None  # where each clip has exactly one
+
+
+def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
+    """What a y that is not None says.
+
+    Parameters
+    ----------
+    y : sequence
+        Records, sets of labels, an indicator matrix, or class labels.
+    n_clips : int
+        Number of clips.
+    known : sequence of str
+        Labels of edits, without 'unaltered', that an indicator matrix has columns for, with or without
+        'unaltered' before them.
+    """
+    items = list(y) if isinstance(y, list | tuple) else None
+    if items and all(isinstance(item, EditRecord) for item in items):
+        _check_length(items, n_clips)
+        present = {label for record in items for label in (*record.labels, *record.inaudible)}
+        return Truth([label for label in LABELS[1:] if label in present], items)
+    if items and all(isinstance(item, list | tuple | set | frozenset) for item in items) and any(
+        isinstance(label, str) for item in items for label in item
+    ):
+        _check_length(items, n_clips)
+        unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
+        if unknown:
+            raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
+        labels = [label for label in LABELS[1:] if any(label in item for item in items)]
+        return Truth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])
+    array = np.asarray(y)
+    if array.ndim == 2 and array.shape[1] > 1:
+        return _indicators(array, n_clips, known)
+    _check_length(array, n_clips)
+    array = np.ravel(array) if array.ndim == 2 else array
+    check_classification_targets(array)
+    classes, codes = np.unique(array, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y has 1 class, {classes[0]!r}: 2 or more are needed. For labels of edits give sets of them.")
+    one_hot = np.eye(len(classes), dtype=np.uint8)
+    return Truth([str(name) for name in classes], one_hot[codes], classes)
+
+
+def label_matrix(truth: Truth, labels: Sequence[str]) -> np.ndarray:
+    """Indicators of 'unaltered' and the labels for each clip, float64 with NaN where it cannot be said."""
+    matrix = np.zeros((len(truth.clips), 1 + len(labels)))
+    for row, clip in zip(matrix, truth.clips, strict=True):
+        if isinstance(clip, EditRecord):
+            row[1:] = [label in clip.labels for label in labels]
+            row[1:][[label in clip.inaudible for label in labels]] = np.nan
+            row[0] = np.nan if clip.inaudible and not clip.labels else "unaltered" in clip.labels
+        else:
+            own = {label for label, there in zip(truth.labels, clip, strict=True) if there}
+            row[1:] = [label in own for label in labels]
+            row[0] = not own
+    return matrix
+
+
+def _indicators(array, n_clips, known):
+    _check_length(array, n_clips)
+    if not np.isin(array, [0, 1]).all():
+        raise ValueError("y is a matrix with other values than 0 and 1: it must say of each label whether it is there.")
+    if array.shape[1] == len(known) + 1:
+        array = array[:, 1:]
+    if array.shape[1] != len(known):
+        raise ValueError(
+            f"y has {array.shape[1]} columns, and edits name {len(known)} labels: {list(known)}. Give one for each, or "
+            "also one for 'unaltered' before them."
+        )
+    return Truth(list(known), array.astype(np.uint8))
+
+
+def _check_length(y, n_clips):
+    if len(y) != n_clips:
+        check_consistent_length(np.empty(n_clips), y)

@@ -1,0 +1,69 @@
+"""What a detector found, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .localization import EditSegment
+from .taxonomy import LABELS, TAXONOMY
+
+
+def explanation(
+    duration: float, proba: Mapping[str, float], found: Sequence[str], segments: Sequence[EditSegment]
+) -> str:
+    """A paragraph on one recording that can be quoted.
+
+    Parameters
+    ----------
+    duration : float
+        Seconds of it.
+    proba : dict of str to float
+        Probability of each label that was looked for, of 'unaltered' too.
+    found : sequence of str
+        Those that were found.
+    segments : sequence of EditSegment
+        Where.
+    """
+    edits = sorted((label for label in found if label != "unaltered"), key=lambda label: -proba[label])
+    if edits:
+        parts = [
+            _described(label, proba[label], duration, [segment for segment in segments if segment.label == label])
+            for label in edits
+        ]  # fmt: skip
+        first = f"The recording of {duration:.1f} s shows signs of {_listed(parts)}."
+    else:
+        first = (
+            f"The recording of {duration:.1f} s shows no sign of the edits that were looked for; the probability that "
+            f"none of them was made is {_percent(proba['unaltered'])}."
+        )
+    others = [label for label in proba if label not in edits and label != "unaltered"]
+    absent = f" Looked for and not found: {_listed([_named(label) for label in others])}." if others else ""
+    untested = [label for label in LABELS[1:] if label not in proba]
+    missing = f" Not tested for: {_listed([_named(label) for label in untested])}." if untested else ""
+    return (
+        f"{first}{absent}{missing} Probabilities hold for speech like that which the detector was trained on, and are "
+        "no proof."
+    )
+
+
+def _described(label, proba, duration, segments):
+    where = ""
+    points = [f"{s.start:.2f} s" for s in segments if s.is_point]
+    spans = [f"{s.start:.2f} to {s.end:.2f} s" for s in segments if not s.is_point and s.duration < 0.98 * duration]
+    if points:
+        where += f" at {_listed(points)}"
+    if spans:
+        where += f" from {_listed(spans)}"
+    return f"{_named(label)}{where} (probability {_percent(proba)})"
+
+
+def _named(label):
+    return f"{label} ({TAXONOMY[label].imitates})" if label in TAXONOMY else label
+
+
+def _percent(proba):
+    return f"{100 * proba:.0f} %" if 0.01 <= proba <= 0.99 else "below 1 %" if proba < 0.5 else "above 99 %"
+
+
+def _listed(parts):
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

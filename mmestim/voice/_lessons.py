@@ -1,0 +1,138 @@
+"""What a detector learns from: clips that are edited for it, or clips of which it is known what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from ._clip_windows import windows_in
+from ._training_windows import (
+    SeamSimulator,
+    Windows,
+    clip_truth,
+    edited_windows,
+    frames_in,
+    window_truth,
+    windows_of,
+)  # fmt: skip
+from .corpus import AudioCorpus
+from .records import EditRecord
+from .simulator import EditSimulator
+
+# Of simulated clips, how many come a second time without what is above some frequency.
+_BRICK_WALL_SHARE = 0.15
+Parts = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]
+
+
+def simulated_windows(
+    simulator: EditSimulator, corpus: AudioCorpus, n_clips: int, labels: Sequence[str], n_samples: int, seed: int,
+    n_jobs: int | None, folder: Path, *, with_seams: bool = False,
+) -> Windows:  # fmt: skip
+    """Windows of so many clips that are edited from a corpus, which is gone through as often as it takes.
+
+    Parameters
+    ----------
+    simulator : EditSimulator
+        Says which edits; it is left as it is.
+    corpus : AudioCorpus
+        Clean speech.
+    n_clips : int
+        Clips to edit.
+    labels : sequence of str
+        Columns of the targets.
+    n_samples : int
+        Of a window.
+    seed : int
+        Of the edits, and of where the windows are.
+    n_jobs : int or None
+        Processes.
+    folder : Path
+        Where the windows are put.
+    with_seams : bool, default=False
+        Whether each clip gets several cuts, passages and voices, and no copies without high frequencies.
+    """
+    if with_seams:
+        simulator = SeamSimulator(**{**simulator.get_params(deep=False), "n_edits": (0, 1)})
+    share, rng = 0.0 if with_seams else _BRICK_WALL_SHARE, np.random.default_rng(seed)
+    pairs = _passes(clone(simulator), corpus, n_clips, seed, n_jobs)
+    parts = edited_windows(pairs, labels, n_samples, simulator.sample_rate, rng, share)
+    most = n_clips + round(1.5 * share * n_clips)
+    return windows_of(parts, most, len(labels), n_samples, simulator.sample_rate, folder)
+
+
+def given_windows(
+    corpus: AudioCorpus, truths: Sequence[Any], labels: Sequence[str], n_samples: int, folder: Path
+) -> Windows:
+    """All windows of clips of which it is known what they are.
+
+    Parameters
+    ----------
+    corpus : AudioCorpus
+        The clips.
+    truths : sequence of EditRecord or of uint8 ndarray of shape (n_labels,)
+        Of each clip.
+    labels : sequence of str
+        Columns of the targets.
+    n_samples : int
+        Of a window.
+    folder : Path
+        Where the windows are put.
+    """
+    seconds = [waveform.size for _, waveform in corpus.read()]
+    most = sum(max(1, -(-size // n_samples)) for size in seconds)
+    parts = _known(corpus, truths, labels, n_samples)
+    return windows_of(parts, most, len(labels), n_samples, corpus.sample_rate, folder)
+
+
+def folds_of(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
+    """0 or 1 for each of some clips, the same for all of a speaker; of one speaker by clip.
+
+    Parameters
+    ----------
+    clips : int ndarray of shape (n,)
+        Numbers of clips.
+    speakers : int ndarray of shape (n_clips,)
+        Number of the speaker of each.
+    seed : int
+        Of who goes where.
+    """
+    groups = speakers if len(np.unique(speakers)) > 1 else np.arange(len(speakers))
+    # By the number of clips of each, from the one with most on to the side that has fewer.
+    order = np.random.default_rng(seed).permutation(groups.max() + 1)
+    sizes = np.bincount(groups, minlength=len(order))
+    sides, totals = np.zeros(len(order), np.int64), [0, 0]
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        sides[group] = totals[1] < totals[0]
+        totals[sides[group]] += sizes[group]
+    return sides[groups[clips]]
+
+
+def _passes(simulator, corpus, n_clips, seed, n_jobs):
+    """So many edited clips of a corpus, and which clip of it each is; the last time through some at random."""
+    number = 0
+    while n_clips > 0:
+        rows = np.arange(len(corpus))
+        if n_clips < len(rows):
+            rows = np.sort(np.random.default_rng(seed).permutation(rows)[:n_clips])
+        simulator.set_params(random_state=(seed + number) % 2**31)
+        for waveform, record in simulator.iterate(corpus if n_clips >= len(corpus) else corpus[rows], n_jobs):
+            yield waveform, replace(record, clip=int(rows[record.clip]))
+        n_clips, number = n_clips - len(rows), number + 1
+
+
+def _known(corpus, truths, labels, n_samples) -> Parts:
+    n_frames = frames_in(n_samples, corpus.sample_rate)
+    for number, waveform in corpus.read():
+        truth = truths[number]
+        for window in windows_in([waveform], n_samples, n_samples):
+            part, start = window.waveform[: window.length], window.start / corpus.sample_rate
+            if isinstance(truth, EditRecord):
+                targets, frames = window_truth(truth, labels, start, len(part) / corpus.sample_rate, n_frames)
+            else:
+                targets, frames = truth, clip_truth(truth, labels, n_frames)
+            yield part, targets, frames, number

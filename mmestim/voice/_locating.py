@@ -1,0 +1,108 @@
+"""From windows and frames of a recording to where its edits are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from ._clip_windows import Stitcher, Window
+from ._training_windows import FRAME_SECONDS, SEAMS
+from .localization import EditSegment, IntervalTracker, PointTracker, in_order
+from .taxonomy import TAXONOMY
+
+# An interval ends where its odds are below a third of those that begin it.
+_RELEASE = np.log(3.0)
+_SHORTEST, _GAP, _APART = 0.1, 0.2, 0.1  # seconds
+_POINT = "cut"
+
+
+class Locator:
+    """Follows one recording, and says where the labels are that it turns out to have.
+
+    Parameters
+    ----------
+    labels : list of str
+        Columns of the log-odds of windows.
+    thresholds : ndarray of shape (n_labels,)
+        Probabilities from which a window has a label.
+    frame_thresholds : ndarray of shape (n_maps,) or None
+        From which a frame has a map: those of the seams, then of the labels. None where there are no frames,
+        and windows have to do.
+    rate : int
+        Samples per second.
+    """
+
+    def __init__(
+        self, labels: list[str], thresholds: np.ndarray, frame_thresholds: np.ndarray | None, rate: int
+    ) -> None:
+        self.labels, self.rate = labels, rate
+        own = thresholds if frame_thresholds is None else frame_thresholds[len(SEAMS) :]
+        lasting = [label for label in labels if label != _POINT]
+        self._columns = [labels.index(label) for label in lasting]
+        onset = own[self._columns]
+        offset = expit(np.log(onset / (1 - onset)) - _RELEASE)
+        self._intervals = IntervalTracker(
+            lasting, onset=onset, offset=offset, min_duration_on=_SHORTEST, min_duration_off=_GAP
+        ) if lasting else None  # fmt: skip
+        self._points, self._uses_frames = None, frame_thresholds is not None
+        if _POINT in labels:
+            at = thresholds[labels.index(_POINT)] if frame_thresholds is None else frame_thresholds[SEAMS.index(_POINT)]
+            self._points = PointTracker([_POINT], threshold=float(at), min_distance=_APART)
+        self._stitcher: Stitcher | None = None
+        self._segments: list[EditSegment] = []
+        self._best = np.full(len(labels), -np.inf)
+        self._where = np.zeros((len(labels), 2))
+
+    def add(self, window: Window, logits: np.ndarray, frames: np.ndarray | None) -> None:
+        """Take the next window, its log-odds and those of its frames."""
+        start, end = window.start / self.rate, (window.start + window.length) / self.rate
+        better = logits > self._best
+        self._best, self._where[better] = np.maximum(self._best, logits), (start, end)
+        if not self._uses_frames or frames is None:
+            self._feed(np.array([(start + end) / 2]), logits[None, :], None)
+            return
+        if self._stitcher is None:
+            self._stitcher = Stitcher(len(frames))
+        n_real = 1 + round((end - start) / FRAME_SECONDS)
+        first = round(start / FRAME_SECONDS)
+        number, done = self._stitcher.add(first, frames[:, :n_real])
+        self._feed_frames(number, done)
+
+    def finish(self, duration: float, found: Sequence[str], proba: np.ndarray) -> list[EditSegment]:
+        """Segments of the labels that were found in the recording, every one of which has some.
+
+        Parameters
+        ----------
+        duration : float
+            Seconds of the recording.
+        found : sequence of str
+            Labels.
+        proba : ndarray of shape (n_labels,)
+            Probability of each label in the recording.
+        """
+        if self._stitcher is not None:
+            self._feed_frames(*self._stitcher.finish())
+        for tracker in (self._intervals, self._points):
+            if tracker is not None:
+                self._segments += tracker.finish(duration)
+        segments = [segment for segment in self._segments if segment.label in found]
+        for label in found:
+            if label in self.labels and not any(segment.label == label for segment in segments):
+                column = self.labels.index(label)
+                start, end = (0.0, duration) if "clip" in TAXONOMY[label].scopes else self._where[column]
+                segments.append(EditSegment.of(label, float(start), float(min(end, duration)), float(proba[column])))
+        return in_order(segments)
+
+    def _feed_frames(self, number, done):
+        if done.shape[1]:
+            times = (number + np.arange(done.shape[1])) * FRAME_SECONDS
+            self._feed(times, done[len(SEAMS) :].T, done[SEAMS.index(_POINT)])
+
+    def _feed(self, times, logits, seam):
+        if self._intervals is not None:
+            self._segments += self._intervals.feed(times, expit(logits[:, self._columns]))
+        if self._points is not None:
+            seam = logits[:, self.labels.index(_POINT)] if seam is None else seam
+            self._segments += self._points.feed(times, expit(seam)[:, None])

@@ -1,0 +1,110 @@
+"""One recording through the models: its windows, what they say together, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from ._calibration import Combination
+from ._clip_windows import merged, windows_in
+from ._locating import Locator
+from ._models import WindowModel
+from .localization import EditSegment
+from .taxonomy import TAXONOMY
+
+_AT_ONCE = 16  # windows
+
+
+class Fitted(NamedTuple):
+    """What is learnt for one length of windows."""
+
+    model: WindowModel
+    combination: Combination
+
+
+class ScannedClip(NamedTuple):
+    """What was found in one recording."""
+
+    duration: float  # seconds
+    logits: np.ndarray  # (n_labels,)
+    spans: np.ndarray  # (n_windows, 2): start and end of the shortest windows, in seconds
+    window_logits: np.ndarray  # (n_windows, n_labels) of these
+    embedding: np.ndarray
+    segments: list[EditSegment]
+
+
+def scan_clip(
+    blocks: Sequence[np.ndarray], models: Mapping[float, Fitted], labels: Sequence[str], *, hop: float | None,
+    rate: int, thresholds: np.ndarray | None, locates: bool,
+) -> ScannedClip:  # fmt: skip
+    """Look at a recording through windows of every length.
+
+    Parameters
+    ----------
+    blocks : sequence of float32 ndarray
+        The recording in pieces, of which nothing depends on the lengths.
+    models : dict of float to Fitted
+        Of each length of windows in seconds, the shortest first.
+    labels : sequence of str
+        Columns of the log-odds.
+    hop : float or None
+        Seconds between the starts of windows; None is half a window.
+    rate : int
+        Samples per second.
+    thresholds : ndarray of shape (n_labels,) or None
+        Probabilities from which a label is found; None for classes of clips.
+    locates : bool
+        Whether to say where labels are.
+    """
+    parts = [
+        _through(blocks, fitted, list(labels), seconds, seconds / 2 if hop is None else hop, rate, thresholds, locates)
+        for seconds, fitted in models.items()
+    ]  # fmt: skip
+    is_local = np.array([label in TAXONOMY and TAXONOMY[label].scopes != ("clip",) for label in labels])
+    logits = np.mean([merged(part.logits, is_local) for part in parts], axis=0)
+    duration = float(parts[0].spans[-1, 1])
+    segments: list[EditSegment] = []
+    # Where frames answer they know best; otherwise the shortest windows do.
+    locator = next((part.locator for part in parts if part.has_frames), parts[0].locator)
+    if locates and thresholds is not None and locator is not None:
+        proba = expit(logits)
+        found = [label for label, p, least in zip(labels, proba, thresholds, strict=True) if p >= least]
+        segments = locator.finish(duration, found, proba)
+    embedding = np.concatenate([part.embedding for part in parts])
+    return ScannedClip(duration, logits, parts[0].spans, parts[0].logits, embedding, segments)
+
+
+class _Seen(NamedTuple):
+    logits: np.ndarray
+    spans: np.ndarray
+    embedding: np.ndarray
+    locator: Locator | None
+    has_frames: bool
+
+
+def _through(blocks, fitted, labels, seconds, hop, rate, thresholds, locates):
+    """What one model says of all windows of its length."""
+    model, combination = fitted
+    # Frames of overlapping windows meet where both start at one.
+    step = max(1, round(hop * 100)) * (rate // 100)
+    locator = None
+    if locates and thresholds is not None:
+        locator = Locator(labels, thresholds, model.frame_thresholds, rate)
+    logits, spans, total, n = [], [], 0.0, 0
+    rest = windows_in(blocks, round(seconds * rate), step)
+    while windows := list(islice(rest, _AT_ONCE)):
+        waveforms = np.stack([window.waveform for window in windows])
+        lengths = np.array([window.length for window in windows], dtype=np.int64)
+        answer = model.answer(waveforms, lengths)
+        own = combination.logits(answer.logits)
+        for number, window in enumerate(windows):
+            spans.append((window.start / rate, (window.start + window.length) / rate))
+            if locator is not None:
+                locator.add(window, own[number], None if answer.frames is None else answer.frames[number])
+        logits.append(own)
+        total, n = total + answer.embeddings.sum(axis=0, dtype=np.float64), n + len(windows)
+    return _Seen(np.concatenate(logits), np.array(spans), total / n, locator, model.frame_thresholds is not None)
