@@ -2,9 +2,9 @@
 
 Each maps ``waveform`` of shape (n, n_samples) and ``lengths``, the number of real samples of each clip as an integer
 tensor of shape (n,) or None where all are real, to logits of shape (n, n_outputs) and embeddings of shape
-(n, embedding_dim), both float32 under autocast too. Gain does not matter. In evaluation mode a clip gives the same
-numbers, to rounding, whatever clips and however much padding come with it; while training, batch normalisation counts
-the zeros past the ends.
+(n, embedding_dim), both float32 under autocast too. Gain does not matter (but see ``SSLNet``). In evaluation mode a
+clip gives the same numbers, to rounding, whatever clips and however much padding come with it; while training, batch
+normalisation counts the zeros past the ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ._layers import (
     magnitude,
     run_blocks,
     run_recurrent,
-)  # fmt: skip
+)
 from ._lengths import mean, silence, unit_level, within
 from ._ssl import SSLNet
 from ._ssl_weights import load_wav2vec2
@@ -77,11 +77,9 @@ class BoundaryNet(nn.Module):
         check_number("n_maps", n_maps, low=1, integer=True)
         self.front_end = PhaseDifferences() if front_end is None else front_end
         self.hop_length = 2 * self.front_end.hop_length
-        blocks, n_channels, n_bins = _conv_stack(
-            self.front_end, (8, 16, 24, 32), strides=((2, 1), (2, 1), (2, 2), (2, 1))
+        self.blocks, n_features = _conv_stack(
+            self.front_end, widths=(8, 16, 24, 32), strides=((2, 1), (2, 1), (2, 2), (2, 1))
         )  # fmt: skip
-        self.blocks = blocks
-        n_features = n_channels * n_bins
         self.context = nn.ModuleList()
         for n_in, kernel, dilation in ((n_features, 3, 1), (64, 5, 2), (64, 5, 4)):
             conv = nn.Conv1d(n_in, 64, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False)
@@ -136,11 +134,10 @@ class SmallCNN(nn.Module):
         _check_sizes(n_outputs=n_outputs, embedding_dim=embedding_dim)
         check_number("n_statistics", n_statistics, integer=True)
         self.front_end = LogSpectrogram() if front_end is None else front_end
-        blocks, n_channels, n_bins = _conv_stack(
-            self.front_end, (12, 24, 48, 72, 96), strides=((2, 2), (2, 2), (2, 2), (2, 1), (2, 2))
+        self.blocks, n_features = _conv_stack(
+            self.front_end, widths=(12, 24, 48, 72, 96), strides=((2, 2), (2, 2), (2, 2), (2, 1), (2, 2))
         )  # fmt: skip
-        self.blocks = blocks
-        self.deep = ClipHead(n_channels * n_bins, embedding_dim)
+        self.deep = ClipHead(n_features, embedding_dim)
         self.n_statistics, self.wide = n_statistics, None
         if n_statistics:
             self.wide = nn.Sequential(
@@ -360,13 +357,13 @@ class _Residual(nn.Module):
 
 
 def _conv_stack(front_end, widths, strides):
-    """Convolutions with batch normalisation and ReLU, and the channels and bins behind them; the first spans 5 bins."""
+    """Convolutions with batch normalisation and ReLU, the first over 5 bins; and channels times bins behind them."""
     blocks, n_in, n_bins = [], front_end.n_channels, front_end.n_bins
     for n_out, stride, n_rows in zip(widths, strides, (5, *(3,) * len(widths)), strict=False):
         conv = nn.Conv2d(n_in, n_out, (n_rows, 3), stride, padding=(n_rows // 2, 1), bias=False)
         blocks.append(Block(conv, nn.BatchNorm2d(n_out), nn.ReLU(), stride=stride[1]))
         n_in, n_bins = n_out, -(-n_bins // stride[0])
-    return _channels_last(blocks), n_in, n_bins
+    return _channels_last(blocks), n_in * n_bins
 
 
 def _channels_last(blocks):
