@@ -1,7 +1,7 @@
 """The one import of torchaudio, which outlives a compiled extension that does not fit the installed torch.
 
-torchaudio's wheels are built against one CUDA version of torch; beside another, or beside a torch for CPUs, its extension
-does not load. What is used here (LFCC, resampling, wav2vec 2.0) is plain Python: it needs no extension.
+torchaudio's wheels are built against one CUDA version of torch; beside another, or beside a torch for CPUs, their
+extension does not load. What is used here (LFCC, wav2vec 2.0) is plain Python and needs none.
 """
 
 from __future__ import annotations

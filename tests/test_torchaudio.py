@@ -41,7 +41,8 @@ def refuse(monkeypatch):
 def test_plain_python_parts_work_without_the_extension(refuse, error):
     refuse("torchaudio._extension", error)
     torchaudio = _import_torchaudio()
-    assert torchaudio.transforms.LFCC and torchaudio.models.wavlm_model
+    assert torchaudio.transforms.LFCC
+    assert torchaudio.models.wavlm_model
     assert importlib.import_module("torchaudio") is torchaudio  # for others too
 
 

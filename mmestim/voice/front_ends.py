@@ -18,11 +18,25 @@ from .._validation import check_number
 from ._lengths import hold, silence, unit_level
 
 _FLOOR = 1e-6  # of power: what rounding to 16 bits leaves at unit level
-Lengths = TypeVar("Lengths", int, torch.Tensor, None)
+Lengths = TypeVar("Lengths", int, torch.Tensor, torch.Tensor | None)
 
 
-class _FrontEnd(nn.Module):
-    """The scaffold: `transform` maps waveforms at unit level to features."""
+class FrontEnd(nn.Module):
+    """What front ends have in common.
+
+    One of your own sets `n_channels` and `n_bins` and has a method ``_transform(waveform, frames)``, which maps
+    waveforms at unit level to features, with one frame more than `hop_length` fits into the samples.
+
+    Parameters
+    ----------
+    hop_length : int
+        Samples from one frame to the next.
+
+    Attributes
+    ----------
+    n_channels, n_bins : int
+        Shape of the features.
+    """
 
     n_channels: int
     n_bins: int
@@ -39,13 +53,13 @@ class _FrontEnd(nn.Module):
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         frames = self.frames(lengths)
         with torch.autocast(waveform.device.type, enabled=False):
-            return silence(self.transform(unit_level(waveform, lengths), frames), frames)
+            return silence(self._transform(unit_level(waveform, lengths), frames), frames)
 
-    def transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         raise NotImplementedError
 
 
-class _STFT(_FrontEnd):
+class _STFT(FrontEnd):
     """Those made from the short-time Fourier transform, by a Hann window and without the bin of 0 Hz."""
 
     window: torch.Tensor
@@ -95,7 +109,7 @@ class LogSpectrogram(_STFT):
     def __init__(self, n_fft: int = 512, hop_length: int = 160) -> None:
         super().__init__(n_fft, hop_length)
 
-    def transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         return _log_power(self.stft(waveform))[:, None]
 
 
@@ -131,7 +145,7 @@ class PhaseDifferences(_STFT):
     def __init__(self, n_fft: int = 256, hop_length: int = 80) -> None:
         super().__init__(n_fft, hop_length)
 
-    def transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         spectrum = self.stft(waveform)
         phasor = spectrum / spectrum.abs().clamp(min=_FLOOR**0.5)
         features = phasor.real.new_zeros(len(spectrum), 3, *spectrum.shape[1:])
@@ -143,7 +157,7 @@ class PhaseDifferences(_STFT):
         return features
 
 
-class LFCC(_FrontEnd):
+class LFCC(FrontEnd):
     """Linear-frequency cepstral coefficients with their first and second derivatives over time.
 
     Frames of 20 ms every 10 ms, 20 triangular filters from 0 Hz to half the sample rate, 20 coefficients.
@@ -180,7 +194,7 @@ class LFCC(_FrontEnd):
             },
         )  # fmt: skip
 
-    def transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         derivatives = [hold(self.cepstrum(waveform), frames)]
         for _ in range(2):
             derivatives.append(hold(torchaudio.functional.compute_deltas(derivatives[-1]), frames))
@@ -215,12 +229,12 @@ class ComplexSTFT(_STFT):
         # torch counts phases from the start of the frame: half a frame turns every other bin round.
         self.register_buffer("sign", 1.0 - 2.0 * (torch.arange(1, n_fft // 2 + 1) % 2)[:, None], persistent=False)
 
-    def transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         spectrum = self.stft(waveform) * self.sign
         return torch.stack([spectrum.real, spectrum.imag], 1)
 
 
-class ComplexCQT(_FrontEnd):
+class ComplexCQT(FrontEnd):
     """The constant-Q transform, real parts in channel one and imaginary parts in channel two.
 
     Bins are spaced as the notes of a scale, each seen through a Hann window of as many periods: long for low
@@ -282,7 +296,7 @@ class ComplexCQT(_FrontEnd):
         for name, octave in zip(self.octaves, octaves, strict=True):
             self.register_buffer(name, _kernels(octave, q, sample_rate).float(), persistent=False)
 
-    def transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         bins = []
         for kernels in map(self.get_buffer, self.octaves):
             n_taps = kernels.shape[-1]

@@ -1,13 +1,15 @@
-"""Networks from waveforms to labels: clips of any length from 0.35 s at 16 kHz, padded with anything behind ``lengths``.
+"""Networks from waveforms to labels: clips of any length from 0.35 s at 16 kHz, padded with anything past their ends.
 
 Each maps ``waveform`` of shape (n, n_samples) and ``lengths``, the number of real samples of each clip as an integer
 tensor of shape (n,) or None where all are real, to logits of shape (n, n_outputs) and embeddings of shape
-(n, embedding_dim), both float32 under autocast too. Gain does not matter. In evaluation mode a clip gives the same
-numbers, to rounding, whatever clips and however much padding come with it; while training, batch normalisation counts
-the zeros past the ends.
+(n, embedding_dim), both float32 under autocast too. Gain does not matter (but see ``SSLNet``). In evaluation mode a
+clip gives the same numbers, to rounding, whatever clips and however much padding come with it; while training, batch
+normalisation counts the zeros past the ends.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -15,11 +17,20 @@ from torch import nn
 from .._torchaudio import torchaudio
 from .._validation import check_number
 from ._layers import (
-    Block, ClipHead, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU, magnitude, run_blocks, run_recurrent,
-)  # fmt: skip
+    Block,
+    ClipHead,
+    ComplexConv2d,
+    MagnitudeNorm,
+    MaxFeatureMap,
+    ModReLU,
+    magnitude,
+    run_blocks,
+    run_recurrent,
+)
 from ._lengths import mean, silence, unit_level, within
-from ._ssl import SSLNet, load_wav2vec2
-from .front_ends import LFCC, ComplexCQT, LogSpectrogram, PhaseDifferences
+from ._ssl import SSLNet
+from ._ssl_weights import load_wav2vec2
+from .front_ends import LFCC, ComplexCQT, FrontEnd, LogSpectrogram, PhaseDifferences
 
 __all__ = ["LCNN", "BoundaryNet", "ComplexNet", "RawNet2", "SSLNet", "SmallCNN", "load_wav2vec2"]
 
@@ -36,7 +47,7 @@ class BoundaryNet(nn.Module):
     ----------
     n_maps : int, default=4
         Number of events to tell apart, for instance cut, edge of a paste, edge of a mix and inside of a mix.
-    front_end : nn.Module or None, default=None
+    front_end : FrontEnd or None, default=None
         From :mod:`mmestim.voice.front_ends`; the network has one frame where it has two. `None` is
         ``PhaseDifferences()``, made for 16 kHz.
 
@@ -61,16 +72,14 @@ class BoundaryNet(nn.Module):
 
     _NEVER = -30.0  # a logit that costs nothing in a loss and never is a maximum
 
-    def __init__(self, n_maps: int = 4, *, front_end: nn.Module | None = None) -> None:
+    def __init__(self, n_maps: int = 4, *, front_end: FrontEnd | None = None) -> None:
         super().__init__()
         check_number("n_maps", n_maps, low=1, integer=True)
         self.front_end = PhaseDifferences() if front_end is None else front_end
         self.hop_length = 2 * self.front_end.hop_length
-        blocks, n_channels, n_bins = _conv_stack(
-            self.front_end, (8, 16, 24, 32), strides=((2, 1), (2, 1), (2, 2), (2, 1))
+        self.blocks, n_features = _conv_stack(
+            self.front_end, widths=(8, 16, 24, 32), strides=((2, 1), (2, 1), (2, 2), (2, 1))
         )  # fmt: skip
-        self.blocks = blocks
-        n_features = n_channels * n_bins
         self.context = nn.ModuleList()
         for n_in, kernel, dilation in ((n_features, 3, 1), (64, 5, 2), (64, 5, 4)):
             conv = nn.Conv1d(n_in, 64, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False)
@@ -104,7 +113,7 @@ class SmallCNN(nn.Module):
         Length of the embedding of the spectrogram; as much again comes from the statistics if there are any.
     dropout : float, default=0.3
         Share of the embedding that is dropped in training, from 0 to 1.
-    front_end : nn.Module or None, default=None
+    front_end : FrontEnd or None, default=None
         From :mod:`mmestim.voice.front_ends`. `None` is ``LogSpectrogram()``.
 
     Examples
@@ -119,17 +128,16 @@ class SmallCNN(nn.Module):
 
     def __init__(
         self, n_outputs: int, *, n_statistics: int = 0, embedding_dim: int = 128, dropout: float = 0.3,
-        front_end: nn.Module | None = None,
+        front_end: FrontEnd | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         _check_sizes(n_outputs=n_outputs, embedding_dim=embedding_dim)
         check_number("n_statistics", n_statistics, integer=True)
         self.front_end = LogSpectrogram() if front_end is None else front_end
-        blocks, n_channels, n_bins = _conv_stack(
-            self.front_end, (12, 24, 48, 72, 96), strides=((2, 2), (2, 2), (2, 2), (2, 1), (2, 2))
+        self.blocks, n_features = _conv_stack(
+            self.front_end, widths=(12, 24, 48, 72, 96), strides=((2, 2), (2, 2), (2, 2), (2, 1), (2, 2))
         )  # fmt: skip
-        self.blocks = blocks
-        self.deep = ClipHead(n_channels * n_bins, embedding_dim)
+        self.deep = ClipHead(n_features, embedding_dim)
         self.n_statistics, self.wide = n_statistics, None
         if n_statistics:
             self.wide = nn.Sequential(
@@ -163,7 +171,7 @@ class LCNN(nn.Module):
         Number of logits.
     dropout : float, default=0.7
         Share of the features dropped before the LSTM in training, from 0 to 1.
-    front_end : nn.Module or None, default=None
+    front_end : FrontEnd or None, default=None
         From :mod:`mmestim.voice.front_ends`, with 16 bins or more. `None` is ``LFCC()``, for 16 kHz.
 
     References
@@ -180,7 +188,7 @@ class LCNN(nn.Module):
     (torch.Size([2, 21]), torch.Size([2, 96]))
     """
 
-    def __init__(self, n_outputs: int, *, dropout: float = 0.7, front_end: nn.Module | None = None) -> None:
+    def __init__(self, n_outputs: int, *, dropout: float = 0.7, front_end: FrontEnd | None = None) -> None:
         super().__init__()
         _check_sizes(n_outputs=n_outputs)
         self.front_end = LFCC() if front_end is None else front_end
@@ -226,7 +234,7 @@ class ComplexNet(nn.Module):
         Number of complex channels of each convolution.
     embedding_dim : int, default=128
         Length of the embedding.
-    front_end : nn.Module or None, default=None
+    front_end : FrontEnd or None, default=None
         ``ComplexCQT`` or ``ComplexSTFT`` of :mod:`mmestim.voice.front_ends`. `None` is ``ComplexCQT()``, for 16 kHz.
 
     References
@@ -246,7 +254,7 @@ class ComplexNet(nn.Module):
 
     def __init__(
         self, n_outputs: int, *, widths: tuple[int, ...] = (16, 32, 48, 64), embedding_dim: int = 128,
-        front_end: nn.Module | None = None,
+        front_end: FrontEnd | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         _check_sizes(n_outputs=n_outputs, embedding_dim=embedding_dim)
@@ -310,8 +318,7 @@ class RawNet2(nn.Module):
         self.first = Block(nn.MaxPool1d(3), nn.BatchNorm1d(20), nn.SELU(), stride=3, pools=True)
         channels = (20, 20, 20, 128, 128, 128, 128)
         self.blocks = nn.ModuleList(
-            _Residual(n_in, n_out, is_first=i == 0)
-            for i, (n_in, n_out) in enumerate(zip(channels, channels[1:], strict=False))
+            _Residual(n_in, n_out, is_first=i == 0) for i, (n_in, n_out) in enumerate(pairwise(channels))
         )
         self.last = nn.Sequential(nn.BatchNorm1d(128), nn.SELU())
         self.gru = nn.GRU(128, width, num_layers=3, batch_first=True)
@@ -342,9 +349,7 @@ class _Residual(nn.Module):
         self.pool = Block(nn.MaxPool1d(3), stride=3, pools=True)
         self.weigh = nn.Linear(n_out, n_out)
 
-    def forward(
-        self, x: torch.Tensor, frames: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    def forward(self, x: torch.Tensor, frames: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         inner, _ = self.conv1(silence(self.pre(x), frames), frames)
         x, frames = self.pool(self.conv2(inner) + self.shortcut(x), frames)
         weights = self.weigh(mean(x.float(), frames)).sigmoid()[..., None]
@@ -352,13 +357,13 @@ class _Residual(nn.Module):
 
 
 def _conv_stack(front_end, widths, strides):
-    """Convolutions with batch normalisation and ReLU, and the channels and bins behind them; the first spans 5 bins."""
+    """Convolutions with batch normalisation and ReLU, the first over 5 bins; and channels times bins behind them."""
     blocks, n_in, n_bins = [], front_end.n_channels, front_end.n_bins
     for n_out, stride, n_rows in zip(widths, strides, (5, *(3,) * len(widths)), strict=False):
         conv = nn.Conv2d(n_in, n_out, (n_rows, 3), stride, padding=(n_rows // 2, 1), bias=False)
         blocks.append(Block(conv, nn.BatchNorm2d(n_out), nn.ReLU(), stride=stride[1]))
         n_in, n_bins = n_out, -(-n_bins // stride[0])
-    return _channels_last(blocks), n_in, n_bins
+    return _channels_last(blocks), n_in * n_bins
 
 
 def _channels_last(blocks):
