@@ -99,7 +99,7 @@ def test_noise_is_flat_and_a_tone_is_not():
     # What phases do from frame to frame, and from bin to bin.
     assert from_tone["phase_time_weighted_band03"] > 0.8
     assert from_click["phase_frequency_weighted_band10"] > 0.95
-    for direction in ("time", "frequency", "mixed"):
+    for direction in ("time", "frequency"):
         assert abs(from_noise[f"phase_{direction}_band10"]) < 0.6
 
 
@@ -195,7 +195,7 @@ def test_what_is_in_a_part_shows():
     part[12000:22000] = edited("low_pass", clean, cutoff=2000.0, slope=48, family="fir")[12000:22000]
     before, after = statistics(clean, part)
     assert after["stretch_level_least_band12"] < before["stretch_level_least_band12"] - 20
-    assert after["stretch_level_jump_band12"] > before["stretch_level_jump_band12"] + 20
+    assert after["stretch_level_most_band12"] > before["stretch_level_most_band12"] + 5
     assert abs(after["stretch_level_least_band01"]) < 3
 
 

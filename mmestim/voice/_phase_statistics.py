@@ -10,20 +10,16 @@ _BANDS = 32
 
 
 def phases(clip: Clip) -> Rows:
-    """Of each band the mean cosine of second differences of phase over time, frequency, and both.
+    """Of each band the mean cosine of second differences of phase over time, and over frequency.
 
     A steady tone has 1 over time and an impulse 1 over frequency; noise has less.
     """
     magnitude = np.sqrt(clip.power)
     unit = clip.spectrum.real / magnitude, clip.spectrum.imag / magnitude
-    over_time = _turns(*_neighbours(unit, 0))
-    over_frequency = _turns(*_neighbours(unit, 1))
-    for name, turns, axis, weights in (
-        ("time", over_time, 0, magnitude[1:-1]),
-        ("frequency", over_frequency, 1, magnitude[:, 1:-1]),
-        ("mixed", over_time, 1, magnitude[1:, 1:]),
-    ):
-        yield from _direction(name, _cosines(*_neighbours(turns, axis)), weights, clip)
+    for axis, name in enumerate(("time", "frequency")):
+        inner = magnitude[1:-1] if axis == 0 else magnitude[:, 1:-1]
+        turns = _turns(*_neighbours(unit, axis))
+        yield from _direction(name, _cosines(*_neighbours(turns, axis)), inner, clip)
 
 
 def _neighbours(parts, axis):

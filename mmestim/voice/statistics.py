@@ -47,23 +47,22 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
     rounding and exact copies are looked for in the samples as they are. By the beginnings of their names:
 
     ==================================  ========================================================================
-    ``level``, ``floor``, ``change``    64 bands up to half the sample rate, in dB, and how they change
+    ``level``, ``change``               64 bands up to half the sample rate, in dB, and how they change
     ``tone``                            24 bands of equal musical width: tone controls, filters
     ``roughness``, ``below``, ``empty`` what codecs leave out of each of 32 bands
-    ``energy``, ``flatness``,           frames of 32 ms, and the quietest of them, which tell of noise
-    ``rolloff``, ``pause``
+    ``energy``, ``flatness``, ``pause`` frames of 32 ms, and the quietest of them, which tell of noise
     ``modulation``, ``slope``           how fast levels move: rooms, codecs, other speeds
     ``mean``, ``top``                   where the spectrum ends, and how steeply
     ``phase``                           second differences of phase in 32 bands: stretching, shifted pitch
-    ``pitch``, ``periodicity``,         the voice's pitch, and whether it keeps to the notes of a keyboard
-    ``voiced``, ``notes``
+    ``pitch``, ``periodicity``,         the voice's pitch, whether it keeps to the notes of a keyboard, and whether
+    ``voiced``, ``notes``, ``other``    there is another voice
     ``share``, ``amplitude``, ``flat``, amplitudes: overdriving, clipping, rounding
     ``values``, ``crest``, ``tails``
     ``click``, ``residual``             what a short window, and a linear predictor, find out of place
     ``cepstrum``                        the cepstrum of all of the clip: an echo is a peak at its delay [1]_
     ``repeat``, ``copied``              passages that come twice, by their waveform or sample by sample
-    ``stretch``                         of some of these how far any half second is from all of the clip, and
-                                        from the one before: edits of a part of it
+    ``stretch``                         of some of these how far the half second that is farthest from all of the
+                                        clip is from it: edits of a part
     ==================================  ========================================================================
 
     A clip of 4 s takes about 20 ms on one core. Memory is proportional to its length, and a clip of minutes has
