@@ -123,7 +123,7 @@ _HALF_SECONDS = 0.25
 
 
 def stretches(name: str, track: np.ndarray, clip: Clip) -> Rows:
-    """Of a track, short frames by bands, how far half seconds of it are from all, and from those before.
+    """Of a track, short frames by bands, how far the half seconds of it are from all of it that are farthest.
 
     What is in a part of a clip only shows there. Each half second is half of the next.
     """
@@ -135,7 +135,6 @@ def stretches(name: str, track: np.ndarray, clip: Clip) -> Rows:
     bands = numbered("band", track.shape[1])
     yield f"stretch_{name}_least", bands, apart.min(axis=0)
     yield f"stretch_{name}_most", bands, apart.max(axis=0)
-    yield f"stretch_{name}_jump", bands, np.abs(means[2:] - means[:-2]).max(axis=0, initial=0)
 
 
 def _spectra(waveform, length):

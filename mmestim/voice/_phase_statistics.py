@@ -10,23 +10,34 @@ _BANDS = 32
 
 
 def phases(clip: Clip) -> Rows:
-    """Of each band the mean cosine of second differences of phase over time, frequency, and both.
+    """Of each band the mean cosine of second differences of phase over time, and over frequency.
 
-    A steady tone has 1 over time and an impulse 1 over frequency; where phases are unrelated the mean is 0.
+    A steady tone has 1 over time and an impulse 1 over frequency; noise has less.
     """
     magnitude = np.sqrt(clip.power)
-    unit = clip.spectrum / magnitude
-    over_time = unit[1:] * unit[:-1].conj()
-    over_frequency = unit[:, 1:] * unit[:, :-1].conj()
-    yield from _direction("time", _cosine(over_time[1:], over_time[:-1]), magnitude[1:-1], clip)
-    yield from _direction(
-        "frequency", _cosine(over_frequency[:, 1:], over_frequency[:, :-1]), magnitude[:, 1:-1], clip
-    )
-    yield from _direction("mixed", _cosine(over_time[:, 1:], over_time[:, :-1]), magnitude[1:, 1:], clip)
+    unit = clip.spectrum.real / magnitude, clip.spectrum.imag / magnitude
+    for axis, name in enumerate(("time", "frequency")):
+        inner = magnitude[1:-1] if axis == 0 else magnitude[:, 1:-1]
+        turns = _turns(*_neighbours(unit, axis))
+        yield from _direction(name, _cosines(*_neighbours(turns, axis)), inner, clip)
 
 
-def _cosine(later, earlier):
-    return later.real * earlier.real + later.imag * earlier.imag
+def _neighbours(parts, axis):
+    """Along an axis all but the first, and what is before each of them."""
+    later = [part[1:] if axis == 0 else part[:, 1:] for part in parts]
+    return later, [part[:-1] if axis == 0 else part[:, :-1] for part in parts]
+
+
+def _turns(later, earlier):
+    """From unit vectors to others, as real and imaginary parts: faster than complex numbers."""
+    (a, b), (c, d) = later, earlier
+    return a * c + b * d, b * c - a * d
+
+
+def _cosines(later, earlier):
+    """Of the angles between them."""
+    (a, b), (c, d) = later, earlier
+    return a * c + b * d
 
 
 def _direction(name, cosines, weights, clip):

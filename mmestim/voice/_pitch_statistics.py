@@ -11,18 +11,20 @@ _LOWEST, _HIGHEST = 60.0, 500.0  # Hz
 _BELOW = 2000.0  # Hz; above it there is more noise than harmonics
 _VOICED, _QUIET_DB = 0.35, -30.0
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_RELATED = 0.15  # a lag is a multiple of another, or a part of it, if it is this near
 _STEADY = 0.5  # semitones from frame to frame
 
 
 def pitch(clip: Clip) -> Rows:
     """Of frames how periodic they are, and of voiced ones the pitch in semitones from A4."""
-    strength, semitones = _track(clip)
+    strength, semitones, other = _track(clip)
     energy = decibels(clip.long_power.mean(axis=1))
     voiced = (strength > _VOICED) & (energy > energy.max() + _QUIET_DB)
     names = percents(_QUANTILES)
     yield "periodicity", names, quantiles(strength, _QUANTILES)
     yield "voiced", ("share",), voiced.mean(keepdims=True)
     yield "pitch", names, _of_some(semitones[voiced])
+    yield "other_pitch", names, _of_some(other[voiced])
     change = np.abs(np.diff(semitones))[voiced[1:] & voiced[:-1]]
     yield "pitch_change", names, _of_some(change)
     steady = np.flatnonzero(voiced[1:] & voiced[:-1] & (np.abs(np.diff(semitones)) < _STEADY))
@@ -37,7 +39,10 @@ def _of_some(values):
 
 
 def _track(clip):
-    """Of long frames the height of the autocorrelation's peak, 1 for a period without end, and the pitch there."""
+    """Of long frames the height of the autocorrelation's peak, 1 for a period without end, and the pitch there.
+
+    And the height of the highest peak that has nothing to do with this one, which another voice makes.
+    """
     n_bins = round(_BELOW / clip.long_bin_hz)
     magnitude = np.sqrt(clip.long_power[:, :n_bins])
     magnitude = np.concatenate([np.zeros_like(magnitude[:, :1]), magnitude], axis=1)
@@ -51,4 +56,8 @@ def _track(clip):
     before, at, after = (seen[np.arange(len(seen)), lag + step] for step in (-1, 0, 1))
     bend = np.minimum(before - 2 * at + after, -1e-6)
     exact = lag + np.clip(0.5 * (before - after) / bend, -1, 1)
-    return at, 12 * np.log2(rate / exact / 440)
+    ratio = np.arange(shortest, longest + 1) / exact[:, None]
+    ratio = np.maximum(ratio, 1 / ratio)
+    related = np.abs(ratio - np.round(ratio)) < _RELATED
+    other = np.where(related, 0, seen[:, shortest : longest + 1]).max(axis=1)
+    return at, 12 * np.log2(rate / exact / 440), other

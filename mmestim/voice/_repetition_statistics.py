@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import fft, ndimage
 
@@ -23,8 +25,8 @@ def cepstrum(clip: Clip) -> Rows:
     coefficients = fft.irfft(np.log(power + np.float32(1e-8 * size)), size)
     coefficients = coefficients[: size // 2] * np.sqrt(np.float32(size) / 2)
     ends = np.round(_QUEFRENCIES * clip.sample_rate).astype(np.intp)
-    parts = [coefficients[low:high] for low, high in zip(ends[:-1], ends[1:], strict=True)]
-    names = [f"{1000 * low:.0f}_{1000 * high:.0f}ms" for low, high in zip(_QUEFRENCIES, _QUEFRENCIES[1:], strict=False)]
+    parts = [coefficients[low:high] for low, high in pairwise(ends)]
+    names = [f"{1000 * low:.0f}_{1000 * high:.0f}ms" for low, high in pairwise(_QUEFRENCIES)]
     yield "cepstrum_level", names, np.array([np.log10(_rms(part) + 1e-2) for part in parts])
     yield "cepstrum_peak", names, np.array([np.log10(part.max(initial=0) + 1e-1) for part in parts])
     late = coefficients[round(0.02 * clip.sample_rate) : ends[-1]]
@@ -48,7 +50,9 @@ def repeats(clip: Clip) -> Rows:
     around = ndimage.uniform_filter1d(np.square(error), 1 + round(0.02 * rate), mode="nearest")
     error = error / np.sqrt(around + np.float32(1e-6))  # so that loud syllables do not count more
     size = fft.next_fast_len(2 * len(error), real=True)
-    likeness = fft.irfft(np.abs(fft.rfft(error, size)), size)[round(_APART * rate) : len(error) - round(_PASSAGE * rate)]
+    likeness = fft.irfft(np.abs(fft.rfft(error, size)), size)[
+        round(_APART * rate) : len(error) - round(_PASSAGE * rate)
+    ]
     width = round(_LAG_BLOCK * rate)
     blocks = likeness[: len(likeness) // width * width].reshape(-1, width)
     heights, passages, seconds = np.zeros(_LAGS), np.zeros(_LAGS), 0.0

@@ -7,27 +7,17 @@ from scipy import fft, signal
 
 from ._clip import N_BANDS, Clip, Rows, decibels, numbered, percents, pooled, quantiles, stretches
 
-_LOW, _HIGH = 0.05, 0.95
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def levels(clip: Clip) -> Rows:
-    """Of each band the distribution of its level in dB, and of what it changes by from frame to frame."""
+    """Of each band the level in dB, how it spreads, its floor, and what it changes by from frame to frame."""
     bands = numbered("band", N_BANDS)
     level = clip.levels
-    floor, top = quantiles(level, (_LOW, _HIGH))
-    mean = level.mean(axis=0)
-    change = np.diff(level, axis=0)
-    power = np.sum(np.square(change), axis=0)
-    yield "level_mean", bands, mean
+    yield "level_mean", bands, level.mean(axis=0)
     yield "level_std", bands, level.std(axis=0)
-    yield "level_floor", bands, floor
-    yield "level_top", bands, top
-    yield "change_std", bands, np.sqrt(power / len(change))
-    yield "change_max", bands, np.abs(change).max(axis=0)
-    yield "change_autocorrelation", bands, np.sum(change[1:] * change[:-1], axis=0) / (power + 1e-6)
-    yield "level_step", bands[1:], np.diff(mean)
-    yield "floor_step", bands[1:], np.diff(floor)
+    yield "level_floor", bands, quantiles(level, (0.05,))[0]
+    yield "change_std", bands, np.sqrt(np.square(np.diff(level, axis=0)).mean(axis=0))
     yield from stretches("level", pooled(level, 16), clip)
 
 
@@ -50,7 +40,6 @@ def tone(clip: Clip) -> Rows:
         bends[name] = np.diff(curve, 2)
         yield f"tone_{name}", bands, curve
         yield f"tone_{name}_bend", bands[1:-1], bends[name]
-        yield f"tone_{name}_slope", bands[4:], curve[4:] - curve[:-4]
     alike = [_correlation(bends["floor"], bends[name]) for name in ("mean", "top")]
     yield "tone_floor_bends_as", ("mean", "top"), np.array(alike)
 
@@ -68,23 +57,17 @@ def holes(clip: Clip) -> Rows:
     rough = np.abs(np.diff(level, axis=1, append=level[:, -1:]))
     below = level < np.repeat(clip.levels, clip.bins_per_band, axis=1) - 12
     for name, found in (("roughness", rough), ("below_band", below), ("empty", level < -60)):
-        track = pooled(found.astype(np.float32), _HOLE_BANDS)
-        yield name, bands, track.mean(axis=0)
-        yield from stretches(name, pooled(track, 8), clip)
+        yield name, bands, pooled(found.mean(axis=0, dtype=np.float32), _HOLE_BANDS)
 
 
 def frames(clip: Clip) -> Rows:
-    """Of frames the distribution of energy, of flatness and of where the spectrum rolls off."""
+    """Of frames the distribution of energy and of flatness; and of the quietest ones the levels."""
     names = percents(_QUANTILES)
     energy = decibels(clip.band_power.mean(axis=1))
     yield "energy", names, quantiles(energy, _QUANTILES)
     flatness = clip.bin_levels.mean(axis=1) - energy
     yield "flatness", names, quantiles(flatness, _QUANTILES)
     yield from stretches("flatness", flatness[:, None], clip)
-    share = np.cumsum(clip.band_power, axis=1)
-    for percent in (85, 99):
-        band = (share < np.float32(percent / 100) * share[:, -1:]).sum(axis=1)
-        yield f"rolloff{percent}_band", names, quantiles(band.astype(np.float32), _QUANTILES)
     # Pauses: where the voice is not, what is behind it is heard.
     quietest = np.argsort(energy, kind="stable")[: max(1, len(energy) // 10)]
     pause = clip.levels[quietest]
@@ -127,7 +110,7 @@ def slopes(clip: Clip) -> Rows:
 def edges(clip: Clip) -> Rows:
     """Where the spectrum ends, and where and how steeply it falls and rises."""
     frequencies = np.linspace(0, 0.5 * clip.sample_rate / 1000, clip.bin_levels.shape[1])
-    mean, top = clip.bin_levels.mean(axis=0), quantiles(clip.bin_levels, (_HIGH,))[0]
+    mean, top = clip.bin_levels.mean(axis=0), quantiles(clip.bin_levels, (0.95,))[0]
     for name, curve in (("mean", mean), ("top", top)):
         depths = (20, 30, 40, 50, 60)
         above = [np.flatnonzero(curve >= curve.max() - depth)[[0, -1]] for depth in depths]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage, signal
@@ -22,7 +24,7 @@ def amplitudes(clip: Clip) -> Rows:
     sizes = np.sort(np.abs(relative))
     ranks = np.searchsorted(sizes, _SIZES)
     shares = np.diff(np.append(ranks[:-1], len(sizes))) / len(sizes)
-    yield "share_of_peak", [f"{low:g}_{high:g}" for low, high in zip(_SIZES, _SIZES[1:], strict=False)], _log(shares)
+    yield "share_of_peak", [f"{low:g}_{high:g}" for low, high in pairwise(_SIZES)], _log(shares)
     level = np.sqrt(np.mean(np.square(sizes)))
     at = np.round(np.multiply(_SIZE_QUANTILES, len(sizes) - 1)).astype(np.intp)
     yield "amplitude", (*percents(_SIZE_QUANTILES), "peak"), np.log10((sizes[[*at, -1]] + _LEAST) / (level + _LEAST))
