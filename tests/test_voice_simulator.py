@@ -38,7 +38,7 @@ def simulated(clips):
     return EditSimulator(random_state=0).simulate(clips)
 
 
-def same(one, other):
+def assert_same(one, other):
     assert len(one[0]) == len(other[0])
     for a, b in zip(one[0], other[0], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -47,15 +47,15 @@ def same(one, other):
 
 def test_the_result_is_the_same_on_any_number_of_workers(clips, simulated):
     simulator = EditSimulator(random_state=0)
-    same(simulator.simulate(clips), simulated)
-    same(clone(simulator).simulate(clips, n_jobs=2), simulated)
+    assert_same(simulator.simulate(clips), simulated)
+    assert_same(clone(simulator).simulate(clips, n_jobs=2), simulated)
     assert simulator.set_params(random_state=1).simulate(clips)[1] != simulated[1]
 
 
 def test_what_a_clip_gets_does_not_depend_on_how_many_there_are(clips, simulated):
     simulator = EditSimulator(random_state=0, sources={"voices": clips})
     few, all_ = simulator.simulate(clips[:3]), simulator.simulate(clips)
-    same(few, (all_[0][:3], all_[1][:3]))
+    assert_same(few, (all_[0][:3], all_[1][:3]))
 
 
 def test_every_clip_goes_through_the_same_plumbing(clips, simulated):
