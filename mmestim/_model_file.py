@@ -16,8 +16,8 @@ import torch
 # What this version writes, and the latest that it reads.
 FORMAT = 1
 
-# A header of this many bytes names a quarter of a million columns; parsed it takes up to twenty times as much.
-_MAX_HEADER = 2**23
+# A header of this many bytes names a quarter of a million columns; parsed it may take thirty times as much.
+_MAX_HEADER = 2**22
 _MAX_TENSORS = 10_000
 _MAX_AXES, _LONGEST = 16, 2**48
 
@@ -49,7 +49,7 @@ class TensorSpec(NamedTuple):
         """Size in bytes."""
         return self.n_values * self.dtype.itemsize
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')} {self.shape}"
 
 
@@ -80,7 +80,7 @@ class ModelFile:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise ValueError("it is not a regular file.")
-        self._file: IO[bytes] = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
+        self._file: IO[bytes] = open(path, "rb")
         try:
             self._read_header()
         except BaseException:
@@ -100,8 +100,8 @@ class ModelFile:
         # By the first letters of the header, because a length alone may well be in range by chance.
         if len(start) < 8 or self._file.read(1) != b"{":
             raise ValueError(f"it is no mmestim model: it does not begin like safetensors.{_hint(start)}")
-        if length > _MAX_HEADER:
-            raise ValueError(f"its header claims {length} bytes; the most allowed are {_MAX_HEADER}.")
+        if not 2 <= length <= _MAX_HEADER:
+            raise ValueError(f"its header claims {length} bytes; 2 to {_MAX_HEADER} are allowed.")
         if 8 + length > self.n_bytes:
             raise ValueError(f"it is truncated: its header claims {length} bytes, the file has {self.n_bytes} in all.")
         raw = b"{" + self._file.read(length - 1)
@@ -110,6 +110,8 @@ class ModelFile:
             metadata = header.pop("__metadata__")
             self.written_by, self._data_digest = str(metadata["mmestim"]), str(metadata["data_digest"])
             self.format, text = int(metadata["format"]), str(metadata["fields"])
+            if self.format < 1:
+                raise ValueError("formats are counted from 1")
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError("it is no mmestim model, or its header is damaged.") from error
         if self.format > FORMAT:
@@ -138,7 +140,7 @@ class ModelFile:
         for name, spec in self.specs.items():
             # Each in memory of its own: products of matrices may depend on how they are aligned.
             buffer = torch.empty(spec.n_bytes, dtype=torch.uint8)
-            view = memoryview(buffer.numpy())
+            view = buffer.numpy().data
             if self._file.readinto(view) != spec.n_bytes:  # type: ignore[attr-defined]
                 raise ValueError("it became shorter while it was read.")
             digest.update(view)
@@ -168,13 +170,15 @@ def write(
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES or tensor.layout is not torch.strided:
-            raise ValueError(f"tensor {name!r} has {tensor.dtype}, {tensor.layout}: dense {list(_DTYPES)} can be saved.")
+            raise ValueError(
+                f"tensor {name!r} has {tensor.dtype}, {tensor.layout}: dense {list(_DTYPES)} can be saved."
+            )
     # The widest first, as safetensors has them, so that every tensor is aligned.
     ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     arrays, digest = {}, _new_digest()
     for name in ordered:
         flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-        arrays[name] = memoryview(flat.view(torch.uint8).numpy())
+        arrays[name] = flat.view(torch.uint8).numpy().data
         digest.update(arrays[name])
     specs = {name: TensorSpec.of(tensors[name]) for name in ordered}
     header = _header(_dumps(fields), specs, written_by, digest.hexdigest(), FORMAT)
@@ -187,8 +191,8 @@ def write(
     temporary = os.path.join(os.path.dirname(target), f".mmestim-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            for part in (len(header).to_bytes(8, "little"), header, *arrays.values()):
-                file.write(part)
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.writelines(arrays.values())
             file.flush()
             os.fsync(file.fileno())
         if os.path.isfile(target):
@@ -220,7 +224,11 @@ def _spec(name: str, entry: Any) -> TensorSpec:
         dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{what} has no dtype and shape, or a dtype other than {list(_DTYPES)}.") from error
-    if not isinstance(shape, list) or len(shape) > _MAX_AXES or any(type(n) is not int or not 0 <= n < _LONGEST for n in shape):
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _MAX_AXES
+        or any(type(n) is not int or not 0 <= n < _LONGEST for n in shape)
+    ):
         raise ValueError(f"{what} has the shape {str(shape)[:80]}: expected at most {_MAX_AXES} integers from 0.")
     return TensorSpec(dtype, tuple(shape))
 

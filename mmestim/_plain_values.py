@@ -54,7 +54,7 @@ def encode(value: Any) -> Any:
         return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
     if isinstance(value, torch.device):
         return {"device": str(value)}
-    if isinstance(value, type) and _OPTIMIZERS.get(value.__name__) is value:
+    if isinstance(value, type) and value in _OPTIMIZERS.values():
         return {"torch.optim": value.__name__}
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
@@ -139,7 +139,13 @@ def _listed(content: Any) -> list[Any]:
     return content
 
 
-_ARRAY_TYPES = ["bool", *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)), "float16", "float32", "float64"]
+_ARRAY_TYPES = [
+    "bool",
+    *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)),
+    "float16",
+    "float32",
+    "float64",
+]
 _SPECIAL_FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _OPTIMIZERS = {
     name: found

@@ -22,7 +22,11 @@ from ._model_file import ModelFile, TensorSpec, write
 from ._plain_values import NotPlain, decode, encode
 from .balancers import Balancer
 from .multimodal import (
-    JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier,
+    JointClassifier,
+    LateFusionClassifier,
+    ModalityGapAnalyzer,
+    ModalityGapClassifier,
+    UDIClassifier,
 )  # fmt: skip
 from .training import resolve_device
 
@@ -122,8 +126,9 @@ def save(estimator: Any, path: Path) -> None:
 def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[str, Any] | None = None) -> Any:
     """Open a file that `save` wrote.
 
-    Nothing in the file is run: classes are looked up in a fixed list, and everything in it is checked before memory is taken.
-    Its checksums tell damage, not who made it: it may still predict whatever its maker wanted.
+    Nothing in the file is run: classes are looked up in a fixed list, and all that the header says is checked
+    before memory is taken for the tensors. Its checksums tell damage, not who made it: a model still predicts
+    whatever its maker wanted.
 
     Parameters
     ----------
@@ -203,15 +208,16 @@ def describe(path: Path) -> str:
     with _telling(path), ModelFile(path) as file:
         fields = _checked(file.fields)
         parts = {part: {k: decode(v, _SHOWN) for k, v in fields[part].items()} for part in ("facts", "parameters")}
-        versions = ", ".join(f"{library} {number}" for library, number in fields["versions"].items())
-        lines = [
-            f"{fields['class']} in {os.fspath(path)!r}, {file.n_bytes} bytes",
-            f"written by mmestim {file.written_by}, format {file.format}, with {versions}",
-        ]
-        parts["parameters saved as their defaults"] = fields["left_out"]
+        lines = [f"{fields['class']} in {os.fspath(path)!r}, {file.n_bytes} bytes, format {file.format}"]
+        parts["versions it was written with"] = {"mmestim": file.written_by, **fields["versions"]}
+        parts["parameters saved as their defaults, by type"] = fields["left_out"]
         parts["tensors (not read)"] = file.specs
         for title, entries in parts.items():
-            lines += ["", f"{title}:", *(f"  {_shown(name)} = {_shown(value)}" for name, value in entries.items())]
+            lines += [
+                "",
+                f"{title}:",
+                *(f"  {_shown(_Shown(name))} = {_shown(value)}" for name, value in entries.items()),
+            ]
         return "\n".join(lines)
 
 
@@ -268,9 +274,11 @@ def _check_that_it_opens(fields: Mapping[str, Any], tensors: Mapping[str, torch.
 
 
 def _encode_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parameters as JSON can hold them, and the types of those that only their defaults stand for."""
+    """Parameters as JSON can hold them, and the types of the values that defaults stand in for."""
     defaults = inspect.signature(type(estimator)).parameters
-    stays, with_modules = (getattr(estimator, name, ()) for name in ("_parameters_left_out", "_parameters_with_modules"))
+    stays, with_modules = (
+        getattr(estimator, name, ()) for name in ("_parameters_left_out", "_parameters_with_modules")
+    )
     parameters, left_out = {}, {}
     for name, value in estimator.get_params(deep=False).items():
         try:
@@ -284,7 +292,7 @@ def _encode_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
                 parameters[name] = encode(value)
         except NotPlain:
             parameters[name] = encode(defaults[name].default)
-            left_out[name] = f"not data: {type(value).__name__}"
+            left_out[name] = type(value).__name__
     return parameters, left_out
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from .._model_file import TensorSpec
 from .._validation import check_number
@@ -23,6 +22,23 @@ _MODEST = 1024
 class SavedNetwork:
     """What `mmestim.save` and `load` ask of a classifier: facts for the header, tensors, and both back."""
 
+    # Of the classifier.
+    modalities: Any
+    shapes: Any
+    embedding_dim: int
+    classes_: np.ndarray
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    modalities_: dict[str, Any]
+    shapes_: dict[str, tuple[int, ...]]
+    module_: MultimodalModule
+    device_: str
+    n_iter_: int
+    get_params: Callable[..., dict[str, Any]]
+    _column_names: dict[str, list[str]]
+    _check_parameters: Callable[[], None]
+    _new_module: Callable[[int], MultimodalModule]
+
     # Fitted attributes that a reader of the model wants, beside those that predictions need.
     _facts: ClassVar[tuple[str, ...]] = ("n_iter_",)
     # Parameters that hold classes, functions or networks, which a file can only name.
@@ -32,24 +48,22 @@ class SavedNetwork:
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Facts, which `encode` can take, and tensors by name."""
-        fitted = cast(Any, self)
         facts = {name: getattr(self, name) for name in ("classes_", "n_features_in_", "shapes_", *self._facts)}
-        facts["modalities_"] = list(fitted.modalities_)
+        facts["modalities_"] = list(self.modalities_)
         if hasattr(self, "feature_names_in_"):
-            facts["feature_names_in_"] = fitted.feature_names_in_
+            facts["feature_names_in_"] = self.feature_names_in_
         else:
-            facts["column_names"] = fitted._column_names
-        tensors = {f"module.{name}": value for name, value in fitted.module_.state_dict().items()}
+            facts["column_names"] = self._column_names
+        tensors = {f"module.{name}": value for name, value in self.module_.state_dict().items()}
         if odd := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
             raise TypeError(f"the network keeps {odd[0]!r}, which is no tensor: keep it in a buffer.")
-        columns = {f"columns.{name}": torch.from_numpy(index) for name, index in fitted.modalities_.items()}
+        columns = {f"columns.{name}": torch.from_numpy(index) for name, index in self.modalities_.items()}
         return facts, tensors | columns
 
     def _from_header(
         self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
-    ) -> nn.Module:
+    ) -> MultimodalModule:
         """Take over the facts; the network, in no memory where it can be, once all tensors are known to fit it."""
-        fitted = cast(Any, self)
         known = {"classes_", "n_features_in_", "shapes_", "modalities_", *self._facts}
         if missing := known - set(facts):
             raise ValueError(f"it lacks {sorted(missing)}.")
@@ -59,83 +73,81 @@ class SavedNetwork:
             setattr(self, name, facts[name])
         # Of the columns only their number is known before the tensors are read.
         sizes = {name: _length(name, specs) for name in _strings("modalities_", facts["modalities_"], distinct=True)}
-        fitted.modalities_ = {name: range(size) for name, size in sizes.items()}
-        fitted.shapes_ = resolve_shapes(facts["shapes_"], fitted.modalities_)
-        _check_classes(fitted.classes_)
-        if type(fitted.n_features_in_) is not int or fitted.n_features_in_ != sum(sizes.values()) or not sizes:
-            raise ValueError(f"n_features_in_={fitted.n_features_in_!r} is not the {sum(sizes.values())} of its modalities.")
+        self.modalities_ = {name: range(size) for name, size in sizes.items()}
+        self.shapes_ = resolve_shapes(facts["shapes_"], self.modalities_)
+        _check_classes(self.classes_)
+        if type(self.n_features_in_) is not int or self.n_features_in_ != sum(sizes.values()) or not sizes:
+            raise ValueError(
+                f"n_features_in_={self.n_features_in_!r} is not the {sum(sizes.values())} of its modalities."
+            )
         self._take_names(facts, sizes)
         self._check_facts()
-        TrainingOptions.of(SimpleNamespace(**fitted.get_params(deep=False) | {"device": device}))
-        fitted._check_parameters()
+        TrainingOptions.of(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
+        self._check_parameters()
         module = self._sketch(has_users_modules, specs)
         _check_specs({f"module.{name}": tensor for name, tensor in module.state_dict().items()}, sizes, specs)
         if has_users_modules:
             # Once more in real memory: a file does not hold buffers that are not persistent.
             with seeded(0, torch.device("cpu")):
-                module = fitted._new_module(len(fitted.classes_))
+                module = self._new_module(len(self.classes_))
         return module
 
-    def _from_tensors(self, module: nn.Module, tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    def _from_tensors(
+        self, module: MultimodalModule, tensors: Mapping[str, torch.Tensor], device: torch.device
+    ) -> None:
         """Take over the tensors, which fit the network."""
-        fitted = cast(Any, self)
-        fitted.modalities_ = {name: tensors[f"columns.{name}"].numpy() for name in fitted.modalities_}
-        columns = np.concatenate(list(fitted.modalities_.values()))
-        if not np.array_equal(np.sort(columns), np.arange(fitted.n_features_in_)):
+        self.modalities_ = {name: tensors[f"columns.{name}"].numpy() for name in self.modalities_}
+        columns = np.concatenate(list(self.modalities_.values()))
+        if not np.array_equal(np.sort(columns), np.arange(self.n_features_in_)):
             raise ValueError("its modalities do not part the columns of X: one is missing, twice or too high.")
         self._check_groups()
         if (names := getattr(self, "feature_names_in_", None)) is not None:
-            fitted._column_names = {name: [*names[index]] for name, index in fitted.modalities_.items()}
+            self._column_names = {name: [*names[index]] for name, index in self.modalities_.items()}
         state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
         is_sketch = any(tensor.is_meta for tensor in module.state_dict().values())
         module.load_state_dict(state, assign=is_sketch)
-        fitted.module_, fitted.device_ = module.to(device).eval(), str(device)
+        self.module_, self.device_ = module.to(device).eval(), str(device)
 
     def _check_facts(self) -> None:
         """Check the values of the facts; subclasses add theirs."""
-        check_number("n_iter_", cast(Any, self).n_iter_, integer=True)
+        check_number("n_iter_", self.n_iter_, integer=True)
 
     def _check_groups(self) -> None:
         """Hold the parameters to the columns and shapes that the network was fitted with."""
-        fitted = cast(Any, self)
-        if fitted.modalities is not None:
-            groups = resolve_modalities(
-                fitted.modalities, fitted.n_features_in_, getattr(self, "feature_names_in_", None)
-            )
-            if [*groups] != [*fitted.modalities_] or any(
-                not np.array_equal(groups[name], index) for name, index in fitted.modalities_.items()
+        if self.modalities is not None:
+            groups = resolve_modalities(self.modalities, self.n_features_in_, getattr(self, "feature_names_in_", None))
+            if [*groups] != [*self.modalities_] or any(
+                not np.array_equal(groups[name], index) for name, index in self.modalities_.items()
             ):
                 raise ValueError("its parameter modalities is not what it was fitted with.")
-        if not resolve_shapes(fitted.shapes, fitted.modalities_).items() <= fitted.shapes_.items():
+        if not resolve_shapes(self.shapes, self.modalities_).items() <= self.shapes_.items():
             raise ValueError("its parameter shapes is not what it was fitted with.")
 
     def _take_names(self, facts: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
-        fitted = cast(Any, self)
         if "feature_names_in_" in facts:
             check_feature_names(facts["feature_names_in_"], sum(sizes.values()))
-            fitted.feature_names_in_ = facts["feature_names_in_"]
+            self.feature_names_in_ = facts["feature_names_in_"]
             return
-        fitted._column_names = facts.get("column_names", {})
-        if not isinstance(fitted._column_names, dict) or not set(fitted._column_names) <= set(sizes):
+        self._column_names = facts.get("column_names", {})
+        if not isinstance(self._column_names, dict) or not set(self._column_names) <= set(sizes):
             raise ValueError("column_names are not those of its modalities.")
-        for name, columns in fitted._column_names.items():
+        for name, columns in self._column_names.items():
             if len(_strings("column_names", columns)) != sizes[name]:
                 raise ValueError(f"column_names has {len(columns)} names for {sizes[name]} column(s) of {name!r}.")
 
     def _sketch(self, has_users_modules: bool, specs: Mapping[str, TensorSpec]) -> MultimodalModule:
         """The network as the parameters say, without memory for its weights."""
-        fitted = cast(Any, self)
-        n_classes = len(fitted.classes_)
+        n_classes = len(self.classes_)
         try:
             with seeded(0, torch.device("cpu")), torch.device("meta"):
-                return fitted._new_module(n_classes)
+                return self._new_module(n_classes)
         except Exception:
             # A user's network may need numbers to be built, or to be tried out.
             n_values = sum(spec.n_values for spec in specs.values())
-            if not has_users_modules or fitted.embedding_dim > max(_MODEST, n_values):
+            if not has_users_modules or self.embedding_dim > max(_MODEST, n_values):
                 raise
         with seeded(0, torch.device("cpu")):
-            return fitted._new_module(n_classes)
+            return self._new_module(n_classes)
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
