@@ -167,7 +167,9 @@ def build_encoder(
         encoder = encoder.get(name, "auto")
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
-        encoder = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
+        factory = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
+        # Ours need no trial, which for a network that is only sketched imports half of torch.
+        return _call(factory, name, shape, embedding_dim), int(embedding_dim)
     if isinstance(encoder, nn.Module):
         module = copy.deepcopy(encoder).to(torch.empty(0).device)
     else:

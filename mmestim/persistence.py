@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import os
 import platform
@@ -17,10 +16,9 @@ import torch
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from . import balancers
 from ._model_file import ModelFile, TensorSpec, write
-from ._plain_values import NotPlain, decode, encode
-from .balancers import Balancer
+from ._plain_values import decode, encode
+from ._saved_parameters import decode_parameters, encode_parameters
 from .multimodal import (
     JointClassifier,
     LateFusionClassifier,
@@ -37,15 +35,8 @@ _ESTIMATORS: dict[str, type] = {
         JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier,
     )
 }  # fmt: skip
-_BALANCERS: dict[str, type] = {
-    name: found
-    for name, found in vars(balancers).items()
-    if isinstance(found, type) and issubclass(found, Balancer) and found is not Balancer
-}
 _LIBRARIES = ("torch", "numpy", "scikit-learn")
 _PARTS = {"class", "parameters", "left_out", "facts", "versions"}
-
-_CPU = torch.device("cpu")
 
 Path = str | os.PathLike[str]
 
@@ -109,7 +100,7 @@ def save(estimator: Any, path: Path) -> None:
     """
     name = _registered_name(estimator)
     check_is_fitted(estimator)
-    parameters, left_out = _encode_parameters(estimator)
+    parameters, left_out = encode_parameters(estimator)
     facts, tensors = estimator._to_file()
     fields = {
         "class": name,
@@ -182,7 +173,7 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     """
     where = resolve_device(device)
     with _telling(path), ModelFile(path) as file:
-        return _rebuild(_Rebuilding(modules or {}), _checked(file.fields), file.specs, file.read, where)
+        return _rebuild(_checked(file.fields), file.specs, file.read, where, modules or {})
 
 
 def describe(path: Path) -> str:
@@ -257,12 +248,12 @@ def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_that_it_opens(fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-    rebuilding = _Rebuilding({})
-    rebuilding.parameters(fields)
-    if rebuilding.named:  # To make a user's network anew may take long, and fetch who knows what.
+    _, named = decode_parameters(fields["parameters"], {})
+    if named:  # To make a user's network anew may take long, and fetch who knows what.
         return
+    specs = {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}
     try:
-        _rebuild(rebuilding, fields, {name: TensorSpec.of(t) for name, t in tensors.items()}, lambda: tensors, _CPU)
+        _rebuild(fields, specs, lambda: tensors, torch.device("cpu"), {})
     except Exception as error:
         raise ValueError(
             f"{fields['class']} cannot be saved, because its parameters do not describe what was fitted: {error} "
@@ -270,116 +261,24 @@ def _check_that_it_opens(fields: Mapping[str, Any], tensors: Mapping[str, torch.
         ) from error
 
 
-# Parameters ---------------------------------------------------------------------------------------
-
-
-def _encode_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parameters as JSON can hold them, and the types of the values that defaults stand in for."""
-    defaults = inspect.signature(type(estimator)).parameters
-    stays, with_modules = (
-        getattr(estimator, name, ()) for name in ("_parameters_left_out", "_parameters_with_modules")
-    )
-    parameters, left_out = {}, {}
-    for name, value in estimator.get_params(deep=False).items():
-        try:
-            if name in stays and value:
-                raise NotPlain
-            if name in with_modules:
-                parameters[name] = _encode_modules(name, value)
-            elif isinstance(value, Balancer):
-                parameters[name] = _encode_balancer(value)
-            else:
-                parameters[name] = encode(value)
-        except NotPlain:
-            parameters[name] = encode(defaults[name].default)
-            left_out[name] = type(value).__name__
-    return parameters, left_out
-
-
-def _encode_modules(parameter: str, value: Any) -> Any:
-    """Names as they are; classes, functions and instances by a name of theirs, which different ones do not share."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Mapping):
-        return {"module": _name_of(parameter, value)}
-    names = {key: _name_of(parameter, item) for key, item in value.items() if not isinstance(item, str)}
-    for key, name in list(names.items()):
-        if any(_name_of(parameter, value[other]) == name and value[other] is not value[key] for other in names):
-            names[key] = f"{key}.{name}"
-    return {"dict": [[key, {"module": names[key]} if key in names else item] for key, item in value.items()]}
-
-
-def _name_of(parameter: str, value: Any) -> str:
-    while isinstance(value, functools.partial):
-        value = value.func
-    name = getattr(value, "__name__", type(value).__name__)
-    if not callable(value) or name == "<lambda>":
-        raise TypeError(
-            f"{parameter} holds {value!r}, which has no name that mmestim.load could be told. Fit with a function that "
-            "is defined by def, a class, or an instance of one."
-        )
-    return name
-
-
-def _encode_balancer(balancer: Balancer) -> Any:
-    kind, parameters = type(balancer), {}
-    for name, value in balancer.get_params(deep=False).items():
-        try:
-            parameters[name] = encode(value)
-        except NotPlain as error:
-            raise TypeError(
-                f"balancer {kind.__name__} has {name}={value!r}, which is {error} and no data. Take numbers, text and "
-                "lists as parameters, and keep the rest in the class."
-            ) from error
-    is_own = _BALANCERS.get(kind.__name__) is not kind
-    return {"balancer": {"class": kind.__name__, "own": is_own, "parameters": parameters}}
-
-
-class _Rebuilding:
-    """The way from fields to an estimator that is not fitted, with the names of what was not in the file."""
-
-    def __init__(self, modules: Mapping[str, Any]) -> None:
-        self.modules, self.named = modules, set[str]()
-
-    def parameters(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters, with None for what is not in `modules`."""
-        tags = {"module": self._module, "balancer": self._balancer}
-        return {name: decode(value, tags) for name, value in fields["parameters"].items()}
-
-    def estimator(self, fields: Mapping[str, Any]) -> Any:
-        """The estimator with its parameters; those that the file lacks have their defaults."""
-        kind, parameters = _ESTIMATORS[fields["class"]], self.parameters(fields)
-        if missing := sorted(self.named - set(self.modules)):
-            given = ", ".join(f"{name!r}: ..." for name in missing)
-            raise ValueError(f"it names what no file can hold: pass modules={{{given}}}, with what the fit was given.")
-        if unknown := sorted(set(parameters) - set(inspect.signature(kind).parameters)):
-            raise ValueError(f"it has the parameters {unknown}, which {kind.__name__} of this version does not have.")
-        return kind(**parameters)
-
-    def _module(self, name: Any) -> Any:
-        if not isinstance(name, str):
-            raise ValueError("the name of a module is no text.")
-        self.named.add(name)
-        return self.modules.get(name)
-
-    def _balancer(self, content: Any) -> Any:
-        name = content["class"]
-        kind = self._module(name) if content["own"] else _BALANCERS[name]
-        if kind is None:
-            return None
-        if not isinstance(kind, type) or not issubclass(kind, Balancer):
-            raise ValueError(f"modules[{name!r}] is {kind!r}, expected a subclass of mmestim.balancers.Balancer.")
-        return kind(**{key: decode(value) for key, value in content["parameters"].items()})
+# Back to an estimator ----------------------------------------------------------------------------
 
 
 def _rebuild(
-    rebuilding: _Rebuilding, fields: Mapping[str, Any], specs: Mapping[str, TensorSpec],
-    read: Callable[[], Mapping[str, torch.Tensor]], device: torch.device,
+    fields: Mapping[str, Any], specs: Mapping[str, TensorSpec], read: Callable[[], Mapping[str, torch.Tensor]],
+    device: torch.device, modules: Mapping[str, Any],
 ) -> Any:  # fmt: skip
     """The fitted estimator; `read` is called once all that the header says is known to fit together."""
-    estimator = rebuilding.estimator(fields)
+    kind = _ESTIMATORS[fields["class"]]
+    parameters, named = decode_parameters(fields["parameters"], modules)
+    if missing := sorted(named - set(modules)):
+        given = ", ".join(f"{name!r}: ..." for name in missing)
+        raise ValueError(f"it names what no file can hold: pass modules={{{given}}}, with what the fit was given.")
+    if unknown := sorted(set(parameters) - set(inspect.signature(kind).parameters)):
+        raise ValueError(f"it has the parameters {unknown}, which {kind.__name__} of this version does not have.")
+    estimator: Any = kind(**parameters)  # Those that an earlier version did not have get their defaults.
     facts = {name: decode(value) for name, value in fields["facts"].items()}
-    draft = estimator._from_header(facts, specs, device, bool(rebuilding.named))
+    draft = estimator._from_header(facts, specs, device, bool(named))
     estimator._from_tensors(draft, read(), device)
     return estimator
 
