@@ -251,7 +251,9 @@ def lie_of_header(blob: bytes, rng: np.random.Generator) -> bytes:
         "no number": lambda: forge(metadata | {"format": "one"}, parts.table, parts.data),
         "no fields": lambda: forge(metadata | {"fields": "[]"}, parts.table, parts.data),
         "twice": lambda: forge(metadata | {"fields": text[:-1] + ',"class":"UDIClassifier"}'}, parts.table, parts.data),
-        "not finite": lambda: forge(metadata | {"fields": text.replace("[", "[NaN,", 1)}, parts.table, parts.data),
+        "not finite": lambda: forge(
+            metadata | {"fields": text.replace('"facts":{', '"facts":{"n":NaN,')}, parts.table, parts.data
+        ),
         "deep": lambda: forge(metadata | {"fields": "[" * 200_000}, parts.table, parts.data),
         "deep outside": lambda: framed(b'{"a":' * 200_000, parts.data),
         "wide": lambda: framed(b'{"a":[' + b"[]," * 1_390_000 + b"[]]}", parts.data),
@@ -259,6 +261,11 @@ def lie_of_header(blob: bytes, rng: np.random.Generator) -> bytes:
         "a million": lambda: framed(
             b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
             + b",".join(b'"%d":{}' % i for i in range(300_000)) + b"}",
+            b"",
+        ),
+        "many numbers": lambda: framed(
+            b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
+            + b",".join(b'"%d":0' % i for i in range(350_000)) + b"}",
             b"",
         ),
         "huge": lambda: framed(b'{"' + b" " * 2**22 + b'":1}', b""),

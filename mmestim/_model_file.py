@@ -16,8 +16,9 @@ import torch
 # What this version writes, and the latest that it reads.
 FORMAT = 1
 
-# A header of this many bytes names a quarter of a million columns; parsed it may take thirty times as much.
-_MAX_HEADER = 2**22
+# A header of this many bytes names a quarter of a million columns. Lists and objects, which are marked by brackets,
+# take most memory and time when it is parsed.
+_MAX_HEADER, _MAX_BRACKETS = 2**22, 2**18
 _MAX_TENSORS = 10_000
 _MAX_AXES, _LONGEST = 16, 2**48
 
@@ -97,7 +98,7 @@ class ModelFile:
         self.n_bytes = os.fstat(self._file.fileno()).st_size
         start = self._file.read(8)
         length = int.from_bytes(start, "little")
-        # By the first letters of the header, because a length alone may well be in range by chance.
+        # By the header's first letter too, because the length may be in range by chance.
         if len(start) < 8 or self._file.read(1) != b"{":
             raise ValueError(f"it is no mmestim model: it does not begin like safetensors.{_hint(start)}")
         if not 2 <= length <= _MAX_HEADER:
@@ -105,11 +106,12 @@ class ModelFile:
         if 8 + length > self.n_bytes:
             raise ValueError(f"it is truncated: its header claims {length} bytes, the file has {self.n_bytes} in all.")
         raw = b"{" + self._file.read(length - 1)
+        if (n_brackets := _n_brackets(raw)) > _MAX_BRACKETS:
+            raise ValueError(f"its header has {n_brackets} brackets; the most allowed are {_MAX_BRACKETS}.")
         try:
             header = json.loads(raw)
             metadata = header.pop("__metadata__")
-            self.written_by, self._data_digest = str(metadata["mmestim"]), str(metadata["data_digest"])
-            self.format, text = int(metadata["format"]), str(metadata["fields"])
+            self.written_by, self.format = str(metadata["mmestim"]), int(metadata["format"])
             if self.format < 1:
                 raise ValueError("formats are counted from 1")
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -122,6 +124,7 @@ class ModelFile:
         if len(header) > _MAX_TENSORS:
             raise ValueError(f"it claims {len(header)} tensors; the most allowed are {_MAX_TENSORS}.")
         self.specs = {name: _spec(name, entry) for name, entry in header.items()}
+        text, self._data_digest = str(metadata.get("fields")), str(metadata.get("data_digest"))
         # One text for one content: repeated keys, gaps between tensors and odd numbers all show as a difference.
         if raw != _header(text, self.specs, self.written_by, self._data_digest, self.format):
             raise ValueError(
@@ -182,10 +185,12 @@ def write(
         digest.update(arrays[name])
     specs = {name: TensorSpec.of(tensors[name]) for name in ordered}
     header = _header(_dumps(fields), specs, written_by, digest.hexdigest(), FORMAT)
-    if len(header) > _MAX_HEADER or len(specs) > _MAX_TENSORS:
+    sizes = {"bytes": len(header), "brackets": _n_brackets(header), "tensors": len(specs)}
+    most = {"bytes": _MAX_HEADER, "brackets": _MAX_BRACKETS, "tensors": _MAX_TENSORS}
+    if any(sizes[what] > most[what] for what in sizes):
         raise ValueError(
-            f"the header would have {len(header)} bytes and {len(specs)} tensors; the most allowed are {_MAX_HEADER} "
-            f"and {_MAX_TENSORS}. Shorten the parameters, or fit on an array, which has no column names to keep."
+            f"the header would have {sizes}; the most allowed are {most}. Shorten the parameters, or fit on an array, "
+            "which has no column names to keep."
         )
     target = os.path.realpath(path)  # of a link, what it points to
     temporary = os.path.join(os.path.dirname(target), f".mmestim-{secrets.token_hex(8)}.tmp")
@@ -246,6 +251,10 @@ def _parse_fields(text: str) -> dict[str, Any]:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _n_brackets(header: bytes) -> int:
+    return header.count(b"[") + header.count(b"{")
 
 
 def _new_digest() -> Any:

@@ -350,6 +350,18 @@ def test_parameters_changed_after_fit_are_refused(changed, fitted, path):
         save(other, path)
 
 
+def test_what_no_header_can_hold_is_refused(fitted, digits, path):
+    X, y, _ = digits
+    many = {f"{'long ' * 10}{n}": 1.0 for n in range(10**5)}
+    with pytest.raises(ValueError, match=r"the header would have .*Shorten the parameters"):
+        save(pickle.loads(pickle.dumps(fitted)).set_params(class_weight=many), path)
+    complex_numbers = nn.Sequential(nn.Linear(98, 4))
+    complex_numbers.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"phase' has torch.complex64"):
+        save(LateFusionClassifier(encoder=complex_numbers, **FAST).fit(X, y), path)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
 def test_a_failure_half_way_leaves_the_old_file_whole(failure, fitted, path, monkeypatch):
     save(fitted, path)
@@ -481,6 +493,7 @@ def test_other_files_are_refused_by_what_they_are(fitted, path, fuzz_models):
         (whole.replace(b'"lr\\":0.01', b'"lr\\":0.02'), "header is damaged"),
         ((2**40).to_bytes(8, "little") + whole[8:], "are allowed"),
         (whole.replace(b'"format":"1"', b'"format":"7"'), r"written by mmestim '.*' in format 7.*up to 1: upgrade"),
+        (fuzz_models.framed(b'{"__metadata__":{"mmestim":"9.1","format":"3"}}', b""), "mmestim '9.1' in format 3"),
         (fuzz_models.framed(b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
             + b",".join(b'"%d":{}' % i for i in range(20_000)) + b"}", b""), "20000 tensors"),
     ]:  # fmt: skip
