@@ -399,6 +399,7 @@ def test_files_have_the_permissions_of_any_other(fitted, path):
 
 @pytest.fixture(scope="module")
 def fuzz_models():
+    pytest.importorskip("resource")
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
     yield importlib.import_module("fuzz_models")
     sys.path.pop(0)

@@ -18,6 +18,9 @@ from ._modules import MultimodalModule
 # Wider features than any weight in the file has values are refused before a network of a user's is built.
 _MODEST = 1024
 
+# Columns, three of standardisation, weights and bias: what each modality under an encoder of ours has.
+_LEAST_TENSORS = 6
+
 
 class SavedNetwork:
     """What `mmestim.save` and `load` ask of a classifier: facts for the header, tensors, and both back."""
@@ -80,6 +83,9 @@ class SavedNetwork:
             raise ValueError(
                 f"n_features_in_={self.n_features_in_!r} is not the {sum(sizes.values())} of its modalities."
             )
+        # To sketch thousands of networks takes longer than to see that their columns came without weights.
+        if not has_users_modules and len(specs) < _LEAST_TENSORS * len(sizes):
+            raise ValueError(f"its {len(specs)} tensors are too few for networks of {len(sizes)} modalities.")
         self._take_names(facts, sizes)
         self._check_facts()
         TrainingOptions.of(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
