@@ -87,7 +87,8 @@ def decode(value: Any, tags: Mapping[str, Tag] | None = None) -> Any:
 
 def _encode_array(array: np.ndarray) -> dict[str, Any]:
     kind, values = array.dtype.kind, array.ravel().tolist()
-    if kind not in "biufUO" or (kind == "O" and not all(isinstance(value, str) for value in values)):
+    is_text = kind == "U" or (kind == "O" and all(isinstance(value, str) for value in values))
+    if not is_text and array.dtype.name not in _ARRAY_TYPES:
         raise NotPlain(f"an array of {array.dtype}")
     if array.itemsize * array.size > 4 * _MAX_CHARACTERS:
         raise NotPlain(f"an array of {array.itemsize * array.size} bytes")

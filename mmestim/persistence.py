@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._model_file import ModelFile, TensorSpec, write
-from ._plain_values import decode, encode
+from ._plain_values import NotPlain, decode, encode
 from ._saved_parameters import decode_parameters, encode_parameters
 from .multimodal import (
     JointClassifier,
@@ -106,7 +106,7 @@ def save(estimator: Any, path: Path) -> None:
         "class": name,
         "parameters": parameters,
         "left_out": left_out,
-        "facts": {key: encode(value) for key, value in facts.items()},
+        "facts": _encode_facts(facts),
         "versions": {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}},
     }
     tensors = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
@@ -245,6 +245,16 @@ def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
             "may know it."
         )
     return fields
+
+
+def _encode_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    encoded = {}
+    for name, value in facts.items():
+        try:
+            encoded[name] = encode(value)
+        except NotPlain as error:
+            raise TypeError(f"{name} is {error}: a file holds numbers, booleans and text.") from error
+    return encoded
 
 
 def _check_that_it_opens(fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:

@@ -152,6 +152,8 @@ def test_column_names_of_a_frame_and_of_a_dict_of_frames(digits, there_and_back)
     loaded = there_and_back(clf)
     assert_same_answers(loaded, clf, frame)
     assert_array_equal(loaded.feature_names_in_, clf.feature_names_in_)
+    clf.fit(frame, pandas.Series(np.array(["odd", "even"])[y % 2]).astype("category"))
+    assert_same_answers(there_and_back(clf), clf, frame)
     blocks = {name: frame[list(columns)] for name, columns in groups.items()}
     clf = LateFusionClassifier(**FAST).fit(blocks, y)
     loaded = there_and_back(clf)
