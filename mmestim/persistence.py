@@ -25,7 +25,7 @@ from .multimodal import (
     ModalityGapAnalyzer,
     ModalityGapClassifier,
     UDIClassifier,
-)  # fmt: skip
+)
 from .training import resolve_device
 
 # Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.

@@ -32,7 +32,7 @@ from mmestim import (
     gap_scores,
     load,
     save,
-)  # fmt: skip
+)
 from mmestim.__main__ import main
 from mmestim.balancers import OGM, Balancer
 from mmestim.datasets import load_digit_views
