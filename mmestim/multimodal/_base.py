@@ -23,6 +23,7 @@ from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
 from ..training import TrainingOptions, autocast, resolve_device, seed_for, seeded
 from ._modules import Branch, MultimodalModule
+from ._saving import SavedNetwork
 from ._splits import inner_split, with_a_row_of
 
 
@@ -47,7 +48,7 @@ class FitJob:
         return train, valid if len(valid) else train
 
 
-class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
+class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, BaseEstimator):
     """Base of the classifiers of several modalities; see the subclasses for the parameters."""
 
     # With metadata routing on, groups reach the inner split without being asked for.
@@ -248,20 +249,29 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         """The trained network, and whether Ctrl-C cut its training short."""
         raise NotImplementedError
 
+    def _new_module(self, n_classes: int) -> MultimodalModule:
+        """The network before training, without anything from the data."""
+        raise NotImplementedError
+
     # What subclasses use -------------------------------------------------------------------------
 
     def _build_branch(self, job: FitJob, name: str) -> Branch:
         """A new branch for one modality, the same one at every call of a fit."""
         with seeded(job.seed_for(name), job.options.device):
-            encoder, size = build_encoder(
-                self.encoder, name, job.train.blocks.shapes[name], is_signal=name in self.shapes_,
-                embedding_dim=self.embedding_dim, names=self.modalities_,
-            )  # fmt: skip
-            branch = Branch(name, encoder, size, job.n_classes)
+            branch = self._new_branch(name, job.n_classes)
         rows = job.train.having(name)
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
-        fit_statistics(encoder, (rows.batch(part).x[name].cpu() for part in batches))
+        fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
         return branch.to(job.options.device)
+
+    def _new_branch(self, name: str, n_classes: int) -> Branch:
+        """A branch as the parameters, `modalities_` and `shapes_` say, without anything from the data."""
+        shape = self.shapes_.get(name, (len(self.modalities_[name]),))
+        encoder, size = build_encoder(
+            self.encoder, name, shape, is_signal=name in self.shapes_, embedding_dim=self.embedding_dim,
+            names=self.modalities_,
+        )  # fmt: skip
+        return Branch(name, encoder, size, n_classes)
 
     def _fitted_names(self) -> list[str]:
         check_is_fitted(self)

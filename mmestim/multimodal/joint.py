@@ -190,11 +190,11 @@ class JointClassifier(JointBase):
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
         self.balancer_: Balancer | None = None
         self.balance_history_: dict[str, np.ndarray] = {}
-        if self.balancer is None or len(self.modalities_) == 1:
+        balancer = self._new_balancer()
+        if balancer is None:
             module = self._build_joint(job)
             run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
         else:
-            balancer: Balancer = clone(self.balancer)
             module = self._build_joint(job, balancer)
             objective = BalancedObjective(self.unimodal_weight, balancer, job)
             run = self._train_joint(job, module, objective)
@@ -203,3 +203,6 @@ class JointClassifier(JointBase):
             self.history_ += objective.training.history
         self.history_ += run.history
         return module, run.interrupted
+
+    def _new_balancer(self) -> Balancer | None:
+        return None if self.balancer is None or len(self.modalities_) == 1 else clone(self.balancer)

@@ -8,7 +8,7 @@ import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -266,6 +266,8 @@ class ModalityGapClassifier(JointBase):
         self.cv = cv
         self.fine_tune_epochs = fine_tune_epochs
 
+    _facts: ClassVar = (*JointBase._facts, "n_warmup_", "fine_tuned_")
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         for name in ("gap_weight", "shift_weight", "balanced_weight", "imbalanced_weight"):
@@ -280,6 +282,11 @@ class ModalityGapClassifier(JointBase):
                 f"cv={self.cv!r} must be a number of folds, a splitter of scikit-learn, or a list of splits."
             )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
+
+    def _check_facts(self) -> None:
+        super()._check_facts()
+        check_number("n_warmup_", self.n_warmup_, high=self.n_iter_, integer=True)
+        check_flag("fine_tuned_", self.fine_tuned_)
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -224,6 +224,8 @@ class UDIClassifier(LateFusionClassifier):
         self.anchor_tolerance = anchor_tolerance
         self.follower_init = follower_init
 
+    _facts: ClassVar = (*LateFusionClassifier._facts, "branch_scores_", "anchor_", "order_")
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if isinstance(self.guidance, Sequence | np.ndarray) and not isinstance(self.guidance, str):
@@ -235,6 +237,16 @@ class UDIClassifier(LateFusionClassifier):
             check_choice("guidance", self.guidance, [*GUIDANCE_RULES, None], ", or two weights such as (1.0, 0.0)")
         check_number("anchor_tolerance", self.anchor_tolerance, high=1)
         check_choice("follower_init", self.follower_init, ("fresh", "warm"))
+
+    def _check_facts(self) -> None:
+        super()._check_facts()
+        names = sorted(self.modalities_)
+        if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
+            raise ValueError(f"order_={self.order_!r} is not the modalities {names}, from anchor_={self.anchor_!r} on.")
+        if sorted(self.branch_scores_) != names:
+            raise ValueError(f"branch_scores_={self.branch_scores_!r} are not those of the modalities {names}.")
+        for name, score in self.branch_scores_.items():
+            check_number(f"branch_scores_[{name!r}]", score, high=1)
 
     def _fit_module(self, job: FitJob) -> tuple[LateFusion, bool]:
         check_choice("anchor", self.anchor, ["auto", *self.modalities_])
