@@ -82,6 +82,8 @@ class Guidance(Objective):
         Seed of the networks that estimate mutual information.
     """
 
+    kept = ("weights", "records", "clubs", "club_optimizer")
+
     def __init__(self, frozen: Frozen, rule: Any, seed: int) -> None:
         self.frozen, self.rule, self.seed = frozen, rule, seed
         self.weights = (0.0, 0.0) if isinstance(rule, str) else tuple(float(weight) for weight in rule)
