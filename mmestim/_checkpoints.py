@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tempfile
@@ -16,9 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
+# Of files, by which fits of other versions are told apart.
 FORMAT = 1
 
-_CONTAINERS = {kind.__name__: kind for kind in (Counter, OrderedDict, deque, dict, frozenset, list, set, tuple)}
+# What is left of a training that is done.
+_RESULTS = ("module", "objective", "history")
+
+_DIGEST_SIZE = 16
+
+_CONTAINERS: dict[str, Any] = {
+    kind.__name__: kind for kind in (Counter, OrderedDict, deque, dict, frozenset, list, set, tuple)
+}
 
 
 def check_checkpoint(checkpoint: Any, random_state: Any) -> None:
@@ -29,8 +38,8 @@ def check_checkpoint(checkpoint: Any, random_state: Any) -> None:
         raise TypeError(f"checkpoint={checkpoint!r} must be the path of a folder, or None.") from None
     if random_state is None:
         raise ValueError(
-            f"checkpoint={str(checkpoint)!r} needs a fit that can be repeated, and random_state=None draws another seed "
-            "each time. Use an int, such as random_state=0."
+            f"checkpoint={str(checkpoint)!r} needs a fit that can be repeated, and random_state=None draws another "
+            "seed each time. Use an int, such as random_state=0."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +95,7 @@ class Checkpoints:
 
     def path(self, number: int) -> Path:
         """Where the file of a training is."""
-        return self.folder / f"{self.fingerprint}-{number}.pt"
+        return self.folder / f"{self.fingerprint}-{number}.ckpt"
 
 
 class Checkpoint:
@@ -115,25 +124,26 @@ class Checkpoint:
         except Exception as error:
             raise ValueError(
                 f"checkpoint {str(self.path)!r} does not fit this training, whose code may have changed: "
-                f"{type(error).__name__}: {error}. Delete it."
+                f"{_in_a_line(error)}. Delete it."
             ) from error
         return dict(parts) | restored
 
     def write(self, parts: Mapping[str, Any], finished: bool = False) -> None:
-        """Keep the parts; those of a training that is `finished` without the optimizers."""
+        """Keep the parts; of a training that is `finished` its results alone, without optimizers."""
         packer = _Packer(parts["module"], with_optimizers=not finished)
-        packed = packer.pack_each(parts)
+        packed = packer.pack_each({name: parts[name] for name in _RESULTS} if finished else parts)
         if late := packer.fillable - self._fillable:
             raise TypeError(
                 f"checkpoint: {min(late)} was made after the first epoch began, when a fit that goes on could not make "
                 "it again. Make it in `begin`."
             )
-        content = {
-            "format": FORMAT, "finished": finished, "n_started": self.fit.n_started, "parts": packed,
-        }  # fmt: skip
         buffer = io.BytesIO()
-        torch.save(content, buffer)
-        _write(self.path, buffer.getbuffer())
+        torch.save({"finished": finished, "n_started": self.fit.n_started, "parts": packed}, buffer)
+        try:
+            _write(self.path, _digest(buffer.getbuffer()), buffer.getbuffer())
+        except OSError as error:
+            error.add_note(f"The state of training could not be written to checkpoint={str(self.fit.folder)!r}.")
+            raise
         for number in range(self._n_begun, self.fit.n_started):  # Trainings within the epochs that are over.
             self.fit.path(number).unlink(missing_ok=True)
 
@@ -142,16 +152,16 @@ class Checkpoint:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        try:
-            saved = torch.load(io.BytesIO(content), map_location=self._place, weights_only=True)
-            if saved["format"] == FORMAT and {"finished", "n_started", "parts"} <= saved.keys():
-                return saved
-            reason: Any = f"its format is {saved['format']!r}"
-        except Exception as error:  # The unpickler raises whatever the damage leads it to.
-            reason = error
+        digest, body = content[:_DIGEST_SIZE], memoryview(content)[_DIGEST_SIZE:]
+        reason = "its checksum is wrong"
+        if digest == _digest(body):
+            try:
+                return torch.load(io.BytesIO(body), map_location=self._place, weights_only=True)
+            except Exception as error:  # The unpickler raises whatever it is led to.
+                reason = _in_a_line(error)
         warnings.warn(
-            f"checkpoint {str(self.path)!r} cannot be read ({str(reason).splitlines()[0]}): the training that it was "
-            "of starts anew, and will overwrite it.",
+            f"checkpoint {str(self.path)!r} cannot be read ({reason}): the training that it was of starts anew, and "
+            "will overwrite it.",
             stacklevel=2,
         )
         return None
@@ -166,6 +176,11 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
+def _memory(tensor: torch.Tensor) -> int:
+    """Address of what the tensor is a view of, 0 where there is nothing."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
 class _Packer:
     """What turns objects into tensors and plain containers, which is all that a file may hold.
 
@@ -174,7 +189,9 @@ class _Packer:
     """
 
     def __init__(self, module: nn.Module, with_optimizers: bool = True) -> None:
-        self.names = {id(tensor): name for name, tensor in _tensors(module).items()}
+        tensors = _tensors(module)
+        self.names = {id(tensor): name for name, tensor in tensors.items()}
+        self.memory = {_memory(tensor) for tensor in tensors.values()} - {0}
         self.with_optimizers = with_optimizers
         self.fillable: set[str] = set()
 
@@ -190,6 +207,10 @@ class _Packer:
         if id(value) in self.names:
             return "of the network", self.names[id(value)]
         if isinstance(value, torch.Tensor) and (value.is_leaf or not value.requires_grad):
+            if _memory(value) in self.memory:
+                raise TypeError(
+                    f"checkpoint: {place} shares memory with the network. Keep the parameter itself, or a clone of it."
+                )
             # An optimizer may hold one that trains.
             return self._fill("parameter", place, value.detach()) if value.requires_grad else value
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
@@ -206,16 +227,20 @@ class _Packer:
         if isinstance(value, np.random.Generator):
             return self._fill("numpy generator", place, self.pack(value.bit_generator.state, place))
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-            state = {
-                name: self.pack(part, f"{kind.__name__}.{name}")
-                for name, part in value.state_dict().items()
-                if self.with_optimizers or not isinstance(part, torch.optim.Optimizer)
-            }
-            return self._fill("state", place, state)
+            return self._fill("state", place, self._state(value))
         raise TypeError(
-            f"checkpoint: {place} is a {kind.__name__}, which cannot be kept. What changes in training must be numbers, "
+            f"checkpoint: {place} is a {kind.__name__}, which cannot be kept. What a method remembers must be numbers, "
             "strings, arrays, tensors, random generators, containers of these, or have state_dict and load_state_dict."
         )
+
+    def _state(self, value: Any) -> dict[str, Any]:
+        state = {}
+        for name, part in value.state_dict().items():
+            if isinstance(value, nn.Module) and isinstance(part, torch.Tensor):
+                state[name] = part  # Of the network too, whose own state this may be.
+            elif self.with_optimizers or not isinstance(part, torch.optim.Optimizer):
+                state[name] = self.pack(part, f"{type(value).__name__}.{name}")
+        return state
 
     def _fill(self, kind: str, place: str, content: Any) -> tuple[str, Any]:
         self.fillable.add(place)
@@ -253,13 +278,22 @@ def _unpack(tree: Any, live: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return live
 
 
-def _write(path: Path, content: Any) -> None:
+def _digest(content: Any) -> bytes:
+    """Checksum against damage; it guards against no one who can compute it, which `weights_only` does."""
+    return hashlib.blake2b(content, digest_size=_DIGEST_SIZE).digest()
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _write(path: Path, *content: Any) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)  # It may have been deleted meanwhile.
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
+from ._checkpoints import FORMAT
 from .batches import Rows
 
 # What these do goes by their version; other code is looked at.
@@ -47,6 +48,7 @@ def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torc
     """
     digest = Fingerprint()
     parameters = estimator.get_params(deep=False).items()
+    digest.add(FORMAT)
     digest.add([version(name) for name in _LIBRARIES.values()])
     digest.add(type(estimator))
     digest.add({name: value for name, value in parameters if name not in _NO_MATTER})
@@ -64,7 +66,7 @@ class Fingerprint:
 
     Arrays, tensors and containers count by content; estimators and callbacks by class and parameters;
     functions and classes by name, code, and the functions, classes and numbers of their modules that
-    it names; other objects by what pickle would take, or where it cannot, by class.
+    it names; other objects by what pickle would take, or where it cannot, by class and attributes.
     """
 
     def __init__(self) -> None:
@@ -190,7 +192,7 @@ def _pickled(value: Any) -> list[Any]:
     try:
         reduced = value.__reduce_ex__(2)
     except Exception:  # Whatever a class may raise that is not made for it.
-        return []
+        return [type(value), getattr(value, "__dict__", None)]
     if isinstance(reduced, str):
         return [reduced]
     return [*reduced[:3], *(list(items or ()) for items in reduced[3:5])]

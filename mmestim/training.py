@@ -1,11 +1,9 @@
-"""The one place that knows skorch: nets, device, precision, seeds and callbacks."""
+"""The one place that knows skorch: nets, how they are trained, and callbacks."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from tqdm.auto import tqdm
 from ._checkpoints import Checkpoint, Checkpoints, Stateful
 from ._validation import check_choice, check_flag, check_number
 from .batches import Batch, Rows
+from .devices import autocast, default_generators, resolve_device, seed_for, seeded
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 SCHEDULES = ("step", "cosine", None)
@@ -36,60 +35,6 @@ _KEPT = {
     EarlyStopping: ("misses_", "dynamic_threshold_", "best_model_weights_", "best_epoch_"),
     EpochScoring: ("best_score_",),
 }
-
-# Torch's generators are global: fits in several threads take turns, so that none draws another's numbers.
-_SEEDING = threading.RLock()
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device that `device` names, checked to be on this machine."""
-    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        here.append("mps")
-    if device == "auto":
-        return torch.device("cuda:0" if "cuda:0" in here else here[-1])
-    try:
-        asked = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {here}.") from error
-    if asked.type == "cuda" and asked.index is None:
-        asked = torch.device("cuda:0")
-    if str(asked) not in here:
-        raise ValueError(f"device={str(device)!r} was requested, but this machine has {here}. Use device='auto'.")
-    return asked
-
-
-def seed_for(seed: int, *purpose: str) -> int:
-    """A seed of its own for each purpose (a modality's branch, a helper network), all from one."""
-    digest = hashlib.blake2b("\0".join([str(seed), *purpose]).encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "little")
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generators set to `seed` inside the context and put back after it."""
-    with _SEEDING, torch.random.fork_rng([device.index] if device.type == "cuda" else []):
-        # Not torch.manual_seed, which would also seed the devices that are not put back.
-        for generator in default_generators(device):
-            generator.manual_seed(seed)
-        yield
-
-
-def default_generators(device: torch.device) -> list[torch.Generator]:
-    """Torch's own generators that training on a device draws from."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index])
-    elif device.type == "mps":
-        generators.append(torch.mps._get_default_mps_generator())
-    return generators
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The context in which encoders and heads run in `precision`."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -288,8 +233,7 @@ class Net(NeuralNetClassifier):
         """Train for at most `max_epochs`; whether Ctrl-C ended it, with the best epoch restored."""
         self.train_rows = train
         generator = torch.Generator().manual_seed(seed)
-        interrupted = False
-        checkpoint = self.options.checkpoints and self.options.checkpoints.start()
+        checkpoint = None if self.options.checkpoints is None else self.options.checkpoints.start()
         self.initialize()
         self._told_gradients: list[Callback] = []
         self.objective.begin(self)
@@ -299,19 +243,18 @@ class Net(NeuralNetClassifier):
             self.notify("on_train_begin", X=train, y=None)
         if checkpoint is not None:
             self._restore(checkpoint, generator)
+        interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
         if is_new:
-            interrupted = self._run_epochs(train, valid, generator, checkpoint)
             self.notify("on_train_end", X=train, y=None)
         self.objective.end(self)
         self._check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
         if checkpoint is not None and is_new and not interrupted:
-            parts = self._parts(generator)
-            checkpoint.write({name: parts[name] for name in ("module", "objective", "history")}, finished=True)
+            checkpoint.write(self._parts(generator), finished=True)
         return interrupted
 
-    def _parts(self, generator):
+    def _parts(self, generator: torch.Generator) -> dict[str, Any]:
         """What the next epoch depends on besides the data, by name."""
-        callbacks = {}
+        callbacks: dict[str, Any] = {}
         for name, callback in self.callbacks_:
             if hasattr(callback, "load_state_dict"):
                 callbacks[name] = callback
@@ -325,7 +268,7 @@ class Net(NeuralNetClassifier):
             "shuffling": generator, "random": default_generators(self.options.device), "history": list(self.history),
         }  # fmt: skip
 
-    def _restore(self, checkpoint, generator):
+    def _restore(self, checkpoint: Checkpoint, generator: torch.Generator) -> None:
         """Take up what the checkpoint has, if anything."""
         parts = checkpoint.restore(self._parts(generator))
         for name, callback in self.callbacks_:
@@ -334,6 +277,8 @@ class Net(NeuralNetClassifier):
         for name, parameter in parts["module"].named_parameters():
             parameter.requires_grad_(parts["trainable"][name])
         self.history[:] = parts["history"]
+        if self.options.verbose and self.history:
+            print(f"{self.title}: epochs 1 to {len(self.history)} are in {str(checkpoint.path)!r}")
 
     def _run_epochs(self, train, valid, generator, checkpoint):
         """Train to the end; whether it came by Ctrl-C."""

@@ -22,9 +22,10 @@ from .._checkpoints import Checkpoints, check_checkpoint
 from .._fingerprints import fingerprint
 from .._validation import check_number
 from ..batches import Batch, Rows, eval_batch_size
+from ..devices import autocast, resolve_device, seed_for, seeded
 from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
-from ..training import TrainingOptions, autocast, resolve_device, seed_for, seeded
+from ..training import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._splits import inner_split, with_a_row_of
 

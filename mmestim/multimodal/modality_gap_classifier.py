@@ -287,6 +287,12 @@ class ModalityGapClassifier(JointBase):
             raise TypeError(
                 f"cv={self.cv!r} must be a number of folds, a splitter of scikit-learn, or a list of splits."
             )
+        is_drawn = getattr(self.cv, "shuffle", False) and getattr(self.cv, "random_state", 0) is None
+        if self.checkpoint is not None and self.gap_source == "out_of_fold" and is_drawn:
+            raise ValueError(
+                f"checkpoint={str(self.checkpoint)!r} needs a fit that can be repeated, and cv={self.cv!r} shuffles "
+                "otherwise each time. Give it a random_state."
+            )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:

@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator
 from ..._checkpoints import Stateful
 from ..._validation import check_choice
 from ...batches import Batch, Rows
-from ...training import seeded, train, unimodal_cross_entropy, weighted_cross_entropy
+from ...devices import seeded
+from ...training import train, unimodal_cross_entropy, weighted_cross_entropy
 from .._fusion_heads import FusionHead
 from .._modules import Branch, JointModule, presence, true_class_share
 
@@ -407,7 +408,8 @@ class Balancer(BaseEstimator):
         state : dict of str to object
             As `state_dict` gave it. Generators and objects with a state are those of `begin`, in their old state.
         """
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def _needs_own_heads(self, head: FusionHead) -> bool:
         check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
