@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-# Of files, by which fits of other versions are told apart.
+# Of the files; another makes other fingerprints.
 FORMAT = 1
 
 # What is left of a training that is done.
@@ -113,7 +113,7 @@ class Checkpoint:
         """Bring the parts to the state in the file; without one to what they are, which shows what can be kept."""
         packer = _Packer(parts["module"])
         packer.pack_each(parts)
-        self._fillable, self._n_begun = packer.fillable, self.fit.n_started
+        self._fillable, self._n_tidied = packer.fillable, self.fit.n_started
         saved, self._saved = self._saved, None
         if saved is None:
             return dict(parts)
@@ -144,8 +144,9 @@ class Checkpoint:
         except OSError as error:
             error.add_note(f"The state of training could not be written to checkpoint={str(self.fit.folder)!r}.")
             raise
-        for number in range(self._n_begun, self.fit.n_started):  # Trainings within the epochs that are over.
+        for number in range(self._n_tidied, self.fit.n_started):  # Trainings within the epochs that are over.
             self.fit.path(number).unlink(missing_ok=True)
+        self._n_tidied = self.fit.n_started
 
     def _read(self) -> dict[str, Any] | None:
         try:

@@ -94,8 +94,8 @@ class Fingerprint:
 
     def _put(self, content: Any) -> None:
         """Text or bytes, with their length, so that no two sequences of them look alike."""
-        content = memoryview(content.encode() if isinstance(content, str) else content).cast("B")
-        self._hash.update(content.nbytes.to_bytes(8, "little"))
+        content = content.encode() if isinstance(content, str) else content
+        self._hash.update(len(content).to_bytes(8, "little"))
         self._hash.update(content)
 
     def _each(self, values: Iterable[Any]) -> None:

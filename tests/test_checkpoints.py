@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +134,21 @@ def test_trainings_within_a_training_go_on(balancer, places, tmp_path, epochs, m
         assert [path.stem[-2:] for path in tmp_path.iterdir()] == ["-0"]  # What is done with is gone.
 
 
+def test_killed_before_what_is_done_with_was_gone(tmp_path, monkeypatch):
+    make = partial(JointClassifier, GROUPS, balancer=GradientBlending(1, super_epoch=2), **FAST)
+
+    def kill(path, missing_ok):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", kill)
+        with pytest.raises(Killed):
+            make(checkpoint=tmp_path).fit(X, Y)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("fusion", ["sum", "mean"])
 def test_late_fusion_goes_on(fusion, tmp_path, epochs):
     places = [("unimodal pixels", 2), ("unimodal fourier", 4)]
@@ -213,6 +229,27 @@ def test_goes_on_with_any_settings(settings, tmp_path):
         lambda *args, **kwargs: clone(JointClassifier(*args, **kwargs)), tmp_path, ("joint", 3), **settings
     )
     assert len(whole.history_) > 3
+
+
+COLUMNS = []
+
+
+class Columns(Callback):
+    """What the history of a net had in the end."""
+
+    def on_train_end(self, net, **kwargs):
+        COLUMNS.append(net.history[:, ("epoch", "train_loss_best", "accuracy_best")])
+
+
+def test_history_of_the_net_goes_on(tmp_path):
+    scoring = EpochScoring("accuracy", lower_is_better=False)
+    make = partial(JointClassifier, GROUPS, lr=1.0, **FAST | {"callbacks": [scoring, Killer(), Columns()]})
+    die(make(checkpoint=tmp_path), "joint", 4)
+    make(checkpoint=tmp_path).fit(X, Y)
+    make().fit(X, Y)
+    resumed, whole = COLUMNS
+    assert resumed == whole
+    assert [epoch for epoch, *_ in whole] == [1, 2, 3, 4, 5]
 
 
 KILL = """
