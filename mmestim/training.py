@@ -418,11 +418,9 @@ class Companion(Stateful):
 
     def state_dict(self) -> dict[str, Any]:
         """What changes in training."""
-        net = self.net
-        return {
-            "module": net.module_, "optimizer": net.optimizer_, "generator": self.generator,
-            "n_epochs": len(net.history),
-        }  # fmt: skip
+        net, generator = self.net, self.generator
+        n_epochs = len(net.history)
+        return {"module": net.module_, "optimizer": net.optimizer_, "generator": generator, "n_epochs": n_epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
