@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .._validation import check_choice, check_number
-from ..training import Objective, TrainingRun, seeded, train
+from ..devices import seeded
+from ..training import Objective, TrainingRun, train
 from ._base import FitJob, MultimodalClassifier
 from ._fusion_heads import build_head
 from ._modules import Branch, JointModule
