@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import tempfile
-import uuid
 import warnings
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
@@ -16,6 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+
+from ._atomic import write_whole
 
 # Of the files; another makes other fingerprints.
 FORMAT = 1
@@ -140,7 +141,8 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"finished": finished, "n_started": self.fit.n_started, "parts": packed}, buffer)
         try:
-            _write(self.path, _digest(buffer.getbuffer()), buffer.getbuffer())
+            self.fit.folder.mkdir(parents=True, exist_ok=True)  # It may have been deleted meanwhile.
+            write_whole(self.path, [_digest(buffer.getbuffer()), buffer.getbuffer()])
         except OSError as error:
             error.add_note(f"The state of training could not be written to checkpoint={str(self.fit.folder)!r}.")
             raise
@@ -286,18 +288,3 @@ def _digest(content: Any) -> bytes:
 
 def _in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _write(path: Path, *content: Any) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)  # It may have been deleted meanwhile.
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
 import torch
+
+from ._atomic import write_whole
 
 # What this version writes, and the latest that it reads.
 FORMAT = 1
@@ -192,21 +193,7 @@ def write(
             f"the header would have {sizes}; the most allowed are {most}. Shorten the parameters, or fit on an array, "
             "which has no column names to keep."
         )
-    target = os.path.realpath(path)  # of a link, what it points to
-    temporary = os.path.join(os.path.dirname(target), f".mmestim-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            file.writelines(arrays.values())
-            file.flush()
-            os.fsync(file.fileno())
-        if os.path.isfile(target):
-            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-        os.replace(temporary, target)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    write_whole(path, [len(header).to_bytes(8, "little"), header, *arrays.values()])
 
 
 def _header(fields: str, specs: Mapping[str, TensorSpec], written_by: str, data_digest: str, version: int) -> bytes:
