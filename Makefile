@@ -25,6 +25,7 @@ bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/balance.py --tune
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/fuzz_models.py
 	$(if $(MMESTIM_DATA),$(BIN)/python benchmarks/voice.py --simulate && $(BIN)/python benchmarks/voice.py --shortcuts)
 
 clean: ## remove what was built and cached, not .venv

@@ -16,10 +16,11 @@ from .multimodal import (
     gap_scores,
     modality_contributions,
 )  # fmt: skip
+from .persistence import load, save
 
 __version__ = version("mmestim")
 __all__ = [
     "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "JointClassifier", "LateFusionClassifier",
     "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "balancers", "diagnose",
-    "gap_scores", "modality_contributions", "stack_modalities",
+    "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
 ]  # fmt: skip

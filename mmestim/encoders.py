@@ -157,7 +157,7 @@ def build_encoder(
     Returns
     -------
     encoder : nn.Module
-        The encoder, on the CPU.
+        The encoder, on torch's default device: the CPU but for a network that is only sketched.
     n_features : int
         Length of its feature vectors.
     """
@@ -167,10 +167,13 @@ def build_encoder(
         encoder = encoder.get(name, "auto")
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
-        encoder = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
-    module = (
-        copy.deepcopy(encoder).cpu() if isinstance(encoder, nn.Module) else _call(encoder, name, shape, embedding_dim)
-    )
+        factory = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
+        # Ours need no trial, which for a network that is only sketched imports half of torch.
+        return _call(factory, name, shape, embedding_dim), int(embedding_dim)
+    if isinstance(encoder, nn.Module):
+        module = copy.deepcopy(encoder).to(torch.empty(0).device)
+    else:
+        module = _call(encoder, name, shape, embedding_dim)
     return module, _feature_length(module, name, shape)
 
 

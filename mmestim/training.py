@@ -1,12 +1,10 @@
-"""The one place that knows skorch: nets, device, precision, seeds and callbacks."""
+"""The one place that knows skorch: nets, how they are trained, and callbacks."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,13 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PrintLog
 from torch import nn
 from torch._functorch import config as functorch_config
 from tqdm.auto import tqdm
 
+from ._checkpoints import Checkpoint, Checkpoints, Stateful
 from ._validation import check_choice, check_flag, check_number
 from .batches import Batch, Rows
+from .devices import autocast, default_generators, resolve_device, seed_for, seeded
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 SCHEDULES = ("step", "cosine", None)
@@ -29,52 +29,12 @@ PRECISIONS = ("float32", "bf16")
 # A name that no callback of a user's has.
 _STOPPER = "mmestim_early_stopping"
 
-# Torch's generators are global: fits in several threads take turns, so that none draws another's numbers.
-_SEEDING = threading.RLock()
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device that `device` names, checked to be on this machine."""
-    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        here.append("mps")
-    if device == "auto":
-        return torch.device("cuda:0" if "cuda:0" in here else here[-1])
-    try:
-        asked = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {here}.") from error
-    if asked.type == "cuda" and asked.index is None:
-        asked = torch.device("cuda:0")
-    if str(asked) not in here:
-        raise ValueError(f"device={str(device)!r} was requested, but this machine has {here}. Use device='auto'.")
-    return asked
-
-
-def seed_for(seed: int, *purpose: str) -> int:
-    """A seed of its own for each purpose (a modality's branch, a helper network), all from one."""
-    digest = hashlib.blake2b("\0".join([str(seed), *purpose]).encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "little")
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generators set to `seed` inside the context and put back after it."""
-    with _SEEDING, torch.random.fork_rng([device.index] if device.type == "cuda" else []):
-        # Not torch.manual_seed, which would also seed the devices that are not put back.
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index].manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The context in which encoders and heads run in `precision`."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+# What a fit that goes on takes up of skorch's callbacks, a user's included.
+_KEPT = {
+    LRScheduler: ("lr_scheduler_", "batch_idx_"),
+    EarlyStopping: ("misses_", "dynamic_threshold_", "best_model_weights_", "best_epoch_"),
+    EpochScoring: ("best_score_",),
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +55,7 @@ class TrainingOptions:
     compile: bool
     callbacks: list[Any]
     verbose: int
+    checkpoints: Checkpoints | None = None
 
     @classmethod
     def of(cls, estimator: Any) -> TrainingOptions:
@@ -183,11 +144,12 @@ def valid_rank(loss: float, accuracy: float) -> float:
     return accuracy - 1e-6 * loss
 
 
-class Objective:
+class Objective(Stateful):
     """What a net minimises: cross-entropy of the first output. Subclasses add to it.
 
     The hooks are called in the order of the methods; `net` gives `module_`, `history`, `options`
     and `train_rows`. Nothing in `loss` or `after_backward` may read a value back to the CPU.
+    What changes after `begin`, other than the net, is the state.
     """
 
     def begin(self, net: Net) -> None:
@@ -215,6 +177,9 @@ class Objective:
 
     def end_epoch(self, net: Net) -> None:
         """After each epoch."""
+
+    def end(self, net: Net) -> None:
+        """After the last epoch."""
 
 
 class Net(NeuralNetClassifier):
@@ -276,18 +241,62 @@ class Net(NeuralNetClassifier):
         """Train for at most `max_epochs`; whether Ctrl-C ended it, with the best epoch restored."""
         self.train_rows = train
         generator = torch.Generator().manual_seed(seed)
-        interrupted = False
+        checkpoint = None if self.options.checkpoints is None else self.options.checkpoints.start()
         self.initialize()
         self._told_gradients: list[Callback] = []
         self.objective.begin(self)
         self._initialize_callbacks()  # Nets that were trained in `begin` have taken over the user's.
-        self.notify("on_train_begin", X=train, y=None)
+        is_new = checkpoint is None or not checkpoint.is_finished
+        if is_new:
+            self.notify("on_train_begin", X=train, y=None)
+        if checkpoint is not None:
+            self._restore(checkpoint, generator)
+        interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
+        if is_new:
+            self.notify("on_train_end", X=train, y=None)
+        self.objective.end(self)
+        self._check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
+        if checkpoint is not None and is_new and not interrupted:
+            checkpoint.write(self._parts(generator), finished=True)
+        return interrupted
+
+    def _parts(self, generator: torch.Generator) -> dict[str, Any]:
+        """What the next epoch depends on besides the data, by name."""
+        callbacks: dict[str, Any] = {}
+        for name, callback in self.callbacks_:
+            if hasattr(callback, "load_state_dict"):
+                callbacks[name] = callback
+            for kind, names in _KEPT.items():
+                if isinstance(callback, kind):
+                    callbacks[name] = {key: vars(callback)[key] for key in names if key in vars(callback)}
+        module = getattr(self.module_, "_orig_mod", self.module_)
+        return {
+            "module": module, "optimizer": self.optimizer_, "objective": self.objective, "callbacks": callbacks,
+            "trainable": {name: p.requires_grad for name, p in module.named_parameters()},
+            "shuffling": generator, "random": default_generators(self.options.device), "history": list(self.history),
+        }  # fmt: skip
+
+    def _restore(self, checkpoint: Checkpoint, generator: torch.Generator) -> None:
+        """Take up what the checkpoint has, if anything."""
+        parts = checkpoint.restore(self._parts(generator))
+        for name, callback in self.callbacks_:
+            if isinstance(kept := parts["callbacks"].get(name), dict):
+                vars(callback).update(kept)
+        for name, parameter in parts["module"].named_parameters():
+            parameter.requires_grad_(parts["trainable"][name])
+        self.history[:] = parts["history"]
+        if self.options.verbose and self.history:
+            print(f"{self.title}: epochs 1 to {len(self.history)} are in {str(checkpoint.path)!r}")
+
+    def _run_epochs(self, train, valid, generator, checkpoint):
+        """Train to the end; whether it came by Ctrl-C."""
         try:
-            for _ in range(self.max_epochs):
+            while len(self.history) < self.max_epochs:
                 if not self._run_epoch(train, valid, generator):
                     break
+                if checkpoint is not None and len(self.history) < self.max_epochs:
+                    checkpoint.write(self._parts(generator))
         except KeyboardInterrupt:
-            interrupted = True
             if self.history and "train_loss" not in self.history[-1]:
                 self.history.pop()
             if not self.history:
@@ -295,9 +304,8 @@ class Net(NeuralNetClassifier):
             best = getattr(dict(self.callbacks_).get(_STOPPER), "best_model_weights_", None)
             if best is not None:  # The epoch under way has moved the weights on from it.
                 self.module_.load_state_dict(best)
-        self.notify("on_train_end", X=train, y=None)
-        self._check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
-        return interrupted
+            return True
+        return False
 
     def _run_epoch(self, train, valid, generator):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
@@ -398,7 +406,7 @@ def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
                 optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
-class Companion:
+class Companion(Stateful):
     """A network of the same kind trained beside a net, with its objective and learning rate, on other rows."""
 
     def __init__(self, module: nn.Module, rows: Rows, net: Net, seed: int, title: str) -> None:
@@ -416,6 +424,17 @@ class Companion:
             loss = self.net._train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
         self.net._check_finite(np.isfinite(loss), f"training loss is {loss}")
 
+    def state_dict(self) -> dict[str, Any]:
+        """What changes in training."""
+        net, generator = self.net, self.generator
+        n_epochs = len(net.history)
+        return {"module": net.module_, "optimizer": net.optimizer_, "generator": generator, "n_epochs": n_epochs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        for _ in range(len(self.net.history), state["n_epochs"]):
+            self.net.history.new_epoch()
+
 
 class _Progress(Callback):
     """A bar over the epochs with the latest scores."""
@@ -429,7 +448,7 @@ class _Progress(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         shown = ("train_loss", "valid_loss", "valid_accuracy")
         self.bar_.set_postfix({name: net.history[-1][name] for name in shown if name in net.history[-1]})
-        self.bar_.update()
+        self.bar_.update(len(net.history) - self.bar_.n)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.close()

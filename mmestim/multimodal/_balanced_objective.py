@@ -16,6 +16,8 @@ from .balancers.base import Balancer, Training
 class BalancedObjective(Objective):
     """Hands the hooks of training on to a balancer."""
 
+    kept = ("training", "balancer")
+
     def __init__(self, unimodal_weight: float, balancer: Balancer, job: FitJob) -> None:
         self.unimodal_weight, self.balancer, self.job = unimodal_weight, balancer, job
 
@@ -33,6 +35,9 @@ class BalancedObjective(Objective):
     def end_epoch(self, net: Any) -> None:
         self.balancer.end_epoch(self.training)
         self.training.end_epoch()
+
+    def end(self, net: Any) -> None:
+        self.balancer._keep_state()
 
     def history(self, n_epochs: int) -> dict[str, np.ndarray]:
         """The records as arrays with one row per epoch, NaN in epochs that have none."""

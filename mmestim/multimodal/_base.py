@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import numbers
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,12 +18,16 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from .._checkpoints import Checkpoints, check_checkpoint
+from .._fingerprints import fingerprint
 from .._validation import check_number
 from ..batches import Batch, Rows, eval_batch_size
+from ..devices import autocast, resolve_device, seed_for, seeded
 from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
-from ..training import TrainingOptions, autocast, resolve_device, seed_for, seeded
+from ..training import TrainingOptions
 from ._modules import Branch, MultimodalModule
+from ._saving import SavedNetwork
 from ._splits import inner_split, with_a_row_of
 
 
@@ -47,7 +52,7 @@ class FitJob:
         return train, valid if len(valid) else train
 
 
-class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
+class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, BaseEstimator):
     """Base of the classifiers of several modalities; see the subclasses for the parameters."""
 
     # With metadata routing on, groups reach the inner split without being asked for.
@@ -60,8 +65,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         batch_size: int = 64, max_epochs: int = 100,
         early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
         class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
-        random_state: Any = None,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
     ) -> None:  # fmt: skip
         self.modalities = modalities
         self.shapes = shapes
@@ -83,6 +88,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.device = device
         self.max_memory = max_memory
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.verbose = verbose
         self.random_state = random_state
 
@@ -117,6 +123,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.__dict__.pop("module_", None)  # Should this fit fail, an earlier one must not answer for it.
         options = TrainingOptions.of(self)
         check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
+        if self.checkpoint is not None:
+            check_checkpoint(self.checkpoint, self.random_state)
         self._check_parameters()
         blocks, y = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
         check_classification_targets(y)
@@ -142,6 +150,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         if options.verbose:
             print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")
         every = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
+        if self.checkpoint is not None:
+            name = fingerprint(self, every, groups, seed, options.device)
+            options = replace(options, checkpoints=Checkpoints(self.checkpoint, name, options.device))
         job = FitJob(every.subset(train), every.subset(valid), options, seed, len(self.classes_), groups)
         self.history_: list[dict[str, Any]] = []
         self.module_, interrupted = self._fit_module(job)
@@ -248,20 +259,29 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         """The trained network, and whether Ctrl-C cut its training short."""
         raise NotImplementedError
 
+    def _new_module(self, n_classes: int) -> MultimodalModule:
+        """The network before training, without anything from the data."""
+        raise NotImplementedError
+
     # What subclasses use -------------------------------------------------------------------------
 
     def _build_branch(self, job: FitJob, name: str) -> Branch:
         """A new branch for one modality, the same one at every call of a fit."""
         with seeded(job.seed_for(name), job.options.device):
-            encoder, size = build_encoder(
-                self.encoder, name, job.train.blocks.shapes[name], is_signal=name in self.shapes_,
-                embedding_dim=self.embedding_dim, names=self.modalities_,
-            )  # fmt: skip
-            branch = Branch(name, encoder, size, job.n_classes)
+            branch = self._new_branch(name, job.n_classes)
         rows = job.train.having(name)
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
-        fit_statistics(encoder, (rows.batch(part).x[name].cpu() for part in batches))
+        fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
         return branch.to(job.options.device)
+
+    def _new_branch(self, name: str, n_classes: int) -> Branch:
+        """A branch as the parameters, `modalities_` and `shapes_` say, without anything from the data."""
+        shape = self.shapes_.get(name, (len(self.modalities_[name]),))
+        encoder, size = build_encoder(
+            self.encoder, name, shape, is_signal=name in self.shapes_, embedding_dim=self.embedding_dim,
+            names=self.modalities_,
+        )  # fmt: skip
+        return Branch(name, encoder, size, n_classes)
 
     def _fitted_names(self) -> list[str]:
         check_is_fitted(self)

@@ -49,6 +49,8 @@ class GapObjective(JointObjective):
     Without `n_warmup` the loss stays the joint one, and only `source` keeps in step.
     """
 
+    kept = ("mixture", "records", "balanced", "source")
+
     def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainRows, n_warmup: int | None) -> None:
         super().__init__(unimodal_weight)
         self.terms, self.source, self.n_warmup = terms, source, n_warmup
@@ -88,6 +90,13 @@ class GapObjective(JointObjective):
             excess = shift_loss(gaps, 1 - balanced, batch.weight, known, float(self.mixture.means[0]))
             loss = loss + terms.shift_weight * excess
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"mixture": None if self.mixture is None else vars(self.mixture)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.mixture = None if state["mixture"] is None else GapMixture(**state["mixture"])
 
     def _renew(self, scores: np.ndarray, rows: torch.Tensor) -> None:
         """Refit the mixture to the gaps of the training rows, and take its posteriors if it holds."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._checkpoints import Stateful
 from ..batches import Rows
 from ..training import Companion
 from ._base import FitJob
@@ -15,7 +16,7 @@ from ._splits import cross_splits
 from .contributions import true_class_scores
 
 
-class TrainRows:
+class TrainRows(Stateful):
     """The network in training scores the rows that it is trained on."""
 
     def __init__(self, job: FitJob) -> None:
@@ -34,6 +35,8 @@ class TrainRows:
 
 class OutOfFold(TrainRows):
     """Networks trained in step with the main one, from the same start, each score the rows of the fold they lack."""
+
+    kept = ("companions",)
 
     def __init__(self, job: FitJob, cv: Any) -> None:
         super().__init__(job)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..batches import Batch, Rows
-from ..training import Objective, seeded, weighted_cross_entropy
+from ..devices import seeded
+from ..training import Objective, weighted_cross_entropy
 from ._modules import Branch, fuse
 from .mutual_information import CLUB, masked_mean
 
@@ -81,6 +82,8 @@ class Guidance(Objective):
     seed : int
         Seed of the networks that estimate mutual information.
     """
+
+    kept = ("weights", "records", "clubs", "club_optimizer")
 
     def __init__(self, frozen: Frozen, rule: Any, seed: int) -> None:
         self.frozen, self.rule, self.seed = frozen, rule, seed

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .._validation import check_choice, check_number
-from ..training import Objective, TrainingRun, seeded, train
+from ..devices import seeded
+from ..training import Objective, TrainingRun, train
 from ._base import FitJob, MultimodalClassifier
 from ._fusion_heads import build_head
-from ._modules import JointModule
+from ._modules import Branch, JointModule
 from .balancers.base import Balancer
 
 FUSIONS = ("concat", "sum", "gated", "film")
@@ -24,16 +25,29 @@ class JointBase(MultimodalClassifier):
 
     def _build_joint(self, job: FitJob, balancer: Balancer | None = None) -> JointModule:
         """The network before training."""
-        listed = list(self.modalities_)
-        branches = {name: self._build_branch(job, name) for name in listed}
-        sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
+        branches = {name: self._build_branch(job, name) for name in self.modalities_}
         with seeded(job.seed_for("fusion"), job.options.device):
-            head = None if balancer is None else balancer.build_head(sizes, job.n_classes)
-            if head is None:
-                self._check_gates(listed)
-                head = build_head(self.fusion, sizes, job.n_classes, listed)
+            module = self._join(branches, job.n_classes, balancer)
+        return module.to(job.options.device)
+
+    def _new_module(self, n_classes: int) -> JointModule:
+        branches = {name: self._new_branch(name, n_classes) for name in self.modalities_}
+        return self._join(branches, n_classes, self._new_balancer())
+
+    def _new_balancer(self) -> Balancer | None:
+        """What balances one fit, if anything does."""
+        return None
+
+    def _join(self, branches: dict[str, Branch], n_classes: int, balancer: Balancer | None) -> JointModule:
+        """Branches under one fusion head: the balancer's own, or the one that `fusion` names."""
+        listed = list(self.modalities_)
+        sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
+        head = None if balancer is None else balancer.build_head(sizes, n_classes)
+        if head is None:
+            self._check_gates(listed)
+            head = build_head(self.fusion, sizes, n_classes, listed)
         own_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_own_heads(head))
-        return JointModule(branches, head, own_heads).to(job.options.device)
+        return JointModule(branches, head, own_heads)
 
     def _check_gates(self, listed: list[str]) -> None:
         if self.fusion in ("gated", "film") and len(listed) != 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,6 +99,13 @@ class JointClassifier(JointBase):
         are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
         `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
         the stage, as skorch's do.
+    checkpoint : str, path-like or None, default=None
+        Folder, made if missing, that gets the state of training after every epoch. Where `fit` was killed,
+        the next one with the same data and parameters, an int as `random_state` among them, goes on, and
+        ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
+        network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
+        what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
+        `state_dict` and `load_state_dict`.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -166,15 +174,16 @@ class JointClassifier(JointBase):
         batch_size: int = 64, max_epochs: int = 100,
         early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
         class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
-        random_state: Any = None,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(
             modalities, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim, optimizer=optimizer, lr=lr,
             lr_schedule=lr_schedule, weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size,
             max_epochs=max_epochs, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, class_weight=class_weight, precision=precision, compile=compile,
-            device=device, max_memory=max_memory, callbacks=callbacks, verbose=verbose, random_state=random_state,
+            device=device, max_memory=max_memory, callbacks=callbacks, checkpoint=checkpoint,
+            verbose=verbose, random_state=random_state,
         )  # fmt: skip
         self.fusion = fusion
         self.unimodal_weight = unimodal_weight
@@ -190,16 +199,18 @@ class JointClassifier(JointBase):
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
         self.balancer_: Balancer | None = None
         self.balance_history_: dict[str, np.ndarray] = {}
-        if self.balancer is None or len(self.modalities_) == 1:
+        balancer = self._new_balancer()
+        if balancer is None:
             module = self._build_joint(job)
             run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
         else:
-            balancer: Balancer = clone(self.balancer)
             module = self._build_joint(job, balancer)
             objective = BalancedObjective(self.unimodal_weight, balancer, job)
             run = self._train_joint(job, module, objective)
-            balancer._keep_state()
             self.balancer_, self.balance_history_ = balancer, objective.history(len(run.history))
             self.history_ += objective.training.history
         self.history_ += run.history
         return module, run.interrupted
+
+    def _new_balancer(self) -> Balancer | None:
+        return None if self.balancer is None or len(self.modalities_) == 1 else clone(self.balancer)

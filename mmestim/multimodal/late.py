@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,6 +86,13 @@ class LateFusionClassifier(MultimodalClassifier):
         are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
         `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
         the stage, as skorch's do.
+    checkpoint : str, path-like or None, default=None
+        Folder, made if missing, that gets the state of training after every epoch. Where `fit` was killed,
+        the next one with the same data and parameters, an int as `random_state` among them, goes on, and
+        ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
+        network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
+        what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
+        `state_dict` and `load_state_dict`.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -148,15 +156,16 @@ class LateFusionClassifier(MultimodalClassifier):
         batch_size: int = 64, max_epochs: int = 100,
         early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
         class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
-        random_state: Any = None,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(
             modalities, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim, optimizer=optimizer, lr=lr,
             lr_schedule=lr_schedule, weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size,
             max_epochs=max_epochs, early_stopping=early_stopping, validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change, class_weight=class_weight, precision=precision, compile=compile,
-            device=device, max_memory=max_memory, callbacks=callbacks, verbose=verbose, random_state=random_state,
+            device=device, max_memory=max_memory, callbacks=callbacks, checkpoint=checkpoint,
+            verbose=verbose, random_state=random_state,
         )  # fmt: skip
         self.fusion = fusion
 
@@ -166,6 +175,9 @@ class LateFusionClassifier(MultimodalClassifier):
     def _fit_module(self, job: FitJob) -> tuple[LateFusion, bool]:
         branches, interrupted = self._fit_branches(job)
         return LateFusion(branches, self.fusion), interrupted
+
+    def _new_module(self, n_classes: int) -> LateFusion:
+        return LateFusion({name: self._new_branch(name, n_classes) for name in self.modalities_}, self.fusion)
 
     def _fit_branches(self, job: FitJob) -> tuple[dict[str, Branch], bool]:
         """Every branch trained alone, and whether Ctrl-C ended the last one."""

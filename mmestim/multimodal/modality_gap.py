@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._model_file import TensorSpec
 from .._validation import check_flag, check_number
 from ._gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps, fit_one, fit_two
+from ._saving import check_feature_names
 
 
 class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
@@ -136,10 +140,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         ValueError
             If X has fewer than two columns, or no row with two scores.
         """
-        check_flag("signed", self.signed)
-        check_number("max_iter", self.max_iter, low=1, integer=True)
-        check_number("tol", self.tol, closed=False)
-        check_number("min_variance", self.min_variance, high=1e200, closed=False)
+        self._check_parameters()
         gaps = absolute_gaps(self._check(X, reset=True))
         gaps = gaps[~np.isnan(gaps)]
         if not len(gaps):
@@ -238,6 +239,12 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array(["balanced", "imbalanced"], dtype=object)
 
+    def _check_parameters(self) -> None:
+        check_flag("signed", self.signed)
+        check_number("max_iter", self.max_iter, low=1, integer=True)
+        check_number("tol", self.tol, closed=False)
+        check_number("min_variance", self.min_variance, high=1e200, closed=False)
+
     def _describe(self, one: GapMixture, two: GapMixture, n_rows: int) -> None:
         """Take over what the fits of one and of two Gaussians to so many rows say."""
         self.means_, self.variances_, self.weights_ = two.means, two.variances, two.weights
@@ -271,3 +278,42 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+    # What `mmestim.save` and `load` ask for -------------------------------------------------------
+
+    _arrays = ("means_", "variances_", "weights_", "bic_")
+    _facts = ("bimodal_", "n_peaks_", "separation_", "converged_", "n_iter_", "n_features_in_")
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Facts, which `encode` can take, and tensors by name."""
+        names = [name for name in (*self._facts, "feature_names_in_") if hasattr(self, name)]
+        tensors = {name: torch.from_numpy(np.asarray(getattr(self, name), dtype=np.float64)) for name in self._arrays}
+        return {name: getattr(self, name) for name in names}, tensors
+
+    def _from_header(self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], *_: Any) -> None:
+        """Take over the facts, once all tensors are known to fit them."""
+        self._check_parameters()
+        if set(facts) - {"feature_names_in_"} != set(self._facts):
+            raise ValueError(f"it has {sorted(facts)}, expected {sorted(self._facts)}.")
+        if specs != dict.fromkeys(self._arrays, TensorSpec(torch.float64, (2,))):
+            raise ValueError(f"its tensors are not {self._arrays}, each of two float64.")
+        for name, value in facts.items():
+            setattr(self, name, value)
+        for name in ("bimodal_", "converged_"):
+            check_flag(name, facts[name])
+        for name in ("n_peaks_", "n_iter_", "n_features_in_"):
+            check_number(name, facts[name], low=2 if name == "n_features_in_" else 1, integer=True)
+        check_number("separation_", self.separation_)
+        check_feature_names(facts.get("feature_names_in_"), self.n_features_in_)
+
+    def _from_tensors(self, module: None, tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
+        """Take over the tensors, if they are a mixture."""
+        for name in self._arrays:
+            setattr(self, name, tensors[name].numpy())
+        if not (
+            np.isfinite([self.means_, self.variances_, self.weights_]).all()
+            and self.variances_.min() > 0
+            and self.weights_.min() > 0
+            and abs(self.weights_.sum() - 1) < 1e-6
+        ):
+            raise ValueError("its means, variances and weights are not those of a mixture.")

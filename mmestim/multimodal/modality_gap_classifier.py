@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import numbers
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -136,6 +137,13 @@ class ModalityGapClassifier(JointBase):
         are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
         `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
         the stage, as skorch's do.
+    checkpoint : str, path-like or None, default=None
+        Folder, made if missing, that gets the state of training after every epoch. Where `fit` was killed,
+        the next one with the same data and parameters, an int as `random_state` among them, goes on, and
+        ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
+        network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
+        what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
+        `state_dict` and `load_state_dict`.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -243,8 +251,8 @@ class ModalityGapClassifier(JointBase):
         batch_size: int = 64, max_epochs: int = 100,
         early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
         class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
-        random_state: Any = None,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(
             modalities, shapes=shapes, encoder=encoder,
@@ -252,7 +260,7 @@ class ModalityGapClassifier(JointBase):
             weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size, max_epochs=max_epochs,
             early_stopping=early_stopping, validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change,
             class_weight=class_weight, precision=precision, compile=compile, device=device, max_memory=max_memory,
-            callbacks=callbacks, verbose=verbose, random_state=random_state,
+            callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, random_state=random_state,
         )  # fmt: skip
         self.fusion = fusion
         self.unimodal_weight = unimodal_weight
@@ -265,6 +273,8 @@ class ModalityGapClassifier(JointBase):
         self.gap_source = gap_source
         self.cv = cv
         self.fine_tune_epochs = fine_tune_epochs
+
+    _facts: ClassVar = (*JointBase._facts, "n_warmup_", "fine_tuned_")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -279,7 +289,18 @@ class ModalityGapClassifier(JointBase):
             raise TypeError(
                 f"cv={self.cv!r} must be a number of folds, a splitter of scikit-learn, or a list of splits."
             )
+        is_drawn = getattr(self.cv, "shuffle", False) and getattr(self.cv, "random_state", 0) is None
+        if self.checkpoint is not None and self.gap_source == "out_of_fold" and is_drawn:
+            raise ValueError(
+                f"checkpoint={str(self.checkpoint)!r} needs a fit that can be repeated, and cv={self.cv!r} shuffles "
+                "otherwise each time. Give it a random_state."
+            )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
+
+    def _check_facts(self) -> None:
+        super()._check_facts()
+        check_number("n_warmup_", self.n_warmup_, high=self.n_iter_, integer=True)
+        check_flag("fine_tuned_", self.fine_tuned_)
 
     def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None

@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._validation import check_level
-from ..training import autocast
+from ..devices import autocast
 from ._modules import true_class_share
 from .contributions import class_codes, is_multimodal, unwrapped
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -108,6 +109,13 @@ class UDIClassifier(LateFusionClassifier):
         are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
         `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
         the stage, as skorch's do.
+    checkpoint : str, path-like or None, default=None
+        Folder, made if missing, that gets the state of training after every epoch. Where `fit` was killed,
+        the next one with the same data and parameters, an int as `random_state` among them, goes on, and
+        ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
+        network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
+        what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
+        `state_dict` and `load_state_dict`.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -208,8 +216,8 @@ class UDIClassifier(LateFusionClassifier):
         batch_size: int = 64, max_epochs: int = 100,
         early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
         class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None, verbose: int = 0,
-        random_state: Any = None,
+        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(
             modalities, fusion=fusion, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim,
@@ -217,12 +225,14 @@ class UDIClassifier(LateFusionClassifier):
             max_grad_norm=max_grad_norm, batch_size=batch_size, max_epochs=max_epochs, early_stopping=early_stopping,
             validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, class_weight=class_weight,
             precision=precision, compile=compile, device=device, max_memory=max_memory, callbacks=callbacks,
-            verbose=verbose, random_state=random_state,
+            checkpoint=checkpoint, verbose=verbose, random_state=random_state,
         )  # fmt: skip
         self.guidance = guidance
         self.anchor = anchor
         self.anchor_tolerance = anchor_tolerance
         self.follower_init = follower_init
+
+    _facts: ClassVar = (*LateFusionClassifier._facts, "branch_scores_", "anchor_", "order_")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -235,6 +245,16 @@ class UDIClassifier(LateFusionClassifier):
             check_choice("guidance", self.guidance, [*GUIDANCE_RULES, None], ", or two weights such as (1.0, 0.0)")
         check_number("anchor_tolerance", self.anchor_tolerance, high=1)
         check_choice("follower_init", self.follower_init, ("fresh", "warm"))
+
+    def _check_facts(self) -> None:
+        super()._check_facts()
+        names = sorted(self.modalities_)
+        if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
+            raise ValueError(f"order_={self.order_!r} is not the modalities {names}, from anchor_={self.anchor_!r} on.")
+        if sorted(self.branch_scores_) != names:
+            raise ValueError(f"branch_scores_={self.branch_scores_!r} are not those of the modalities {names}.")
+        for name, score in self.branch_scores_.items():
+            check_number(f"branch_scores_[{name!r}]", score, high=1)
 
     def _fit_module(self, job: FitJob) -> tuple[LateFusion, bool]:
         check_choice("anchor", self.anchor, ["auto", *self.modalities_])

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from ..._checkpoints import Stateful
 from ..._validation import check_choice
 from ...batches import Batch, Rows
-from ...training import seeded, train, unimodal_cross_entropy, weighted_cross_entropy
+from ...devices import seeded
+from ...training import train, unimodal_cross_entropy, weighted_cross_entropy
 from .._fusion_heads import FusionHead
 from .._modules import Branch, JointModule, presence, true_class_share
 
@@ -67,7 +69,7 @@ class Outputs:
         return (self.scores * by).sum(1) / torch.where(shared.any(1), by.sum(1), 1.0)
 
 
-class Training:
+class Training(Stateful):
     """Joint training as a balancer sees it.
 
     Parameters
@@ -100,6 +102,8 @@ class Training:
     epoch : int
         Number of epochs that are over.
     """
+
+    kept = ("records", "history", "_sums", "_counts")
 
     def __init__(self, net: Any, job: Any, balancer: Balancer, unimodal_weight: float) -> None:
         self.net, self.job = net, job
@@ -240,7 +244,8 @@ class Balancer(BaseEstimator):
 
     Notes
     -----
-    Hooks are called in the order in which they stand here; with a single modality none is. Parameters
+    Hooks are called in the order in which they stand here; with a single modality none is. The last two are for
+    a classifier with `checkpoint`: `begin` is called in a fit that goes on too, and then `load_state_dict`. Parameters
     of the network are chosen by module, such as ``training.parameters["audio"]``. Nothing that is called
     for every batch should read a value back to the CPU.
 
@@ -382,6 +387,29 @@ class Balancer(BaseEstimator):
         training : Training
             The training under way.
         """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that was killed needs to go on: by default all attributes that are no parameters.
+
+        Returns
+        -------
+        dict of str to object
+            Numbers, strings, arrays, tensors, random generators, containers of these, and objects that have
+            `state_dict` and `load_state_dict`, such as networks.
+        """
+        parameters = self.get_params(deep=False)
+        return {name: value for name, value in vars(self).items() if name not in parameters}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up such a state, after `begin`.
+
+        Parameters
+        ----------
+        state : dict of str to object
+            As `state_dict` gave it. Generators and objects with a state are those of `begin`, in their old state.
+        """
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def _needs_own_heads(self, head: FusionHead) -> bool:
         check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))

@@ -1,0 +1,599 @@
+"""Fits that were killed go on where they were, and end with the same weights."""
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GridSearchCV, KFold
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRScheduler
+from torch import nn
+
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier, balancers
+from mmestim._fingerprints import Fingerprint
+from mmestim.balancers import OGM, PMR, UMT, Balancer, GradientBlending
+from mmestim.datasets import load_digit_views
+from mmestim.training import Net
+
+METHODS = [value for value in vars(balancers).values() if isinstance(value, type) and issubclass(value, Balancer)]
+METHODS.remove(Balancer)
+# Methods that by default begin after these few epochs, or need more of them.
+AT_WORK = {
+    "GradientBlending": {"n_epochs": 1, "super_epoch": 2}, "OPM": {"starts": 0}, "Relearning": {"interval": 1},
+    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1}, "Valuation": {"warmup": 0},
+}  # fmt: skip
+DIGITS = load_digit_views(views=["pixels", "fourier"])
+GROUPS, X, Y = DIGITS.modalities, DIGITS.data[::9], DIGITS.target[::9]
+# The title of a training, how many of its epochs are over, and what ends the fit in the next one.
+DEATH = []
+
+
+class Killed(Exception):
+    """In place of a signal."""
+
+
+class Killer(Callback):
+    """Ends a fit within an epoch, where `DEATH` says so."""
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training and DEATH and (net.title, len(net.history) - 1) == DEATH[0]:
+            raise DEATH[1]
+
+
+FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "callbacks": [Killer()]}
+
+
+def die(clf, *place, how=Killed):
+    DEATH[:] = [place, how]
+    with pytest.raises(how):
+        clf.fit(X, Y)
+    DEATH.clear()
+
+
+def all_of(clf):
+    """What a fit leaves, but for the time that it took."""
+    found = {name: value for name, value in vars(clf).items() if name.endswith("_")}
+    found["module_"] = {name: value.cpu().numpy() for name, value in clf.module_.state_dict().items()}
+    found["history_"] = [{key: value for key, value in row.items() if key != "dur"} for row in clf.history_]
+    return {name: vars(value) if isinstance(value, BaseEstimator) else value for name, value in found.items()}
+
+
+def assert_same(clf, other):
+    np.testing.assert_equal(all_of(clf), all_of(other))
+
+
+def name_of(value):
+    name = Fingerprint()
+    name.add(value)
+    return name.hexdigest()
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """The title of every epoch that begins."""
+    titles, run_epoch = [], Net._run_epoch
+
+    def spy(net, *args):
+        titles.append(net.title)
+        return run_epoch(net, *args)
+
+    monkeypatch.setattr(Net, "_run_epoch", spy)
+    return titles
+
+
+def check_resumes(make, folder, *places, **settings):
+    """A fit that dies in one place after another ends as one that does not; the latter is returned."""
+    make = partial(make, GROUPS, **FAST | settings)
+    for place in places:
+        die(make(checkpoint=folder), *place)
+    whole = make().fit(X, Y)
+    assert_same(make(checkpoint=folder).fit(X, Y), whole)
+    return whole
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+@pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
+def test_every_balancer_goes_on(method, tmp_path, epochs):
+    balancer = method(**AT_WORK.get(method.__name__, {}))
+    check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=balancer)
+    assert epochs.count("joint") == 2 + 3 + 5 + 2
+    epochs.clear()
+    clf = JointClassifier(GROUPS, balancer=balancer, checkpoint=tmp_path, **FAST).fit(X, Y)
+    assert epochs == []
+    assert_same(clf, JointClassifier(GROUPS, balancer=balancer, **FAST).fit(X, Y))
+
+
+@pytest.mark.parametrize(
+    "balancer, places",
+    [
+        (UMT(), [("unimodal fourier", 2), ("unimodal pixels", 3), ("joint", 0)]),
+        (GradientBlending(3, super_epoch=2), [("blending pixels", 1), ("joint", 1), ("blending", 2), ("joint", 3)]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Balancer) else "",
+)
+def test_trainings_within_a_training_go_on(balancer, places, tmp_path, epochs, monkeypatch):
+    if isinstance(balancer, GradientBlending):  # Its own trainings have no callbacks to die by.
+        step = Net.step
+
+        def die_in(net, batch):
+            if DEATH and (net.title, len(net.history) - 1) == DEATH[0]:
+                raise DEATH[1]
+            step(net, batch)
+
+        monkeypatch.setattr(Net, "step", die_in)
+    check_resumes(JointClassifier, tmp_path, *places, balancer=balancer)
+    if isinstance(balancer, GradientBlending):
+        assert [path.stem[-2:] for path in tmp_path.iterdir()] == ["-0"]  # What is done with is gone.
+
+
+def test_killed_before_what_is_done_with_was_gone(tmp_path, monkeypatch):
+    make = partial(JointClassifier, GROUPS, balancer=GradientBlending(1, super_epoch=2), **FAST)
+
+    def kill(path, missing_ok):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", kill)
+        with pytest.raises(Killed):
+            make(checkpoint=tmp_path).fit(X, Y)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("fusion", ["sum", "mean"])
+def test_late_fusion_goes_on(fusion, tmp_path, epochs):
+    places = [("unimodal pixels", 2), ("unimodal fourier", 4)]
+    check_resumes(LateFusionClassifier, tmp_path, *places, fusion=fusion)
+    assert len(epochs) == 3 + 3 + 5 + 10 + 1
+
+
+@pytest.mark.parametrize("settings", [{"guidance": "aligned"}, {"guidance": (1.0, 0.1), "follower_init": "warm"}])
+def test_udi_goes_on_in_every_stage(settings, tmp_path):
+    first = UDIClassifier(GROUPS, **FAST).fit(X, Y).order_[1]
+    places = [("unimodal fourier", 2), (f"guided {first}", 0), (f"guided {first}", 1), (f"guided {first}", 4)]
+    whole = check_resumes(UDIClassifier, tmp_path, *places, **settings)
+    assert whole.order_[1] == first
+
+
+@pytest.mark.parametrize("gap_source", ["train", "out_of_fold"])
+def test_modality_gap_goes_on_in_every_stage(gap_source, tmp_path):
+    settings = {"max_epochs": 10, "warmup_fraction": 0.3, "lr": 0.1, "fine_tune_epochs": 3, "gap_source": gap_source}
+    places = [("joint", 2), ("joint", 3), ("joint", 7)]
+    whole = check_resumes(ModalityGapClassifier, tmp_path, *places, **settings)
+    assert whole.gap_history_["kept"].any()
+
+
+def test_modality_gap_goes_on_in_fine_tuning(tmp_path, monkeypatch):
+    monkeypatch.setattr(ModalityGapClassifier, "_fit_module", fine_tune_on_all)
+    check_resumes(ModalityGapClassifier, tmp_path, ("fine-tuning", 1), fine_tune_epochs=3)
+
+
+def fine_tune_on_all(self, job):
+    """As the method does, were all rows balanced."""
+    self.analyzer_, self.gap_history_, self.fine_tuned_, self.n_warmup_ = None, {}, False, 0
+    module = self._build_joint(job)
+    return module, self._fine_tune(job, module, job.train.rows.numpy())
+
+
+def noisy_encoder(input_shape, embedding_dim):
+    layers = nn.Linear(input_shape[0], embedding_dim), nn.BatchNorm1d(embedding_dim), nn.ReLU(), nn.Dropout(0.5)
+    return nn.Sequential(*layers)
+
+
+class Remembers(Callback):
+    """Lowers the learning rate by what it has seen, and says what to keep of that."""
+
+    def initialize(self):
+        self.seen = []
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(net.history[-1, "train_loss"])
+        net.optimizer_.param_groups[0]["lr"] = 0.01 / len(self.seen)
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": noisy_encoder},
+        {"encoder": noisy_encoder, "optimizer": "adamw", "lr_schedule": "cosine", "max_grad_norm": 0.1},
+        {"optimizer": torch.optim.Adagrad, "lr_schedule": None},
+        {"precision": "bf16", "unimodal_weight": 1.0},
+        {"max_epochs": 30, "n_iter_no_change": 2, "lr": 0.3},
+        {"early_stopping": False, "random_state": np.random.RandomState(3)},
+        {"callbacks": [LRScheduler("ReduceLROnPlateau", monitor="valid_loss", patience=0)], "lr_schedule": None},
+        {"callbacks": [LRScheduler("CyclicLR", base_lr=0.01, max_lr=0.1, step_every="batch")], "lr_schedule": None},
+        {"callbacks": [EpochScoring("accuracy", lower_is_better=False), EarlyStopping("train_loss", patience=1)]},
+        {"callbacks": [Freezer("branches.0.*")]},
+        {"callbacks": [Remembers()], "lr_schedule": None},
+    ],
+)  # fmt: skip
+def test_goes_on_with_any_settings(settings, tmp_path):
+    settings = settings | {"callbacks": [*settings.get("callbacks", []), Killer()]}
+    whole = check_resumes(
+        lambda *args, **kwargs: clone(JointClassifier(*args, **kwargs)), tmp_path, ("joint", 3), **settings
+    )
+    assert len(whole.history_) > 3
+
+
+COLUMNS = []
+
+
+class Columns(Callback):
+    """What the history of a net had in the end."""
+
+    def on_train_end(self, net, **kwargs):
+        COLUMNS.append(net.history[:, ("epoch", "train_loss_best", "accuracy_best")])
+
+
+def test_history_of_the_net_goes_on(tmp_path):
+    scoring = EpochScoring("accuracy", lower_is_better=False)
+    make = partial(JointClassifier, GROUPS, lr=1.0, **FAST | {"callbacks": [scoring, Killer(), Columns()]})
+    die(make(checkpoint=tmp_path), "joint", 4)
+    make(checkpoint=tmp_path).fit(X, Y)
+    make().fit(X, Y)
+    resumed, whole = COLUMNS
+    assert resumed == whole
+    assert [epoch for epoch, *_ in whole] == [1, 2, 3, 4, 5]
+
+
+KILL = """
+import os, signal, sys
+import torch
+from mmestim import JointClassifier, UDIClassifier
+from mmestim._fingerprints import Fingerprint
+from mmestim.balancers import PMR
+from mmestim.datasets import load_digit_views
+from mmestim.training import Net
+
+torch.set_num_threads(1)
+digits = load_digit_views(views=["pixels", "fourier"])
+n_left, step = int(sys.argv[1]), Net.step
+
+def count_down(net, batch):
+    global n_left
+    n_left -= 1
+    if n_left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(net, batch)
+
+Net.step = count_down
+name = Fingerprint()
+name.add({*"abcde"})
+print(name.hexdigest(), flush=True)
+clf = eval(sys.argv[2])(digits.modalities, max_epochs=5, random_state=0, device="cpu", checkpoint=sys.argv[3])
+clf.fit(digits.data[::9], digits.target[::9])
+"""
+
+
+@pytest.mark.parametrize(
+    "make, n_steps",  # of 3 an epoch and 15 a training
+    [
+        ("UDIClassifier", 8),
+        ("UDIClassifier", 41),
+        ("lambda *args, **kwargs: JointClassifier(*args, balancer=PMR(), **kwargs)", 11),
+    ],
+    ids=["alone", "guided", "balanced"],
+)
+def test_sigkill(make, n_steps, tmp_path, epochs):
+    settings = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "error", "-c", KILL, str(n_steps), make, str(tmp_path)]
+    killed = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.stdout.decode().split() == [name_of({*"abcde"})]  # The order of sets is another in each process.
+    make = eval(make)
+    clf = make(GROUPS, checkpoint=tmp_path, **settings).fit(X, Y)
+    n_resumed = len(epochs)
+    assert_same(clf, make(GROUPS, **settings).fit(X, Y))
+    assert n_resumed == len(clf.history_) - (n_steps - 1) // 3
+
+
+def test_ctrl_c_and_on(tmp_path):
+    interrupted = UDIClassifier(GROUPS, checkpoint=tmp_path, **FAST)
+    die(interrupted, "unimodal fourier", 2, how=KeyboardInterrupt)
+    assert len(interrupted.fit(X, Y).history_) == 15
+    assert_same(interrupted, UDIClassifier(GROUPS, **FAST).fit(X, Y))
+
+
+def test_what_is_done_takes_little_room(tmp_path):
+    clf = JointClassifier(GROUPS, balancer=UMT(), optimizer="adamw", checkpoint=tmp_path, **FAST).fit(X, Y)
+    n_bytes = sum(value.numel() * value.element_size() for value in clf.module_.state_dict().values())
+    assert len(list(tmp_path.iterdir())) == 3
+    assert max(path.stat().st_size for path in tmp_path.iterdir()) < n_bytes + 25_000
+
+
+def test_candidates_of_a_search_never_meet(tmp_path, epochs):
+    search = GridSearchCV(JointClassifier(GROUPS, balancer=OGM(), checkpoint=tmp_path / "new" / "folder", **FAST), {
+        "balancer__alpha": [0.1, 0.8], "lr": [0.01, 0.1],
+    }, cv=2)  # fmt: skip
+    scores = search.fit(X, Y).cv_results_["mean_test_score"]
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 4 * 2 + 1
+    epochs.clear()
+    np.testing.assert_array_equal(search.fit(X, Y).cv_results_["mean_test_score"], scores)
+    assert not epochs
+    plain = search.set_params(estimator__checkpoint=None).fit(X, Y)
+    np.testing.assert_array_equal(plain.cv_results_["mean_test_score"], scores)
+
+
+def test_other_parameters_and_data_train_anew(tmp_path):
+    Z, weight, groups = X.copy(), np.ones(len(Y)), np.arange(len(Y)) // 2
+    Z[7, 3] += 1e-3
+
+    def fit(X=X, Y=Y, sample_weight=None, groups=None, **settings):
+        settings = {"random_state": 0, "device": "cpu", "max_epochs": 1} | settings
+        JointClassifier(settings.pop("modalities", GROUPS), checkpoint=tmp_path, **settings).fit(
+            X, Y, sample_weight=sample_weight, groups=groups
+        )
+        return len(list(tmp_path.iterdir()))
+
+    assert fit() == 1
+    assert fit(verbose=2, max_memory=0.1) == fit(X.copy(order="F"), list(Y), device="auto" if no_gpu() else "cpu") == 1
+    others = [
+        {"lr": 0.02}, {"random_state": 1}, {"max_epochs": 2}, {"unimodal_weight": 0.5}, {"encoder": "linear"},
+        {"X": Z}, {"Y": np.roll(Y, 1)}, {"sample_weight": weight}, {"sample_weight": np.arange(1, len(Y) + 1)},
+        {"groups": groups}, {"balancer": OGM()}, {"balancer": OGM(0.5)}, {"balancer": PMR()},
+        {"encoder": {"pixels": lambda input_shape: nn.Flatten()}},
+        {"encoder": {"pixels": lambda input_shape: nn.Sequential(nn.Flatten())}},
+        {"encoder": {"pixels": nn.Linear(64, 3)}}, {"encoder": {"pixels": nn.Linear(64, 3)}},
+        {"callbacks": [EarlyStopping("train_loss", patience=3)]}, {"optimizer": partial(torch.optim.SGD, momentum=0.5)},
+        {"callbacks": [EarlyStopping("train_loss", patience=4)]}, {"optimizer": partial(torch.optim.SGD, momentum=0.6)},
+        {"modalities": dict(reversed(GROUPS.items()))},
+    ]  # fmt: skip
+    assert [fit(**other) for other in others] == list(range(2, len(others) + 2))
+
+
+def no_gpu():
+    return not torch.cuda.is_available() and not torch.backends.mps.is_available()
+
+
+SOURCE = """
+WIDTH = 64
+def layer(n):
+    return Linear(n, WIDTH)
+class Net(Module):
+    "Words."
+    depth = 2
+    def __init__(self, n):
+        super().__init__()
+        self.layers = [layer(n) for _ in range(self.depth)]
+make = lambda input_shape: Net(*input_shape)
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new", [("64", "65"), ("WIDTH)", "WIDTH, False)"), ("depth = 2", "depth = 3"), ("self.depth", "9")]
+)
+def test_code_of_encoders_counts(old, new):
+    def digest(source):
+        space = {"Linear": nn.Linear, "Module": nn.Module, "__name__": "__main__"}
+        exec(source, space)
+        return name_of(space["make"])
+
+    assert digest(SOURCE) == digest(SOURCE)
+    assert digest(SOURCE) != digest(SOURCE.replace(old, new))
+
+
+class Rogue:
+    def __reduce__(self):
+        return os.mkdir, ("rogue",)
+
+
+def truncated(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+
+
+def nothing(content):
+    return b""
+
+
+def rogue(content):
+    content = pickle.dumps(Rogue(), protocol=2)
+    return hashlib.blake2b(content, digest_size=16).digest() + content
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, nothing, rogue])
+def test_a_broken_file_is_told_of_and_replaced(damage, tmp_path, monkeypatch, epochs):
+    monkeypatch.chdir(tmp_path)
+    make = partial(LateFusionClassifier, GROUPS, **FAST)
+    clf = make(checkpoint=tmp_path)
+    die(clf, "unimodal fourier", 2)
+    (path,) = tmp_path.glob("*-1.ckpt")
+    path.write_bytes(damage(path.read_bytes()))
+    epochs.clear()
+    with pytest.warns(UserWarning, match=rf"checkpoint .*{path.name}.* cannot be read .* starts anew"):
+        clf.fit(X, Y)
+    assert len(epochs) == 5
+    assert_same(clf, make().fit(X, Y))
+    assert_same(make(checkpoint=tmp_path).fit(X, Y), clf)
+    assert not (tmp_path / "rogue").exists()
+
+
+def test_what_it_cannot_be(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "below"):
+        with pytest.raises(ValueError, match=r"checkpoint=.* is not a folder that can be written to"):
+            JointClassifier(GROUPS, checkpoint=place, **FAST).fit(X, Y)
+    with pytest.raises(TypeError, match="checkpoint=3 must be the path of a folder, or None"):
+        JointClassifier(GROUPS, checkpoint=3, **FAST).fit(X, Y)
+    with pytest.raises(ValueError, match=r"checkpoint=.*random_state=None draws .* Use an int"):
+        JointClassifier(GROUPS, checkpoint=tmp_path).fit(X, Y)
+    with pytest.raises(ValueError, match=r"cv=KFold.* shuffles .* Give it a random_state"):
+        ModalityGapClassifier(
+            GROUPS, checkpoint=tmp_path, gap_source="out_of_fold", cv=KFold(3, shuffle=True), **FAST
+        ).fit(X, Y)  # fmt: skip
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST)
+    die(clf, "joint", 2)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+
+    def no_room(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        with pytest.raises(OSError, match="No space left") as caught:
+            clf.fit(X, Y)
+    assert str(tmp_path) in caught.value.__notes__[0]
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == content
+    assert_same(clf.fit(X, Y), JointClassifier(GROUPS, **FAST).fit(X, Y))
+
+
+class Twin(Callback):
+    """Has another process do the same fit within the third epoch."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if DEATH and len(net.history) == 2:
+            fit = DEATH.pop()
+            fit()
+
+
+def test_two_at_a_time_do_no_harm(tmp_path):
+    make = partial(JointClassifier, GROUPS, **FAST | {"callbacks": [Twin()], "balancer": UMT()})
+    twin, slow = make(checkpoint=tmp_path), make(checkpoint=tmp_path)
+    DEATH[:] = [lambda: twin.fit(X, Y)]
+    slow.fit(X, Y)
+    assert_same(slow, twin)
+    assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
+
+
+class Teacher(Balancer):
+    """Keeps one of everything."""
+
+    unimodal = "split"
+
+    def begin(self, training):
+        name = training.names[0]
+        self._network = nn.Linear(64, 1)
+        self._weights = training.parameters[name]
+        self._scale = torch.ones(3, requires_grad=True)
+        self._optimizer = torch.optim.Adam([*self._network.parameters(), self._scale], lr=0.1)
+        self._numpy = np.random.default_rng(training.job.seed_for("teacher"))
+        self._torch = [torch.Generator().manual_seed(3)]
+        self.seen_ = {"rows": 0, "shares": np.zeros(2), "kinds": {1, 2}, ("a", 1): None}
+        self.both_ = torch.zeros(4)
+        self._half = self.both_[:2]
+        self._early = []
+
+    def loss(self, training, outputs):
+        features = next(iter(outputs.features.values()))
+        self._optimizer.zero_grad()
+        loss = (self._network(features.detach()).squeeze() - self._scale.sum()).square().mean()
+        loss.backward()
+        self._optimizer.step()
+        self._half += float(self._numpy.random()) + torch.rand(2, generator=self._torch[0])
+        self.seen_["rows"] += outputs.batch.size
+        self.seen_["shares"] += self._half.numpy()
+        with torch.no_grad():
+            self._weights[0].mul_(1 - 1e-3 * float(self._half[0]))
+        training.record("scale", self._scale.sum() + self.both_[:2].sum())
+        return training.joint_loss(outputs) * self._scale.detach().mean()
+
+
+def test_state_of_a_balancer_of_ones_own(tmp_path):
+    whole = check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=Teacher())
+    assert whole.balancer_.seen_["rows"] > 0
+
+
+class OwnWay(Balancer):
+    """Keeps what no file can, but knows how to say it."""
+
+    def begin(self, training):
+        self._count = iter(range(99))
+
+    def begin_epoch(self, training):
+        self._last = next(self._count)
+        training.record("last", self._last)
+
+    def state_dict(self):
+        return {"next": self._last + 1 if hasattr(self, "_last") else 0}
+
+    def load_state_dict(self, state):
+        self._count = iter(range(state["next"], 99))
+
+
+def test_state_that_a_balancer_gives_itself(tmp_path):
+    whole = check_resumes(JointClassifier, tmp_path, ("joint", 3), balancer=OwnWay())
+    np.testing.assert_array_equal(whole.balance_history_["last"], range(5))
+
+
+class Keeps(Balancer):
+    def __init__(self, what="lambda"):
+        self.what = what
+
+    def begin(self, training):
+        if self.what == "lambda":
+            self._function = [lambda: None]
+        if self.what == "alias":
+            self._alias = training.parameters["pixels"][0].detach()
+
+    def end_epoch(self, training):
+        if self.what == "late":
+            self._network = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize(
+    "what, message, n_epochs",
+    [
+        ("lambda", r"Keeps._function\[0\] is a function, which cannot be kept", 0),
+        ("alias", r"Keeps._alias shares memory with the network. Keep the parameter itself", 0),
+        ("late", r"Keeps._network was made after the first epoch began.* Make it in `begin`", 1),
+    ],
+)
+def test_what_cannot_be_kept_is_said_at_once(what, message, n_epochs, tmp_path, epochs):
+    with pytest.raises(TypeError, match=message):
+        JointClassifier(GROUPS, balancer=Keeps(what), checkpoint=tmp_path, **FAST).fit(X, Y)
+    assert len(epochs) == n_epochs
+    JointClassifier(GROUPS, balancer=Keeps(what), **FAST).fit(X, Y)
+
+
+def test_a_file_of_other_code(tmp_path, monkeypatch):
+    clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST)
+    die(clf, "joint", 2)
+    (path,) = tmp_path.iterdir()
+    die(other := JointClassifier(GROUPS, checkpoint=tmp_path, **FAST | {"unimodal_weight": 1.0}), "joint", 2)
+    (changed,) = set(tmp_path.iterdir()) - {path}
+    path.replace(changed)
+    with pytest.raises(ValueError, match=f"checkpoint .*{changed.name}.* does not fit this training.* Delete"):
+        other.fit(X, Y)
+
+
+def test_says_where_it_goes_on(tmp_path, capsys):
+    clf = JointClassifier(GROUPS, checkpoint=tmp_path, verbose=2, **FAST)
+    die(clf, "joint", 2)
+    assert "epochs 1 to" not in capsys.readouterr().out
+    clf.fit(X, Y)
+    assert f"joint: epochs 1 to 2 are in '{tmp_path}" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_goes_on_on_a_gpu(tmp_path):
+    make = partial(JointClassifier, GROUPS, balancer=OGM(), **FAST | {"device": "cuda", "encoder": noisy_encoder})
+    die(make(checkpoint=tmp_path), "joint", 3)
+    resumed, whole = make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y)
+    np.testing.assert_allclose(resumed.predict_proba(X), whole.predict_proba(X), atol=1e-4)
