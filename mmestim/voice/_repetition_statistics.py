@@ -88,7 +88,8 @@ _FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)  # an array, as scalars warn
 
 def copies(clip: Clip) -> Rows:
     """Share of the samples that begin a run of 64 that comes a second time exactly, log10."""
-    codes = (clip.raw + np.float32(0)).view(np.uint32).astype(np.uint64)
+    # Zeros have one code, be they +0 or -0.
+    codes = (clip.relative + np.float32(0)).view(np.uint32).astype(np.uint64)
     moved = np.concatenate([[0], np.cumsum(codes[1:] != codes[:-1])])
     length, factor = 1, _FACTOR
     while length < _RUN:  # a run's code is made of those of its halves
@@ -97,7 +98,7 @@ def copies(clip: Clip) -> Rows:
     # Runs that move at all: silence is the same everywhere.
     codes = np.sort(codes[moved[_RUN - 1 :] - moved[: len(codes)] >= _RUN // 4])
     n_copies = np.count_nonzero(codes[1:] == codes[:-1])
-    yield "copied", ("share",), np.log10([n_copies / len(clip.raw) + 1e-5])
+    yield "copied", ("share",), np.log10([n_copies / len(clip.relative) + 1e-5])
 
 
 def _rms(values):
