@@ -252,9 +252,9 @@ def hostile():
     pause[2000:5000] = 0
     return {
         "silence": np.zeros(n), "offset": np.full(n, 0.3), "impulse": impulse, "first": np.eye(1, n)[0],
-        "clipping": square, "integers": (20000 * square).astype(np.int16), "digital pause": pause,
+        "clipping": square, "integers": (square * 32768 - (square > 0)).astype(np.int16), "digital pause": pause,
         "one step": (np.arange(n) > n / 2).astype(float), "tone": tone(1000, n / RATE),
-        "faint": 1e-30 * noise(n / RATE), "huge": 1e30 * noise(n / RATE), "alternating": (-1.0) ** np.arange(n),
+        "faint": 1e-300 * noise(n / RATE), "huge": 1e300 * noise(n / RATE), "alternating": (-1.0) ** np.arange(n),
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ N_BANDS = 64
 _FRAME, _LONG_FRAME = 0.032, 0.064  # seconds
 # Of one bin, where white noise of the clip's level has 1: below 16 bits for speech, so that rounding does not show.
 _LEAST_POWER = 1e-8
-_LEAST_SHARE = 1e-6  # of the largest sample; below it a clip is silent about its mean
+_LEAST_LEVEL = 1e-6  # relative to the peak; below it a clip is silent about its mean
 
 
 class Clip:
@@ -28,13 +28,14 @@ class Clip:
     """
 
     def __init__(self, waveform: np.ndarray, sample_rate: int) -> None:
-        self.raw = waveform.astype(np.float32)  # whose clipping and rounding show
+        given = waveform.astype(np.float64)
+        peak = np.abs(given).max()
+        relative = given / peak if peak > 0 else given
+        self.relative = relative.astype(np.float32)  # to the peak: clipping and rounding show in these
         self.sample_rate = sample_rate
-        peak = np.abs(waveform).max().astype(np.float64)
-        centred = waveform / peak if peak > 0 else np.zeros(len(waveform))
-        centred = centred - centred.mean()
+        centred = relative - relative.mean()
         level = np.sqrt(np.mean(np.square(centred)))
-        self.waveform = (centred / level if level > _LEAST_SHARE else np.zeros(len(centred))).astype(np.float32)
+        self.waveform = (centred / level if level > _LEAST_LEVEL else np.zeros(len(centred))).astype(np.float32)
         self.bins_per_band = max(1, round(_FRAME * sample_rate / (2 * N_BANDS)))
 
     @property

@@ -45,14 +45,12 @@ def repeats(clip: Clip) -> Rows:
 
     At each lag it is the correlation of all of the clip, in standard deviations, and the highest of 0.16 s.
     """
-    rate = clip.sample_rate
-    error = clip.residual
+    rate, error = clip.sample_rate, clip.residual
     around = ndimage.uniform_filter1d(np.square(error), 1 + round(0.02 * rate), mode="nearest")
     error = error / np.sqrt(around + np.float32(1e-6))  # so that loud syllables do not count more
     size = fft.next_fast_len(2 * len(error), real=True)
-    likeness = fft.irfft(np.abs(fft.rfft(error, size)), size)[
-        round(_APART * rate) : len(error) - round(_PASSAGE * rate)
-    ]
+    shortest, longest = round(_APART * rate), len(error) - round(_PASSAGE * rate)
+    likeness = fft.irfft(np.abs(fft.rfft(error, size)), size)[shortest:longest]
     width = round(_LAG_BLOCK * rate)
     blocks = likeness[: len(likeness) // width * width].reshape(-1, width)
     heights, passages, seconds = np.zeros(_LAGS), np.zeros(_LAGS), 0.0
@@ -60,7 +58,7 @@ def repeats(clip: Clip) -> Rows:
         best = blocks.argmax(axis=1)
         height = blocks[np.arange(len(blocks)), best] / (likeness.std() + 1e-9)
         order = np.argsort(-height, kind="stable")[:_LAGS]
-        lags = round(_APART * rate) + width * order + best[order]
+        lags = shortest + width * order + best[order]
         heights = height[order]
         passages = np.sort([_best_passage(error[:-lag], error[lag:], rate) for lag in lags])[::-1]
         seconds = lags[0] / rate
@@ -88,7 +86,8 @@ _FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)  # an array, as scalars warn
 
 def copies(clip: Clip) -> Rows:
     """Share of the samples that begin a run of 64 that comes a second time exactly, log10."""
-    codes = (clip.raw + np.float32(0)).view(np.uint32).astype(np.uint64)
+    # Zeros have one code, be they +0 or -0.
+    codes = (clip.relative + np.float32(0)).view(np.uint32).astype(np.uint64)
     moved = np.concatenate([[0], np.cumsum(codes[1:] != codes[:-1])])
     length, factor = 1, _FACTOR
     while length < _RUN:  # a run's code is made of those of its halves
@@ -97,7 +96,7 @@ def copies(clip: Clip) -> Rows:
     # Runs that move at all: silence is the same everywhere.
     codes = np.sort(codes[moved[_RUN - 1 :] - moved[: len(codes)] >= _RUN // 4])
     n_copies = np.count_nonzero(codes[1:] == codes[:-1])
-    yield "copied", ("share",), np.log10([n_copies / len(clip.raw) + 1e-5])
+    yield "copied", ("share",), np.log10([n_copies / len(clip.relative) + 1e-5])
 
 
 def _rms(values):

@@ -18,9 +18,7 @@ _FLAT = 1e-3  # of the peak
 
 def amplitudes(clip: Clip) -> Rows:
     """How samples are spread below the peak, stay where they are, and how many values they have."""
-    raw = clip.raw
-    peak = np.abs(raw).max()
-    relative = raw / peak if peak > 0 else np.zeros_like(raw)
+    relative = clip.relative
     sizes = np.sort(np.abs(relative))
     ranks = np.searchsorted(sizes, _SIZES)
     shares = np.diff(np.append(ranks[:-1], len(sizes))) / len(sizes)
@@ -34,10 +32,10 @@ def amplitudes(clip: Clip) -> Rows:
     yield "flat", ("still", "loud_still", "loud", "longest"), np.array([
         _log(still.mean()), _log((still & loud).mean()), _log(flat.mean()), np.log10(1 + _longest(flat)),
     ])  # fmt: skip
-    values = np.unique(raw)
-    gap = np.median(np.diff(values)) if len(values) > 1 else peak
+    values = np.unique(relative)
+    gap = np.median(np.diff(values)) if len(values) > 1 else 1.0
     yield "values", ("distinct", "bits"), np.array([
-        np.log10(len(values) / len(raw)), np.log2(max(peak / gap, 1)) if gap > 0 else 0.0,
+        np.log10(len(values) / len(relative)), np.log2(1 / gap),
     ])  # fmt: skip
 
 
