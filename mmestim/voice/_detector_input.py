@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
 from .corpus import AudioCorpus
 from .records import EditRecord
@@ -35,7 +35,13 @@ def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, r
     if isinstance(X, AudioCorpus):
         return AudioCorpus(X, sample_rate=rate, max_duration=X.max_duration, on_error=X.on_error)
     has_columns = hasattr(X, "columns") and hasattr(X, "iloc")
-    has_rows = len(getattr(X, "shape", ())) == 2 and getattr(X, "dtype", None) != object
+    if not hasattr(X, "shape") and hasattr(X, "__array__"):
+        X = np.asarray(X)
+    if getattr(X, "ndim", 0) == 1 and getattr(X, "dtype", np.dtype(object)).kind in "fiu":
+        raise ValueError(
+            f"X is one waveform, of {len(X)} samples. Reshape your data by X.reshape(1, -1), or wrap it in a list: [X]."
+        )
+    has_rows = len(getattr(X, "shape", ())) == 2
     if "path" in X.columns if has_columns else not has_rows:
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
@@ -49,7 +55,7 @@ def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, r
         )
     if not reset and expected is None:
         return AudioCorpus(np.asarray(X), sample_rate=rate, source_rate=source_rate)
-    checked = validate_data(estimator, X, reset=reset, ensure_min_features=1)
+    checked = validate_data(estimator, X, reset=reset, ensure_min_features=2)
     return AudioCorpus(checked, sample_rate=rate, source_rate=source_rate)
 
 
@@ -92,7 +98,7 @@ def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
     if array.ndim == 2 and array.shape[1] > 1:
         return _indicators(array, n_clips, known)
     _check_length(array, n_clips)
-    array = np.ravel(array) if array.ndim == 2 else array
+    array = column_or_1d(array, warn=True)
     check_classification_targets(array)
     classes, codes = np.unique(array, return_inverse=True)
     if len(classes) < 2:

@@ -13,7 +13,8 @@ from scipy.special import expit
 from torch import nn
 
 from ..batches import Batch
-from ..training import TrainingOptions, seed_for
+from ..devices import seed_for
+from ..training import TrainingOptions
 from ._calibration import Combination, tune_thresholds
 from ._network_training import (
     ClassLoss,
@@ -149,7 +150,8 @@ class FeatureModel(WindowModel):
 
 def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, BoostedTrees]:
     """Log-odds of every window by trees grown without its speakers, and trees grown on all."""
-    options = _TREES | {"min_samples_leaf": max(1, min(20, len(X) // 20))}
+    # Of few rows fewer bins tell as much, in less time.
+    options = _TREES | {"min_samples_leaf": max(1, min(20, len(X) // 20)), "max_bins": max(16, min(255, len(X) // 4))}
     logits = np.full((len(X), len(lesson.labels)), np.nan, np.float32)
     for fold in np.unique(lesson.folds):
         rows = lesson.folds != fold

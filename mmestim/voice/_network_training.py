@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..batches import Batch
-from ..training import Objective, TrainingOptions, autocast, one_cycle, seed_for, seeded, train
+from ..devices import autocast, seed_for, seeded
+from ..training import Objective, TrainingOptions, one_cycle, train
 from ._training_windows import UNKNOWN, Windows
 from .taxonomy import TAXONOMY
 

@@ -17,7 +17,8 @@ from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._validation import check_choice, check_number
-from ..training import TrainingOptions, seed_for
+from ..devices import seed_for
+from ..training import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
 from ._detector_input import clips_of, label_matrix, truth_of
 from ._explaining import explanation
@@ -297,6 +298,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_clips, n_labels)
             Float32, in the order of `labels_`; of two classes one column, as scikit-learn has it.
         """
+        check_is_fitted(self)
         if self._finds_edits:
             proba = self.predict_proba(X).astype(np.float64).clip(1e-7, 1 - 1e-7)
             return np.log(proba / (1 - proba)).astype(np.float32)
@@ -371,6 +373,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             Mean over the labels, without 'unaltered', of the average precision; of an ordinary classifier the
             accuracy.
         """
+        check_is_fitted(self)
         if not self._finds_edits:
             return float(accuracy_score(y, self.predict(X)))
         if y is None:
