@@ -1,6 +1,7 @@
 """scikit-learn-style estimators for multimodal data in which no modality is wasted."""
 
 from importlib.metadata import version
+from typing import Any
 
 from . import balancers
 from .displays import ContributionDisplay, DiagnosisDisplay, ModalityGapDisplay
@@ -21,6 +22,15 @@ from .persistence import load, save
 __version__ = version("mmestim")
 __all__ = [
     "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "JointClassifier", "LateFusionClassifier",
-    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "balancers", "diagnose",
-    "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
+    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "VoiceEditDetector",
+    "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # With its audio libraries it takes as long to import as all of the rest.
+    if name == "VoiceEditDetector":
+        from .voice import VoiceEditDetector
+
+        return VoiceEditDetector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import os
 import platform
@@ -35,6 +36,8 @@ _ESTIMATORS: dict[str, type] = {
         JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier,
     )
 }  # fmt: skip
+# Those whose modules take long to import, by where they are.
+_IMPORTED_LATE = {"VoiceEditDetector": "mmestim.voice"}
 _LIBRARIES = ("torch", "numpy", "scikit-learn")
 _PARTS = {"class", "parameters", "left_out", "facts", "versions"}
 
@@ -212,14 +215,19 @@ def describe(path: Path) -> str:
         return "\n".join(lines)
 
 
+def _estimators() -> dict[str, type]:
+    late = {name: getattr(importlib.import_module(where), name) for name, where in _IMPORTED_LATE.items()}
+    return _ESTIMATORS | late
+
+
 # Which estimators ---------------------------------------------------------------------------------
 
 
 def _registered_name(estimator: Any) -> str:
     kind = type(estimator)
-    if _ESTIMATORS.get(kind.__name__) is kind:
+    if _estimators().get(kind.__name__) is kind:
         return kind.__name__
-    what = f"mmestim.save takes a fitted {', '.join(_ESTIMATORS)}; got "
+    what = f"mmestim.save takes a fitted {', '.join(_estimators())}; got "
     if isinstance(estimator, Pipeline):
         steps = {name: type(step).__name__ for name, step in estimator.steps}
         raise TypeError(
@@ -228,7 +236,7 @@ def _registered_name(estimator: Any) -> str:
         )
     if hasattr(estimator, "best_estimator_"):
         raise TypeError(f"{what}a {kind.__name__}. Save its attribute best_estimator_.")
-    if parents := [name for name, known in _ESTIMATORS.items() if isinstance(estimator, known)]:
+    if parents := [name for name, known in _estimators().items() if isinstance(estimator, known)]:
         raise TypeError(
             f"{what}{kind.__name__}, a subclass of {parents[-1]}, as which it would come back. Use pickle or joblib."
         )
@@ -239,10 +247,10 @@ def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields, which have the parts and the types that `save` gives them, and a class that is known."""
     if set(fields) != _PARTS or any(not isinstance(fields[part], dict) for part in _PARTS - {"class"}):
         raise ValueError(f"its header does not have the parts {sorted(_PARTS)}.")
-    if not isinstance(fields["class"], str) or fields["class"] not in _ESTIMATORS:
+    if not isinstance(fields["class"], str) or fields["class"] not in {*_ESTIMATORS, *_IMPORTED_LATE}:
         raise ValueError(
-            f"it is a {reprlib.repr(fields['class'])}, which is none of {[*_ESTIMATORS]}. A later version of mmestim "
-            "may know it."
+            f"it is a {reprlib.repr(fields['class'])}, which is none of {[*_ESTIMATORS, *_IMPORTED_LATE]}. A later "
+            "version of mmestim may know it."
         )
     return fields
 
@@ -279,7 +287,7 @@ def _rebuild(
     device: torch.device, modules: Mapping[str, Any],
 ) -> Any:  # fmt: skip
     """The fitted estimator; `read` is called once all that the header says is known to fit together."""
-    kind = _ESTIMATORS[fields["class"]]
+    kind = _estimators()[fields["class"]]
     parameters, named = decode_parameters(fields["parameters"], modules)
     if missing := sorted(named - set(modules)):
         given = ", ".join(f"{name!r}: ..." for name in missing)

@@ -28,6 +28,15 @@ class Combination:
         self.weights, self.offsets = weights, offsets
 
     @classmethod
+    def of_arrays(cls, weights: np.ndarray, offsets: np.ndarray, n_labels: int, n_models: int) -> Combination:
+        """What a file says, checked."""
+        if weights.shape != (n_labels, n_models) or offsets.shape != (n_labels,):
+            raise ValueError(f"its calibration has {weights.shape} weights for {n_labels} labels, {n_models} model(s).")
+        if not (np.isfinite(weights).all() and np.isfinite(offsets).all()):
+            raise ValueError("its calibration has weights that are not finite.")
+        return cls(weights, offsets)
+
+    @classmethod
     def fit(cls, logits: np.ndarray, targets: np.ndarray, known: np.ndarray) -> Combination:
         """Weights and offsets from rows that the models were not trained on.
 
@@ -96,6 +105,13 @@ def _none_of(proba):
     """Log-odds of there being none of the labels, were they independent."""
     log_none = np.log1p(-proba.clip(0, 1 - 1e-7)).sum(axis=1).clip(-30, -1e-6)
     return log_none - np.log(-np.expm1(log_none))
+
+
+def check_thresholds(thresholds: np.ndarray, n_labels: int) -> np.ndarray:
+    """Thresholds from a file, if they are that."""
+    if thresholds.shape != (n_labels,) or not ((thresholds > 0) & (thresholds < 1)).all():
+        raise ValueError(f"its thresholds are not {n_labels} probabilities.")
+    return thresholds
 
 
 def tune_thresholds(

@@ -45,7 +45,7 @@ def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, r
     if "path" in X.columns if has_columns else not has_rows:
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(estimator).pop(name, None)
+                estimator.__dict__.pop(name, None)
         return AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
     expected = getattr(estimator, "n_features_in_", None)
     if not reset and expected is not None and getattr(X, "ndim", 2) == 2 and X.shape[1] != expected:
@@ -85,8 +85,10 @@ def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
         _check_length(items, n_clips)
         present = {label for record in items for label in (*record.labels, *record.inaudible)}
         return Truth([label for label in LABELS[1:] if label in present], items)
-    if items and all(isinstance(item, list | tuple | set | frozenset) for item in items) and any(
-        isinstance(label, str) for item in items for label in item
+    if (
+        items
+        and all(isinstance(item, list | tuple | set | frozenset) for item in items)
+        and any(isinstance(label, str) for item in items for label in item)
     ):
         _check_length(items, n_clips)
         unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
@@ -104,7 +106,7 @@ def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
     if len(classes) < 2:
         raise ValueError(f"y has 1 class, {classes[0]!r}: 2 or more are needed. For labels of edits give sets of them.")
     one_hot = np.eye(len(classes), dtype=np.uint8)
-    return Truth([str(name) for name in classes], one_hot[codes], classes)
+    return Truth([str(name) for name in classes], list(one_hot[codes]), classes)
 
 
 def label_matrix(truth: Truth, labels: Sequence[str]) -> np.ndarray:
@@ -133,7 +135,7 @@ def _indicators(array, n_clips, known):
             f"y has {array.shape[1]} columns, and edits name {len(known)} labels: {list(known)}. Give one for each, or "
             "also one for 'unaltered' before them."
         )
-    return Truth(list(known), array.astype(np.uint8))
+    return Truth(list(known), list(array.astype(np.uint8)))
 
 
 def _check_length(y, n_clips):

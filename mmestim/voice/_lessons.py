@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from .simulator import EditSimulator
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15
-Parts = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]
 
 
 def simulated_windows(
@@ -125,7 +124,7 @@ def _passes(simulator, corpus, n_clips, seed, n_jobs):
         n_clips, number = n_clips - len(rows), number + 1
 
 
-def _known(corpus, truths, labels, n_samples) -> Parts:
+def _known(corpus, truths, labels, n_samples):
     n_frames = frames_in(n_samples, corpus.sample_rate)
     for number, waveform in corpus.read():
         truth = truths[number]

@@ -65,8 +65,8 @@ class Locator:
             return
         if self._stitcher is None:
             self._stitcher = Stitcher(len(frames))
-        n_real = 1 + round((end - start) / FRAME_SECONDS)
         first = round(start / FRAME_SECONDS)
+        n_real = 1 + int(end / FRAME_SECONDS - first + 1e-6)  # none past the end
         number, done = self._stitcher.add(first, frames[:, :n_real])
         self._feed_frames(number, done)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,8 +14,8 @@ from torch import nn
 
 from ..batches import Batch
 from ..devices import seed_for
-from ..training import TrainingOptions
-from ._calibration import Combination, tune_thresholds
+from ..training import Objective, TrainingOptions
+from ._calibration import Combination, check_thresholds, tune_thresholds
 from ._network_training import (
     ClassLoss,
     FrameLoss,
@@ -33,6 +33,7 @@ from .statistics import ClipStatistics
 SHORTEST_SECONDS = 0.35  # seconds that statistics need
 _AT_ONCE = 64
 _CALIBRATED = 300  # windows of a fold
+_TRIAL = 8000  # samples
 # Frames on a border are few; those of a label are as many as others.
 _SEAM_WEIGHT, _FRAME_WEIGHT = 8.0, 2.0
 _TREES: dict[str, Any] = {"max_iter": 120, "max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
@@ -106,7 +107,7 @@ class Answer(NamedTuple):
 class WindowModel:
     """Base of the models."""
 
-    embedding_dim: int
+    n_models: ClassVar[int] = 1
     # Of frames, where the answers have them: from which log-odds on a map is there.
     frame_thresholds: np.ndarray | None = None
 
@@ -124,6 +125,34 @@ class WindowModel:
         """What is in windows of shape (n_windows, n_samples) that have so many samples each."""
         raise NotImplementedError
 
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the embeddings."""
+        raise NotImplementedError
+
+    # What a file of the model holds.
+
+    networks: dict[str, nn.Module]
+
+    def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
+        """The networks before training, by name."""
+        return {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What else was learnt, by name."""
+        return {}
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
+        """Take it over; a ValueError says what cannot be."""
+        if arrays:
+            raise ValueError(f"its model has {sorted(arrays)}, which it does not know.")
+
+    def place(self, device: torch.device, precision: str) -> None:
+        """Where networks are, and how they compute."""
+        self.device, self.precision = device, precision
+        for network in self.networks.values():
+            network.to(device).eval()
+
 
 # Statistics and trees ------------------------------------------------------------------------------
 
@@ -132,12 +161,18 @@ class FeatureModel(WindowModel):
     """Trees on statistics made by hand."""
 
     def __init__(self, sample_rate: int) -> None:
-        self.statistics = ClipStatistics(sample_rate)
+        self.statistics, self.networks = ClipStatistics(sample_rate), {}
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         X = measure(self.statistics, lesson.windows, lesson.n_jobs)
         logits, self.trees = grow(X, lesson)
         return logits[:, None]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.trees.arrays()
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
+        self.trees = BoostedTrees.of_arrays(arrays, n_labels, self.embedding_dim)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)
@@ -191,25 +226,34 @@ class NetworkModel(WindowModel):
     # Windows that it sees, and its highest learning rate.
     def __init__(self, make: Callable[[int], nn.Module], name: str, seen: int, lr: float) -> None:
         self.make, self.name, self.seen, self.lr = make, name, seen, lr
+        self.networks: dict[str, nn.Module] = {}
+
+    def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
+        return {self.name: self.make(n_labels)}
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         device, n_labels = lesson.options.device, len(lesson.labels)
-        self.device, self.precision = device, lesson.options.precision
         held_out = lesson.folds == 1
         rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
-        self.network, history = train_network(
-            lambda: self.make(n_labels), rows, label_loss(lesson, ~held_out), lesson.options,
+        network, history = train_network(
+            lambda: self.new_networks(n_labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
             seen=round(lesson.budget * self.seen), lr=self.lr, seed=lesson.seed_for(self.name), stage=self.name,
         )  # fmt: skip
+        self.networks = {self.name: network}
+        self.place(device, lesson.options.precision)
         lesson.history.extend(history)
         logits = np.full((len(lesson.windows), 1, n_labels), np.nan, np.float32)
-        logits[held_out, 0] = ask_all(self.network, lesson.windows, held_out, device, self.precision)
+        logits[held_out, 0] = ask_all(network, lesson.windows, held_out, device, self.precision)
         return logits
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
-        logits, embeddings = ask(self.network, waveforms, lengths, self.device, self.precision)
-        self.embedding_dim = embeddings.shape[1]
+        logits, embeddings = ask(self.networks[self.name], waveforms, lengths, self.device, self.precision)
         return Answer(logits[:, None], embeddings)
+
+    @property
+    def embedding_dim(self) -> int:
+        silence = np.zeros((1, _TRIAL), np.float32)
+        return ask(self.networks[self.name], silence, np.array([_TRIAL]), self.device, self.precision)[1].shape[1]
 
 
 def label_loss(lesson: Lesson, rows: np.ndarray) -> LabelLoss | ClassLoss:
@@ -243,35 +287,41 @@ class HybridModel(WindowModel):
     say of voices that they have not heard; asked about others, the two answer together.
     """
 
+    n_models = 2
+
     # Windows that a network sees in all, and its highest learning rate.
     boundary: ClassVar = {"seen": 65_000, "lr": 4e-3}
     deep: ClassVar = {"seen": 35_000, "lr": 4e-3}
 
     def __init__(self, sample_rate: int) -> None:
-        self.statistics = ClipStatistics(sample_rate)
+        self.statistics, self.networks = ClipStatistics(sample_rate), {}
+        self.n_statistics = len(self.statistics.get_feature_names_out())
+
+    def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
+        made: dict[str, nn.Module] = {}
+        for fold in (0, 1):
+            made[f"boundary{fold}"] = BoundaryNet(len(SEAMS) + n_labels)
+            made[f"deep{fold}"] = SmallCNN(n_labels, n_statistics=self.n_statistics)
+        return made
 
     def fit(self, lesson: Lesson) -> np.ndarray:
-        device, precision = lesson.options.device, lesson.options.precision
-        self.device, self.precision = device, precision
         X = measure(self.statistics, lesson.windows, lesson.n_jobs)
         jobs = [(kind, fold) for kind in ("boundary", "deep") for fold in (0, 1)]
         # On a GPU they would stand in each other's way.
-        at_once = Parallel(lesson.n_jobs if device.type == "cpu" else 1)
-        trained = dict(zip(jobs, at_once(delayed(_train)(self, lesson, X, *job) for job in jobs), strict=True))
-        for network, history in trained.values():
-            network.to(device)
+        at_once = Parallel(lesson.n_jobs if lesson.options.device.type == "cpu" else 1)
+        for (kind, fold), (network, history) in zip(
+            jobs, at_once(delayed(_train)(self, lesson, X, *job) for job in jobs), strict=True
+        ):
+            self.networks[f"{kind}{fold}"] = network
             lesson.history.extend(history)
-        self.boundary_nets = [trained["boundary", fold][0] for fold in (0, 1)]
-        self.deep_nets = [trained["deep", fold][0] for fold in (0, 1)]
-        pooled, deep = None, np.empty((len(X), len(lesson.labels)), np.float32)
+        self.place(lesson.options.device, lesson.options.precision)
+        pooled = np.empty((len(X), pooled_size(len(SEAMS) + len(lesson.labels))), np.float32)
+        deep = np.empty((len(X), len(lesson.labels)), np.float32)
         for fold in (0, 1):
-            rows = lesson.folds == fold  # not trained on by the nets of the fold
-            frames = ask_all(self.boundary_nets[fold], lesson.windows, rows, device, precision, pool_frames)
-            pooled = np.empty((len(X), frames.shape[1]), np.float32) if pooled is None else pooled
-            pooled[rows] = frames
-            deep[rows] = ask_all(
-                self.deep_nets[fold], lesson.windows, rows, device, precision, statistics=X
-            )  # fmt: skip
+            rows = lesson.folds == fold  # which the networks of the fold were not trained on
+            args = lesson.windows, rows, self.device, self.precision
+            pooled[rows] = ask_all(self.networks[f"boundary{fold}"], *args, read=pool_frames)
+            deep[rows] = ask_all(self.networks[f"deep{fold}"], *args, statistics=X)
         self._calibrate_frames(lesson)
         logits, self.trees = grow(np.hstack([X, pooled]), lesson)
         return np.stack([logits, deep], axis=1)
@@ -282,7 +332,7 @@ class HybridModel(WindowModel):
         for fold in (0, 1):
             rows = np.flatnonzero(lesson.folds == fold)[:_CALIBRATED]
             chosen = np.isin(np.arange(len(lesson.windows)), rows)
-            args = self.boundary_nets[fold], lesson.windows, chosen, self.device, self.precision
+            args = self.networks[f"boundary{fold}"], lesson.windows, chosen, self.device, self.precision
             frames = ask_all(*args)
             logits.append(np.moveaxis(frames, 1, 2).reshape(-1, frames.shape[1]))
             truth = np.asarray(lesson.windows.frames[rows])[:, :, : frames.shape[2]]
@@ -296,8 +346,8 @@ class HybridModel(WindowModel):
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)
         args = waveforms, lengths, self.device, self.precision
-        frames = np.mean([ask(network, *args)[0] for network in self.boundary_nets], axis=0)
-        deep = np.mean([ask(network, *args, X)[0] for network in self.deep_nets], axis=0)
+        frames = np.mean([ask(self.networks[f"boundary{fold}"], *args)[0] for fold in (0, 1)], axis=0)
+        deep = np.mean([ask(self.networks[f"deep{fold}"], *args, X)[0] for fold in (0, 1)], axis=0)
         pooled = pool_frames(frames)
         logits = np.stack([self.trees.decision_function(np.hstack([X, pooled])), deep], axis=1)
         calibrated = self.frame_combination.logits(np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1]))
@@ -306,7 +356,21 @@ class HybridModel(WindowModel):
 
     @property
     def embedding_dim(self) -> int:
-        return len(self.statistics.get_feature_names_out()) + 5 * len(self.frame_thresholds) + 1 + len(self.trees.baseline)
+        n_labels = len(self.trees.baseline)
+        return self.n_statistics + pooled_size(len(SEAMS) + n_labels) + n_labels
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        frames = self.frame_combination
+        own = {"weights": frames.weights, "offsets": frames.offsets, "thresholds": self.frame_thresholds}
+        return {**self.trees.arrays(), **{f"frames.{name}": values for name, values in own.items()}}
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
+        n_maps = len(SEAMS) + n_labels
+        own = {name: arrays.get(f"frames.{name}", np.zeros(0)) for name in ("weights", "offsets", "thresholds")}
+        self.frame_combination = Combination.of_arrays(own["weights"], own["offsets"], n_maps, 1)
+        self.frame_thresholds = check_thresholds(own["thresholds"], n_maps)
+        trees = {name: values for name, values in arrays.items() if not name.startswith("frames.")}
+        self.trees = BoostedTrees.of_arrays(trees, n_labels, self.n_statistics + pooled_size(n_maps))
 
 
 def _train(model, lesson, X, kind, fold):
@@ -316,21 +380,20 @@ def _train(model, lesson, X, kind, fold):
     how = {"options": options, "seed": lesson.seed_for(kind, str(fold)), "stage": f"{kind} {fold}"}
     how["seen"] = round(lesson.budget * getattr(model, kind)["seen"])
     how["lr"] = getattr(model, kind)["lr"]
+    served: WindowRows
+    loss: Objective
     if kind == "deep":
         served = WindowRows(windows, windows.targets, rows, options.device, X)
         loss = label_loss(lesson, lesson.folds != fold)
-        return train_network(
-            lambda: SmallCNN(len(lesson.labels), n_statistics=X.shape[1]), served, loss, **how
-        )  # fmt: skip
-    parts = [(windows, rows)]
-    if lesson.dense is not None:
-        parts.append((lesson.dense, np.flatnonzero(lesson.dense_folds != fold)))
-    served = FrameRows(parts, options.device)
-    weights = np.full(len(SEAMS) + len(lesson.labels), _FRAME_WEIGHT, np.float32)
-    weights[: len(SEAMS)] = _SEAM_WEIGHT
-    return train_network(
-        lambda: BoundaryNet(len(weights)), served, FrameLoss(torch.from_numpy(weights).to(options.device)), **how
-    )  # fmt: skip
+    else:
+        parts = [(windows, rows)]
+        if lesson.dense is not None:
+            parts.append((lesson.dense, np.flatnonzero(lesson.dense_folds != fold)))
+        served = FrameRows(parts, options.device)
+        weights = np.full(len(SEAMS) + len(lesson.labels), _FRAME_WEIGHT, np.float32)
+        weights[: len(SEAMS)] = _SEAM_WEIGHT
+        loss = FrameLoss(torch.from_numpy(weights).to(options.device))
+    return train_network(lambda: model.new_networks(len(lesson.labels))[f"{kind}{fold}"], served, loss, **how)
 
 
 class FrameRows(WindowRows):
@@ -356,6 +419,11 @@ class FrameRows(WindowRows):
         return Batch(x, {}, len(rows), y, None, rows)
 
 
+def pooled_size(n_maps: int) -> int:
+    """Numbers that `pool_frames` makes of so many maps."""
+    return 5 * n_maps + 1
+
+
 def pool_frames(frames: np.ndarray) -> np.ndarray:
     """What maps of log-odds say of their window: its highest values, its mean and its log-sum-exp.
 
@@ -366,7 +434,7 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (n_windows, 5 * n_maps + 1)
+    ndarray of shape (n_windows, pooled_size(n_maps))
         Float32.
     """
     real = frames > -29

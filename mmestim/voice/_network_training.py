@@ -174,8 +174,9 @@ def train_network(
         options, lr=lr, lr_schedule=None, max_epochs=n_epochs, early_stopping=False,
         callbacks=[*options.callbacks, one_cycle(lr, n_epochs * n_steps)],
     )  # fmt: skip
+    served: Any = rows  # all of Rows that training asks for
     run = train(
-        module, rows, rows, options, n_classes=2, seed=seed_for(seed, "training"), stage=stage, objective=objective,
+        module, served, served, options, n_classes=2, seed=seed_for(seed, "training"), stage=stage, objective=objective,
     )  # fmt: skip
     if run.interrupted:
         raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +81,38 @@ class BoostedTrees:
         labels = np.repeat(np.arange(len(parts)), [len(part.starts) for part in parts])
         return cls(np.array([part.baseline for part in parts]), nodes, roots.astype(np.int64), labels)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that they are, by name."""
+        own = {"baseline": self.baseline, "roots": self.roots, "labels": self.labels}
+        return {f"trees.{name}": values for name, values in {**self.nodes, **own}.items()}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], n_labels: int, n_features: int) -> BoostedTrees:
+        """Trees from such arrays, if they are trees."""
+        dtypes = {**_NODE_DTYPES, "baseline": np.float64, "roots": np.int64, "labels": np.int64}
+        if set(arrays) != {f"trees.{name}" for name in dtypes}:
+            raise ValueError(f"its trees have {sorted(arrays)}, expected {sorted(dtypes)}.")
+        found = {name: arrays[f"trees.{name}"] for name in dtypes}
+        if any(values.ndim != 1 or values.dtype != dtypes[name] for name, values in found.items()):
+            raise ValueError("its trees have arrays of another kind than numbers in a row.")
+        nodes = {name: found[name] for name in _NODE_DTYPES}
+        baseline, roots, labels = found["baseline"], found["roots"], found["labels"]
+        size, here = len(nodes["value"]), np.arange(len(nodes["value"]))
+        is_leaf = nodes["left"] == here
+        fits = (
+            all(len(values) == size for values in nodes.values()) and len(roots) == len(labels)
+            and len(baseline) == n_labels and np.isfinite(baseline).all() and np.isfinite(nodes["value"]).all()
+            and ((nodes["feature"] >= 0) & (nodes["feature"] < n_features)).all()
+            # Children come after their parents, so that every path ends.
+            and all(((nodes[side] >= here) & (nodes[side] < size)).all() for side in ("left", "right"))
+            and (is_leaf == (nodes["right"] == here)).all()
+            and ((roots >= 0) & (roots < size)).all() and ((labels >= 0) & (labels < n_labels)).all()
+            and (np.diff(labels) >= 0).all()
+        )  # fmt: skip
+        if not fits:
+            raise ValueError("its trees are none: nodes, roots or labels do not fit together.")
+        return cls(baseline, nodes, roots, labels)
+
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Log-odds of the labels.
 
@@ -108,6 +140,10 @@ class BoostedTrees:
         return logits
 
 
+_NODE_DTYPES = {
+    "feature": np.int32, "threshold": np.float64, "left": np.int32, "right": np.int32, "value": np.float64
+}  # fmt: skip
+_MOST_DEPTH = 64
 _NODE = np.dtype([("feature", "i8"), ("threshold", "f8"), ("left", "i8"), ("right", "i8"), ("value", "f8")])
 
 
@@ -145,4 +181,6 @@ def _depth(nodes, roots):
     while len(at):
         children = np.concatenate([nodes["left"][at], nodes["right"][at]])
         at, depth = np.unique(children[children != np.tile(at, 2)]), depth + 1
+        if depth > _MOST_DEPTH:
+            raise ValueError(f"its trees are deeper than {_MOST_DEPTH} nodes.")
     return depth

@@ -21,9 +21,10 @@ from ..devices import seed_for
 from ..training import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
 from ._detector_input import clips_of, label_matrix, truth_of
+from ._detector_saving import SavedDetector
 from ._explaining import explanation
 from ._lessons import folds_of, given_windows, simulated_windows
-from ._models import MODELS, SHORTEST_SECONDS, Lesson, make_model
+from ._models import MODELS, SHORTEST_SECONDS, Lesson, WindowModel, make_model
 from ._scanning import Fitted, ScannedClip, scan_clip
 from ._training_windows import SEAMS
 from .corpus import AudioCorpus
@@ -51,7 +52,7 @@ class Calibrated(NamedTuple):
         return (self.known & ~self.has).all(axis=1)
 
 
-class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
+class VoiceEditDetector(SavedDetector, TransformerMixin, ClassifierMixin, BaseEstimator):
     """Detects which edits a voice recording went through, and where.
 
     Trained on clean speech alone: it makes the edits itself, with `EditSimulator`. It tells up to 21 labels in
@@ -87,8 +88,14 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Recordings for 'background_noise' and responses for 'reverb'.
     most_false_alarms : float, default=0.05
         Share of unedited windows, of speakers that the models do not know, in which any edit may be seen.
-    optimizer, weight_decay, max_grad_norm, batch_size
-        For networks, as in `torch.optim`; the learning rate is the model's own.
+    optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
+        Of networks; the learning rate is the model's own.
+    weight_decay : float, default=1e-2
+        L2 penalty of their weights.
+    max_grad_norm : float or None, default=5.0
+        Longest gradient allowed; longer ones are scaled down to it.
+    batch_size : int, default=32
+        Windows per training step.
     precision : {'float32', 'bf16'}, default='float32'
         Arithmetic of networks.
     device : str or torch.device, default='auto'
@@ -212,7 +219,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter, a clip or y is not as described.
         """
-        vars(self).pop("models_", None)  # Should this fit fail, an earlier one must not answer for it.
+        self.__dict__.pop("models_", None)  # Should this fit fail, an earlier one must not answer for it.
         options = self._options()
         corpus = clips_of(self, X, RATE, self.sample_rate, reset=True)
         simulator = self._simulator()
@@ -241,7 +248,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
                     simulator, corpus, truth, labels, speakers, seconds, own_seed, options, Path(folder)
                 )  # fmt: skip
                 simulated = time.perf_counter()
-                model = make_model(self.model, self.weights, RATE)
+                model = self._new_model()
                 logits = model.fit(lesson)
                 combination, proba = self._calibrate(lesson, logits)
                 fitted[seconds] = Fitted(model, combination)
@@ -458,8 +465,8 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             check_number("window", seconds, low=SHORTEST_SECONDS, high=60.0)
         return sorted(windows)
 
-    def _options(self) -> TrainingOptions:
-        """The parameters checked, and how networks are trained."""
+    def _options(self, device: Any = None) -> TrainingOptions:
+        """The parameters checked, and how networks are trained; on a device of this machine."""
         self._windows()
         if self.hop is not None:
             check_number("hop", self.hop, low=0.01)
@@ -478,6 +485,8 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             "lr": 1e-3, "max_epochs": 1, "n_iter_no_change": 1, "embedding_dim": 1, "max_memory": 0, "callbacks": None,
             "early_stopping": False, "compile": False, "lr_schedule": None,
         }  # fmt: skip
+        if device is not None:
+            own["device"] = device
         return TrainingOptions.of(SimpleNamespace(**own, **rest))
 
     def _default_simulator(self, **changes: Any) -> EditSimulator:
@@ -570,6 +579,9 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         done = Parallel(n_jobs)(delayed(_scan_some)(self, part, locates) for part in parts)
         return [clip for part in done for clip in part]
 
+    def _new_model(self) -> WindowModel:
+        return make_model(self.model, self.weights, RATE)
+
     def _say(self, what: str) -> None:
         if self.verbose:
             print(f"{type(self).__name__}: {what}")
@@ -595,5 +607,10 @@ def _groups(groups, corpus):
 
 def _scan_some(detector: VoiceEditDetector, corpus: AudioCorpus, locates: bool) -> list[ScannedClip]:
     thresholds = detector.thresholds_[1:] if detector._finds_edits else None
-    how = {"hop": detector.hop, "rate": RATE, "thresholds": thresholds, "locates": locates}
-    return [scan_clip([waveform], detector.models_, detector._columns, **how) for _, waveform in corpus.read()]
+    return [
+        scan_clip(
+            [waveform], detector.models_, detector._columns, hop=detector.hop, rate=RATE, thresholds=thresholds,
+            locates=locates,
+        )
+        for _, waveform in corpus.read()
+    ]  # fmt: skip
