@@ -97,7 +97,8 @@ def _through(blocks, fitted, labels, seconds, hop, rate, thresholds, locates):
     logits, spans, total, n = [], [], 0.0, 0
     rest = windows_in(blocks, round(seconds * rate), step)
     while windows := list(islice(rest, _AT_ONCE)):
-        waveforms = np.stack([window.waveform for window in windows])
+        # In steps of 16 bits, as those that the models were trained on.
+        waveforms = np.round(np.stack([window.waveform for window in windows]) * 32768) / np.float32(32768)
         lengths = np.array([window.length for window in windows], dtype=np.int64)
         answer = model.answer(waveforms, lengths)
         own = combination.logits(answer.logits)

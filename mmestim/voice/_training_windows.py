@@ -88,7 +88,7 @@ def windows_of(
     lengths, clips, n = np.zeros(most, np.int64), np.zeros(most, np.int64), 0
     targets = np.zeros((most, n_labels), np.uint8)
     for waveform, target, frame, clip in itertools.islice(parts, most):
-        waveforms[n, : len(waveform)] = np.round(waveform * 32767).clip(-32768, 32767)
+        waveforms[n, : len(waveform)] = np.round(waveform * 32768).clip(-32768, 32767)
         lengths[n], targets[n], frames[n], clips[n] = len(waveform), target, frame, clip
         n += 1
     return Windows(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])

@@ -586,7 +586,7 @@ class VoiceEditDetector(SavedDetector, TransformerMixin, ClassifierMixin, BaseEs
         if self.verbose:
             print(f"{type(self).__name__}: {what}")
 
-    def __sklearn_is_models__(self):
+    def __sklearn_is_fitted__(self):
         return hasattr(self, "models_")
 
     def __sklearn_tags__(self):

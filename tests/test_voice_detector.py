@@ -1,0 +1,268 @@
+"""VoiceEditDetector: what it takes, what it gives, and that it learns."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import mmestim
+from mmestim.voice import AudioCorpus, EditSimulator, VoiceEditDetector
+
+RATE = 16000
+EDITS = ["cut", "low_pass", "echo"]
+TINY = {"window": 1.2, "n_clips": 60, "effort": 0.002, "random_state": 0}
+
+
+def speech(seconds, seed):
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * RATE)) / RATE
+    tone = sum(np.sin(2 * np.pi * k * rng.uniform(100, 180) * t) / k for k in range(1, 9))
+    noise = np.convolve(rng.normal(size=len(t)), [0.5, 0.5], "same")
+    return (0.1 * (1 + np.sin(2 * np.pi * 3 * t)) * (0.2 * tone + noise)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [speech(1.5 + 0.3 * number, number) for number in range(12)]
+
+
+@pytest.fixture(scope="module", params=["features", "hybrid", "lcnn"])
+def detector(request, clips):
+    return VoiceEditDetector(EDITS, model=request.param, **TINY).fit(clips)
+
+
+def test_shapes_and_rules_of_what_is_predicted(detector, clips):
+    assert detector.labels_.tolist() == ["unaltered", *EDITS]
+    proba = detector.predict_proba(clips)
+    assert proba.shape == (12, 4)
+    assert proba.dtype == np.float32
+    assert ((proba > 0) & (proba < 1)).all()
+    found = detector.predict(clips)
+    assert_array_equal(found[:, 1:], proba[:, 1:] >= detector.thresholds_[1:].astype(np.float32))
+    assert_array_equal(found[:, 0], ~found[:, 1:].any(axis=1))
+    assert_allclose(1 / (1 + np.exp(-detector.decision_function(clips))), proba, atol=1e-6)
+    categories = detector.predict_category(clips)
+    assert_array_equal(categories[:, 1], found[:, 1])  # cut is temporal
+    assert_array_equal(categories[:, 4], found[:, 2])  # low_pass is spectral
+    assert detector.transform(clips).shape == (12, len(detector.get_feature_names_out()))
+    assert 0 <= detector.score(clips[:4]) <= 1
+    assert [len(values) for values in detector.classes_] == [2] * 4
+
+
+def test_clips_are_judged_one_by_one(detector, clips):
+    together = detector.predict_proba(clips)
+    assert_allclose(np.concatenate([detector.predict_proba([clip]) for clip in clips]), together, atol=1e-5)
+    assert_allclose(detector.predict_proba(clips[::-1])[::-1], together, atol=1e-5)
+
+
+def test_what_is_found_is_located_and_told(detector, clips):
+    # So low that much is found.
+    eager = clone(detector).set_params(**{})
+    vars(eager).update(vars(detector))
+    eager.thresholds_ = np.full(4, 0.05)
+    found = eager.predict(clips)
+    for clip, row, segments, text in zip(clips, found, eager.locate(clips), eager.explain(clips), strict=True):
+        present = {label for label, there in zip(eager.labels_, row, strict=True) if there} - {"unaltered"}
+        assert {segment.label for segment in segments} == present
+        assert all(0 <= segment.start <= segment.end <= len(clip) / RATE + 1e-9 for segment in segments)
+        assert all(f"{label} (" in text for label in EDITS)
+        assert "Not tested for: " in text
+        assert "tts" in text.split("Not tested for: ")[1]
+    for clip, (spans, proba) in zip(clips, eager.window_proba(clips), strict=True):
+        assert spans[0, 0] == 0
+        assert spans[-1, 1] == pytest.approx(len(clip) / RATE)
+        assert proba.shape == (len(spans), 4)
+
+
+def test_a_model_travels(detector, clips, tmp_path):
+    mmestim.save(detector, tmp_path / "m.mme")
+    loaded = mmestim.load(tmp_path / "m.mme", device="cpu")
+    assert_array_equal(loaded.predict_proba(clips), detector.predict_proba(clips))
+    assert_array_equal(loaded.transform(clips), detector.transform(clips))
+    assert loaded.locate(clips) == detector.locate(clips)
+    assert loaded.labels_.tolist() == detector.labels_.tolist()
+    assert "labels = ['cut', 'low_pass', 'echo']" in mmestim.persistence.describe(tmp_path / "m.mme")
+
+
+def test_it_learns(clips):
+    """Edits that cannot be missed, on speakers it does not know."""
+    detector = VoiceEditDetector(
+        ["low_pass", "echo"], model="features", window=1.2, n_clips=300, random_state=0
+    ).fit(clips[:8])  # fmt: skip
+    assert detector.score(clips[8:] * 8) > 0.85
+    report = detector.training_report_["window 1.2"]
+    assert report["false_alarm_rate"] <= 0.05 + 1e-9
+    assert report["n_windows"] >= 300
+
+
+def test_the_same_on_any_number_of_workers(clips, tmp_path):
+    paths = []
+    for number, clip in enumerate(clips[:6]):
+        paths.append(tmp_path / f"{number}.wav")
+        soundfile.write(paths[-1], clip, RATE)
+    one = VoiceEditDetector(EDITS, model="features", **TINY).fit(paths)
+    two = VoiceEditDetector(EDITS, model="features", n_jobs=2, **TINY).fit(paths)
+    assert_array_equal(one.predict_proba(paths), two.predict_proba(paths))
+
+
+def test_any_form_of_clips(clips, tmp_path):
+    detector = VoiceEditDetector(EDITS, model="features", **TINY).fit(clips)
+    expected = detector.predict_proba(clips[:2])
+    ragged = np.empty(2, dtype=object)
+    ragged[:] = clips[:2]
+    assert_array_equal(detector.predict_proba(ragged), expected)
+    assert_array_equal(detector.predict_proba(AudioCorpus(clips[:2])), expected)
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for path, clip in zip(paths, clips, strict=False):
+        soundfile.write(path, clip, RATE, subtype="FLOAT")
+    assert_array_equal(detector.predict_proba(paths), expected)
+    assert_array_equal(detector.predict_proba(pd.DataFrame({"path": paths})), expected)
+    table = np.stack([clip[:24000] for clip in clips])
+    fitted = VoiceEditDetector(EDITS, model="features", **TINY).fit(table)
+    assert fitted.n_features_in_ == 24000
+    assert_array_equal(fitted.predict_proba(table[:2]), fitted.predict_proba(list(table[:2])))
+    with pytest.raises(ValueError, match="has 20000 features, but VoiceEditDetector is expecting 24000 .* list of wave"):
+        fitted.predict(table[:, :20000])
+    half = VoiceEditDetector(EDITS, model="features", sample_rate=8000, **TINY).fit(clips)
+    assert_allclose(half.window_proba([clips[0][::2]])[0][0][-1, 1], len(clips[0]) / RATE, atol=1e-4)
+
+
+def test_given_edits(clips):
+    waveforms, records = EditSimulator(EDITS, n_edits=(0, 2), random_state=0).simulate(clips * 3)
+    by_record = VoiceEditDetector(model="features", **TINY).fit(waveforms, records)
+    assert by_record.labels_.tolist() == ["unaltered", *EDITS]
+    assert by_record.score(waveforms, records) > 0.8
+    sets = [set(record.labels) for record in records]
+    by_set = VoiceEditDetector(model="features", **TINY).fit(waveforms, sets)
+    assert by_set.labels_.tolist() == ["unaltered", *EDITS]
+    matrix = np.array([[label in own for label in EDITS] for own in sets], dtype=int)
+    by_matrix = VoiceEditDetector(EDITS, model="features", **TINY).fit(waveforms, matrix)
+    assert_array_equal(by_matrix.predict_proba(waveforms[:3]), by_set.predict_proba(waveforms[:3]))
+    for y in (records, sets, matrix):
+        assert by_matrix.score(waveforms, y) > 0.8
+
+
+def test_an_ordinary_classifier_of_clips(clips):
+    noisy = [clip + 0.05 * np.random.default_rng(0).normal(size=len(clip)) for clip in clips]
+    y = np.array(["clean"] * 12 + ["noisy"] * 12)
+    detector = VoiceEditDetector(model="features", window=1.2, random_state=0).fit(clips + noisy, y)
+    assert detector.classes_.tolist() == ["clean", "noisy"]
+    assert detector.score(clips + noisy, y) == 1
+    assert detector.decision_function(clips).shape == (12,)
+    with pytest.raises(AttributeError, match="locate is of detectors of edits"):
+        detector.locate(clips)
+
+
+def test_search_and_pipeline(clips):
+    detector = VoiceEditDetector(EDITS, model="features", **{**TINY, "n_clips": 30})
+    search = GridSearchCV(detector, {"window": [0.6, [0.6, 1.2]]}, cv=2).fit(clips)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    best = search.best_estimator_
+    assert len(best.models_) == (2 if isinstance(best.window, list) else 1)
+    assert make_pipeline(FunctionTransformer(), detector).fit(clips).predict(clips).shape == (12, 4)
+
+
+def test_groups_keep_a_speaker_on_one_side(clips):
+    groups = np.repeat(["a", "b", "c"], 4)
+    corpus = AudioCorpus(clips)
+    corpus.speakers = groups
+    one = VoiceEditDetector(EDITS, model="features", **TINY).fit(clips, groups=groups)
+    assert one.training_report_["n_speakers"] == 3
+    other = VoiceEditDetector(EDITS, model="features", **TINY).fit(corpus)
+    assert other.training_report_["n_speakers"] == 3
+    with pytest.raises(ValueError, match="inconsistent"):
+        VoiceEditDetector(EDITS, model="features", **TINY).fit(clips, groups=groups[:5])
+
+
+def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
+    from mmestim.voice._scanning import scan_clip
+
+    recording = np.concatenate([speech(2.0, seed) for seed in range(4)])
+    how = {"hop": None, "rate": RATE, "thresholds": np.full(3, 0.05), "locates": True}
+    whole = scan_clip([recording], detector.models_, EDITS, **how)
+    parts = scan_clip(np.split(recording, [100, 5000, 5001, 90000]), detector.models_, EDITS, **how)
+    assert_array_equal(whole.window_logits, parts.window_logits)
+    assert whole.segments == parts.segments
+    assert whole.duration == parts.duration == 8.0
+
+
+@pytest.mark.parametrize(
+    "parameters, error, message",
+    [
+        ({"window": 0.1}, ValueError, "window=0.1 must be at least 0.35"),
+        ({"window": []}, ValueError, "one length or more"),
+        ({"hop": 0}, ValueError, "hop=0 must be at least 0.01"),
+        ({"model": "cnn"}, ValueError, "model='cnn' is not known. Use one of 'hybrid', 'features'"),
+        ({"model": "ssl"}, ValueError, "needs weights="),
+        ({"n_clips": 0}, ValueError, "n_clips=0 must be at least 1"),
+        ({"most_false_alarms": 2}, ValueError, "most_false_alarms=2 must be at least 0 and at most 1"),
+        ({"simulator": "mine"}, TypeError, "simulator='mine' must be an EditSimulator"),
+        ({"simulator": EditSimulator(sample_rate=8000)}, ValueError, "simulator has sample_rate=8000"),
+        ({"edits": ["tts"]}, ValueError, "nothing can be learnt"),
+        ({"device": "cuda:9"}, ValueError, "device='cuda:9'"),
+    ],
+)
+def test_bad_parameters_are_named(clips, parameters, error, message):
+    with pytest.raises(error, match=message):
+        VoiceEditDetector(**({"model": "features", "n_clips": 10} | parameters)).fit(clips[:3])
+
+
+def test_bad_clips_and_truths_are_named(clips):
+    detector = VoiceEditDetector(EDITS, model="features", **TINY)
+    with pytest.raises(TypeError, match=r"X='a.wav' is one path. Wrap it in a list"):
+        detector.fit("a.wav")
+    with pytest.raises(ValueError, match="X is one waveform, of 24000 samples"):
+        detector.fit(clips[0][:24000])
+    with pytest.raises(ValueError, match="silent"):
+        detector.fit([clips[0], np.zeros(20000)])
+    with pytest.raises(ValueError, match="y has the label 'robot'"):
+        detector.fit(clips, [{"robot"}] * 12)
+    with pytest.raises(ValueError, match="y has 2 columns, and edits name 3 labels"):
+        detector.fit(clips, np.zeros((12, 2), int))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        detector.fit(clips, ["a", "b"])
+    with pytest.raises(NotFittedError):
+        detector.predict(clips)
+
+
+def test_a_failed_fit_leaves_nothing(clips):
+    detector = VoiceEditDetector(EDITS, model="features", **TINY).fit(clips[:4])
+    with pytest.raises(ValueError, match="silent"):
+        detector.fit([np.zeros(20000)])
+    with pytest.raises(NotFittedError):
+        detector.predict(clips)
+
+
+def test_report_is_json(clips):
+    detector = VoiceEditDetector(EDITS, model="features", **TINY).fit(clips[:4])
+    assert json.loads(json.dumps(detector.training_report_))["n_clips"] == 4
+
+
+COLUMNS = "columns of an indicator matrix are those of the edits that are learnt"
+EXPECTED_FAILURES = {
+    "check_estimators_dtypes": "int64 has no full scale, so no audio is of it",
+    "check_classifier_data_not_an_array": "int64 has no full scale, so no audio is of it",
+    "check_classifiers_train": "clips of two samples have no spectrum to learn from",
+    "check_classifiers_multilabel_representation_invariance": COLUMNS,
+    "check_classifiers_multilabel_output_format_predict": COLUMNS,
+    "check_classifiers_multilabel_output_format_predict_proba": COLUMNS,
+    "check_classifiers_multilabel_output_format_decision_function": COLUMNS,
+    "check_fit_check_is_fitted": "two samples that are nearly the same are a silent clip",
+}
+
+
+@parametrize_with_checks(
+    [VoiceEditDetector(model="features", window=0.35, random_state=0)],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+)
+def test_estimator_checks(estimator, check):
+    check(estimator)
