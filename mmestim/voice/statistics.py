@@ -65,7 +65,7 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
                                         clip is from it: edits of a part
     ==================================  ========================================================================
 
-    A clip of 4 s takes about 20 ms on one core. Memory is proportional to its length, and a clip of minutes has
+    A clip of 4 s takes 15 to 25 ms on one core. Memory is proportional to its length, and a clip of minutes has
     its edits averaged away: give windows of it.
 
     References
