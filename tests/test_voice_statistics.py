@@ -86,6 +86,9 @@ def test_levels_are_those_of_bands():
     (found,) = statistics(tone(1000))  # the border of two bands of 125 Hz
     means = np.array([found[f"level_mean_band{band:02d}"] for band in range(64)])
     assert set(np.argsort(means)[-2:]) == {7, 8}
+    (low,) = statistics(edited("low_pass", noise(), cutoff=1000.0, slope=24, family="fir"))
+    assert low["tone_mean_slope_band20"] - flat["tone_mean_slope_band20"] == pytest.approx(-24 * 1.11, abs=3)
+    assert low["level_mean_step_band30"] == pytest.approx(low["level_mean_band30"] - low["level_mean_band29"], abs=1e-4)
     (bent,) = statistics(edited("equalizer", noise(), kinds=["peak"], frequencies=[1000.0], gains=[12.0], qs=[2.0]))
     gain = {key: bent[key] - flat[key] for key in flat if key.startswith("tone_mean_band")}
     assert max(gain, key=gain.get) == "tone_mean_band13"  # 80 Hz times 100 ** (13 / 24) to 100 ** (14 / 24)

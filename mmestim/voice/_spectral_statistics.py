@@ -14,9 +14,10 @@ def levels(clip: Clip) -> Rows:
     """Of each band the level in dB, how it spreads, its floor, and what it changes by from frame to frame."""
     bands = numbered("band", N_BANDS)
     level = clip.levels
-    yield "level_mean", bands, level.mean(axis=0)
     yield "level_std", bands, level.std(axis=0)
-    yield "level_floor", bands, quantiles(level, (0.05,))[0]
+    for name, curve in (("level_mean", level.mean(axis=0)), ("level_floor", quantiles(level, (0.05,))[0])):
+        yield name, bands, curve
+        yield f"{name}_step", bands[1:], np.diff(curve)  # trees cannot subtract
     yield "change_std", bands, np.sqrt(np.square(np.diff(level, axis=0)).mean(axis=0))
     yield from stretches("level", pooled(level, 16), clip)
 
@@ -39,6 +40,7 @@ def tone(clip: Clip) -> Rows:
     for name, curve in (("mean", level.mean(axis=0)), ("floor", floor), ("top", top)):
         bends[name] = np.diff(curve, 2)
         yield f"tone_{name}", bands, curve
+        yield f"tone_{name}_slope", bands[4:], curve[4:] - curve[:-4]  # over 1.1 octaves at 16 kHz
         yield f"tone_{name}_bend", bands[1:-1], bends[name]
     alike = [_correlation(bends["floor"], bends[name]) for name in ("mean", "top")]
     yield "tone_floor_bends_as", ("mean", "top"), np.array(alike)

@@ -44,28 +44,25 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
     Notes
     -----
     Clips are taken at an RMS of 1 about their mean, so that neither level nor offset counts; only clipping,
-    rounding and exact copies are looked for in the samples as they are. By the beginnings of their names:
+    rounding and exact copies are looked for in the samples as they are: these differ between files of 16 bits and
+    resampled ones, so let clips to learn from and clips to judge be rounded alike. By the beginnings of names:
 
-    ==================================  ========================================================================
-    ``level``, ``change``               64 bands up to half the sample rate, in dB, and how they change
-    ``tone``                            24 bands of equal musical width: tone controls, filters
-    ``roughness``, ``below``, ``empty`` what codecs leave out of each of 32 bands
-    ``energy``, ``flatness``, ``pause`` frames of 32 ms, and the quietest of them, which tell of noise
-    ``modulation``, ``slope``           how fast levels move: rooms, codecs, other speeds
-    ``mean``, ``top``                   where the spectrum ends, and how steeply
-    ``phase``                           second differences of phase in 32 bands: stretching, shifted pitch
-    ``pitch``, ``periodicity``,         the voice's pitch, whether it keeps to the notes of a keyboard, and whether
-    ``voiced``, ``notes``, ``other``    there is another voice
-    ``share``, ``amplitude``, ``flat``, amplitudes: overdriving, clipping, rounding
-    ``values``, ``crest``, ``tails``
-    ``click``, ``residual``             what a short window, and a linear predictor, find out of place
-    ``cepstrum``                        the cepstrum of all of the clip: an echo is a peak at its delay [1]_
-    ``repeat``, ``copied``              passages that come twice, by their waveform or sample by sample
-    ``stretch``                         of some of these how far the half second that is farthest from all of the
-                                        clip is from it: edits of a part
-    ==================================  ========================================================================
+    - ``level``, ``change``: 64 bands up to half the sample rate, in dB, and how they change;
+    - ``tone``: 24 bands of equal musical width, for tone controls and filters;
+    - ``roughness``, ``below``, ``empty``: what codecs leave out of each of 32 bands;
+    - ``energy``, ``flatness``, ``pause``: frames of 32 ms, and the quietest of them, which tell of noise;
+    - ``modulation``, ``slope``: how fast levels move, for rooms, codecs and other speeds;
+    - ``mean``, ``top``: where the spectrum ends, and how steeply;
+    - ``phase``: second differences of phase in 32 bands, for stretching and shifted pitch;
+    - ``pitch``, ``periodicity``, ``voiced``, ``notes``, ``other``: the voice's pitch, whether it keeps to the notes of
+      a keyboard, and whether there is another voice;
+    - ``share``, ``amplitude``, ``flat``, ``values``, ``crest``, ``tails``: overdriving, clipping and rounding;
+    - ``click``, ``residual``: what a short window, and a linear predictor, find out of place;
+    - ``cepstrum``: that of all of the clip, where an echo is a peak at its delay [1]_;
+    - ``repeat``, ``copied``: passages that come twice, by their waveform or sample by sample;
+    - ``stretch``: of some of these how far half a second is from all of the clip at most, for edits of a part.
 
-    A clip of 4 s takes about 20 ms on one core. Memory is proportional to its length, and a clip of minutes has
+    A clip of 4 s takes 15 to 25 ms on one core. Memory is proportional to its length, and a clip of minutes has
     its edits averaged away: give windows of it.
 
     References
