@@ -140,13 +140,13 @@ def tune_thresholds(
         rows = known[:, label]
         if targets[rows, label].any():
             thresholds[label] = _best_f1(proba[rows, label], targets[rows, label])
-    if not is_unaltered.any():
+    allowed = int(most_false * is_unaltered.sum())
+    if allowed == is_unaltered.sum():
         return thresholds
     clean = logit(proba[is_unaltered].clip(_LEAST, 1 - _LEAST))
     start = logit(thresholds)
     # By one step of log-odds for all: none has to be silent for another's sake.
     rises = np.sort((clean - start).max(axis=1))
-    allowed = int(np.floor(most_false * len(rises)))
     rise = max(0.0, rises[-allowed - 1] + 1e-6)
     return expit(start + rise)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d, validate_data
 
 from .corpus import AudioCorpus
 from .records import EditRecord
@@ -101,6 +101,8 @@ def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
         return _indicators(array, n_clips, known)
     _check_length(array, n_clips)
     array = column_or_1d(array, warn=True)
+    if array.dtype.kind in "fc":
+        assert_all_finite(array, input_name="y")
     check_classification_targets(array)
     classes, codes = np.unique(array, return_inverse=True)
     if len(classes) < 2:

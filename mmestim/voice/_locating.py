@@ -54,6 +54,7 @@ class Locator:
         self._segments: list[EditSegment] = []
         self._best = np.full(len(labels), -np.inf)
         self._where = np.zeros((len(labels), 2))
+        self._latest = 0.0
 
     def add(self, window: Window, logits: np.ndarray, frames: np.ndarray | None) -> None:
         """Take the next window, its log-odds and those of its frames."""
@@ -86,7 +87,7 @@ class Locator:
             self._feed_frames(*self._stitcher.finish())
         for tracker in (self._intervals, self._points):
             if tracker is not None:
-                self._segments += tracker.finish(duration)
+                self._segments += tracker.finish(max(duration, self._latest))  # which rounding may put behind it
         segments = [segment for segment in self._segments if segment.label in found]
         for label in found:
             if label in self.labels and not any(segment.label == label for segment in segments):
@@ -98,6 +99,7 @@ class Locator:
     def _feed_frames(self, number, done):
         if done.shape[1]:
             times = (number + np.arange(done.shape[1])) * FRAME_SECONDS
+            self._latest = float(times[-1])
             self._feed(times, done[len(SEAMS) :].T, done[SEAMS.index(_POINT)])
 
     def _feed(self, times, logits, seam):

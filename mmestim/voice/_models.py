@@ -186,7 +186,7 @@ class FeatureModel(WindowModel):
 def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, BoostedTrees]:
     """Log-odds of every window by trees grown without its speakers, and trees grown on all."""
     # Of few rows fewer bins tell as much, in less time.
-    options = _TREES | {"min_samples_leaf": max(1, min(20, len(X) // 20)), "max_bins": max(16, min(255, len(X) // 4))}
+    options = _TREES | {"min_samples_leaf": max(1, min(20, len(X) // 20)), "max_bins": max(16, min(63, len(X) // 4))}
     logits = np.full((len(X), len(lesson.labels)), np.nan, np.float32)
     for fold in np.unique(lesson.folds):
         rows = lesson.folds != fold

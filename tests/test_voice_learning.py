@@ -1,0 +1,260 @@
+"""What detectors are made of: windows and their truth, trees, calibration, recordings from windows."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from mmestim.voice import EditPlan, EditRecord, EditSimulator, TimeMap
+from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
+from mmestim.voice._clip_windows import Stitcher, merged, windows_in
+from mmestim.voice._lessons import folds_of, simulated_windows
+from mmestim.voice._locating import Locator
+from mmestim.voice._training_windows import SEAMS, UNKNOWN, clip_truth, frames_in, window_start, window_truth
+from mmestim.voice._trees import BoostedTrees
+
+RATE = 16000
+LABELS = ["cut", "paste", "mix", "mp3", "low_pass", "echo"]
+
+
+def record(intervals=None, points=None, inaudible=(), duration=10.0):
+    labels = [label for label in LABELS if label in {**(intervals or {}), **(points or {})}]
+    return EditRecord(
+        labels or ["unaltered"], EditPlan(duration, RATE), intervals or {}, points or {}, list(inaudible),
+        TimeMap.identity(duration), duration, RATE, 0.0,
+    )  # fmt: skip
+
+
+def truth(own, start=2.0, seconds=4.0):
+    targets, frames = window_truth(own, LABELS, start, seconds, frames_in(round(seconds * RATE), RATE))
+    return dict(zip(LABELS, targets.tolist(), strict=True)), frames
+
+
+@pytest.mark.parametrize(
+    "own, expected",
+    [
+        (record(), {}),
+        (record(points={"cut": [3.0]}), {"cut": 1}),
+        (record(points={"cut": [2.02]}), {"cut": UNKNOWN}),  # right at the start of the window
+        (record(points={"cut": [1.0, 6.5]}), {}),
+        (record({"mix": [(1.0, 2.4)]}), {"mix": 1}),
+        (record({"mix": [(1.0, 2.2)]}), {"mix": UNKNOWN}),  # 0.2 s of it
+        (record({"mix": [(0.0, 2.0)]}), {"mix": UNKNOWN}),  # its border may be heard
+        (record({"mix": [(0.0, 1.9)]}), {}),
+        (record({"paste": [(3.0, 7.0)]}), {"paste": 1}),
+        (record({"paste": [(1.0, 7.0)]}), {"paste": UNKNOWN}),  # no border of it is inside
+        (record({"mp3": [(0.0, 10.0)]}), {"mp3": 1}),
+        (record({"low_pass": [(2.0, 6.0)], "echo": [(6.5, 8.0)]}), {"low_pass": 1}),
+        (record(inaudible=["echo"]), {"echo": UNKNOWN}),
+    ],
+)
+def test_what_a_window_has(own, expected):
+    assert truth(own)[0] == dict.fromkeys(LABELS, 0) | expected
+
+
+def test_what_frames_have():
+    _, frames = truth(record({"mix": [(3.0, 3.5)], "mp3": [(0.0, 10.0)]}, {"cut": [4.0]}, ["echo"]))
+    assert frames.shape == (len(SEAMS) + len(LABELS), 401)
+    cut, paste, mix = frames[:3]
+    assert np.flatnonzero(cut).tolist() == [199, 200, 201]
+    assert not paste.any()
+    assert np.flatnonzero(mix).tolist() == [99, 100, 101, 149, 150, 151]
+    inside = dict(zip(LABELS, frames[3:], strict=True))
+    assert np.flatnonzero(inside["mix"]).tolist() == list(range(100, 151))
+    assert (inside["mp3"] == 1).all()
+    assert (inside["echo"] == UNKNOWN).all()
+    assert not inside["low_pass"].any()
+
+
+def test_what_is_known_of_frames_where_only_labels_are():
+    frames = clip_truth(np.array([1, 0, 0, 1, 1, 0], np.uint8), LABELS, 5)
+    assert (frames[0] == UNKNOWN).all()  # cuts are somewhere
+    assert not frames[1:3].any()
+    assert [row[0] for row in frames[3:]] == [UNKNOWN, 0, 0, 1, UNKNOWN, 0]  # an MP3 is one everywhere
+
+
+def test_windows_meet_events_more_often_than_by_chance():
+    own, rng = record(points={"cut": [9.0]}, duration=30.0), np.random.default_rng(0)
+    starts = np.array([window_start(rng, own, 4 * RATE, RATE) for _ in range(400)]) / RATE
+    inside = ((starts < 9) & (starts + 4 > 9)).mean()
+    assert 0.5 < inside < 0.7
+    assert starts.min() >= 0
+    assert starts.max() <= 26
+    assert window_start(rng, record(duration=1.0), 4 * RATE, RATE) == 0
+
+
+@pytest.mark.parametrize("with_seams", [False, True])
+def test_simulated_windows(tmp_path, with_seams):
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(scale=0.1, size=48000 + 8000 * number) for number in range(5)]
+    from mmestim.voice import AudioCorpus
+
+    simulator = EditSimulator(["cut", "paste", "low_pass"], random_state=3)
+    windows = simulated_windows(
+        simulator, AudioCorpus(clips), 12, ["cut", "paste", "low_pass"], 2 * RATE, 0, None, tmp_path,
+        with_seams=with_seams,
+    )  # fmt: skip
+    assert simulator.random_state == 3
+    assert len(windows) == 12 if with_seams else 12 <= len(windows) <= 15
+    assert windows.waveforms.shape[1] == 2 * RATE
+    assert set(windows.clips) <= set(range(5))
+    assert_array_equal(windows.floats(slice(2)), windows.waveforms[:2] / np.float32(32768))
+    if with_seams:
+        assert (windows.targets[:, :2] == 1).any(axis=1).mean() > 0.8
+
+
+def test_folds_keep_speakers_together():
+    speakers = np.repeat(np.arange(7), [5, 1, 3, 3, 2, 2, 4])
+    clips = np.arange(20)
+    folds = folds_of(clips, speakers, 0)
+    assert all(len(set(folds[speakers == speaker])) == 1 for speaker in range(7))
+    assert abs(folds.mean() - 0.5) <= 0.1
+    assert set(folds_of(clips, np.zeros(20, int), 0)) == {0, 1}  # of one speaker by clip
+
+
+# Recordings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [30, 100, 101, 150, 151, 333, 1000])
+def test_windows_do_not_depend_on_the_pieces_of_a_recording(n):
+    rng = np.random.default_rng(n)
+    recording = rng.normal(size=n).astype(np.float32)
+    whole = list(windows_in([recording], 100, 50))
+    for _ in range(20):
+        pieces = list(windows_in(np.split(recording, np.sort(rng.integers(0, n, 6))), 100, 50))
+        assert [(w.start, w.length) for w in pieces] == [(w.start, w.length) for w in whole]
+        assert all((a.waveform == b.waveform).all() for a, b in zip(whole, pieces, strict=True))
+    assert whole[-1].start + whole[-1].length == n
+    covered = np.zeros(n, bool)
+    for window in whole:
+        assert_array_equal(window.waveform[: window.length], recording[window.start : window.start + window.length])
+        covered[window.start : window.start + window.length] = True
+    assert covered.all()
+
+
+def test_overlapping_frames_are_means():
+    stitcher = Stitcher(1)
+    parts = [stitcher.add(0, np.full((1, 4), 1.0)), stitcher.add(2, np.full((1, 4), 3.0)), stitcher.finish()]
+    assert [first for first, _ in parts] == [0, 0, 2]
+    assert np.concatenate([done[0] for _, done in parts]).tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def test_clips_from_windows():
+    logits = np.array([[0.0, 1.0], [4.0, 3.0], [2.0, 5.0]])
+    assert merged(logits, np.array([True, False])).tolist() == [3.0, 3.0]  # the two highest; all
+    assert merged(logits[:1], np.array([True, False])).tolist() == [0.0, 1.0]
+
+
+def test_places_from_frames():
+    locator = Locator(["cut", "echo"], np.full(2, 0.5), np.full(5, 0.5), RATE)
+    frames = np.full((5, 401), -4.0)
+    frames[0, [99, 100, 101]] = [1.0, 3.0, 1.0]
+    frames[4, 200:301] = 3.0
+    windows = next(windows_in([np.zeros(4 * RATE, np.float32)], 4 * RATE, 2 * RATE))
+    locator.add(windows, np.array([1.0, 1.0]), frames)
+    cut, echo = locator.finish(4.0, ["cut", "echo"], np.array([0.7, 0.8]))
+    assert (cut.label, cut.start, cut.score) == ("cut", pytest.approx(1.0), pytest.approx(expit(3.0)))
+    assert (echo.start, echo.end) == (pytest.approx(2.0, abs=0.011), pytest.approx(3.0, abs=0.011))
+
+
+def test_what_is_found_but_nowhere_is_where_it_was_likeliest():
+    locator = Locator(["cut", "echo"], np.full(2, 0.5), None, RATE)
+    for window, logit in zip(
+        windows_in([np.zeros(6 * RATE, np.float32)], 2 * RATE, RATE), [-2, -1, -2, -3, -2], strict=True
+    ):
+        locator.add(window, np.array([logit, -5.0]), None)
+    segments = locator.finish(6.0, ["cut", "echo"], np.array([0.6, 0.7]))
+    places = {segment.label: (segment.start, segment.end) for segment in segments}
+    assert places == {"cut": (1.0, 3.0), "echo": (0.0, 6.0)}
+
+
+# Trees and probabilities ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def forest():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 8)).astype(np.float32)
+    targets = np.column_stack([X[:, 0] > 0, X[:, 1] * X[:, 2] > 0, np.zeros(300, bool), np.ones(300, bool)])
+    known = np.ones_like(targets)
+    known[::3, 0] = False
+    return X, targets, known, BoostedTrees.fit(X, targets, known, 5, max_iter=12, max_leaf_nodes=7)
+
+
+def test_trees_answer_as_scikit_learns_do(forest):
+    X, targets, known, trees = forest
+    logits = trees.decision_function(X)
+    for label in (0, 1):
+        rows = known[:, label]
+        model = HistGradientBoostingClassifier(
+            max_iter=12, max_leaf_nodes=7, early_stopping=False, random_state=5 + label
+        ).fit(X[rows], targets[rows, label])  # fmt: skip
+        assert_allclose(logits[:, label], model.decision_function(X), atol=1e-5)
+    assert (logits[:, 2] < -5).all()
+    assert (logits[:, 3] > 5).all()
+
+
+def test_trees_come_back_from_arrays(forest):
+    X, _, _, trees = forest
+    again = BoostedTrees.of_arrays(trees.arrays(), 4, 8)
+    assert_array_equal(again.decision_function(X), trees.decision_function(X))
+
+
+@pytest.mark.parametrize(
+    "name, spoil",
+    [
+        ("left", lambda a: np.maximum(a - 1, 0)),  # a child before its parent: paths without end
+        ("left", lambda a: a + len(a)),
+        ("right", lambda a: a[:-1]),
+        ("feature", lambda a: a + 8),
+        ("feature", lambda a: a.astype(np.int64)),
+        ("value", lambda a: a * np.nan),
+        ("roots", lambda a: a - 1),
+        ("labels", lambda a: a[::-1].copy()),
+        ("baseline", lambda a: a[:-1]),
+    ],
+)
+def test_arrays_that_are_no_trees(forest, name, spoil):
+    arrays = forest[3].arrays()
+    arrays[f"trees.{name}"] = spoil(arrays[f"trees.{name}"])
+    with pytest.raises(ValueError, match="its trees"):
+        BoostedTrees.of_arrays(arrays, 4, 8)
+
+
+def test_combinations_are_calibrated():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=4000)
+    targets = (rng.random(4000) < expit(truth))[:, None]
+    # Too sure of itself; noise; one that says the contrary.
+    logits = np.stack([3 * truth + 1, rng.normal(size=4000), -truth], axis=1)[:, :, None]
+    combination = Combination.fit(logits, targets, np.ones_like(targets))
+    assert_allclose(combination.weights[0], [1 / 3, 0, 0], atol=0.05)
+    assert_allclose(expit(combination.logits(logits)).mean(), targets.mean(), atol=0.01)
+    constant = Combination.fit(logits, np.zeros_like(targets), np.ones_like(targets))
+    assert constant.weights.tolist() == [[1 / 3] * 3]
+
+
+def test_unaltered_is_calibrated():
+    rng = np.random.default_rng(0)
+    proba = rng.random((5000, 3)) ** 3
+    is_unaltered = ~(rng.random((5000, 3)) < proba).any(axis=1)
+    unaltered = Unaltered.fit(proba, is_unaltered)
+    assert_allclose(unaltered.proba(proba).mean(), is_unaltered.mean(), atol=0.01)
+    assert_allclose(unaltered.weight, 1.0, atol=0.1)  # the labels are independent
+    assert_allclose(unaltered.proba(np.array([[0.2, 0.5, 0.0]])), 0.4, atol=0.03)
+
+
+def test_thresholds_hold_false_alarms_down():
+    rng = np.random.default_rng(0)
+    targets = rng.random((4000, 3)) < 0.2
+    proba = expit(rng.normal(size=(4000, 3)) + 2.0 * targets - 1)
+    clean = ~targets.any(axis=1)
+    for most in (0.2, 0.05, 0.0):
+        thresholds = tune_thresholds(proba, targets, np.ones_like(targets), clean, most)
+        assert (proba[clean] >= thresholds).any(axis=1).mean() <= most
+    free = tune_thresholds(proba, targets, np.ones_like(targets), clean, 1.0)
+    for label in range(3):
+        near = [free[label] - 0.05, free[label], free[label] + 0.05]
+        f1 = [f1_score(targets[:, label], proba[:, label] >= threshold) for threshold in near]
+        assert f1[1] >= max(f1) - 0.01
