@@ -5,8 +5,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import f1_score
 
-from mmestim.voice import EditPlan, EditRecord, EditSimulator, TimeMap
+from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
 from mmestim.voice._clip_windows import Stitcher, merged, windows_in
 from mmestim.voice._lessons import folds_of, simulated_windows
@@ -88,8 +89,6 @@ def test_windows_meet_events_more_often_than_by_chance():
 def test_simulated_windows(tmp_path, with_seams):
     rng = np.random.default_rng(0)
     clips = [rng.normal(scale=0.1, size=48000 + 8000 * number) for number in range(5)]
-    from mmestim.voice import AudioCorpus
-
     simulator = EditSimulator(["cut", "paste", "low_pass"], random_state=3)
     windows = simulated_windows(
         simulator, AudioCorpus(clips), 12, ["cut", "paste", "low_pass"], 2 * RATE, 0, None, tmp_path,
@@ -160,9 +159,8 @@ def test_places_from_frames():
 
 def test_what_is_found_but_nowhere_is_where_it_was_likeliest():
     locator = Locator(["cut", "echo"], np.full(2, 0.5), None, RATE)
-    for window, logit in zip(
-        windows_in([np.zeros(6 * RATE, np.float32)], 2 * RATE, RATE), [-2, -1, -2, -3, -2], strict=True
-    ):
+    silence = np.zeros(6 * RATE, np.float32)
+    for window, logit in zip(windows_in([silence], 2 * RATE, RATE), [-2, -1, -2, -3, -2], strict=True):
         locator.add(window, np.array([logit, -5.0]), None)
     segments = locator.finish(6.0, ["cut", "echo"], np.array([0.6, 0.7]))
     places = {segment.label: (segment.start, segment.end) for segment in segments}
