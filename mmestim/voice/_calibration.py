@@ -28,6 +28,11 @@ class Combination:
         self.weights, self.offsets = weights, offsets
 
     @classmethod
+    def mean(cls, n_models: int, n_labels: int) -> Combination:
+        """The models' mean as it is."""
+        return cls(np.full((n_labels, n_models), 1 / n_models), np.zeros(n_labels))
+
+    @classmethod
     def of_arrays(cls, weights: np.ndarray, offsets: np.ndarray, n_labels: int, n_models: int) -> Combination:
         """What a file says, checked."""
         if weights.shape != (n_labels, n_models) or offsets.shape != (n_labels,):

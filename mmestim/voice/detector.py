@@ -239,7 +239,7 @@ class VoiceEditDetector(SavedDetector, TransformerMixin, ClassifierMixin, BaseEs
         self.device_ = str(options.device)
         self.history_: list[dict[str, Any]] = []
         self.training_report_: dict[str, Any] = {"n_clips": len(corpus), "n_speakers": len(np.unique(speakers))}
-        fitted, calibrated = {}, []
+        fitted, calibrated, times = {}, [], []
         for seconds in self._windows():
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
@@ -250,14 +250,14 @@ class VoiceEditDetector(SavedDetector, TransformerMixin, ClassifierMixin, BaseEs
                 simulated = time.perf_counter()
                 model = self._new_model()
                 logits = model.fit(lesson)
-                combination, proba = self._calibrate(lesson, logits)
+                combination, unknown = self._calibrate(lesson, logits)
                 fitted[seconds] = Fitted(model, combination)
-                calibrated.append(proba)
+                calibrated.append(unknown)
                 self.history_ += lesson.history
-                self.training_report_[f"window {seconds:g}"] = self._report(lesson, proba) | {
-                    "seconds_of_data": simulated - began, "seconds_of_training": time.perf_counter() - simulated
-                }  # fmt: skip
+                times.append({"data": simulated - began, "training": time.perf_counter() - simulated})
         self._set_thresholds(calibrated)
+        for seconds, unknown, spent in zip(fitted, calibrated, times, strict=True):
+            self.training_report_[f"window {seconds:g}"] = {"seconds": spent, **self._report(unknown)}
         self.models_ = fitted
         return self
 
@@ -527,16 +527,14 @@ class VoiceEditDetector(SavedDetector, TransformerMixin, ClassifierMixin, BaseEs
         )  # fmt: skip
 
     def _calibrate(self, lesson, logits):
-        """From log-odds out of fold to probabilities of the windows that have some, NaN elsewhere."""
+        """What log-odds mean, by the windows that have some from models that do not know their speaker."""
         rows = ~np.isnan(logits[:, 0, 0])
-        if not self._finds_edits:
-            n_models = logits.shape[1]
-            combination = Combination(np.full((logits.shape[2], n_models), 1 / n_models), np.zeros(logits.shape[2]))
+        logits, has, known = logits[rows], lesson.has[rows], lesson.known[rows]
+        if self._finds_edits:
+            combination = Combination.fit(logits, has, known)
         else:
-            combination = Combination.fit(logits[rows], lesson.has[rows], lesson.known[rows])
-        proba = np.full((len(logits), logits.shape[2]), np.nan)
-        proba[rows] = expit(combination.logits(logits[rows]))
-        return combination, Calibrated(proba[rows], lesson.has[rows], lesson.known[rows])
+            combination = Combination.mean(*logits.shape[1:])
+        return combination, Calibrated(expit(combination.logits(logits)), has, known)
 
     def _set_thresholds(self, calibrated):
         """Thresholds and 'unaltered' from windows of speakers that models do not know, over all lengths of windows."""
@@ -553,12 +551,14 @@ class VoiceEditDetector(SavedDetector, TransformerMixin, ClassifierMixin, BaseEs
         )  # fmt: skip
         self.thresholds_ = np.r_[0.5, self._thresholds]
 
-    def _report(self, lesson, part):
+    def _report(self, part):
         """How well the windows of speakers that models do not know were told."""
         if not self._finds_edits:
             return {"accuracy": float((part.proba.argmax(axis=1) == part.has.argmax(axis=1)).mean())}
         truth = np.where(part.known, part.has, np.nan)
-        return {"n_windows": len(part.proba), **detection_report(truth, part.proba, list(lesson.labels))}
+        return {
+            "n_windows": len(part.proba), **detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
+        }  # fmt: skip
 
     def _proba(self, logits: np.ndarray) -> np.ndarray:
         if not self._finds_edits:
