@@ -1,0 +1,212 @@
+"""How a detector is trained: what it learns from, what its scores mean, and from where on a label is found."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.utils.validation import check_consistent_length
+
+from .._validation import check_choice, check_number
+from ..devices import seed_for
+from ..training import TrainingOptions
+from ._calibration import Combination, Unaltered, tune_thresholds
+from ._lessons import folds_of, given_windows, simulated_windows
+from ._models import MODELS, SHORTEST_SECONDS, Lesson, WindowModel, make_model
+from ._scanning import Fitted
+from ._training_windows import SEAMS
+from .corpus import AudioCorpus
+from .metrics import detection_report
+from .simulator import EditSimulator
+
+RATE = 16000
+# Clips with several seams, for each ordinary one.
+_DENSE_SHARE = 0.6
+
+
+class Calibrated(NamedTuple):
+    """Windows of speakers that models do not know, what these say of them, and what is true."""
+
+    proba: np.ndarray
+    has: np.ndarray
+    known: np.ndarray
+
+    @property
+    def is_unaltered(self) -> np.ndarray:
+        """Windows that have no label for certain."""
+        return (self.known & ~self.has).all(axis=1)
+
+
+class TrainedDetector:
+    """The part of a detector that trains it."""
+
+    # Of the detector.
+    edits: Any
+    window: Any
+    hop: Any
+    model: Any
+    weights: Any
+    n_clips: Any
+    effort: Any
+    sample_rate: Any
+    simulator: Any
+    sources: Any
+    noises: Any
+    impulse_responses: Any
+    most_false_alarms: Any
+    n_jobs: Any
+    verbose: Any
+    history_: list[dict[str, Any]]
+    training_report_: dict[str, Any]
+    _columns: list[str]
+
+    @property
+    def _finds_edits(self) -> bool:
+        raise NotImplementedError
+
+    def _train(self, corpus, truth, speakers, seed, options):
+        """The models of each length of windows, the shortest first."""
+        fitted, calibrated, times = {}, [], []
+        for seconds in self._windows():
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                own_seed = seed_for(seed, f"{seconds:g}")
+                lesson = self._lesson(
+                    corpus, truth, speakers, seconds, own_seed, options, Path(folder)
+                )  # fmt: skip
+                simulated = time.perf_counter()
+                model = self._new_model()
+                logits = model.fit(lesson)
+                combination, unknown = self._calibrate(lesson, logits)
+                fitted[seconds] = Fitted(model, combination)
+                calibrated.append(unknown)
+                self.history_ += lesson.history
+                times.append({"data": simulated - began, "training": time.perf_counter() - simulated})
+        self._set_thresholds(calibrated)
+        for seconds, unknown, spent in zip(fitted, calibrated, times, strict=True):
+            self.training_report_[f"window {seconds:g}"] = {"seconds": spent, **self._report(unknown)}
+        return fitted
+
+    def _windows(self) -> list[float]:
+        windows = list(self.window) if isinstance(self.window, list | tuple) else [self.window]
+        if not windows:
+            raise ValueError("window=[] must have one length or more.")
+        for seconds in windows:
+            check_number("window", seconds, low=SHORTEST_SECONDS, high=60.0)
+        return sorted(windows)
+
+    def _options(self, device: Any = None) -> TrainingOptions:
+        """The parameters checked, and how networks are trained; on a device of this machine."""
+        self._windows()
+        if self.hop is not None:
+            check_number("hop", self.hop, low=0.01)
+        if isinstance(self.model, str) or not callable(self.model):
+            check_choice("model", self.model, MODELS, ", or a class of nn.Module")
+        check_number("n_clips", self.n_clips, low=1, integer=True)
+        check_number("effort", self.effort, closed=False)
+        check_number("sample_rate", self.sample_rate, low=1, integer=True)
+        check_number("most_false_alarms", self.most_false_alarms, high=1)
+        if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
+            raise TypeError(f"simulator={self.simulator!r} must be an EditSimulator, or None.")
+        own = {name: getattr(self, name) for name in (
+            "optimizer", "weight_decay", "max_grad_norm", "batch_size", "precision", "device", "verbose",
+        )}  # fmt: skip
+        rest = {
+            "lr": 1e-3, "max_epochs": 1, "n_iter_no_change": 1, "embedding_dim": 1, "max_memory": 0, "callbacks": None,
+            "early_stopping": False, "compile": False, "lr_schedule": None,
+        }  # fmt: skip
+        if device is not None:
+            own["device"] = device
+        return TrainingOptions.of(SimpleNamespace(**own, **rest))
+
+    def _default_simulator(self, **changes: Any) -> EditSimulator:
+        return EditSimulator(
+            self.edits, sample_rate=RATE, sources=self.sources, noises=self.noises,
+            impulse_responses=self.impulse_responses, **changes,
+        )  # fmt: skip
+
+    def _simulator(self) -> EditSimulator:
+        if self.simulator is None:
+            return self._default_simulator()
+        if self.simulator.sample_rate != RATE:
+            raise ValueError(f"simulator has sample_rate={self.simulator.sample_rate}: it must be {RATE}, the models'.")
+        return clone(self.simulator)
+
+    def _lesson(self, corpus, truth, speakers, seconds, seed, options, folder):
+        n_samples, labels, dense = round(seconds * RATE), self._columns, None
+        simulator = self._simulator()
+        if truth is None:
+            how = {"labels": labels, "n_samples": n_samples, "n_jobs": self.n_jobs}
+            self._say(f"{self.n_clips} clips are edited for windows of {seconds:g} s")
+            windows = simulated_windows(
+                simulator, corpus, self.n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
+            )  # fmt: skip
+            if self.model == "hybrid" and set(labels) & set(SEAMS):
+                dense = simulated_windows(
+                    simulator, corpus, round(_DENSE_SHARE * self.n_clips), seed=seed_for(seed, "seams"),
+                    folder=folder / "dense", with_seams=True, **how,
+                )  # fmt: skip
+        else:
+            windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
+        self._say(f"{len(windows)} windows to learn from")
+        folds = folds_of(windows.clips, speakers, seed)
+        dense_folds = None if dense is None else folds_of(dense.clips, speakers, seed)
+        return Lesson(
+            windows, dense, folds, dense_folds, labels, not self._finds_edits, n_samples, RATE, options,
+            float(self.effort), seed, self.n_jobs,
+        )  # fmt: skip
+
+    def _calibrate(self, lesson, logits):
+        """What log-odds mean, by the windows that have some from models that do not know their speaker."""
+        rows = ~np.isnan(logits[:, 0, 0])
+        logits, has, known = logits[rows], lesson.has[rows], lesson.known[rows]
+        if self._finds_edits:
+            combination = Combination.fit(logits, has, known)
+        else:
+            combination = Combination.mean(*logits.shape[1:])
+        return combination, Calibrated(expit(combination.logits(logits)), has, known)
+
+    def _set_thresholds(self, calibrated):
+        """Thresholds and 'unaltered' from windows of speakers that models do not know, over all lengths of windows."""
+        if not self._finds_edits:
+            return
+        each = [
+            tune_thresholds(part.proba, part.has, part.known, part.is_unaltered, self.most_false_alarms)
+            for part in calibrated
+        ]  # fmt: skip
+        self._thresholds = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
+        self._unaltered = Unaltered.fit(
+            np.concatenate([part.proba for part in calibrated]),
+            np.concatenate([part.is_unaltered for part in calibrated]),
+        )  # fmt: skip
+        self.thresholds_ = np.r_[0.5, self._thresholds]
+
+    def _report(self, part):
+        """How well the windows of speakers that models do not know were told."""
+        if not self._finds_edits:
+            return {"accuracy": float((part.proba.argmax(axis=1) == part.has.argmax(axis=1)).mean())}
+        truth = np.where(part.known, part.has, np.nan)
+        return {
+            "n_windows": len(part.proba), **detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
+        }  # fmt: skip
+
+    def _new_model(self) -> WindowModel:
+        return make_model(self.model, self.weights, RATE)
+
+    def _say(self, what: str) -> None:
+        if self.verbose:
+            print(f"{type(self).__name__}: {what}")
+
+
+def speakers_of(groups: Any, corpus: AudioCorpus) -> np.ndarray:
+    """A number for the speaker of each clip."""
+    if groups is None:
+        groups = np.arange(len(corpus)) if corpus.speakers is None else [str(name) for name in corpus.speakers]
+    check_consistent_length(np.empty(len(corpus)), groups)
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
