@@ -36,7 +36,7 @@ _CALIBRATED = 300  # windows of a fold
 _TRIAL = 8000  # samples
 # Frames on a border are few; those of a label are as many as others.
 _SEAM_WEIGHT, _FRAME_WEIGHT = 8.0, 2.0
-_TREES: dict[str, Any] = {"max_iter": 120, "max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
+_TREES: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,12 @@ class FeatureModel(WindowModel):
 
 def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, BoostedTrees]:
     """Log-odds of every window by trees grown without its speakers, and trees grown on all."""
-    # Of few rows fewer bins tell as much, in less time.
-    options = _TREES | {"min_samples_leaf": max(1, min(20, len(X) // 20)), "max_bins": max(16, min(63, len(X) // 4))}
+    # Of few rows fewer bins and trees tell as much, in less time.
+    few = len(X)
+    options = _TREES | {
+        "min_samples_leaf": max(1, min(20, few // 20)), "max_bins": max(16, min(63, few // 4)),
+        "max_iter": max(20, min(120, few // 5)),
+    }  # fmt: skip
     logits = np.full((len(X), len(lesson.labels)), np.nan, np.float32)
     for fold in np.unique(lesson.folds):
         rows = lesson.folds != fold
