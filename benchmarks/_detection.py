@@ -43,12 +43,12 @@ FIELDS = (*KEY, "part", "label", "metric", "value", "low", "high")
 LAST = "seconds"
 AT_ONCE = 256
 PACKAGES = ("mmestim", "torch", "scikit-learn", "numpy", "scipy", "soundfile", "soxr", "python-stretch", "av")
-QUICK_EDITS = ["tts", "cut", "mp3", "low_pass", "reverb", "background_noise"]
+QUICK_EDITS = ["tts", "cut", "mp3", "reverb"]
 FULL = {"clips": 1500, "n_clips": 10_000, "effort": 1.0, "seeds": [0, 1, 2], "windows": [4.05], "speakers": None,
         "models": ["hybrid", "features"], "edits": [label for label in LABELS[1:] if label != "vc"], "draws": 200,
         "whole": 400, "n_jobs": 2}  # fmt: skip
-QUICK = {"clips": 24, "n_clips": 60, "effort": 0.01, "seeds": [0], "windows": [1.2], "speakers": 8,
-         "models": ["features"], "edits": QUICK_EDITS, "draws": 5, "whole": 6, "n_jobs": 1}  # fmt: skip
+QUICK = {"clips": 12, "n_clips": 40, "effort": 0.01, "seeds": [0], "windows": [1.2], "speakers": 8,
+         "models": ["features"], "edits": QUICK_EDITS, "draws": 5, "whole": 3, "n_jobs": 1}  # fmt: skip
 
 # What is stored --------------------------------------------------------------------------------------
 
@@ -100,11 +100,18 @@ def append(path: Path, run: Run, part: str, lines: list[Line]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     if not path.exists():
         writer.writerow(FIELDS)
+    elif not path.read_bytes().endswith(b"\n"):  # of a call that was stopped while it wrote
+        text.write("\n")
     for line in lines:
-        numbers = ("" if np.isnan(number) else f"{number:.5g}" for number in line[2:])
+        numbers = ("" if np.isnan(number) else repr(number) for number in line[2:])
         writer.writerow([*run.key, part, line.label, line.metric, *numbers])
     with path.open("ab", buffering=0) as file:
         file.write(text.getvalue().encode())
+
+
+def rounded(line: Line) -> Line:
+    """As it is stored, so that a report does not depend on which figures were."""
+    return Line(line.label, line.metric, *(float(f"{number:.5g}") for number in line[2:]))
 
 
 # A run -----------------------------------------------------------------------------------------------
@@ -147,10 +154,7 @@ class Asked:
         """Probabilities of clips in 16 bits, which are kept in a file."""
         path = self.folder / f"{name.replace(', ', '-').replace(' ', '-')}.npz"
         if not path.exists():
-            parts = [
-                self.detector.predict_proba([clip.astype(np.float32) / 32768 for clip in clips[first : first + AT_ONCE]])
-                for first in range(0, len(clips), AT_ONCE)
-            ]
+            parts = [self.detector.predict_proba(some) for some in in_turn(clips)]
             fresh = path.with_suffix(".new.npz")
             np.savez(fresh, proba=np.concatenate(parts), labels=self.labels, thresholds=self.detector.thresholds_)
             fresh.rename(path)
@@ -207,10 +211,8 @@ class Asked:
         n = min(self.options.whole, len(clips))
         found = [
             segments
-            for first in range(0, n, AT_ONCE)
-            for segments in self.detector.locate(
-                [clips.clip(number).astype(np.float32) / 32768 for number in range(first, min(n, first + AT_ONCE))]
-            )
+            for some in in_turn([clips.clip(number) for number in range(n)])
+            for segments in self.detector.locate(some)
         ]
         return [Line("", "clips", n), *localization_lines(clips.records[:n], found)]
 
@@ -241,6 +243,12 @@ class Asked:
         shares = {name: sum(times) / taken for name, times in spent.items()}
         lines += [Line("", f"share of {name}", share) for name, share in shares.items()]
         return [*lines, Line("", "share of all else", 1 - sum(shares.values()))]
+
+
+def in_turn(clips: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Clips in 16 bits as floats, some at a time."""
+    for first in range(0, len(clips), AT_ONCE):
+        yield [clip.astype(np.float32) / 32768 for clip in clips[first : first + AT_ONCE]]
 
 
 def timed(stack: ExitStack, owner: Any, name: str) -> list[float]:
@@ -330,7 +338,8 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
             if part in done:
                 continue
             began = time.perf_counter()
-            lines = [*compute(), Line("", LAST, time.perf_counter() - began)]
+            found = compute()
+            lines = [rounded(line) for line in (*found, Line("", LAST, time.perf_counter() - began))]
             append(path, run, part, lines)
             done[part] = lines
             print(f"{run.model}, {run.window:g} s, seed {run.seed}: {part}, {lines[-1].value:.0f} s", flush=True)
@@ -347,9 +356,7 @@ def setting(command: str) -> Iterator[str]:
     yield f"Python {platform.python_version()}, {', '.join(versions)}, {device}"
 
 
-def report(
-    runs: list[Run], figures: Figures, data: Data, options: argparse.Namespace, command: str
-) -> str:
+def report(runs: list[Run], figures: Figures, data: Data, options: argparse.Namespace, command: str) -> str:
     of_runs = {run: figures[run.key] for run in runs if figures.get(run.key)}
     return markdown(of_runs, [*setting(command), *data.described(), f"Settings: {shown(options)}."])
 

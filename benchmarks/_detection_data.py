@@ -258,11 +258,11 @@ class Data:
             self.noises, self._audio[True]["noises"]
         ))  # fmt: skip
         return [
-            f"Speech: LibriSpeech, the pieces of an utterance put together again, those below {SHORTEST} s left out, the "
-            f"others cut into equal parts of about {PART:g} s. {len(self.train)} parts of "
+            f"Speech: LibriSpeech, the pieces of an utterance put together again, those below {SHORTEST} s left out, "
+            f"the others cut into equal parts of about {PART:g} s. {len(self.train)} parts of "
             f"{len(set(self.train.speakers))} speakers train, {len(self.val)} parts of {len(set(self.val.speakers))} "
-            "other speakers are asked about. Thresholds, calibration and all else are the detector's, from speakers to "
-            "train on; nothing is chosen by what follows.",
+            "other speakers are asked about. Thresholds, calibration and all else are the detector's, from speakers "
+            "to train on; nothing is chosen by what follows.",
             f"Each set has {self.n_clips} edited clips, of each of which a window is asked about: half of them are "
             "placed around some border, as in training. What is in a window is told by the same rule as in training, "
             "and a label of which too little is in it counts neither way. Single edits are held against "
