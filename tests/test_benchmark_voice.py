@@ -111,7 +111,7 @@ def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice,
 
 def test_aims_that_are_missed_are_told(voice):
     report, scores = (importlib.import_module(name) for name in ("_detection_report", "_detection_scores"))
-    run = importlib.import_module("_detection").Run
+    run = importlib.import_module("_detection_runs").Run
 
     def told(auc, seconds):
         lines = [scores.Line("mean of prototype's", "roc_auc", auc, auc - 0.005, auc + 0.005)]
