@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmestim.voice import LABELS
+from mmestim.voice import LABELS, VoiceEditDetector
 
 
 @pytest.fixture
@@ -36,7 +36,8 @@ def speech(tmp_path):
 def rows(table, section):
     """Fields of the rows of a section's first table."""
     lines = table.split(f"## {section}\n")[1].split("##")[0].splitlines()
-    return [[field.strip() for field in line.split("|")[1:-1]] for line in lines if line.startswith("| ")][1:]
+    lines = [line for line in lines if line.startswith("| ") and not line.startswith("| -")]
+    return [[field.strip() for field in line.split("|")[1:-1]] for line in lines][1:]
 
 
 def test_a_quick_call_prints_and_leaves_the_tables(voice, speech, tmp_path, capsys):
@@ -69,3 +70,56 @@ def test_a_call_without_mode_or_speech_says_what_is_missing(voice, tmp_path, cap
     with pytest.raises(SystemExit):
         voice.main(["--simulate", "--speech", str(tmp_path / "nowhere")])
     assert "set MMESTIM_DATA, or name one with --speech" in capsys.readouterr().err
+
+
+def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
+    voice, data_folder, tmp_path, capsys, monkeypatch
+):
+    speech, out = data_folder / "speech" / "audio", tmp_path / "out"
+    call = ["--detect", "--quick", "--speech", str(speech), "--work", str(tmp_path / "work"), "--out", str(out)]
+    voice.main(call)
+    report, table = (out / "voice-detection.md").read_text(), out / "voice-detection.csv"
+    assert report in capsys.readouterr().out
+    assert [row[0] for row in rows(report, "Labels: features, 1.2 s")] == ["unaltered", "tts", "cut", "mp3", "reverb"]
+    clips = [row[2] for row in rows(report, "Overview")]
+    assert clips[:4] == [f"{name}, composed" for name in ("seen", "held out", "implementation", "unseen")]
+    assert len(rows(report, "False alarms")) == 6
+
+    # Stopped in the middle of the last part, it goes on with that, from the scores and the detector that are there.
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:-1]) + lines[-1][:20])
+    monkeypatch.setattr(VoiceEditDetector, "fit", None)
+    voice.main(call)
+    printed = capsys.readouterr().out
+    assert "seed 0: speed" in printed
+    assert "seed 0: fit" not in printed
+    assert rows(printed, "Overview") == rows(report, "Overview")
+    assert table.read_text().startswith("".join(lines[:-1]))
+
+
+def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice, data_folder, tmp_path):
+    data = importlib.import_module("_detection_data")
+    speech = data_folder / "speech" / "audio"
+    train, val = (data.rejoined(speech, tmp_path, split, 3) for split in ("train", "val"))
+    assert len(set(train.speakers)) == len(set(val.speakers)) == 3
+    assert not set(train.speakers) & set(val.speakers)
+    first = np.flatnonzero(val.speakers == val.speakers[0])
+    pieces = sorted(speech.glob(f"val/{Path(val.paths[0]).stem.rpartition('_')[0]}_*.flac"))
+    whole = np.concatenate([soundfile.read(piece, dtype="float32")[0] for piece in pieces])
+    np.testing.assert_array_equal(np.concatenate([val[number] for number in first]), whole)
+
+
+def test_aims_that_are_missed_are_told(voice):
+    report, scores = (importlib.import_module(name) for name in ("_detection_report", "_detection_scores"))
+    run = importlib.import_module("_detection_runs").Run
+
+    def told(auc, seconds):
+        lines = [scores.Line("mean of prototype's", "roc_auc", auc, auc - 0.005, auc + 0.005)]
+        parts = {"seen, composed": lines, "fit": [scores.Line("", "fit", seconds)]}
+        text = report.markdown({run("features", 4.05, 0, ""): parts}, [])
+        return {row[0]: row[-1] for row in rows(text, "Aims") if row[1] == "features"}
+
+    assert list(told(0.93, 200).values()) == ["met", "met"]
+    assert list(told(0.907, 301).values()) == ["missed, within the interval", "missed"]
+    text = report.markdown({run("features", 4.05, 0, ""): {"fit": []}}, [])
+    assert {row[-1] for row in rows(text, "Aims")} == {"not run"}
