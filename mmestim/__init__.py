@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from . import balancers
-from .displays import ContributionDisplay, DiagnosisDisplay, ModalityGapDisplay
+from .displays import ContributionDisplay, DiagnosisDisplay, EditTimelineDisplay, ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
     Diagnosis,
@@ -20,7 +20,7 @@ from .persistence import load, save
 
 __version__ = version("mmestim")
 __all__ = [
-    "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "JointClassifier", "LateFusionClassifier",
-    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "balancers", "diagnose",
-    "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
+    "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "EditTimelineDisplay", "JointClassifier",
+    "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier",
+    "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
 ]  # fmt: skip

@@ -32,17 +32,19 @@ class Spectrogram:
         self._step = max(min(_FRAME // 4, per_column), per_column // _FRAMES_PER_COLUMN)
         self._window = np.hanning(_FRAME).astype(np.float32)
         self._sums, self._counts = np.zeros((n_columns, _N_ROWS)), np.zeros(n_columns)
-        self._held, self._first, self._next = np.zeros(0, np.float32), 0, 0
+        # Frames lie about their moments.
+        self._held, self._first, self._next = np.zeros(_FRAME // 2, np.float32), 0, 0
 
     def add(self, block: np.ndarray) -> None:
         """Take the next samples."""
         self._held = np.concatenate([self._held, block])
-        starts = np.arange(self._next, self._first + len(self._held) - _FRAME + 1, self._step)
+        end = min(self._first + len(self._held) - _FRAME + 1, self.n_samples)
+        starts = np.arange(self._next, end, self._step)
         if len(starts) == 0:
             return
         frames = self._held[(starts - self._first)[:, None] + np.arange(_FRAME)] * self._window
         power = np.square(np.abs(np.fft.rfft(frames)))[:, : 2 * _N_ROWS].reshape(len(starts), _N_ROWS, 2).mean(axis=2)
-        columns = np.minimum(starts * len(self._counts) // self.n_samples, len(self._counts) - 1)
+        columns = starts * len(self._counts) // self.n_samples
         np.add.at(self._sums, columns, power)
         np.add.at(self._counts, columns, 1)
         self._next = int(starts[-1]) + self._step
@@ -51,9 +53,7 @@ class Spectrogram:
 
     def decibels(self) -> np.ndarray:
         """Float array of shape (128, n_columns), the lowest frequencies first: from -70 to 0 dB of the loudest."""
-        left = self.n_samples - self._next
-        if left > 0:  # frames that the end cuts off
-            self.add(np.zeros(left + _FRAME, np.float32))
+        self.add(np.zeros(_FRAME, np.float32))  # for the last frames
         power = self._sums / np.maximum(self._counts, 1)[:, None]
         with np.errstate(divide="ignore"):
             decibels = 10 * np.log10(power / (power.max() or 1.0))

@@ -23,6 +23,7 @@ from .scan import ScannedFile, place_of
 from .taxonomy import LABELS, TAXONOMY
 
 _MOST_PLACES = 100  # of a file, in the picture and the table
+_LIBRARIES = ("mmestim", "torch", "numpy")
 
 
 def write_report(
@@ -156,8 +157,9 @@ def _figure(file, picture, segments):
     )
     times = "".join(f"<span>{_clock(file.duration * part / 4)}</span>" for part in range(5))
     says = f"Spectrogram of {_clock(file.duration)}, 0 to 8 kHz. {file.summary or 'No edit found.'}"
+    tall = f"height:{max(9, 1.6 * len(lanes)):.1f}rem"
     return (
-        f'<figure><div class="picture" data-duration="{file.duration}" style="height:{max(9, 1.6 * len(lanes)):.1f}rem">'
+        f'<figure><div class="picture" data-duration="{file.duration}" style="{tall}">'
         f'<img src="{picture}" alt="{text(says)}">{marks}</div><div class="times" aria-hidden="true">{times}</div>'
         '<figcaption class="quiet">Time from left to right, 0 to 8 kHz from below; the darker, the louder. Frames mark '
         "edits, by the numbers of the table.</figcaption></figure>"
@@ -232,18 +234,20 @@ def _about_model(detector: VoiceEditDetector, model: Any) -> list[tuple[str, str
             ("File", os.fspath(model)), ("Last changed", f"{changed:%Y-%m-%d %H:%M} UTC"), ("SHA-256", digest),
         ]  # fmt: skip
     windows = ", ".join(f"{seconds:g}" for seconds in detector.models_)
+    versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
     about += [
         ("Kind", f"VoiceEditDetector, model={detector.model!r}, windows of {windows} s"),
-        ("Versions in use", ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in ("mmestim", "torch", "numpy"))]
-        )),
-    ]  # fmt: skip
+        ("Versions in use", ", ".join(versions)),
+    ]
     report = getattr(detector, "training_report_", None)
     if not report:
         return [*about, ("Training", "The file does not tell how the model was trained.")]
-    about.append(("Thresholds", "the best F1 of each edit, raised until any is seen in at most "
-                  f"{detector.most_false_alarms:.1%} of unedited windows of speakers it was not trained on"))  # fmt: skip
-    about.append(("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, edited by simulation"))
+    most = f"{detector.most_false_alarms:.1%}"
+    about += [
+        ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, edited by simulation"),
+        ("Thresholds", "those with the best F1 for each edit, raised until at most "
+         f"{most} of the unedited windows of speakers it was not trained on show any"),
+    ]  # fmt: skip
     for key, own in report.items():
         if isinstance(own, dict):
             about.append((f"Tests on speakers it was not trained on, {key} s", training_figures(own)))
@@ -266,8 +270,10 @@ def training_figures(report: dict[str, Any]) -> str:
     macro = report["macro"]
     limits = {own["threshold"] for own in report["labels"].values()}
     limit = f"at a threshold of {limits.pop():.2f}" if len(limits) == 1 else "at its thresholds"
-    alarms = f"any edit seen in {percent(report['false_alarm_rate'])} of {report['n_unedited']} unedited windows {limit}"
+    alarms = "no unedited windows"
+    if n := report["n_unedited"]:
+        alarms = f"any edit seen in {percent(report['false_alarm_rate'])} of {n} unedited windows {limit}"
     return (
-        f"{alarms if report['n_unedited'] else 'no unedited windows'}; mean over the edits: average precision "
-        f"{macro['average_precision']:.2f}, ROC-AUC {macro['roc_auc']:.2f}"
+        f"{alarms}; mean over the edits: average precision {macro['average_precision']:.2f}, ROC-AUC "
+        f"{macro['roc_auc']:.2f}"
     )

@@ -130,7 +130,7 @@ def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     if isinstance(paths, str | os.PathLike):
         raise TypeError(f"paths={os.fspath(paths)!r} is one path. Wrap it in a list: [paths].")
     files: dict[str, None] = {}
-    for path in map(os.fspath, paths):
+    for path in (os.fspath(path) for path in paths):
         try:
             files |= dict.fromkeys(files_in(path) if os.path.isdir(path) else [path])
         except ValueError:
