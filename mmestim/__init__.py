@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from . import balancers
-from .displays import ContributionDisplay, DiagnosisDisplay, ModalityGapDisplay
+from .displays import ContributionDisplay, DiagnosisDisplay, EditTimelineDisplay, ModalityGapDisplay
 from .modalities import stack_modalities
 from .multimodal import (
     Diagnosis,
@@ -21,9 +21,9 @@ from .persistence import load, save
 
 __version__ = version("mmestim")
 __all__ = [
-    "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "JointClassifier", "LateFusionClassifier",
-    "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier", "VoiceEditDetector",
-    "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
+    "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "EditTimelineDisplay", "JointClassifier",
+    "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier",
+    "VoiceEditDetector", "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
 ]  # fmt: skip
 
 

@@ -1,22 +1,33 @@
-"""The command line: ``python -m mmestim info model.mme``."""
+"""The command line: ``mmestim info``, ``mmestim train``, ``mmestim scan``; also ``python -m mmestim``."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
+from . import _scan_command, _train_command
 from .persistence import describe
 
+_FAILED, _INTERRUPTED = 2, 130
 
-def _info(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], str]:
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", help="a file that mmestim.save wrote")
-    return lambda options: describe(options.path)
 
 
-# Each command: its help, and what adds its arguments and returns what makes its output of them.
-_COMMANDS = {
-    "info": ("say what is in the file of a model, without loading it", _info),
+def _info(options: argparse.Namespace) -> int:
+    print(describe(options.path))
+    return 0
+
+
+# Each command: its help, what adds its arguments, and what runs it and returns the exit status.
+_Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+_COMMANDS: dict[str, _Command] = {
+    "info": ("say what is in the file of a model, without loading it", _info_arguments, _info),
+    "scan": (_scan_command.HELP, _scan_command.add_arguments, _scan_command.run),
+    "train": (_train_command.HELP, _train_command.add_arguments, _train_command.run),
 }
 
 
@@ -26,25 +37,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, default=None
-        The words after ``python -m mmestim``; `None` for those of this process.
+        The words after ``mmestim``; `None` for those of this process.
 
     Returns
     -------
     int
-        0, or 1 after an error that standard error tells; argparse leaves with 2 if it cannot read the words.
+        The exit status: 0; or 2 after an error that standard error tells, as argparse leaves with if it cannot read
+        the words; 130 if interrupted. ``scan`` also has 1, edits were found, and 3, some files could not be read.
     """
-    parser = argparse.ArgumentParser(prog="python -m mmestim", description="Tools of mmestim.")
+    parser = argparse.ArgumentParser(prog="mmestim", description="Tools of mmestim.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for name, (help_text, prepare) in _COMMANDS.items():
+    for name, (help_text, add_arguments, run) in _COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text)
-        command.set_defaults(run=prepare(command))
+        add_arguments(command)
+        command.set_defaults(run=run)
     options = parser.parse_args(arguments)
     try:
-        print(options.run(options))
-    except (OSError, ValueError) as error:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # as in `mmestim scan ... | head`; Python would complain of it once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return _FAILED
 
 
 if __name__ == "__main__":

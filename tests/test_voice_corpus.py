@@ -14,6 +14,8 @@ import soundfile
 import torch
 from sklearn.model_selection import GroupKFold, train_test_split
 
+from mmestim.voice._reading import SequentialFile
+from mmestim.voice._streaming import AudioStream
 from mmestim.voice.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 
 RATE = 16000
@@ -49,12 +51,12 @@ def opened(monkeypatch):
     """Names of the files that soundfile opens."""
     names = []
 
-    class Counted(soundfile.SoundFile):
+    class Counted(SequentialFile):
         def __init__(self, file, *args, **kwargs):
             names.append(os.path.basename(getattr(file, "name", file)))
             super().__init__(file, *args, **kwargs)
 
-    monkeypatch.setattr("mmestim.voice._reading.soundfile.SoundFile", Counted)
+    monkeypatch.setattr("mmestim.voice._reading.SequentialFile", Counted)
     return names
 
 
@@ -416,6 +418,10 @@ def test_a_bad_file_is_a_clear_error_and_a_listed_skip(folder, kind):
     assert corpus.skipped == [Skipped(1, str(path), caught.value.reason)]
     with pytest.raises(AudioError, match=message):
         list(AudioCorpus(paths).read())
+    if kind != "long":
+        with pytest.raises(AudioError) as streamed:
+            list(AudioStream(path, RATE))
+        assert (streamed.value.item, streamed.value.reason) == (str(path), caught.value.reason)
 
 
 @pytest.mark.parametrize(

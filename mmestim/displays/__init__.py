@@ -3,5 +3,6 @@
 from .contributions import ContributionDisplay
 from .diagnosis import DiagnosisDisplay
 from .gap import ModalityGapDisplay
+from .timeline import EditTimelineDisplay
 
-__all__ = ["ContributionDisplay", "DiagnosisDisplay", "ModalityGapDisplay"]
+__all__ = ["ContributionDisplay", "DiagnosisDisplay", "EditTimelineDisplay", "ModalityGapDisplay"]

@@ -4,6 +4,8 @@ from .corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 from .detector import VoiceEditDetector
 from .edits import EDITS
 from .records import EditPlan, EditRecord
+from .report import write_report
+from .scan import ScannedFile, audio_files, scan_files
 from .simulator import EditSimulator
 from .taxonomy import CATEGORIES, LABELS, TAXONOMY, Between, EditInfo, Either, FirstInstalled, OneOf
 from .time_map import TimeMap
@@ -23,9 +25,13 @@ __all__ = [
     "Either",
     "FirstInstalled",
     "OneOf",
+    "ScannedFile",
     "Skipped",
     "TimeMap",
     "VoiceEditDetector",
+    "audio_files",
     "find_audio",
+    "scan_files",
     "trim_silence",
+    "write_report",
 ]

@@ -6,7 +6,9 @@ import difflib
 import itertools
 import os
 import stat
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -52,20 +54,47 @@ def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_d
         samples, rate = _read_file(name, max_duration)
     else:
         samples, rate = _channels_first(item, name), source_rate
-    if samples.shape[-1] == 0:
-        raise AudioError(name, "holds no samples. Leave it out, or export it again.")
+    check_not_empty(name, samples.shape[-1])
     _check_duration(name, samples.shape[-1] / rate, max_duration)
-    with np.errstate(over="ignore", invalid="ignore"):  # what these warn of is an error below
-        mono = np.array(samples if samples.ndim == 1 else samples.mean(axis=0), dtype=np.float32)
-    if not np.isfinite(mono).all():
-        first = np.flatnonzero(~np.isfinite(mono))[0] / rate
-        raise AudioError(name, f"holds NaN or infinite samples, the first at {first:.4f} s. Export it again.")
-    n_samples = max(1, round(len(mono) * sample_rate / rate))
-    waveform = resample(mono, rate, sample_rate)[:n_samples]
-    if np.ptp(waveform) / 2 < 10 ** (_SILENCE_DB / 20):
-        mixed = "" if samples.ndim == 1 else f", its {len(samples)} channels averaged"
-        raise AudioError(name, f"is silent: it stays within {_SILENCE_DB:g} dBFS of its mean{mixed}. Leave it out.")
+    mono = mono_of(samples)
+    check_finite(name, mono, rate)
+    waveform = resample(mono, rate, sample_rate)[: n_resampled(len(mono), rate, sample_rate)]
+    check_heard(name, float(waveform.min()), float(waveform.max()), 1 if samples.ndim == 1 else len(samples))
     return waveform
+
+
+def mono_of(samples: np.ndarray) -> np.ndarray:
+    """Float32 of shape (n_samples,), the mean of the channels of (n_channels, n_samples)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what these warn of is an error of check_finite
+        return np.array(samples if samples.ndim == 1 else samples.mean(axis=0), dtype=np.float32)
+
+
+def n_resampled(n_samples: int, old_rate: int, new_rate: int) -> int:
+    """Samples of a clip at its new rate."""
+    return max(1, round(n_samples * new_rate / old_rate))
+
+
+# What makes a clip of no use ------------------------------------------------------------------------
+
+
+def check_not_empty(name: str, n_samples: int) -> None:
+    """Raise if there are no samples."""
+    if n_samples == 0:
+        raise AudioError(name, "holds no samples. Leave it out, or export it again.")
+
+
+def check_finite(name: str, mono: np.ndarray, rate: int, first: int = 0) -> None:
+    """Raise if a sample is no finite number; `first` is the number of the first one."""
+    if not np.isfinite(mono).all():
+        moment = (first + np.flatnonzero(~np.isfinite(mono))[0]) / rate
+        raise AudioError(name, f"holds NaN or infinite samples, the first at {moment:.4f} s. Export it again.")
+
+
+def check_heard(name: str, lowest: float, highest: float, n_channels: int) -> None:
+    """Raise if all that there is between the lowest and the highest sample is silence."""
+    if (highest - lowest) / 2 < 10 ** (_SILENCE_DB / 20):
+        mixed = "" if n_channels == 1 else f", its {n_channels} channels averaged"
+        raise AudioError(name, f"is silent: it stays within {_SILENCE_DB:g} dBFS of its mean{mixed}. Leave it out.")
 
 
 # Arrays --------------------------------------------------------------------------------------------
@@ -105,18 +134,28 @@ def _channels_first(item, name):
 # Files ---------------------------------------------------------------------------------------------
 
 
-def _read_file(path, max_duration):
-    """Samples as above, and their rate."""
+class SequentialFile(soundfile.SoundFile):
+    """A file read from its start to its end: soundfile seeks after every read, which garbles what follows in an MP3."""
+
+    def seekable(self):
+        return False
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[soundfile.SoundFile, BinaryIO | None]]:
+    """A file of audio, and its bytes where its length is a guess; what is wrong with it is an `AudioError`."""
     _check_file(path)
     try:
         with open(path, "rb") as file:
             is_counted, cut = _look(file)
-            if not cut:
-                file.seek(0)
-                # libsndfile reads faster by itself, but only our file tells how far it got.
-                with soundfile.SoundFile(path if is_counted else file) as audio:
-                    samples, cut = _decode(audio, path, None if is_counted else file, max_duration)
-                    rate = audio.samplerate
+            if cut:
+                raise _truncated(path, cut)
+            file.seek(0)
+            # libsndfile reads faster by itself, but only our file tells how far it got.
+            with SequentialFile(path if is_counted else file) as audio:
+                if audio.frames == np.iinfo(np.int64).max:
+                    raise AudioError(path, "does not say how long it is, as if written to a pipe. Convert it to WAV.")
+                yield audio, None if is_counted else file
     except OSError as error:
         raise AudioError(path, f"cannot be opened: {error.strerror}.") from error
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a suffix of files without header
@@ -125,34 +164,43 @@ def _read_file(path, max_duration):
             detail = "no audio found"
         way_out = "Convert it to WAV, FLAC, OGG or MP3, or fetch it again."
         raise AudioError(path, f"is not audio, or damaged at its start: {detail}. {way_out}") from error
-    if cut:
-        raise AudioError(path, f"is truncated or damaged: {cut}. Fetch or export it again.")
+
+
+def read_frames(audio: soundfile.SoundFile, path: str, n_frames: int) -> np.ndarray:
+    """The next samples, of shape (n_samples, n_channels); fewer, or none, where the file ends."""
+    try:
+        # Memory that is not written to is not taken.
+        return audio.read(n_frames, out=np.empty((n_frames, audio.channels), dtype=np.float32))
+    except soundfile.SoundFileError as error:
+        raise _truncated(path, _detail(error)) from error
+
+
+def check_end(audio: soundfile.SoundFile, path: str, guessed: BinaryIO | None, n_read: int) -> None:
+    """Raise unless a file ends where it said; `guessed` are its bytes where that was a guess."""
+    rate, promised = audio.samplerate, audio.frames
+    if guessed is not None:
+        if n_read == promised and guessed.tell() < os.fstat(guessed.fileno()).st_size - _MP3_FRAME:
+            reason = "is an MP3 that does not say how long it is, and libsndfile takes it for shorter than it is"
+            raise AudioError(path, f"{reason}. Convert it to WAV or FLAC.")
+    elif n_read < promised - rate * (_MP3_SLACK_SECONDS if audio.format == "MP3" else 0):
+        raise _truncated(path, f"of {promised / rate:.3f} s that it promises {n_read / rate:.3f} s can be decoded")
+
+
+def _read_file(path, max_duration):
+    """Samples as above, and their rate."""
+    with opened(path) as (audio, guessed):
+        rate = audio.samplerate
+        if guessed is None:
+            _check_duration(path, audio.frames / rate, max_duration)
+        room = int(max_duration * rate) + 1
+        samples = read_frames(audio, path, min(audio.frames, room))
+        if len(samples) < room:
+            check_end(audio, path, guessed, len(samples))
     return samples[:, 0] if samples.shape[1] == 1 else samples.T, rate
 
 
-def _decode(audio, path, guessed, max_duration):
-    """Samples of shape (n_samples, n_channels), and what shows that there should be more.
-
-    `guessed` is the file where its length is a guess.
-    """
-    rate, promised = audio.samplerate, audio.frames
-    if promised == np.iinfo(np.int64).max:
-        raise AudioError(path, "does not say how long it is, as if written to a pipe. Convert it to WAV.")
-    if guessed is None:
-        _check_duration(path, promised / rate, max_duration)
-    room = min(promised, int(max_duration * rate) + 1)  # memory that is not written to is not taken
-    try:
-        # In one go: soundfile seeks after every read, and seeking garbles what follows in an MP3.
-        samples = audio.read(out=np.empty((room, audio.channels), dtype=np.float32))
-    except soundfile.SoundFileError as error:
-        return np.empty((0, 1), dtype=np.float32), _detail(error)
-    if guessed is not None:
-        if len(samples) == promised and guessed.tell() < os.fstat(guessed.fileno()).st_size - _MP3_FRAME:
-            reason = "is an MP3 that does not say how long it is, and libsndfile takes it for shorter than it is"
-            raise AudioError(path, f"{reason}. Convert it to WAV or FLAC.")
-    elif len(samples) < promised - rate * (_MP3_SLACK_SECONDS if audio.format == "MP3" else 0):
-        return samples, f"of {promised / rate:.3f} s that it promises {len(samples) / rate:.3f} s can be decoded"
-    return samples, ""
+def _truncated(path, how):
+    return AudioError(path, f"is truncated or damaged: {how}. Fetch or export it again.")
 
 
 def _detail(error):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -38,15 +38,15 @@ class ScannedClip(NamedTuple):
 
 
 def scan_clip(
-    blocks: Sequence[np.ndarray], models: Mapping[float, Fitted], labels: Sequence[str], *, hop: float | None,
+    blocks: Iterable[np.ndarray], models: Mapping[float, Fitted], labels: Sequence[str], *, hop: float | None,
     rate: int, thresholds: np.ndarray | None, locates: bool,
 ) -> ScannedClip:  # fmt: skip
     """Look at a recording through windows of every length.
 
     Parameters
     ----------
-    blocks : sequence of float32 ndarray
-        The recording in pieces, of which nothing depends on the lengths.
+    blocks : iterable of float32 ndarray
+        The recording in pieces, of which nothing depends on the lengths; it is iterated for every length of windows.
     models : dict of float to Fitted
         Of each length of windows in seconds, the shortest first.
     labels : sequence of str

@@ -1,0 +1,371 @@
+"""The page on scanned files: what is in it, that it is safe and needs nothing else, and a browser's word for it."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import select
+import shutil
+import struct
+import subprocess
+import zlib
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+import mmestim.voice._report_media as media
+from mmestim.voice import LABELS, ScannedFile, Skipped, write_report
+from mmestim.voice._spectrogram import Spectrogram, png, spectrogram
+from mmestim.voice.localization import EditSegment
+
+RATE = 16000
+HOSTILE = "\u202e<script>alert('1')<script> & \"q\".wav"
+
+
+def sweep(seconds):
+    t = np.arange(round(seconds * RATE)) / RATE
+    return 0.3 * np.sin(2 * np.pi * (500 * t + 3000 / seconds * t**2))  # 500 to 6500 Hz
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """What of a detector a report reads."""
+    figures = {
+        "n_unedited": 20, "false_alarm_rate": 0.05, "macro": {"average_precision": 0.8, "roc_auc": 0.9},
+        "labels": {"cut": {"threshold": 0.5}},
+    }  # fmt: skip
+    return SimpleNamespace(
+        labels_=np.array(["unaltered", "cut", "mix"]), thresholds_=np.array([0.5, 0.6, 0.7]), models_={1.2: None},
+        model="features", most_false_alarms=0.05,
+        training_report_={"n_clips": 8, "n_speakers": 4, "window 1.2": figures},
+    )  # fmt: skip
+
+
+def scanned(path, seconds, segments=()):
+    found = tuple(dict.fromkeys(segment.label for segment in segments))
+    proba = {"unaltered": 0.2, "cut": 0.9 if "cut" in found else 0.1, "mix": 0.8 if "mix" in found else 0.1}
+    return ScannedFile(str(path), seconds, proba, found, tuple(segments), "A paragraph.")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    for name in ("plain.wav", HOSTILE):
+        soundfile.write(folder / name, sweep(4), RATE)
+    segments = [
+        EditSegment.of("mix", 0.5, 2.5, 0.8), EditSegment.of("cut", 1.0, score=0.9), EditSegment.of("cut", 4.0),
+    ]  # fmt: skip
+    return [
+        scanned(folder / "plain.wav", 4.0), Skipped(1, "bad<b>.wav", "is & remains no audio."),
+        scanned(folder / HOSTILE, 4.0, segments),
+    ]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The elements of a page, each with its attributes and text; fails where one is not closed."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self._open, self.texts = [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert len(dict(attrs)) == len(attrs)
+        self.elements.append(SimpleNamespace(tag=tag, text="", **{"attributes": dict(attrs)}))
+        if tag not in self.VOID:
+            self._open.append(self.elements[-1])
+
+    def handle_endtag(self, tag):
+        assert self._open.pop().tag == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        for element in self._open:
+            element.text += data
+
+    def all(self, tag, name=None):
+        return [e for e in self.elements if e.tag == tag and (name is None or e.attributes.get("class") == name)]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def page(results, detector, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(results, path, detector)
+    return Page(path)
+
+
+def content(uri):
+    kind, data = uri.removeprefix("data:").split(";base64,")
+    return kind, base64.b64decode(data)
+
+
+def test_a_verdict_for_each_file(page):
+    assert "Edits were found in 1 of 2 recordings that could be read. 1 could not be read." in page.text
+    rows = [row.text for row in page.all("tr")]
+    assert any("plain.wav" in row and "No edit found" in row for row in rows)
+    assert any("alert" in row and "Edits found" in row and "cut 90 % at 1.00 s, at 4.00 s" in row for row in rows)
+    assert any(row == "bad<b>.wavis & remains no audio." for row in rows)
+    assert page.text.count("A paragraph.") == 2
+
+
+def test_nothing_comes_from_elsewhere(page):
+    ids = [element.attributes["id"] for element in page.elements if "id" in element.attributes]
+    assert len(set(ids)) == len(ids)
+    for element in page.elements:
+        for name in ("src", "href", "data", "poster", "action"):
+            target = element.attributes.get(name, "#")
+            assert target.startswith("data:") or target == "#" or target[1:] in ids, (element.tag, name)
+    assert "url(" not in page.source
+    assert "http:" not in page.source
+    assert "https:" not in page.source
+
+
+def test_hostile_names_are_only_text(page, results):
+    (script,) = page.all("script")
+    (policy,) = [e.attributes["content"] for e in page.all("meta") if "http-equiv" in e.attributes]
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not [name for element in page.elements for name in element.attributes if name.startswith("on")]
+    shown = results[2].path.replace("\u202e", "\\u202e")
+    assert [heading.text for heading in page.all("h2")][2] == shown
+    assert page.all("audio")[1].attributes["aria-label"].startswith(shown)
+
+
+def test_edits_are_marked_within_the_picture_and_named(page):
+    marks = page.all("div", "mark") + page.all("div", "mark late")
+    assert sorted(mark.text for mark in marks) == ["1 mix", "2 cut", "3 cut"]
+    places = {}
+    for mark in marks:
+        place = dict(part.split(":") for part in mark.attributes["style"].split(";"))
+        left, width, top, height = (float(place[name].rstrip("%")) for name in ("left", "width", "top", "height"))
+        assert 0 <= left <= left + width <= 100
+        assert 0 <= top <= top + height <= 100
+        places[mark.text] = left, width, top
+    assert places["1 mix"][:2] == (12.5, 50)
+    assert places["2 cut"][:2] == (25, 0)
+    assert places["1 mix"][2] != places["2 cut"][2] == places["3 cut"][2]
+    assert [e.attributes["data-time"] for e in page.all("span") if "data-time" in e.attributes] == ["0.5", "1.0", "4.0"]
+
+
+def test_the_sound_is_that_of_the_file(page):
+    players = page.all("audio")
+    assert len(players) == 2
+    for player in players:
+        kind, mp3 = content(player.attributes["src"])
+        assert kind == "audio/mpeg"
+        heard, rate = soundfile.read(io.BytesIO(mp3))
+        assert (rate, len(heard)) == (RATE, 4 * RATE)
+        assert np.corrcoef(heard, sweep(4))[0, 1] > 0.9
+        assert (player.attributes["data-start"], player.attributes["data-end"]) == ("0.0", "4.0")
+
+
+def pixels(image):
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, place = {}, 8
+    while place < len(image):
+        (length,) = struct.unpack(">I", image[place : place + 4])
+        kind, data = image[place + 4 : place + 8], image[place + 8 : place + 8 + length]
+        assert zlib.crc32(kind + data) == struct.unpack(">I", image[place + 8 + length : place + 12 + length])[0]
+        chunks[kind], place = data, place + 12 + length
+    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
+    return np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)[:, 1:]
+
+
+def test_the_picture_shows_the_sweep(page):
+    kind, image = content(page.all("img")[0].attributes["src"])
+    assert kind == "image/png"
+    grey = pixels(image)
+    middle = grey[:, 5:-5]
+    rising = 8000 * (1 - (middle.argmin(axis=0) + 0.5) / len(grey))
+    wanted = 500 + 6000 * (np.arange(5, grey.shape[1] - 5) + 0.5) / grey.shape[1]
+    assert np.abs(rising - wanted).max() < 100
+    assert page.all("img")[0].attributes["alt"].startswith("Spectrogram of 0:04.0, 0 to 8 kHz. No edit found.")
+
+
+@pytest.mark.parametrize("n_samples", [1, 300, 511, 513, 20_000, 400_000])
+def test_spectrograms_do_not_depend_on_the_blocks(n_samples):
+    waveform = np.random.default_rng(0).normal(size=n_samples).astype(np.float32)
+    whole = spectrogram([waveform], n_samples)
+    pieces = Spectrogram(n_samples)
+    for piece in np.array_split(waveform, 7):
+        pieces.add(piece)
+    np.testing.assert_allclose(pieces.decibels(), whole, atol=1e-4)
+    assert whole.shape[0] == 128
+    assert 1 <= whole.shape[1] <= 1000
+    assert whole.max() == 0
+    assert whole.max(axis=0).min() > -20  # no column without a frame
+    assert pixels(png(whole)).shape == whole.shape
+
+
+def test_what_was_not_tested_is_told(page):
+    rows = [row.text for row in page.all("tr")]
+    assert sum(row.endswith("not tested") for row in rows) == len(LABELS) - 3
+    assert "cutwords taken outtested" in rows
+    assert any(row == "cutwords taken out90 %60 %found" for row in rows)
+    assert any(row == "mixanother voice laid over10 %70 %not found" for row in rows)
+
+
+def test_the_model_is_described(results, detector, tmp_path):
+    (tmp_path / "m.mme").write_bytes(b"model")
+    write_report(results[:1], tmp_path / "r.html", detector, model=tmp_path / "m.mme")
+    text = Page(tmp_path / "r.html").text
+    assert hashlib.sha256(b"model").hexdigest() in text
+    assert "8 clips of 4 speakers" in text
+    assert "any edit seen in 5 % of 20 unedited windows at a threshold of 0.50" in text
+    assert "Edits in 1 recording " in text
+
+
+def test_a_page_without_any_result(detector, tmp_path):
+    write_report([], tmp_path / "r.html", detector)
+    assert "Edits were found in 0 of 0 recordings" in Page(tmp_path / "r.html").text
+
+
+def test_long_recordings_are_played_around_their_edits():
+    def of(*places):
+        segments = [EditSegment.of("mix", start, end, score) for start, end, score in places]
+        return media.spans_to_play(3600, segments)
+
+    assert media.spans_to_play(120, []) == [(0, 120)]
+    assert of() == []
+    assert of((0.5, 1, 0.5), (3599, 3600, 0.5)) == [(0, 4), (3596, 3600)]
+    assert of((100, 101, 0.5), (105, 110, 0.5)) == [(97, 113)]
+    assert of((100, 3000, 0.5)) == [(97, 123)]
+    many = of(*((100 * k, 100 * k + 14, k / 40) for k in range(1, 31)))
+    assert many == [(100 * k - 3, 100 * k + 17) for k in range(25, 31)]
+
+
+def test_excerpts_are_cut_where_they_say(tmp_path, detector, monkeypatch):
+    monkeypatch.setattr(media, "_WHOLE", 3.0)
+    monkeypatch.setattr(media, "_AROUND", 0.5)
+    soundfile.write(tmp_path / "x.wav", sweep(6), RATE)
+    file = scanned(tmp_path / "x.wav", 6.0, [EditSegment.of("cut", 1.0), EditSegment.of("mix", 4.0, 5.0)])
+    write_report([file], tmp_path / "r.html", detector)
+    page = Page(tmp_path / "r.html")
+    for player, (start, end) in zip(page.all("audio"), [(0.5, 1.5), (3.5, 5.5)], strict=True):
+        assert (player.attributes["data-start"], player.attributes["data-end"]) == (str(start), str(end))
+        heard, _ = soundfile.read(io.BytesIO(content(player.attributes["src"])[1]))
+        assert np.corrcoef(heard, sweep(6)[round(start * RATE) : round(end * RATE)])[0, 1] > 0.9
+    assert "Only parts around edits are played." in page.text
+
+
+def test_a_full_page_leaves_out_files_without_edits_first(results, detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "_PAGE_BYTES", 1.5 * (media._PICTURE_BYTES + 4 * media._SECOND_BYTES))
+    write_report(results, tmp_path / "r.html", detector)
+    page = Page(tmp_path / "r.html")
+    assert len(page.all("audio")) == len(page.all("img")) == 1
+    assert "alert" in page.all("audio")[0].attributes["aria-label"]
+    assert "The page has no room for its picture and its sound" in page.text
+
+
+def test_a_file_that_is_gone_has_its_numbers(results, detector, tmp_path):
+    write_report([scanned(tmp_path / "gone.wav", 4.0)], tmp_path / "r.html", detector)
+    page = Page(tmp_path / "r.html")
+    assert page.all("audio") == page.all("img") == []
+    assert "No picture and no sound: since it was scanned, the file does not exist" in page.text
+
+
+# In a browser ------------------------------------------------------------------------------------------
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+LOOK = """
+new Promise(done => {
+  const look = () => {
+    const players = [...document.querySelectorAll('audio')];
+    if (document.readyState !== 'complete' || players.some(player => !player.error && player.readyState < 1))
+      return setTimeout(look, 50);
+    const box = element => { const b = element.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
+    done(JSON.stringify({
+      durations: players.map(player => player.duration),
+      images: [...document.images].map(image => [image.naturalWidth, image.naturalHeight]),
+      marks: [...document.querySelectorAll('.mark')].map(mark => [box(mark), box(mark.parentElement)]),
+      buttons: [...document.querySelectorAll('button')].map(button => button.textContent),
+      wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
+    }));
+  };
+  look();
+})
+"""
+
+
+class Browser:
+    """A headless Chromium by its debugging pipe, which needs no package."""
+
+    def __init__(self, folder):
+        theirs, self._write = os.pipe()
+        self._read, back = os.pipe()
+        flags = f"--headless=new --no-sandbox --disable-gpu --no-first-run --user-data-dir={folder} about:blank"
+        self._process = subprocess.Popen(
+            ["bash", "-c", f'exec "$0" --remote-debugging-pipe {flags} 3<&{theirs} 4>&{back}', BROWSER],
+            pass_fds=[theirs, back], stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(theirs)
+        os.close(back)
+        self._number, self._buffer, self.events = 0, b"", []
+        target = self("Target.createTarget", url="about:blank")["targetId"]
+        self._session = {"sessionId": self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    _session: dict = {}  # noqa: RUF012
+
+    def __call__(self, method, **params):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params, **self._session}
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self._buffer:
+                assert select.select([self._read], [], [], 60)[0], f"no answer to {method}"
+                received = os.read(self._read, 2**16)
+                assert received, "the browser ended"
+                self._buffer += received
+            line, _, self._buffer = self._buffer.partition(b"\0")
+            answer = json.loads(line)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
+
+    def close(self):
+        self._process.terminate()
+        self._process.wait()
+        os.close(self._write)
+        os.close(self._read)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_the_page_in_a_browser(results, detector, tmp_path):
+    write_report(results, tmp_path / "report.html", detector)
+    browser = Browser(tmp_path / "profile")
+    try:
+        for domain in ("Runtime", "Log", "Network", "Page"):
+            browser(f"{domain}.enable")
+        browser("Page.navigate", url=(tmp_path / "report.html").as_uri())
+        answer = browser("Runtime.evaluate", expression=LOOK, awaitPromise=True, returnByValue=True)
+        seen = json.loads(answer["result"]["value"])
+    finally:
+        browser.close()
+    assert seen["durations"] == pytest.approx([4, 4], abs=0.1)
+    assert all(width > 100 and height == 128 for width, height in seen["images"])
+    assert len(seen["marks"]) == 3
+    for mark, picture in seen["marks"]:
+        assert picture[0] - 1 <= mark[0] <= mark[2] <= picture[2] + 3
+        assert picture[1] - 1 <= mark[1] <= mark[3] <= picture[3] + 1
+    assert len(seen["buttons"]) == 3
+    assert not seen["wide"]
+    errors = [e for e in browser.events if e["method"] == "Runtime.exceptionThrown"
+              or (e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error")]  # fmt: skip
+    assert errors == []
+    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file:", "data:", "about:")) for url in asked)

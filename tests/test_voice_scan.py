@@ -1,0 +1,255 @@
+"""Files through a detector, from Python and by the command line."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+import mmestim
+from mmestim.__main__ import main
+from mmestim.voice import ScannedFile, Skipped, VoiceEditDetector, audio_files, scan_files
+from mmestim.voice.formats import read_segments
+from mmestim.voice.localization import EditSegment
+from mmestim.voice.scan import printable
+
+RATE = 16000
+
+
+def noise(seconds, seed=0):
+    return np.convolve(np.random.default_rng(seed).normal(size=round(seconds * RATE)), np.ones(9) / 20, "same")
+
+
+def echo(waveform):
+    return (waveform + 0.8 * np.pad(waveform, (4000, 0))[: len(waveform)]) / 2
+
+
+@pytest.fixture(scope="module")
+def detector():
+    clips = [noise(1.25 + seed / 32, seed) for seed in range(8)]
+    detector = VoiceEditDetector(
+        ["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=60, random_state=0
+    )  # fmt: skip
+    return detector.fit(clips)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    (folder / "deep").mkdir()
+    (folder / "empty").mkdir()
+    soundfile.write(folder / "a.wav", noise(3, 50), RATE)
+    soundfile.write(folder / "b.wav", echo(noise(3, 51)), RATE)
+    soundfile.write(folder / "c.wav", np.zeros(RATE), RATE)
+    (folder / "d.mp3").write_text("no audio")
+    soundfile.write(folder / "deep" / "a.flac", noise(2, 52), 22050)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path, detector, monkeypatch):
+    """A file that load gives the detector for."""
+    path = tmp_path / "model.mme"
+    path.write_bytes(b"model")
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: detector)
+    return str(path)
+
+
+# From Python -----------------------------------------------------------------------------------------
+
+
+def test_files_of_folders_each_once(folder):
+    names = ["a.wav", "b.wav", "c.wav", "d.mp3", os.path.join("deep", "a.flac")]
+    paths = [str(folder / name) for name in names]
+    assert audio_files([folder / "b.wav", folder]) == [paths[1], paths[0], *paths[2:]]
+    assert audio_files(audio_files([folder, "nowhere.wav"])) == [*paths, "nowhere.wav"]
+    with pytest.raises(TypeError, match=r"is one path\. Wrap it in a list"):
+        audio_files("a.wav")
+
+
+def test_what_a_scan_says_is_what_the_detector_says(detector, folder):
+    paths = [folder / "a.wav", folder / "b.wav", folder / "deep" / "a.flac"]
+    files = list(scan_files(detector, paths))
+    assert [file.path for file in files] == [str(path) for path in paths]
+    assert [file.duration for file in files] == pytest.approx([3, 3, 32000 / 22050], abs=1e-4)
+    assert [list(file.proba) for file in files] == [detector.labels_.tolist()] * 3
+    np.testing.assert_array_equal([list(file.proba.values()) for file in files], detector.predict_proba(paths))
+    decided = detector.predict(paths)
+    assert decided[:, 1:].any()
+    for file, row in zip(files, decided, strict=True):
+        assert set(file.found) == set(detector.labels_[1:][row[1:] == 1])
+        assert file.is_edited == (row[0] == 0)
+    assert [list(file.segments) for file in files] == detector.locate(paths)
+    assert [file.explanation for file in files] == detector.explain(paths)
+
+
+def test_bad_files_take_their_place_and_stop_nothing(detector, folder):
+    results = list(scan_files(detector, [folder / "empty", folder, folder / "nowhere.wav"]))
+    bad = {result.index: result for result in results if isinstance(result, Skipped)}
+    assert [os.path.basename(item.item) for item in bad.values()] == ["empty", "c.wav", "d.mp3", "nowhere.wav"]
+    assert list(bad) == [0, 3, 4, 6]
+    reasons = ["holds no audio files", "is silent", "is not audio", "does not exist"]
+    assert all(reason in item.reason for reason, item in zip(reasons, bad.values(), strict=True))
+
+
+def test_results_do_not_depend_on_the_number_of_processes(detector, folder):
+    alone = list(scan_files(detector, [folder]))
+    assert list(scan_files(detector, [folder], n_jobs=2)) == alone
+
+
+def test_results_come_one_by_one(detector, folder):
+    results = scan_files(detector, [folder / "a.wav", folder / "b.wav"])
+    os.rename(folder / "b.wav", folder / "moved")
+    try:
+        assert isinstance(next(results), ScannedFile)
+        assert "does not exist" in next(results).reason
+    finally:
+        os.rename(folder / "moved", folder / "b.wav")
+
+
+def test_a_classifier_of_clips_is_refused_before_any_work():
+    clips = [noise(1.3, seed) for seed in range(6)]
+    detector = VoiceEditDetector(window=0.35, model="features").fit(clips, [0, 1] * 3)
+    with pytest.raises(AttributeError, match="scan_files is of detectors of edits"):
+        scan_files(detector, [])
+
+
+def test_a_summary_is_one_line_with_places():
+    segments = (EditSegment.of("low_pass", 0, 8), *(EditSegment.of("cut", moment) for moment in range(1, 8)))
+    file = ScannedFile("x.wav", 8.0, {"low_pass": 0.9, "cut": 0.75}, ("low_pass", "cut"), segments, "")
+    assert file.summary == (
+        "low_pass 90 % throughout; cut 75 % at 1.00 s, at 2.00 s, at 3.00 s, at 4.00 s, at 5.00 s and 2 more"
+    )
+
+
+def test_names_cannot_break_a_line_or_a_terminal():
+    assert printable("a\nb\t\x1b[2J\u202ecba\udcff\u2028é") == r"a\nb\t\x1b[2J\u202ecba\udcff\u2028é"
+
+
+# By the command line ---------------------------------------------------------------------------------
+
+
+def test_lines_and_what_could_not_be_read(model, folder, capsys):
+    assert main(["scan", str(folder), "--model", model]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[:2] for line in out.splitlines()] == [
+        [str(folder / "a.wav"), "no edit found"], [str(folder / "b.wav"), "edits found"],
+        [str(folder / "deep" / "a.flac"), "no edit found"],
+    ]  # fmt: skip
+    assert "echo" in out.splitlines()[1]
+    assert err.splitlines()[0] == "2 of 5 files could not be read:"
+    assert "c.wav: is silent" in err.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    "names, status",
+    [(["a.wav"], 0), (["a.wav", "b.wav", "c.wav"], 1), (["c.wav", "d.mp3"], 2), (["a.wav", "c.wav"], 3)],
+)
+def test_exit_status(model, folder, names, status, capsys):
+    assert main(["scan", *(str(folder / name) for name in names), "--model", model]) == status
+
+
+def test_one_file_for_all_recordings(model, folder, tmp_path, capsys, detector):
+    expected = {file.path: list(file.segments) for file in scan_files(detector, [folder]) if hasattr(file, "path")}
+    for format in ("json", "csv", "rttm"):
+        target = tmp_path / f"edits.{format}"
+        assert main(["scan", str(folder), "--model", model, "--format", format, "--output", str(target)]) == 1
+        found = read_segments(target, format)
+        assert found == (expected if format == "json" else {name: own for name, own in expected.items() if own})
+        assert "no edit found" in capsys.readouterr().out
+    assert main(["scan", str(folder), "--model", model, "--format", "json"]) == 1
+    assert list(json.loads(capsys.readouterr().out)["recordings"]) == list(expected)
+
+
+def test_a_report_beside_the_lines(model, folder, tmp_path, capsys):
+    target = tmp_path / "r.html"
+    assert main(["scan", str(folder), "--model", model, "--report", str(target)]) == 1
+    page = target.read_text(encoding="utf-8")
+    assert page.count("<audio ") == page.count("<img ") == 3
+    assert "Edits were found in 1 of 3 recordings that could be read. 2 could not be read." in page
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_file_for_each_recording_in_folders_as_theirs(model, folder, tmp_path, detector):
+    twin = folder / "b.ogg"
+    soundfile.write(twin, noise(1, 60), RATE)
+    target = tmp_path / "marks"
+    try:
+        assert main(["scan", str(folder), "--model", model, "--format", "textgrid", "--output", str(target)]) == 1
+    finally:
+        os.remove(twin)
+    names = sorted(str(path.relative_to(target)) for path in target.rglob("*.TextGrid"))
+    assert names == ["a.TextGrid", "b.ogg.TextGrid", "b.wav.TextGrid", os.path.join("deep", "a.TextGrid")]
+    (found,) = read_segments(target / "b.wav.TextGrid").values()
+    (file,) = scan_files(detector, [folder / "b.wav"])
+    assert [segment.label for segment in found] == [segment.label for segment in file.segments]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--output", "x.json"], "--output is where --format writes"),
+        (["--format", "audacity"], "give --output, a folder"),
+        (["--report", "nowhere/x.html"], r"the folder 'nowhere' does not exist"),
+        (["--format", "json", "--output", "."], r"'.' is a folder: name a file"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_any_work(folder, words, message, capsys, monkeypatch):
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: pytest.fail("work began"))
+    assert main(["scan", str(folder), "--model", "x", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_that_is_none(folder, tmp_path, capsys, monkeypatch):
+    assert main(["scan", str(folder), "--model", str(tmp_path / "none.mme")]) == 2
+    assert "none.mme" in capsys.readouterr().err
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: mmestim.ModalityGapAnalyzer())
+    assert main(["scan", str(folder), "--model", "other.mme"]) == 2
+    assert "holds no detector of edits" in capsys.readouterr().err
+
+
+def test_interrupting_is_no_traceback(model, folder, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmestim.voice.scan.scan_clip", interrupted)
+    assert main(["scan", str(folder), "--model", model]) == 130
+    assert capsys.readouterr().err.strip() == "mmestim: interrupted"
+
+
+def test_training_by_the_command_line(tmp_path, capsys, monkeypatch):
+    kept = {}
+    monkeypatch.setattr("mmestim.persistence.save", lambda detector, path: kept.update({path: detector}))
+    clean, noises = tmp_path / "clean", tmp_path / "noises"
+    for folder in (clean, noises):
+        folder.mkdir()
+    for seed in range(6):
+        soundfile.write(clean / f"{seed}.wav", noise(1.4, seed), RATE)
+    soundfile.write(noises / "n.wav", noise(2, 70), RATE)
+    (clean / "bad.wav").write_text("no audio")
+    target = str(tmp_path / "m.mme")
+    words = "--window 1.2 --model features --n-clips 30 --edits low_pass background_noise --seed 3".split()
+    assert main(["train", str(clean), "-o", target, *words, "--noises", str(noises)]) == 0
+    out, err = capsys.readouterr()
+    assert "Trained on 6 clips of 6 speakers" in out
+    assert "low_pass" in out
+    assert "It does not look for tts, vc, cut" in out
+    assert "1 of 7 files cannot be used:" in err
+    detector = kept[target]
+    assert detector.get_params()["random_state"] == 3
+    assert detector.labels_.tolist() == ["unaltered", "low_pass", "background_noise"]
+    assert pickle.loads(pickle.dumps(detector)).noises == str(noises)
+
+
+def test_training_tells_that_it_cannot_save_before_it_trains(tmp_path, capsys):
+    assert main(["train", str(tmp_path), "-o", str(tmp_path / "nowhere" / "m.mme")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_command_line_is_light():
+    code = "import sys, mmestim.__main__; print('mmestim.voice' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,65 @@
+"""Files block by block: the samples of AudioCorpus, whatever the rate, in the memory of a block."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+import mmestim.voice._streaming as streaming
+from mmestim.voice import AudioCorpus
+from mmestim.voice._resampling import resample, resample_blocks
+from mmestim.voice._streaming import AudioStream
+
+RATE = 16000
+
+
+def noise(n_samples, seed=0):
+    return np.random.default_rng(seed).normal(scale=0.1, size=n_samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 47999])
+def test_pieces_are_resampled_as_the_whole(rate):
+    whole = noise(3 * rate + 1)
+    for sizes in ([rate // 3], [7, 20_000], [len(whole)]):
+        ends = np.cumsum(np.resize(sizes, 2 + 2 * len(whole) // sum(sizes)))
+        blocks = np.split(whole, ends[ends < len(whole)])
+        pieces = list(resample_blocks(blocks, rate, RATE))
+        np.testing.assert_array_equal(np.concatenate(pieces), resample(whole, rate, RATE))
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("n_samples", [60, 100_001])
+def test_a_stream_is_what_a_corpus_reads(tmp_path, monkeypatch, rate, n_samples):
+    monkeypatch.setattr(streaming, "_BLOCK", 30_000)
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(2 * n_samples).reshape(-1, 2), rate)
+    stream = AudioStream(path, RATE)
+    assert stream.duration == n_samples / rate
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate(list(stream)), AudioCorpus([path])[0])
+
+
+@pytest.mark.parametrize("name", ["x.flac", "x.ogg", "x.mp3"])
+def test_compressed_files_are_decoded_without_a_seam(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(streaming, "_BLOCK", 30_000)
+    with soundfile.SoundFile(tmp_path / name, "w", 44100, 1) as file:
+        for seed in range(12):
+            file.write((0.001 if seed % 3 == 1 else 1) * noise(16_384, seed))
+    blocks = list(AudioStream(tmp_path / name, RATE))
+    assert len(blocks) > 3
+    np.testing.assert_allclose(np.concatenate(blocks), AudioCorpus([tmp_path / name])[0], atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    peaks = []
+    for n_blocks in (4, 16):
+        with soundfile.SoundFile(tmp_path / "x.wav", "w", 48000, 2) as file:
+            for seed in range(n_blocks):
+                file.write(noise(2 * 2**18, seed).reshape(-1, 2))
+        tracemalloc.start()
+        n_samples = sum(len(block) for block in AudioStream(tmp_path / "x.wav", RATE))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert n_samples == round(n_blocks * 2**18 / 3)
+    assert peaks[1] < 1.1 * peaks[0]
