@@ -23,7 +23,8 @@ __version__ = version("mmestim")
 __all__ = [
     "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "EditTimelineDisplay", "JointClassifier",
     "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier",
-    "VoiceEditDetector", "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save", "stack_modalities",
+    "VoiceEditDetector", "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save",
+    "stack_modalities",
 ]  # fmt: skip
 
 
