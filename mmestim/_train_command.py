@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="hybrid", help="hybrid, features (minutes on a CPU), lcnn, ... (default: hybrid)"
     )
+    parser.add_argument("--weights", metavar="FILE", help="for --model ssl: a wav2vec 2.0, HuBERT or WavLM model")
     parser.add_argument("--edits", nargs="+", metavar="LABEL", help="edits to learn (default: all that can be made)")
     parser.add_argument("--n-clips", type=int, default=10_000, metavar="N", help="clips to edit (default: 10000)")
     for name, says in _SOURCES.items():
@@ -57,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
         for item in corpus.skipped:
             print(f"  {item.item}: {item.reason}", file=sys.stderr)
     detector = VoiceEditDetector(
-        options.edits or "all", window=options.window, model=options.model, n_clips=options.n_clips,
-        n_jobs=options.jobs, device=options.device, random_state=options.seed, **_given(options),
-        verbose=int(sys.stderr.isatty()),
+        options.edits or "all", window=options.window, model=options.model, weights=options.weights,
+        n_clips=options.n_clips, n_jobs=options.jobs, device=options.device, random_state=options.seed,
+        verbose=int(sys.stderr.isatty()), **_given(options),
     )  # fmt: skip
     detector.fit(usable)
     save(detector, options.output)

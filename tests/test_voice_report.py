@@ -314,11 +314,9 @@ class Browser:
         )  # fmt: skip
         os.close(theirs)
         os.close(back)
-        self._number, self._buffer, self.events = 0, b"", []
+        self._number, self._buffer, self._session, self.events = 0, b"", {}, []
         target = self("Target.createTarget", url="about:blank")["targetId"]
         self._session = {"sessionId": self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
-
-    _session: dict = {}  # noqa: RUF012
 
     def __call__(self, method, **params):
         self._number += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -206,6 +208,8 @@ def _scan_stored(stored, index, path):
 @lru_cache(maxsize=1)
 def _loaded(stored):
     """Read once by each process: trees are large."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is interrupted ends its processes, without their tracebacks
     return joblib.load(stored)
 
 
