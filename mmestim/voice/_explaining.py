@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from .localization import EditSegment
@@ -34,7 +35,7 @@ def explanation(
     else:
         first = (
             f"The recording of {duration:.1f} s shows no sign of the edits that were looked for; the probability that "
-            f"none of them was made is {_percent(proba['unaltered'])}."
+            f"none of them was made is {percent(proba['unaltered'])}."
         )
     others = [label for label in proba if label not in edits and label != "unaltered"]
     absent = f" Looked for and not found: {_listed([_named(label) for label in others])}." if others else ""
@@ -54,14 +55,17 @@ def _described(label, proba, duration, segments):
         where += f" at {_listed(points)}"
     if spans:
         where += f" from {_listed(spans)}"
-    return f"{_named(label)}{where} (probability {_percent(proba)})"
+    return f"{_named(label)}{where} (probability {percent(proba)})"
 
 
 def _named(label):
     return f"{label} ({TAXONOMY[label].imitates})" if label in TAXONOMY else label
 
 
-def _percent(proba):
+def percent(proba: float) -> str:
+    """A probability in words that promise no more than it can tell."""
+    if math.isnan(proba):
+        return "unknown"
     return f"{100 * proba:.0f} %" if 0.01 <= proba <= 0.99 else "below 1 %" if proba < 0.5 else "above 99 %"
 
 

@@ -14,8 +14,7 @@ from functools import lru_cache
 import joblib
 from joblib import Parallel, delayed, effective_n_jobs
 
-from ._explaining import _percent as percent
-from ._explaining import explanation
+from ._explaining import explanation, percent
 from ._reading import AudioError
 from ._scanning import scan_clip
 from ._streaming import AudioStream
