@@ -332,6 +332,7 @@ def _shown(value: Any) -> str:
 
 _REPR = reprlib.Repr()
 _REPR.maxlist = _REPR.maxdict = _REPR.maxtuple = 20
+_REPR.maxlevel = 3
 _REPR.maxstring = _REPR.maxother = 100
 _SHOWN = {
     "module": lambda name: _Shown(f"modules[{name!r}]"),
