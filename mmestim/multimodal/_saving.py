@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import copy
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from .._model_file import TensorSpec
 from .._validation import check_number
+from ..batches import Batch
+from ..devices import seeded
+from ..encoders import encoder_of
 from ..modalities import resolve_modalities, resolve_shapes
-from ..training import TrainingOptions, seeded
-from ._modules import MultimodalModule
+from ..training import TrainingOptions
+from ._modules import Branch, MultimodalModule
 
-# Wider features than any weight in the file has values are refused before a network of a user's is built.
-_MODEST = 1024
+# What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
+# its values in the file.
+_MODEST_FEATURES, _MODEST_HEAD = 1024, 2**24
 
-# Columns, three of standardisation, weights and bias: what each modality under an encoder of ours has.
-_LEAST_TENSORS = 6
+# Three of standardisation, weights and bias: what every encoder of ours has at least.
+_LEAST_TENSORS = 5
+
+_CPU = torch.device("cpu")
+
+Made = TypeVar("Made")
 
 
 class SavedNetwork:
@@ -40,7 +53,10 @@ class SavedNetwork:
     get_params: Callable[..., dict[str, Any]]
     _column_names: dict[str, list[str]]
     _check_parameters: Callable[[], None]
-    _new_module: Callable[[int], MultimodalModule]
+    encoder: Any
+    _assemble: Callable[[dict[str, Branch], int], MultimodalModule]
+    _new_encoder: Callable[[str], tuple[nn.Module, int]]
+    _sample_shape: Callable[[str], tuple[int, ...]]
 
     # Fitted attributes that a reader of the model wants, beside those that predictions need.
     _facts: ClassVar[tuple[str, ...]] = ("n_iter_",)
@@ -66,7 +82,7 @@ class SavedNetwork:
     def _from_header(
         self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
     ) -> MultimodalModule:
-        """Take over the facts; the network, in no memory where it can be, once all tensors are known to fit it."""
+        """Take over the facts; the network, ours in no memory, once all tensors are known to fit it."""
         known = {"classes_", "n_features_in_", "shapes_", "modalities_", *self._facts}
         if missing := known - set(facts):
             raise ValueError(f"it lacks {sorted(missing)}.")
@@ -83,20 +99,11 @@ class SavedNetwork:
             raise ValueError(
                 f"n_features_in_={self.n_features_in_!r} is not the {sum(sizes.values())} of its modalities."
             )
-        # To sketch thousands of networks takes longer than to see that their columns came without weights.
-        if not has_users_modules and len(specs) < _LEAST_TENSORS * len(sizes):
-            raise ValueError(f"its {len(specs)} tensors are too few for networks of {len(sizes)} modalities.")
         self._take_names(facts, sizes)
         self._check_facts()
         TrainingOptions.of(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
         self._check_parameters()
-        module = self._sketch(has_users_modules, specs)
-        _check_specs({f"module.{name}": tensor for name, tensor in module.state_dict().items()}, sizes, specs)
-        if has_users_modules:
-            # Once more in real memory: a file does not hold buffers that are not persistent.
-            with seeded(0, torch.device("cpu")):
-                module = self._new_module(len(self.classes_))
-        return module
+        return self._sketch(specs, has_users_modules)
 
     def _from_tensors(
         self, module: MultimodalModule, tensors: Mapping[str, torch.Tensor], device: torch.device
@@ -110,8 +117,7 @@ class SavedNetwork:
         if (names := getattr(self, "feature_names_in_", None)) is not None:
             self._column_names = {name: [*names[index]] for name, index in self.modalities_.items()}
         state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
-        is_sketch = any(tensor.is_meta for tensor in module.state_dict().values())
-        module.load_state_dict(state, assign=is_sketch)
+        _fill(module, state)
         self.module_, self.device_ = module.to(device).eval(), str(device)
 
     def _check_facts(self) -> None:
@@ -141,19 +147,121 @@ class SavedNetwork:
             if len(_strings("column_names", columns)) != sizes[name]:
                 raise ValueError(f"column_names has {len(columns)} names for {sizes[name]} column(s) of {name!r}.")
 
-    def _sketch(self, has_users_modules: bool, specs: Mapping[str, TensorSpec]) -> MultimodalModule:
-        """The network as the parameters say, without memory for its weights."""
-        n_classes = len(self.classes_)
-        try:
-            with seeded(0, torch.device("cpu")), torch.device("meta"):
-                return self._new_module(n_classes)
-        except Exception:
-            # A user's network may need numbers to be built, or to be tried out.
-            n_values = sum(spec.n_values for spec in specs.values())
-            if not has_users_modules or self.embedding_dim > max(_MODEST, n_values):
-                raise
-        with seeded(0, torch.device("cpu")):
-            return self._new_module(n_classes)
+    def _sketch(self, specs: Mapping[str, TensorSpec], has_users_modules: bool) -> MultimodalModule:
+        """The network as the parameters say, each part held against the file before the next one is made."""
+        in_file, branches = _by_encoder(specs), {}
+        with seeded(0, _CPU), _float32():
+            for i, name in enumerate(sorted(self.modalities_)):
+                prefix = f"module.branches.{i}.encoder."
+                found, given = in_file[prefix], encoder_of(self.encoder, name)
+                # To sketch thousands of networks takes longer than to see that they came without weights.
+                if isinstance(given, str) and len(found) < _LEAST_TENSORS:
+                    raise ValueError(f"its {len(found)} tensors are too few for the encoder of modality {name!r}.")
+                most = max(_MODEST_FEATURES, _n_values(found))
+                encoder, size = _build(
+                    lambda name=name: self._new_encoder(name),
+                    lambda made, prefix=prefix, found=found: _check_specs(_specs(made[0], prefix), found),
+                    is_users=not isinstance(given, str),
+                    is_modest=isinstance(given, nn.Module) or self.embedding_dim <= most,
+                )  # fmt: skip
+                with torch.device("meta"):
+                    branches[name] = Branch(name, encoder, size, len(self.classes_))
+            wanted = {f"columns.{name}": TensorSpec(torch.int64, (len(at),)) for name, at in self.modalities_.items()}
+            head = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
+            n_weights = len(self.classes_) * sum(branch.embedding_dim for branch in branches.values())
+            return _build(
+                lambda: self._assemble(branches, len(self.classes_)),
+                lambda made: _check_specs(_specs(made, "module.") | wanted, specs),
+                is_users=has_users_modules,
+                is_modest=n_weights <= max(_MODEST_HEAD, _n_values(head)),
+            )  # fmt: skip
+
+    def _check_answers(self, rebuilt: SavedNetwork) -> None:
+        """Raise ValueError unless the network that was built again, from the same weights, answers the same."""
+        shapes = {name: self._sample_shape(name) for name in self.modalities_}
+        for mine, other in zip(*(_answers(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
+            if mine.shape != other.shape or not torch.allclose(mine, other, 1e-4, 1e-5, equal_nan=True):
+                raise ValueError("the network that they describe gives other answers.")
+
+    def _check_buffers(self, rebuilt: SavedNetwork) -> None:
+        """Raise ValueError if a buffer that the file does not hold is not as in the network that was built again."""
+        kept, fresh = self.module_.state_dict(), dict(rebuilt.module_.named_buffers())
+        for name, buffer in self.module_.named_buffers():
+            mine, other = buffer.detach().cpu(), fresh.get(name)
+            if name in kept or (
+                other is not None
+                and TensorSpec.of(mine) == TensorSpec.of(other)
+                and ((mine == other) | ((mine != mine) & (other != other))).all()
+            ):
+                continue
+            raise ValueError(
+                f"{type(self).__name__} cannot be saved: the buffer {name!r} of its network, which is not persistent, "
+                "is not that of a new one. Register it with persistent=True, and fit again."
+            )
+
+
+def _build(make: Callable[[], Made], check: Callable[[Made], None], *, is_users: bool, is_modest: bool) -> Made:
+    """What `make` makes, checked; what is ours without memory, what is a user's with it, after a sketch if it can be.
+
+    In a user's are buffers that no file holds, and it may need numbers to be made, or to be tried out.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            if is_users:  # Weights that it brings do not reach a sketch, as torch would say.
+                warnings.simplefilter("ignore")
+            made = make()
+    except Exception:
+        if not is_users or not is_modest:
+            raise
+    else:
+        check(made)
+        if not is_users:
+            return made
+    with _CPU:
+        made = make()
+    check(made)
+    return made
+
+
+@contextlib.contextmanager
+def _float32() -> Iterator[None]:
+    """Torch's default type as in a fit."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into the parts that have memory, and hand them over to those that have none."""
+    sketched = {tensor.is_meta for tensor in module.state_dict().values()}
+    if len(sketched) < 2:
+        module.load_state_dict(state, assign=True in sketched)
+        return
+    parts: defaultdict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    for name, tensor in state.items():
+        child, _, rest = name.partition(".")
+        parts[child][rest] = tensor
+    for child, part in module.named_children():
+        _fill(part, parts[child])
+
+
+@torch.no_grad()
+def _answers(module: MultimodalModule, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
+    """Features of zeros, which every encoder was tried on, and what the head makes of random ones, on the CPU."""
+    if any(tensor.device != _CPU for tensor in module.state_dict().values()):
+        module = copy.deepcopy(module).to(_CPU)
+    batch = Batch(
+        {name: torch.zeros(2, *shape, dtype=torch.float32, device=_CPU) for name, shape in shapes.items()}, {}, 2
+    )
+    with seeded(0, _CPU):
+        features = module.encode(batch)
+        generator = torch.Generator().manual_seed(0)
+        drawn = {name: torch.randn(f.shape, generator=generator, device=_CPU) for name, f in features.items()}
+        alone = [module.unimodal_logits(drawn, name) for name in module.names]
+        return [*features.values(), *alone, module.fuse(drawn, batch)]
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
@@ -185,12 +293,26 @@ def _check_classes(classes: Any) -> None:
         raise ValueError("classes_ are not in order, or one is there twice.")
 
 
-def _check_specs(
-    expected: Mapping[str, torch.Tensor], sizes: Mapping[str, int], specs: Mapping[str, TensorSpec]
-) -> None:
-    """Compare every tensor of the network with those in the file."""
-    wanted = {name: TensorSpec.of(tensor) for name, tensor in expected.items()}
-    wanted |= {f"columns.{name}": TensorSpec(torch.int64, (size,)) for name, size in sizes.items()}
+def _by_encoder(specs: Mapping[str, TensorSpec]) -> defaultdict[str, dict[str, TensorSpec]]:
+    """The tensors of each encoder, by what their names begin with."""
+    found: defaultdict[str, dict[str, TensorSpec]] = defaultdict(dict)
+    for name, spec in specs.items():
+        *place, _ = name.split(".", 4)
+        if place[3:] == ["encoder"]:
+            found[".".join([*place, ""])][name] = spec
+    return found
+
+
+def _specs(module: nn.Module, prefix: str) -> dict[str, TensorSpec]:
+    return {f"{prefix}{name}": TensorSpec.of(tensor) for name, tensor in module.state_dict().items()}
+
+
+def _n_values(specs: Mapping[str, TensorSpec]) -> int:
+    return sum(spec.n_values for spec in specs.values())
+
+
+def _check_specs(wanted: Mapping[str, TensorSpec], specs: Mapping[str, TensorSpec]) -> None:
+    """Compare every tensor of a network, or of a part, with those in the file."""
     for name in [*wanted, *specs]:
         if wanted.get(name) != specs.get(name):
             raise ValueError(

@@ -176,8 +176,8 @@ class LateFusionClassifier(MultimodalClassifier):
         branches, interrupted = self._fit_branches(job)
         return LateFusion(branches, self.fusion), interrupted
 
-    def _new_module(self, n_classes: int) -> LateFusion:
-        return LateFusion({name: self._new_branch(name, n_classes) for name in self.modalities_}, self.fusion)
+    def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
+        return LateFusion(branches, self.fusion)
 
     def _fit_branches(self, job: FitJob) -> tuple[dict[str, Branch], bool]:
         """Every branch trained alone, and whether Ctrl-C ended the last one."""
