@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -40,11 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(run=prepare(command))
     options = parser.parse_args(arguments)
     try:
-        print(options.run(options))
+        _print(options.run(options))
+    except BrokenPipeError:  # Who reads has seen enough, such as head; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _print(text: str) -> None:
+    """Print at once, with escapes for what standard output cannot show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 if __name__ == "__main__":

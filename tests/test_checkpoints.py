@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,8 +33,10 @@ AT_WORK = {
 }  # fmt: skip
 DIGITS = load_digit_views(views=["pixels", "fourier"])
 GROUPS, X, Y = DIGITS.modalities, DIGITS.data[::9], DIGITS.target[::9]
-# The title of a training, how many of its epochs are over, and what ends the fit in the next one.
-DEATH = []
+# A module, which alone of what callbacks name is not part of the fit. Of `death`: the title of a training, how many of
+# its epochs are over, and what ends the fit in the next one.
+FATE = ModuleType("fate")
+FATE.death = []
 
 
 class Killed(Exception):
@@ -41,21 +44,21 @@ class Killed(Exception):
 
 
 class Killer(Callback):
-    """Ends a fit within an epoch, where `DEATH` says so."""
+    """Ends a fit within an epoch, where `FATE.death` says so."""
 
     def on_batch_end(self, net, training, **kwargs):
-        if training and DEATH and (net.title, len(net.history) - 1) == DEATH[0]:
-            raise DEATH[1]
+        if training and FATE.death and (net.title, len(net.history) - 1) == FATE.death[0]:
+            raise FATE.death[1]
 
 
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "callbacks": [Killer()]}
 
 
 def die(clf, *place, how=Killed):
-    DEATH[:] = [place, how]
+    FATE.death[:] = [place, how]
     with pytest.raises(how):
         clf.fit(X, Y)
-    DEATH.clear()
+    FATE.death.clear()
 
 
 def all_of(clf):
@@ -124,8 +127,8 @@ def test_trainings_within_a_training_go_on(balancer, places, tmp_path, epochs, m
         step = Net.step
 
         def die_in(net, batch):
-            if DEATH and (net.title, len(net.history) - 1) == DEATH[0]:
-                raise DEATH[1]
+            if FATE.death and (net.title, len(net.history) - 1) == FATE.death[0]:
+                raise FATE.death[1]
             step(net, batch)
 
         monkeypatch.setattr(Net, "step", die_in)
@@ -468,15 +471,15 @@ class Twin(Callback):
     """Has another process do the same fit within the third epoch."""
 
     def on_epoch_begin(self, net, **kwargs):
-        if DEATH and len(net.history) == 2:
-            fit = DEATH.pop()
+        if FATE.death and len(net.history) == 2:
+            fit = FATE.death.pop()
             fit()
 
 
 def test_two_at_a_time_do_no_harm(tmp_path):
     make = partial(JointClassifier, GROUPS, **FAST | {"callbacks": [Twin()], "balancer": UMT()})
     twin, slow = make(checkpoint=tmp_path), make(checkpoint=tmp_path)
-    DEATH[:] = [lambda: twin.fit(X, Y)]
+    FATE.death[:] = [lambda: twin.fit(X, Y)]
     slow.fit(X, Y)
     assert_same(slow, twin)
     assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,12 +12,12 @@ from torch import nn
 
 from .._model_file import TensorSpec
 from .._validation import check_number
-from ..batches import Batch
 from ..devices import seeded
 from ..encoders import encoder_of
 from ..modalities import resolve_modalities, resolve_shapes
 from ..training import TrainingOptions
 from ._modules import Branch, MultimodalModule
+from ._sketching import CPU, answers, build, by_encoder, check_specs, count_values, fill, float32, specs_of
 
 # What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
 # its values in the file.
@@ -29,10 +25,6 @@ _MODEST_FEATURES, _MODEST_HEAD = 1024, 2**24
 
 # Three of standardisation, weights and bias: what every encoder of ours has at least.
 _LEAST_TENSORS = 5
-
-_CPU = torch.device("cpu")
-
-Made = TypeVar("Made")
 
 
 class SavedNetwork:
@@ -117,7 +109,7 @@ class SavedNetwork:
         if (names := getattr(self, "feature_names_in_", None)) is not None:
             self._column_names = {name: [*names[index]] for name, index in self.modalities_.items()}
         state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
-        _fill(module, state)
+        fill(module, state)
         self.module_, self.device_ = module.to(device).eval(), str(device)
 
     def _check_facts(self) -> None:
@@ -149,37 +141,41 @@ class SavedNetwork:
 
     def _sketch(self, specs: Mapping[str, TensorSpec], has_users_modules: bool) -> MultimodalModule:
         """The network as the parameters say, each part held against the file before the next one is made."""
-        in_file, branches = _by_encoder(specs), {}
-        with seeded(0, _CPU), _float32():
+        in_file, branches, n_classes = by_encoder(specs), {}, len(self.classes_)
+        with seeded(0, CPU), float32():
             for i, name in enumerate(sorted(self.modalities_)):
                 prefix = f"module.branches.{i}.encoder."
-                found, given = in_file[prefix], encoder_of(self.encoder, name)
-                # To sketch thousands of networks takes longer than to see that they came without weights.
-                if isinstance(given, str) and len(found) < _LEAST_TENSORS:
-                    raise ValueError(f"its {len(found)} tensors are too few for the encoder of modality {name!r}.")
-                most = max(_MODEST_FEATURES, _n_values(found))
-                encoder, size = _build(
-                    lambda name=name: self._new_encoder(name),
-                    lambda made, prefix=prefix, found=found: _check_specs(_specs(made[0], prefix), found),
-                    is_users=not isinstance(given, str),
-                    is_modest=isinstance(given, nn.Module) or self.embedding_dim <= most,
-                )  # fmt: skip
+                encoder, size = self._sketch_encoder(name, prefix, in_file[prefix])
                 with torch.device("meta"):
-                    branches[name] = Branch(name, encoder, size, len(self.classes_))
-            wanted = {f"columns.{name}": TensorSpec(torch.int64, (len(at),)) for name, at in self.modalities_.items()}
-            head = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
-            n_weights = len(self.classes_) * sum(branch.embedding_dim for branch in branches.values())
-            return _build(
-                lambda: self._assemble(branches, len(self.classes_)),
-                lambda made: _check_specs(_specs(made, "module.") | wanted, specs),
+                    branches[name] = Branch(name, encoder, size, n_classes)
+            columns = {f"columns.{name}": TensorSpec(torch.int64, (len(at),)) for name, at in self.modalities_.items()}
+            n_weights = n_classes * sum(branch.embedding_dim for branch in branches.values())
+            in_head = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
+            return build(
+                lambda: self._assemble(branches, n_classes),
+                lambda made: check_specs(specs_of(made, "module.") | columns, specs),
                 is_users=has_users_modules,
-                is_modest=n_weights <= max(_MODEST_HEAD, _n_values(head)),
-            )  # fmt: skip
+                is_modest=n_weights <= max(_MODEST_HEAD, count_values(in_head)),
+            )
+
+    def _sketch_encoder(self, name: str, prefix: str, found: Mapping[str, TensorSpec]) -> tuple[nn.Module, int]:
+        """One modality's encoder and its number of features, if its tensors are those that were found."""
+        given = encoder_of(self.encoder, name)
+        # To sketch thousands of networks takes longer than to see that they came without weights.
+        if isinstance(given, str) and len(found) < _LEAST_TENSORS:
+            raise ValueError(f"its {len(found)} tensors are too few for the encoder of modality {name!r}.")
+        n_features = 0 if isinstance(given, nn.Module) else self.embedding_dim
+        return build(
+            lambda: self._new_encoder(name),
+            lambda made: check_specs(specs_of(made[0], prefix), found),
+            is_users=not isinstance(given, str),
+            is_modest=n_features <= max(_MODEST_FEATURES, count_values(found)),
+        )
 
     def _check_answers(self, rebuilt: SavedNetwork) -> None:
         """Raise ValueError unless the network that was built again, from the same weights, answers the same."""
         shapes = {name: self._sample_shape(name) for name in self.modalities_}
-        for mine, other in zip(*(_answers(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
+        for mine, other in zip(*(answers(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
             if mine.shape != other.shape or not torch.allclose(mine, other, 1e-4, 1e-5, equal_nan=True):
                 raise ValueError("the network that they describe gives other answers.")
 
@@ -198,70 +194,6 @@ class SavedNetwork:
                 f"{type(self).__name__} cannot be saved: the buffer {name!r} of its network, which is not persistent, "
                 "is not that of a new one. Register it with persistent=True, and fit again."
             )
-
-
-def _build(make: Callable[[], Made], check: Callable[[Made], None], *, is_users: bool, is_modest: bool) -> Made:
-    """What `make` makes, checked; what is ours without memory, what is a user's with it, after a sketch if it can be.
-
-    In a user's are buffers that no file holds, and it may need numbers to be made, or to be tried out.
-    """
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            if is_users:  # Weights that it brings do not reach a sketch, as torch would say.
-                warnings.simplefilter("ignore")
-            made = make()
-    except Exception:
-        if not is_users or not is_modest:
-            raise
-    else:
-        check(made)
-        if not is_users:
-            return made
-    with _CPU:
-        made = make()
-    check(made)
-    return made
-
-
-@contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    """Torch's default type as in a fit."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy tensors into the parts that have memory, and hand them over to those that have none."""
-    sketched = {tensor.is_meta for tensor in module.state_dict().values()}
-    if len(sketched) < 2:
-        module.load_state_dict(state, assign=True in sketched)
-        return
-    parts: defaultdict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    for name, tensor in state.items():
-        child, _, rest = name.partition(".")
-        parts[child][rest] = tensor
-    for child, part in module.named_children():
-        _fill(part, parts[child])
-
-
-@torch.no_grad()
-def _answers(module: MultimodalModule, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
-    """Features of zeros, which every encoder was tried on, and what the head makes of random ones, on the CPU."""
-    if any(tensor.device != _CPU for tensor in module.state_dict().values()):
-        module = copy.deepcopy(module).to(_CPU)
-    batch = Batch(
-        {name: torch.zeros(2, *shape, dtype=torch.float32, device=_CPU) for name, shape in shapes.items()}, {}, 2
-    )
-    with seeded(0, _CPU):
-        features = module.encode(batch)
-        generator = torch.Generator().manual_seed(0)
-        drawn = {name: torch.randn(f.shape, generator=generator, device=_CPU) for name, f in features.items()}
-        alone = [module.unimodal_logits(drawn, name) for name in module.names]
-        return [*features.values(), *alone, module.fuse(drawn, batch)]
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
@@ -291,31 +223,3 @@ def _check_classes(classes: Any) -> None:
         raise ValueError("classes_ is not an array of two classes or more.")
     if not (classes[:-1] < classes[1:]).all():
         raise ValueError("classes_ are not in order, or one is there twice.")
-
-
-def _by_encoder(specs: Mapping[str, TensorSpec]) -> defaultdict[str, dict[str, TensorSpec]]:
-    """The tensors of each encoder, by what their names begin with."""
-    found: defaultdict[str, dict[str, TensorSpec]] = defaultdict(dict)
-    for name, spec in specs.items():
-        *place, _ = name.split(".", 4)
-        if place[3:] == ["encoder"]:
-            found[".".join([*place, ""])][name] = spec
-    return found
-
-
-def _specs(module: nn.Module, prefix: str) -> dict[str, TensorSpec]:
-    return {f"{prefix}{name}": TensorSpec.of(tensor) for name, tensor in module.state_dict().items()}
-
-
-def _n_values(specs: Mapping[str, TensorSpec]) -> int:
-    return sum(spec.n_values for spec in specs.values())
-
-
-def _check_specs(wanted: Mapping[str, TensorSpec], specs: Mapping[str, TensorSpec]) -> None:
-    """Compare every tensor of a network, or of a part, with those in the file."""
-    for name in [*wanted, *specs]:
-        if wanted.get(name) != specs.get(name):
-            raise ValueError(
-                f"its tensors are not those of its parameters: {name!r} is {specs.get(name, 'not there')}, expected "
-                f"{wanted.get(name, 'none of this name')}."
-            )
