@@ -59,15 +59,16 @@ def save(estimator: Any, path: Path) -> None:
     Raises
     ------
     TypeError
-        If `estimator` is no estimator of this package, is a subclass of one, or its encoder or balancer has no
-        name that `load` could be told.
+        If `estimator` is no estimator of this package, is a subclass of one, its encoder or balancer has no name
+        that `load` could be told, or its balancer has parameters, or its network a state, that are not data.
     ValueError
-        If parameters have been changed since `fit`, so that they do not describe its network, or what is to be
-        saved has a kind of number or a size that the file does not take.
+        If parameters have been changed since `fit`, so that they do not describe its network, an encoder or balancer
+        of your own cannot be made anew or then answers otherwise, or labels, tensors or the header have a kind of
+        number or a size that the file does not take.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     OSError
-        If the file cannot be written; the old one is then whole.
+        If `path` is a folder or in none, or the file cannot be written; the old one is then whole.
 
     See Also
     --------
@@ -82,7 +83,9 @@ def save(estimator: Any, path: Path) -> None:
 
     Encoders and balancers of your own are saved by name: a class or function by its own, an instance by that of
     its class, a `functools.partial` by that of its function. Where an `encoder` dict has different ones of one
-    name, each is called by its modality too, such as ``audio.Sequential``.
+    name, each is called by its modality too, such as ``audio.Sequential``. They are made anew, as `load` will do,
+    to see that the file opens. Of what changes in training they must keep all in parameters and persistent buffers:
+    other buffers are compared with new ones, plain attributes only by what the network makes of zeros.
 
     Examples
     --------
@@ -119,7 +122,8 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     """Open a file that `save` wrote.
 
     Nothing in the file is run: classes are looked up in a fixed list, and all that the header says is checked
-    before memory is taken for the tensors. Its checksums tell damage, not who made it: a model still predicts
+    before memory is taken for the tensors; encoders of your own are made one after the other, each once the one
+    before is known to be that of the file. Its checksums tell damage, not who made it: a model still predicts
     whatever its maker wanted.
 
     Parameters
@@ -145,6 +149,8 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     ValueError
         If the file is not whole, not a model, written in a newer format, or says what cannot be; if it needs
         `modules` that are not given; or if `device` is not on this machine.
+    TypeError
+        If `modules` is not a dict.
     OSError
         If there is no such file, or it cannot be read.
 
@@ -271,14 +277,12 @@ def _check_that_it_opens(
     try:
         rebuilt = _rebuild(_checked(fields), specs, lambda: tensors, torch.device("cpu"), modules)
         if isinstance(estimator, SavedNetwork):
-            estimator._check_answers(rebuilt)
+            estimator._check_rebuilt(rebuilt)
     except Exception as error:
         raise ValueError(
             f"{fields['class']} cannot be saved, because its parameters do not describe what was fitted: {error} "
-            "Those changed since can be set back; or fit again."
+            "Parameters changed since can be set back; or fit again."
         ) from error
-    if isinstance(estimator, SavedNetwork):
-        estimator._check_buffers(rebuilt)
 
 
 # Back to an estimator ----------------------------------------------------------------------------

@@ -192,6 +192,28 @@ def noisy_encoder(input_shape, embedding_dim):
     return nn.Sequential(*layers)
 
 
+class Drifting(nn.Linear):
+    """Keeps what changes in buffers that are in no state: one from the start, and one that grows."""
+
+    def __init__(self, input_shape):
+        super().__init__(input_shape[0], 8)
+        self.register_buffer("drift", torch.zeros(8), persistent=False)
+        self.register_buffer("seen", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.drift += 0.01
+            self.seen = torch.cat([self.seen, x.detach().mean().reshape(1)])
+        return super().forward(x) + self.drift + self.seen.sum()
+
+
+def test_buffers_that_are_not_persistent_go_on(tmp_path):
+    whole = check_resumes(JointClassifier, tmp_path, ("joint", 2), encoder={"pixels": Drifting})
+    for clf in (whole, JointClassifier(GROUPS, checkpoint=tmp_path, encoder={"pixels": Drifting}, **FAST).fit(X, Y)):
+        np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
+    assert whole.module_.branch("pixels").encoder.drift.any()
+
+
 class Remembers(Callback):
     """Lowers the learning rate by what it has seen, and says what to keep of that."""
 
@@ -379,6 +401,48 @@ make = lambda input_shape: Net(*input_shape)
 """
 
 
+VALUES = """
+from functools import lru_cache, partial
+from numpy import array
+from sklearn.preprocessing import StandardScaler
+CONFIG = {"dropout": 1}
+LAYERS = [1, 2]
+TABLE = array([1.0, 2.0])
+act = partial(round, ndigits=1)
+SCALER = StandardScaler().fit([[1.0], [3.0]])
+BASE = Linear(1, 1)
+BASE.weight.data.fill_(1.5)
+BASE.bias.data.fill_(0.5)
+class Settings:
+    pass
+SETTINGS = Settings()
+SETTINGS.rate = 3
+@lru_cache
+def depth():
+    return 7
+def make():
+    return CONFIG, LAYERS, TABLE, act, SCALER, BASE, SETTINGS, depth
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ('"dropout": 1', '"dropout": 2'), ("[1, 2]", "[1, 3]"), ("[1.0, 2.0]", "[1.0, 9]"), ("ndigits=1", "ndigits=2"),
+        ("[3.0]", "[4.0]"), ("1.5", "1.6"), ("rate = 3", "rate = 4"), ("return 7", "return 8"),
+    ],
+    ids=["dict", "list", "array", "partial", "fitted", "module", "instance", "cached"],
+)  # fmt: skip
+def test_values_that_code_names_count(old, new):
+    def digest(source):
+        space = {"Linear": nn.Linear, "__name__": "__main__"}
+        exec(source, space)
+        return name_of(space["make"])
+
+    assert digest(VALUES) == digest(VALUES)
+    assert digest(VALUES) != digest(VALUES.replace(old, new))
+
+
 @pytest.mark.parametrize(
     "old, new", [("64", "65"), ("WIDTH)", "WIDTH, False)"), ("depth = 2", "depth = 3"), ("self.depth", "9")]
 )
@@ -440,6 +504,8 @@ def test_what_it_cannot_be(tmp_path):
             JointClassifier(GROUPS, checkpoint=place, **FAST).fit(X, Y)
     with pytest.raises(TypeError, match="checkpoint=3 must be the path of a folder, or None"):
         JointClassifier(GROUPS, checkpoint=3, **FAST).fit(X, Y)
+    with pytest.raises(ValueError, match="checkpoint='' names no folder"):
+        JointClassifier(GROUPS, checkpoint="", **FAST).fit(X, Y)
     with pytest.raises(ValueError, match=r"checkpoint=.*random_state=None draws .* Use an int"):
         JointClassifier(GROUPS, checkpoint=tmp_path).fit(X, Y)
     with pytest.raises(ValueError, match=r"cv=KFold.* shuffles .* Give it a random_state"):
@@ -465,6 +531,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == content
     assert_same(clf.fit(X, Y), JointClassifier(GROUPS, **FAST).fit(X, Y))
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path):
+    clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST).fit(X, Y)
+    (path,) = tmp_path.iterdir()
+    left = [tmp_path / f".{name}.0123456789abcdef.tmp" for name in (path.name, path.name, "other-0.ckpt")]
+    left[1] = left[1].with_name(left[1].name.replace("0123", "4567"))
+    for one in left:
+        one.touch()
+    for old in (left[0], left[2]):
+        os.utime(old, (0, 0))
+    clf.fit(X, Y)
+    assert set(tmp_path.iterdir()) == {path, left[1], left[2]}  # Another process may be writing, or be another fit.
 
 
 class Twin(Callback):

@@ -172,28 +172,19 @@ class SavedNetwork:
             is_modest=n_features <= max(_MODEST_FEATURES, count_values(found)),
         )
 
-    def _check_answers(self, rebuilt: SavedNetwork) -> None:
+    def _check_rebuilt(self, rebuilt: SavedNetwork) -> None:
         """Raise ValueError unless the network that was built again, from the same weights, answers the same."""
+        kept, fresh = self.module_.state_dict(), dict(rebuilt.module_.named_buffers())
+        for name, buffer in self.module_.named_buffers():
+            if name not in kept and not _is_same(buffer.detach().cpu(), fresh.get(name)):
+                raise ValueError(
+                    f"the buffer {name!r} of its network, which is not persistent, is not that of a new one: register "
+                    "it with persistent=True."
+                )
         shapes = {name: self._sample_shape(name) for name in self.modalities_}
         for mine, other in zip(*(answers(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
             if mine.shape != other.shape or not torch.allclose(mine, other, 1e-4, 1e-5, equal_nan=True):
                 raise ValueError("the network that they describe gives other answers.")
-
-    def _check_buffers(self, rebuilt: SavedNetwork) -> None:
-        """Raise ValueError if a buffer that the file does not hold is not as in the network that was built again."""
-        kept, fresh = self.module_.state_dict(), dict(rebuilt.module_.named_buffers())
-        for name, buffer in self.module_.named_buffers():
-            mine, other = buffer.detach().cpu(), fresh.get(name)
-            if name in kept or (
-                other is not None
-                and TensorSpec.of(mine) == TensorSpec.of(other)
-                and ((mine == other) | ((mine != mine) & (other != other))).all()
-            ):
-                continue
-            raise ValueError(
-                f"{type(self).__name__} cannot be saved: the buffer {name!r} of its network, which is not persistent, "
-                "is not that of a new one. Register it with persistent=True, and fit again."
-            )
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
@@ -201,6 +192,12 @@ def check_feature_names(names: Any, n_features: int) -> None:
     if names is None or (isinstance(names, np.ndarray) and names.dtype == object and names.shape == (n_features,)):
         return
     raise ValueError(f"feature_names_in_ is not one name for each of {n_features} columns.")
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    if other is None or TensorSpec.of(one) != TensorSpec.of(other):
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _length(name: str, specs: Mapping[str, TensorSpec]) -> int:

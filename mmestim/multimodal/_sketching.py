@@ -80,8 +80,11 @@ def answers(module: MultimodalModule, shapes: Mapping[str, tuple[int, ...]]) -> 
     )
     with seeded(0, CPU):
         features = module.encode(batch)
-        generator = torch.Generator().manual_seed(0)
-        drawn = {name: torch.randn(f.shape, generator=generator, device=CPU) for name, f in features.items()}
+        generator = torch.Generator(CPU).manual_seed(0)
+        drawn = {
+            name: torch.randn(f.shape, generator=generator, dtype=torch.float32, device=CPU)
+            for name, f in features.items()
+        }
         alone = [module.unimodal_logits(drawn, name) for name in module.names]
         return [*features.values(), *alone, module.fuse(drawn, batch)]
 
