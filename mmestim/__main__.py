@@ -18,7 +18,7 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    print(describe(options.path))
+    _print(describe(options.path))
     return 0
 
 
@@ -62,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
     return _FAILED
+
+
+def _print(text: str) -> None:
+    """Print at once, with escapes for what standard output cannot show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 if __name__ == "__main__":

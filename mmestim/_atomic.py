@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -21,6 +22,11 @@ def write_whole(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
+    # Here, because later errors would name a file that nobody asked for.
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "No such folder", os.fspath(path))
     temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

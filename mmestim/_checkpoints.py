@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import tempfile
+import time
 import warnings
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
@@ -19,7 +21,10 @@ from torch import nn
 from ._atomic import write_whole
 
 # Of the files; another makes other fingerprints.
-FORMAT = 1
+FORMAT = 2
+
+# Seconds after which a file that was never finished is one that its fit left when it was killed.
+_STALE = 3600
 
 # What is left of a training that is done.
 _RESULTS = ("module", "objective", "history")
@@ -37,6 +42,8 @@ def check_checkpoint(checkpoint: Any, random_state: Any) -> None:
         folder = Path(checkpoint)
     except TypeError:
         raise TypeError(f"checkpoint={checkpoint!r} must be the path of a folder, or None.") from None
+    if checkpoint == "":
+        raise ValueError("checkpoint='' names no folder. Use checkpoint='.' for the current one, or None for none.")
     if random_state is None:
         raise ValueError(
             f"checkpoint={str(checkpoint)!r} needs a fit that can be repeated, and random_state=None draws another "
@@ -88,6 +95,10 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str], fingerprint: str, device: torch.device) -> None:
         self.folder, self.fingerprint, self.device = Path(folder), fingerprint, device
         self.n_started = 0
+        for path in self.folder.glob(f".{fingerprint}-*.tmp"):
+            with contextlib.suppress(OSError):  # Of the same fit in another process, which tidies too.
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
 
     def start(self) -> Checkpoint:
         """The file of the next training, which may start another within itself."""
@@ -229,18 +240,23 @@ class _Packer:
             return self._fill("torch generator", place, value.get_state())
         if isinstance(value, np.random.Generator):
             return self._fill("numpy generator", place, self.pack(value.bit_generator.state, place))
+        if isinstance(value, nn.Module):
+            state = value.state_dict()
+            buffers = {name: buffer for name, buffer in value.named_buffers() if name not in state}
+            # Tensors as they are, those of the network too, whose own state this may be.
+            return self._fill("module", place, (self._state(value, state), buffers))
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-            return self._fill("state", place, self._state(value))
+            return self._fill("state", place, self._state(value, value.state_dict()))
         raise TypeError(
             f"checkpoint: {place} is a {kind.__name__}, which cannot be kept. What a method remembers must be numbers, "
             "strings, arrays, tensors, random generators, containers of these, or have state_dict and load_state_dict."
         )
 
-    def _state(self, value: Any) -> dict[str, Any]:
+    def _state(self, value: Any, parts: Mapping[str, Any]) -> dict[str, Any]:
         state = {}
-        for name, part in value.state_dict().items():
+        for name, part in parts.items():
             if isinstance(value, nn.Module) and isinstance(part, torch.Tensor):
-                state[name] = part  # Of the network too, whose own state this may be.
+                state[name] = part
             elif self.with_optimizers or not isinstance(part, torch.optim.Optimizer):
                 state[name] = self.pack(part, f"{type(value).__name__}.{name}")
         return state
@@ -276,9 +292,24 @@ def _unpack(tree: Any, live: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     elif kind == "numpy generator":
         live.bit_generator.state = _unpack(content, None, tensors)
     else:
+        state, buffers = content if kind == "module" else (content, {})
         at = live.state_dict()
-        live.load_state_dict({name: _unpack(item, at.get(name), tensors) for name, item in content.items()})
+        live.load_state_dict({name: _unpack(item, at.get(name), tensors) for name, item in state.items()})
+        for name, buffer in buffers.items():
+            _set_buffer(live, name, buffer)
     return live
+
+
+@torch.no_grad()
+def _set_buffer(module: nn.Module, name: str, value: torch.Tensor) -> None:
+    """Give a buffer that is not persistent its value: in place, as others may hold it, unless it has grown."""
+    owner, _, own_name = name.rpartition(".")
+    holder = module.get_submodule(owner)
+    live = dict(holder.named_buffers(recurse=False)).get(own_name)
+    if live is not None and live.shape == value.shape and live.dtype == value.dtype:
+        live.copy_(value)
+    else:
+        holder.register_buffer(own_name, value, persistent=False)
 
 
 def _digest(content: Any) -> bytes:

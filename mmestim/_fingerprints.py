@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import sys
@@ -65,8 +66,8 @@ class Fingerprint:
     """Digest of values of any kind, one after the other.
 
     Arrays, tensors and containers count by content; estimators and callbacks by class and parameters;
-    functions and classes by name, code, and the functions, classes and numbers of their modules that
-    it names; other objects by what pickle would take, or where it cannot, by class and attributes.
+    functions and classes by name, code, and what it names of their modules, other modules left out;
+    other objects by what pickle would take, or where it cannot, by class and attributes.
     """
 
     def __init__(self) -> None:
@@ -134,6 +135,8 @@ class Fingerprint:
         elif hasattr(value, "get_params"):
             self.add(type(value))
             self.add(_settings(value))
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self.add(value.__wrapped__)
         else:
             self._each(_pickled(value))
 
@@ -172,7 +175,9 @@ def _function_parts(function: FunctionType) -> Iterator[Any]:
             yield None
     for name in sorted(_global_names(function.__code__) & function.__globals__.keys()):
         value = function.__globals__[name]
-        if isinstance(value, (*_PLAIN, tuple, type, FunctionType)):
+        if hasattr(value, "get_params") and not isinstance(value, type):
+            yield [name, type(value), vars(value)]  # It is used as it is, fitted perhaps.
+        elif not isinstance(value, ModuleType):
             yield [name, value]
 
 

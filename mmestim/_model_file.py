@@ -143,7 +143,7 @@ class ModelFile:
         digest, tensors = _new_digest(), {}
         for name, spec in self.specs.items():
             # Each in memory of its own: products of matrices may depend on how they are aligned.
-            buffer = torch.empty(spec.n_bytes, dtype=torch.uint8)
+            buffer = torch.empty(spec.n_bytes, dtype=torch.uint8, device="cpu")
             view = buffer.numpy().data
             if self._file.readinto(view) != spec.n_bytes:  # type: ignore[attr-defined]
                 raise ValueError("it became shorter while it was read.")

@@ -7,13 +7,14 @@ What JSON has not is an object with one key, its tag: ``{"tuple": [28, 28]}``, `
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-# Numbers and labels that fill more than this are no longer small facts: 64 MiB of labels.
+# Numbers and labels that fill more than this are no longer small facts: 64 MiB of labels in a whole header.
 _MAX_CHARACTERS = 2**24
 _LARGEST_INT = 2**64
 
@@ -51,6 +52,8 @@ def encode(value: Any) -> Any:
     if isinstance(value, slice):
         return {"slice": [encode(end) for end in (value.start, value.stop, value.step)]}
     if isinstance(value, Mapping):
+        if odd := [key for key in value if not isinstance(key, _KEYS)]:
+            raise NotPlain(f"a dict with a {type(odd[0]).__name__} as a key")
         return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
     if isinstance(value, torch.device):
         return {"device": str(value)}
@@ -85,6 +88,31 @@ def decode(value: Any, tags: Mapping[str, Tag] | None = None) -> Any:
         raise ValueError(f"a value marked {tag!r} is none: {error}") from error
 
 
+def check_size(value: Any) -> None:
+    """Raise ValueError if the arrays of text in what `encode` made take too much memory together."""
+    if (n_characters := _n_characters(value)) > _MAX_CHARACTERS:
+        raise ValueError(f"its arrays of text have {n_characters} characters; the most allowed are {_MAX_CHARACTERS}.")
+
+
+def _n_characters(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(_n_characters, value))
+    if not isinstance(value, dict):
+        return 0
+    within = sum(map(_n_characters, value.values()))
+    content = value.get("array")
+    if isinstance(content, dict) and isinstance(content.get("values"), list):
+        # numpy makes room for each value as for the longest.
+        return within + (_width(content.get("dtype")) or 0) * max(1, len(content["values"]))
+    return within
+
+
+def _width(dtype: Any) -> int | None:
+    """Characters of each value of an array of text, None of any other."""
+    found = re.fullmatch(r"U([0-9]{1,18})", str(dtype))
+    return int(found[1]) if found else None
+
+
 def _encode_array(array: np.ndarray) -> dict[str, Any]:
     kind, values = array.dtype.kind, array.ravel().tolist()
     is_text = kind == "U" or (kind == "O" and all(isinstance(value, str) for value in values))
@@ -98,13 +126,12 @@ def _encode_array(array: np.ndarray) -> dict[str, Any]:
 
 
 def _decode_array(content: Any) -> np.ndarray:
-    dtype, shape, values = str(content["dtype"]), content["shape"], [decode(value) for value in content["values"]]
+    dtype, shape = str(content["dtype"]), content["shape"]
+    values = [decode(value) for value in _listed(content["values"])]
     kinds: tuple[type, ...] = (str,)
-    if dtype.startswith("U"):
-        length = int(dtype[1:])
-        longest = max((len(value) for value in values), default=0)
-        if not longest <= length or length * max(1, len(values)) > _MAX_CHARACTERS:
-            raise ValueError(f"an array of text of {length} characters cannot hold its {len(values)} values.")
+    if (width := _width(dtype)) is not None:
+        if max(map(len, values), default=0) > width or width * max(1, len(values)) > _MAX_CHARACTERS:
+            raise ValueError(f"an array of text of {width} characters cannot hold its {len(values)} values.")
     elif dtype != "O":
         if dtype not in _ARRAY_TYPES:
             raise ValueError(f"an array has dtype {dtype!r}; expected 'O', 'U' and a length, or one of {_ARRAY_TYPES}.")
@@ -128,7 +155,11 @@ def _ends(content: Any) -> list[int | None]:
 
 
 def _pairs(content: Any) -> dict[Any, Any]:
-    found = dict(content)
+    pairs = [(key, value) for key, value in content]
+    # Numbers and text, because anyone can make tuples that all hash alike, which takes the square of their number.
+    if any(not isinstance(key, _KEYS) for key, _ in pairs):
+        raise ValueError("a dict has a key that is neither text nor a number.")
+    found = dict(pairs)
     if len(found) != len(content):
         raise ValueError("a dict has a key twice.")
     return found
@@ -136,7 +167,7 @@ def _pairs(content: Any) -> dict[Any, Any]:
 
 def _listed(content: Any) -> list[Any]:
     if not isinstance(content, list):
-        raise ValueError("a tuple or a dict is not a list.")
+        raise ValueError("a tuple, a dict or an array is not a list.")
     return content
 
 
@@ -147,6 +178,7 @@ _ARRAY_TYPES = [
     "float32",
     "float64",
 ]
+_KEYS = (type(None), bool, int, float, str, np.generic)
 _SPECIAL_FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _OPTIMIZERS = {
     name: found

@@ -18,27 +18,29 @@ _BALANCERS: dict[str, type] = {
 }
 
 
-def encode_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parameters as JSON can hold them, and the types of the values that defaults stand in for."""
+def encode_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """Parameters as JSON can hold them, the types of those that defaults stand in for, and what is only named."""
     defaults = inspect.signature(type(estimator)).parameters
     stays, with_modules = (
         getattr(estimator, name, ()) for name in ("_parameters_left_out", "_parameters_with_modules")
     )
-    parameters, left_out = {}, {}
+    parameters: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    modules: dict[str, Any] = {}
     for name, value in estimator.get_params(deep=False).items():
         try:
             if name in stays and value:
                 raise NotPlain
             if name in with_modules:
-                parameters[name] = _encode_modules(name, value)
+                parameters[name] = _encode_modules(name, value, modules)
             elif isinstance(value, Balancer):
-                parameters[name] = _encode_balancer(value)
+                parameters[name] = _encode_balancer(value, modules)
             else:
                 parameters[name] = encode(value)
         except NotPlain:
             parameters[name] = encode(defaults[name].default)
             left_out[name] = type(value).__name__
-    return parameters, left_out
+    return parameters, left_out, modules
 
 
 def decode_parameters(parameters: Mapping[str, Any], modules: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -64,16 +66,18 @@ def decode_parameters(parameters: Mapping[str, Any], modules: Mapping[str, Any])
     return {name: decode(value, tags) for name, value in parameters.items()}, named
 
 
-def _encode_modules(parameter: str, value: Any) -> Any:
+def _encode_modules(parameter: str, value: Any, modules: dict[str, Any]) -> Any:
     """Names as they are; classes, functions and instances by a name of theirs, which different ones do not share."""
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):
-        return {"module": _name_of(parameter, value)}
+        modules[name := _name_of(parameter, value)] = value
+        return {"module": name}
     names = {key: _name_of(parameter, item) for key, item in value.items() if not isinstance(item, str)}
     for key, name in list(names.items()):
         if any(_name_of(parameter, value[other]) == name and value[other] is not value[key] for other in names):
             names[key] = f"{key}.{name}"
+    modules.update({name: value[key] for key, name in names.items()})
     return {"dict": [[key, {"module": names[key]} if key in names else item] for key, item in value.items()]}
 
 
@@ -89,7 +93,7 @@ def _name_of(parameter: str, value: Any) -> str:
     return name
 
 
-def _encode_balancer(balancer: Balancer) -> Any:
+def _encode_balancer(balancer: Balancer, modules: dict[str, Any]) -> Any:
     kind, parameters = type(balancer), {}
     for name, value in balancer.get_params(deep=False).items():
         try:
@@ -99,5 +103,6 @@ def _encode_balancer(balancer: Balancer) -> Any:
                 f"balancer {kind.__name__} has {name}={value!r}, which is {error} and no data. Take numbers, text and "
                 "lists as parameters, and keep the rest in the class."
             ) from error
-    is_own = _BALANCERS.get(kind.__name__) is not kind
+    if is_own := _BALANCERS.get(kind.__name__) is not kind:
+        modules[kind.__name__] = kind
     return {"balancer": {"class": kind.__name__, "own": is_own, "parameters": parameters}}

@@ -161,10 +161,9 @@ def build_encoder(
     n_features : int
         Length of its feature vectors.
     """
-    if isinstance(encoder, Mapping):
-        if unknown := set(encoder) - set(names):
-            raise ValueError(f"encoder names {sorted(unknown)}, which are no modalities. They are {list(names)}.")
-        encoder = encoder.get(name, "auto")
+    if isinstance(encoder, Mapping) and (unknown := set(encoder) - set(names)):
+        raise ValueError(f"encoder names {sorted(unknown)}, which are no modalities. They are {list(names)}.")
+    encoder = encoder_of(encoder, name)
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
         factory = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
@@ -175,6 +174,11 @@ def build_encoder(
     else:
         module = _call(encoder, name, shape, embedding_dim)
     return module, _feature_length(module, name, shape)
+
+
+def encoder_of(encoder: Any, name: str) -> Any:
+    """What the estimator's parameter says for modality `name`; of our encoders their names."""
+    return encoder.get(name, "auto") if isinstance(encoder, Mapping) else encoder
 
 
 def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:

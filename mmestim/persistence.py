@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._model_file import ModelFile, TensorSpec, write
-from ._plain_values import NotPlain, decode, encode
+from ._plain_values import NotPlain, check_size, decode, encode
 from ._saved_parameters import decode_parameters, encode_parameters
 from .multimodal import (
     JointClassifier,
@@ -27,6 +27,7 @@ from .multimodal import (
     ModalityGapClassifier,
     UDIClassifier,
 )
+from .multimodal._saving import SavedNetwork
 from .training import resolve_device
 
 # Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.
@@ -61,15 +62,16 @@ def save(estimator: Any, path: Path) -> None:
     Raises
     ------
     TypeError
-        If `estimator` is no estimator of this package, is a subclass of one, or its encoder or balancer has no
-        name that `load` could be told.
+        If `estimator` is no estimator of this package, is a subclass of one, its encoder or balancer has no name
+        that `load` could be told, or its balancer has parameters, or its network a state, that are not data.
     ValueError
-        If parameters have been changed since `fit`, so that they do not describe its network, or what is to be
-        saved has a kind of number or a size that the file does not take.
+        If parameters have been changed since `fit`, so that they do not describe its network, an encoder or balancer
+        of your own cannot be made anew or then answers otherwise, or labels, tensors or the header have a kind of
+        number or a size that the file does not take.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     OSError
-        If the file cannot be written; the old one is then whole.
+        If `path` is a folder or in none, or the file cannot be written; the old one is then whole.
 
     See Also
     --------
@@ -84,7 +86,9 @@ def save(estimator: Any, path: Path) -> None:
 
     Encoders and balancers of your own are saved by name: a class or function by its own, an instance by that of
     its class, a `functools.partial` by that of its function. Where an `encoder` dict has different ones of one
-    name, each is called by its modality too, such as ``audio.Sequential``.
+    name, each is called by its modality too, such as ``audio.Sequential``. They are made anew, as `load` will do,
+    to see that the file opens. Of what changes in training they must keep all in parameters and persistent buffers:
+    other buffers are compared with new ones, plain attributes only by what the network makes of zeros.
 
     Examples
     --------
@@ -103,7 +107,7 @@ def save(estimator: Any, path: Path) -> None:
     """
     name = _registered_name(estimator)
     check_is_fitted(estimator)
-    parameters, left_out = encode_parameters(estimator)
+    parameters, left_out, modules = encode_parameters(estimator)
     facts, tensors = estimator._to_file()
     fields = {
         "class": name,
@@ -113,7 +117,7 @@ def save(estimator: Any, path: Path) -> None:
         "versions": {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}},
     }
     tensors = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
-    _check_that_it_opens(fields, tensors)
+    _check_that_it_opens(estimator, fields, tensors, modules)
     write(path, fields, tensors, version("mmestim"))
 
 
@@ -121,7 +125,8 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     """Open a file that `save` wrote.
 
     Nothing in the file is run: classes are looked up in a fixed list, and all that the header says is checked
-    before memory is taken for the tensors. Its checksums tell damage, not who made it: a model still predicts
+    before memory is taken for the tensors; encoders of your own are made one after the other, each once the one
+    before is known to be that of the file. Its checksums tell damage, not who made it: a model still predicts
     whatever its maker wanted.
 
     Parameters
@@ -147,6 +152,8 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     ValueError
         If the file is not whole, not a model, written in a newer format, or says what cannot be; if it needs
         `modules` that are not given; or if `device` is not on this machine.
+    TypeError
+        If `modules` is not a dict.
     OSError
         If there is no such file, or it cannot be read.
 
@@ -174,6 +181,10 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     >>> loaded.transform(digits.data).shape
     (1797, 16)
     """
+    if modules is not None and not isinstance(modules, Mapping):
+        raise TypeError(
+            f"modules={modules!r} must be a dict from the names in the file, such as {{'MyEncoder': MyEncoder}}."
+        )
     where = resolve_device(device)
     with _telling(path), ModelFile(path) as file:
         return _rebuild(_checked(file.fields), file.specs, file.read, where, modules or {})
@@ -252,6 +263,7 @@ def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
             f"it is a {reprlib.repr(fields['class'])}, which is none of {[*_ESTIMATORS, *_IMPORTED_LATE]}. A later "
             "version of mmestim may know it."
         )
+    check_size(fields)
     return fields
 
 
@@ -261,21 +273,23 @@ def _encode_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         try:
             encoded[name] = encode(value)
         except NotPlain as error:
-            raise TypeError(f"{name} is {error}: a file holds numbers, booleans and text.") from error
+            raise ValueError(f"{name} is {error}: a file holds numbers, booleans and text.") from error
     return encoded
 
 
-def _check_that_it_opens(fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-    _, named = decode_parameters(fields["parameters"], {})
-    if named:  # To make a user's network anew may take long, and fetch who knows what.
-        return
+def _check_that_it_opens(
+    estimator: Any, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], modules: Mapping[str, Any]
+) -> None:
+    """Raise ValueError unless `load` would make the same of it, with `modules` as the fit was given them."""
     specs = {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}
     try:
-        _rebuild(fields, specs, lambda: tensors, torch.device("cpu"), {})
+        rebuilt = _rebuild(_checked(fields), specs, lambda: tensors, torch.device("cpu"), modules)
+        if isinstance(estimator, SavedNetwork):
+            estimator._check_rebuilt(rebuilt)
     except Exception as error:
         raise ValueError(
             f"{fields['class']} cannot be saved, because its parameters do not describe what was fitted: {error} "
-            "Those changed since can be set back; or fit again."
+            "Parameters changed since can be set back; or fit again."
         ) from error
 
 
@@ -294,6 +308,11 @@ def _rebuild(
         raise ValueError(f"it names what no file can hold: pass modules={{{given}}}, with what the fit was given.")
     if unknown := sorted(set(parameters) - set(inspect.signature(kind).parameters)):
         raise ValueError(f"it has the parameters {unknown}, which {kind.__name__} of this version does not have.")
+    # It would have a later fit write there.
+    defaults = inspect.signature(kind).parameters
+    left_out = [name for name in getattr(kind, "_parameters_left_out", ()) if name in parameters]
+    if brought := [name for name in left_out if parameters[name] != defaults[name].default]:
+        raise ValueError(f"it sets {brought}, which mmestim.save leaves out.")
     estimator: Any = kind(**parameters)  # Those that an earlier version did not have get their defaults.
     facts = {name: decode(value) for name, value in fields["facts"].items()}
     draft = estimator._from_header(facts, specs, device, bool(named))
@@ -312,7 +331,15 @@ def _telling(path: Path) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
+        # A traceback would show the first error too, with commands to the terminal that the file may hold.
+        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {_printable(str(error))}") from None
+
+
+def _printable(text: str) -> str:
+    """The text in one line of at most a few hundred characters, none of them a command to a terminal."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class _Shown(str):
@@ -330,6 +357,7 @@ def _shown(value: Any) -> str:
     return _REPR.repr(value)
 
 
+_LONGEST = 800
 _REPR = reprlib.Repr()
 _REPR.maxlist = _REPR.maxdict = _REPR.maxtuple = 20
 _REPR.maxlevel = 3

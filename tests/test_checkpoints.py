@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,8 +33,10 @@ AT_WORK = {
 }  # fmt: skip
 DIGITS = load_digit_views(views=["pixels", "fourier"])
 GROUPS, X, Y = DIGITS.modalities, DIGITS.data[::9], DIGITS.target[::9]
-# The title of a training, how many of its epochs are over, and what ends the fit in the next one.
-DEATH = []
+# A module, which alone of what callbacks name is not part of the fit. Of `death`: the title of a training, how many of
+# its epochs are over, and what ends the fit in the next one.
+FATE = ModuleType("fate")
+FATE.death = []
 
 
 class Killed(Exception):
@@ -41,21 +44,21 @@ class Killed(Exception):
 
 
 class Killer(Callback):
-    """Ends a fit within an epoch, where `DEATH` says so."""
+    """Ends a fit within an epoch, where `FATE.death` says so."""
 
     def on_batch_end(self, net, training, **kwargs):
-        if training and DEATH and (net.title, len(net.history) - 1) == DEATH[0]:
-            raise DEATH[1]
+        if training and FATE.death and (net.title, len(net.history) - 1) == FATE.death[0]:
+            raise FATE.death[1]
 
 
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "callbacks": [Killer()]}
 
 
 def die(clf, *place, how=Killed):
-    DEATH[:] = [place, how]
+    FATE.death[:] = [place, how]
     with pytest.raises(how):
         clf.fit(X, Y)
-    DEATH.clear()
+    FATE.death.clear()
 
 
 def all_of(clf):
@@ -124,8 +127,8 @@ def test_trainings_within_a_training_go_on(balancer, places, tmp_path, epochs, m
         step = Net.step
 
         def die_in(net, batch):
-            if DEATH and (net.title, len(net.history) - 1) == DEATH[0]:
-                raise DEATH[1]
+            if FATE.death and (net.title, len(net.history) - 1) == FATE.death[0]:
+                raise FATE.death[1]
             step(net, batch)
 
         monkeypatch.setattr(Net, "step", die_in)
@@ -187,6 +190,28 @@ def fine_tune_on_all(self, job):
 def noisy_encoder(input_shape, embedding_dim):
     layers = nn.Linear(input_shape[0], embedding_dim), nn.BatchNorm1d(embedding_dim), nn.ReLU(), nn.Dropout(0.5)
     return nn.Sequential(*layers)
+
+
+class Drifting(nn.Linear):
+    """Keeps what changes in buffers that are in no state: one from the start, and one that grows."""
+
+    def __init__(self, input_shape):
+        super().__init__(input_shape[0], 8)
+        self.register_buffer("drift", torch.zeros(8), persistent=False)
+        self.register_buffer("seen", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.drift += 0.01
+            self.seen = torch.cat([self.seen, x.detach().mean().reshape(1)])
+        return super().forward(x) + self.drift + self.seen.sum()
+
+
+def test_buffers_that_are_not_persistent_go_on(tmp_path):
+    whole = check_resumes(JointClassifier, tmp_path, ("joint", 2), encoder={"pixels": Drifting})
+    for clf in (whole, JointClassifier(GROUPS, checkpoint=tmp_path, encoder={"pixels": Drifting}, **FAST).fit(X, Y)):
+        np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
+    assert whole.module_.branch("pixels").encoder.drift.any()
 
 
 class Remembers(Callback):
@@ -376,6 +401,48 @@ make = lambda input_shape: Net(*input_shape)
 """
 
 
+VALUES = """
+from functools import lru_cache, partial
+from numpy import array
+from sklearn.preprocessing import StandardScaler
+CONFIG = {"dropout": 1}
+LAYERS = [1, 2]
+TABLE = array([1.0, 2.0])
+act = partial(round, ndigits=1)
+SCALER = StandardScaler().fit([[1.0], [3.0]])
+BASE = Linear(1, 1)
+BASE.weight.data.fill_(1.5)
+BASE.bias.data.fill_(0.5)
+class Settings:
+    pass
+SETTINGS = Settings()
+SETTINGS.rate = 3
+@lru_cache
+def depth():
+    return 7
+def make():
+    return CONFIG, LAYERS, TABLE, act, SCALER, BASE, SETTINGS, depth
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ('"dropout": 1', '"dropout": 2'), ("[1, 2]", "[1, 3]"), ("[1.0, 2.0]", "[1.0, 9]"), ("ndigits=1", "ndigits=2"),
+        ("[3.0]", "[4.0]"), ("1.5", "1.6"), ("rate = 3", "rate = 4"), ("return 7", "return 8"),
+    ],
+    ids=["dict", "list", "array", "partial", "fitted", "module", "instance", "cached"],
+)  # fmt: skip
+def test_values_that_code_names_count(old, new):
+    def digest(source):
+        space = {"Linear": nn.Linear, "__name__": "__main__"}
+        exec(source, space)
+        return name_of(space["make"])
+
+    assert digest(VALUES) == digest(VALUES)
+    assert digest(VALUES) != digest(VALUES.replace(old, new))
+
+
 @pytest.mark.parametrize(
     "old, new", [("64", "65"), ("WIDTH)", "WIDTH, False)"), ("depth = 2", "depth = 3"), ("self.depth", "9")]
 )
@@ -437,6 +504,8 @@ def test_what_it_cannot_be(tmp_path):
             JointClassifier(GROUPS, checkpoint=place, **FAST).fit(X, Y)
     with pytest.raises(TypeError, match="checkpoint=3 must be the path of a folder, or None"):
         JointClassifier(GROUPS, checkpoint=3, **FAST).fit(X, Y)
+    with pytest.raises(ValueError, match="checkpoint='' names no folder"):
+        JointClassifier(GROUPS, checkpoint="", **FAST).fit(X, Y)
     with pytest.raises(ValueError, match=r"checkpoint=.*random_state=None draws .* Use an int"):
         JointClassifier(GROUPS, checkpoint=tmp_path).fit(X, Y)
     with pytest.raises(ValueError, match=r"cv=KFold.* shuffles .* Give it a random_state"):
@@ -464,19 +533,32 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert_same(clf.fit(X, Y), JointClassifier(GROUPS, **FAST).fit(X, Y))
 
 
+def test_what_a_kill_left_half_written_goes(tmp_path):
+    clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST).fit(X, Y)
+    (path,) = tmp_path.iterdir()
+    left = [tmp_path / f".{name}.0123456789abcdef.tmp" for name in (path.name, path.name, "other-0.ckpt")]
+    left[1] = left[1].with_name(left[1].name.replace("0123", "4567"))
+    for one in left:
+        one.touch()
+    for old in (left[0], left[2]):
+        os.utime(old, (0, 0))
+    clf.fit(X, Y)
+    assert set(tmp_path.iterdir()) == {path, left[1], left[2]}  # Another process may be writing, or be another fit.
+
+
 class Twin(Callback):
     """Has another process do the same fit within the third epoch."""
 
     def on_epoch_begin(self, net, **kwargs):
-        if DEATH and len(net.history) == 2:
-            fit = DEATH.pop()
+        if FATE.death and len(net.history) == 2:
+            fit = FATE.death.pop()
             fit()
 
 
 def test_two_at_a_time_do_no_harm(tmp_path):
     make = partial(JointClassifier, GROUPS, **FAST | {"callbacks": [Twin()], "balancer": UMT()})
     twin, slow = make(checkpoint=tmp_path), make(checkpoint=tmp_path)
-    DEATH[:] = [lambda: twin.fit(X, Y)]
+    FATE.death[:] = [lambda: twin.fit(X, Y)]
     slow.fit(X, Y)
     assert_same(slow, twin)
     assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))

@@ -2,12 +2,14 @@
 
 import functools
 import importlib
+import io
 import json
 import os
 import pickle
 import stat
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from mmestim import (
     ModalityGapClassifier,
     UDIClassifier,
     balancers,
+    encoders,
     gap_scores,
     load,
     save,
@@ -282,6 +285,64 @@ def test_an_own_encoder_gets_no_size_that_the_file_does_not_have(fuzz_models, di
         load(path, modules={"Own": Own})
 
 
+@pytest.mark.parametrize("failing", ["pixels", "fourier"])
+def test_only_what_is_given_takes_memory_and_one_after_the_other(failing, digits, path, monkeypatch):
+    X, y, modalities = digits
+    encoder = dict.fromkeys(modalities, Own) | {failing: "mlp"}
+    save(LateFusionClassifier(modalities, encoder=encoder, **FAST).fit(X, y), path)
+    made = []
+
+    def mlp(input_shape, embedding_dim):
+        made.append(torch.empty(0).device.type)
+        return encoders.MLPEncoder(input_shape, embedding_dim)
+
+    def fails(input_shape):
+        raise AssertionError
+
+    monkeypatch.setitem(encoders.ENCODERS, "mlp", mlp)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load(path, modules={"Own": fails})
+    assert set(made) <= {"meta"}
+    made.clear()
+    load(path, modules={"Own": Own})
+    assert made == ["meta"]
+
+
+def test_an_own_encoder_is_held_against_the_file_before_the_next_is_made(digits, path):
+    X, y, modalities = digits
+    save(LateFusionClassifier(modalities, encoder=Own, **FAST).fit(X, y), path)
+    made = []
+
+    def wider(input_shape, embedding_dim):
+        if torch.empty(0).is_meta:
+            raise AssertionError
+        made.append(input_shape)
+        return Own(input_shape, 2 * embedding_dim)
+
+    with pytest.raises(ValueError, match="its tensors are not those of its parameters"):
+        load(path, modules={"Own": wider})
+    assert len(made) == 1
+
+
+class Drifting(Own):
+    """What it counts in training is in no state."""
+
+    def forward(self, x):
+        if self.training:
+            self.table += 0.01
+        return super().forward(x)
+
+
+def test_what_no_file_would_hold_is_refused(digits, path):
+    X, y, modalities = digits
+    clf = LateFusionClassifier(modalities, encoder={"pixels": Drifting}, **FAST).fit(X, y)
+    with pytest.raises(ValueError, match=r"encoder\.table' .* not persistent"):
+        save(clf, path)
+    clf.module_.branch("pixels").encoder.table.fill_(1.0)
+    save(clf, path)
+    assert_same_answers(load(path, device="cpu", modules={"Drifting": Drifting}), clf, X)
+
+
 def test_own_encoders_of_one_name_are_told_apart(digits, there_and_back):
     X, y, modalities = digits
     encoder = {"pixels": nn.Sequential(nn.Linear(64, 5)), "fourier": nn.Sequential(nn.Linear(34, 3), nn.Tanh())}
@@ -302,6 +363,8 @@ def test_own_balancers_are_named_on_load(digits, there_and_back, path):
         load(path)
     with pytest.raises(ValueError, match="expected a subclass of"):
         load(path, modules={"OwnMethod": Own})
+    with pytest.raises(ValueError, match="do not describe what was fitted"):
+        save(clf.set_params(balancer=OwnMethod(0.5)), path)
     with pytest.raises(TypeError, match=r"factor=.*no data"):
         save(clf.set_params(balancer=OwnMethod(print)), path)
 
@@ -352,6 +415,27 @@ def test_parameters_changed_after_fit_are_refused(changed, fitted, path):
         save(other, path)
 
 
+@pytest.mark.parametrize(
+    "make, changed",
+    [
+        (functools.partial(LateFusionClassifier, fusion="sum"), {"fusion": "mean"}),
+        (functools.partial(JointClassifier, balancer=balancers.MMCosine()), {"balancer__scale": 11.0}),
+        (functools.partial(JointClassifier, balancer=balancers.QMF()), {"balancer__temperature": 9.0}),
+        (functools.partial(JointClassifier, encoder={"pixels": Own}), {"fusion": "gated"}),
+        (functools.partial(JointClassifier, encoder={"pixels": Own}), {"encoder": "linear"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_changes_that_no_tensor_shows_are_refused(make, changed, digits, path):
+    X, y, modalities = digits
+    clf = make(modalities, **FAST).fit(X, y)
+    save(clf, path)
+    path.unlink()
+    with pytest.raises(ValueError, match="do not describe what was fitted"):
+        save(clf.set_params(**changed), path)
+    assert not path.exists()
+
+
 def test_what_no_header_can_hold_is_refused(fitted, digits, path):
     X, y, _ = digits
     many = {f"{'long ' * 10}{n}": 1.0 for n in range(10**5)}
@@ -361,7 +445,20 @@ def test_what_no_header_can_hold_is_refused(fitted, digits, path):
     complex_numbers.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"phase' has torch.complex64"):
         save(LateFusionClassifier(encoder=complex_numbers, **FAST).fit(X, y), path)
+    with pytest.raises(ValueError, match="classes_ is an array of"):
+        save(LateFusionClassifier(**FAST).fit(X, (y % 2).astype(np.longdouble)), path)
     assert not path.exists()
+    save(pickle.loads(pickle.dumps(fitted)).set_params(class_weight={(1, 2): 1.0}), path)
+    assert load(path).class_weight is None
+
+
+def test_a_place_where_no_file_can_be_is_named(fitted, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'[^']*none/model\.mme'$"):
+        save(fitted, tmp_path / "none" / "model.mme")
+    with pytest.raises(IsADirectoryError) as caught:
+        save(fitted, tmp_path)
+    assert caught.value.filename == str(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
@@ -437,6 +534,9 @@ def with_column(value):
     return change
 
 
+WIDE = {"array": {"dtype": "U16777216", "shape": [1], "values": ["a"]}}
+
+
 def with_odd_boolean(parts):
     parts.data[parts.bytes_of("module.branches.0.encoder.standardize.is_fitted")] = b"\x07"
 
@@ -453,6 +553,10 @@ def classes(*values):
         (with_parameters(embedding_dim={"float": "nan"}), "embedding_dim"),
         (with_parameters(unimodal_weight=1.0), "its tensors are not those of its parameters"),
         (with_parameters(trust_me=True), "trust_me"),
+        (with_parameters(class_weight=[WIDE] * 20), "arrays of text have 335544320 characters"),
+        (with_parameters(class_weight={"array": {"dtype": "O", "shape": [9], "values": [WIDE] * 9}}), "arrays of text"),
+        (with_parameters(class_weight={"dict": [[{"tuple": [1]}, 1.0]]}), "neither text nor a number"),
+        (with_parameters(checkpoint="/tmp/evil"), r"sets \['checkpoint'\]"),
         (with_parameters(encoder={"module": "os.system"}), "modules"),
         (with_parameters(modalities={"dict": [["pixels", {"slice": [0, 10**18, None]}]]}), "past the last column"),
         (with_parameters(shapes={"dict": [["pixels", {"tuple": [8, 8]}]]}), "parameter shapes"),
@@ -477,6 +581,48 @@ def test_lies_are_refused_whatever_their_checksums(fuzz_models, fitted, path, ch
     path.write_bytes(forged(fuzz_models, path.read_bytes(), change))
     with pytest.raises(ValueError, match=rf"model\.mme' cannot be loaded: .*{message}"):
         load(path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_parameters(device={"device": "\x1b[31mEVIL\x07\n"}),
+        with_parameters(balancer={"balancer": {"class": "OGM", "own": False, "parameters": {"\x1b[31m": 1}}}),
+        with_parameters(**{f"parameter {n}": 0 for n in range(20_000)}),
+    ],
+    ids=["device", "name", "long"],
+)
+def test_errors_are_short_and_no_commands_to_a_terminal(fuzz_models, fitted, path, change):
+    save(fitted, path)
+    path.write_bytes(forged(fuzz_models, path.read_bytes(), change))
+    with pytest.raises(ValueError, match="cannot be loaded") as caught:
+        load(path)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not set(shown) & {"\x1b", "\x07"}
+    assert len(str(caught.value)) < 1500
+
+
+def test_torchs_defaults_do_not_matter(fitted, digits, path):
+    X, *_ = digits
+    expected = fitted.predict_proba(X)
+    save(fitted, path)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        loaded = load(path, device="cpu")
+        save(fitted, path)
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert_array_equal(loaded.predict_proba(X), expected)
+
+
+def test_modules_are_a_dict(fitted, path):
+    save(fitted, path)
+    for wrong in (Own, [Own]):
+        with pytest.raises(TypeError, match=r"modules=.* must be a dict"):
+            load(path, modules=wrong)
 
 
 def test_other_files_are_refused_by_what_they_are(fitted, path, fuzz_models):
@@ -578,11 +724,28 @@ def test_info_tells_without_reading_the_tensors(digits, path, capsys):
     assert capsys.readouterr().err.count("mmestim: ") == 2
 
 
+def test_info_writes_to_any_encoding(digits, path, monkeypatch):
+    X, y, _ = digits
+    save(LateFusionClassifier({"é": slice(None)}, **FAST).fit(X, y), path)
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["info", str(path)]) == 0
+    assert b"columns.\\xe9" in out.buffer.getvalue()
+
+
 def test_the_command_line():
     run = subprocess.run(
         [sys.executable, "-m", "mmestim", "info", str(DATA / "model.mme")], capture_output=True, text=True
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert "OGM(" in run.stdout
+    reader, writer = os.pipe()
+    os.close(reader)  # As if head had left.
+    run = subprocess.run(
+        [sys.executable, "-m", "mmestim", "info", str(DATA / "model.mme")],
+        stdout=writer, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (0, "")
     with pytest.raises(SystemExit, match="2"):
         main(["open"])

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from torch import nn
 
 from .._checkpoints import Checkpoints, check_checkpoint
 from .._fingerprints import fingerprint
@@ -259,8 +260,8 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
         """The trained network, and whether Ctrl-C cut its training short."""
         raise NotImplementedError
 
-    def _new_module(self, n_classes: int) -> MultimodalModule:
-        """The network before training, without anything from the data."""
+    def _assemble(self, branches: dict[str, Branch], n_classes: int) -> MultimodalModule:
+        """The network of these branches, without anything from the data."""
         raise NotImplementedError
 
     # What subclasses use -------------------------------------------------------------------------
@@ -268,20 +269,21 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
     def _build_branch(self, job: FitJob, name: str) -> Branch:
         """A new branch for one modality, the same one at every call of a fit."""
         with seeded(job.seed_for(name), job.options.device):
-            branch = self._new_branch(name, job.n_classes)
+            branch = Branch(name, *self._new_encoder(name), job.n_classes)
         rows = job.train.having(name)
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
         fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
         return branch.to(job.options.device)
 
-    def _new_branch(self, name: str, n_classes: int) -> Branch:
-        """A branch as the parameters, `modalities_` and `shapes_` say, without anything from the data."""
-        shape = self.shapes_.get(name, (len(self.modalities_[name]),))
-        encoder, size = build_encoder(
-            self.encoder, name, shape, is_signal=name in self.shapes_, embedding_dim=self.embedding_dim,
-            names=self.modalities_,
+    def _new_encoder(self, name: str) -> tuple[nn.Module, int]:
+        """An encoder, and its number of features, as the parameters say, without anything from the data."""
+        return build_encoder(
+            self.encoder, name, self._sample_shape(name), is_signal=name in self.shapes_,
+            embedding_dim=self.embedding_dim, names=self.modalities_,
         )  # fmt: skip
-        return Branch(name, encoder, size, n_classes)
+
+    def _sample_shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes_.get(name, (len(self.modalities_[name]),))
 
     def _fitted_names(self) -> list[str]:
         check_is_fitted(self)

@@ -30,8 +30,7 @@ class JointBase(MultimodalClassifier):
             module = self._join(branches, job.n_classes, balancer)
         return module.to(job.options.device)
 
-    def _new_module(self, n_classes: int) -> JointModule:
-        branches = {name: self._new_branch(name, n_classes) for name in self.modalities_}
+    def _assemble(self, branches: dict[str, Branch], n_classes: int) -> JointModule:
         return self._join(branches, n_classes, self._new_balancer())
 
     def _new_balancer(self) -> Balancer | None:

@@ -8,18 +8,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from .._model_file import TensorSpec
 from .._validation import check_number
+from ..devices import seeded
+from ..encoders import encoder_of
 from ..modalities import resolve_modalities, resolve_shapes
-from ..training import TrainingOptions, seeded
-from ._modules import MultimodalModule
+from ..training import TrainingOptions
+from ._modules import Branch, MultimodalModule
+from ._sketching import CPU, answers, build, by_encoder, check_specs, count_values, fill, float32, specs_of
 
-# Wider features than any weight in the file has values are refused before a network of a user's is built.
-_MODEST = 1024
+# What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
+# its values in the file.
+_MODEST_FEATURES, _MODEST_HEAD = 1024, 2**24
 
-# Columns, three of standardisation, weights and bias: what each modality under an encoder of ours has.
-_LEAST_TENSORS = 6
+# Three of standardisation, weights and bias: what every encoder of ours has at least.
+_LEAST_TENSORS = 5
 
 
 class SavedNetwork:
@@ -40,7 +45,10 @@ class SavedNetwork:
     get_params: Callable[..., dict[str, Any]]
     _column_names: dict[str, list[str]]
     _check_parameters: Callable[[], None]
-    _new_module: Callable[[int], MultimodalModule]
+    encoder: Any
+    _assemble: Callable[[dict[str, Branch], int], MultimodalModule]
+    _new_encoder: Callable[[str], tuple[nn.Module, int]]
+    _sample_shape: Callable[[str], tuple[int, ...]]
 
     # Fitted attributes that a reader of the model wants, beside those that predictions need.
     _facts: ClassVar[tuple[str, ...]] = ("n_iter_",)
@@ -66,7 +74,7 @@ class SavedNetwork:
     def _from_header(
         self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
     ) -> MultimodalModule:
-        """Take over the facts; the network, in no memory where it can be, once all tensors are known to fit it."""
+        """Take over the facts; the network, ours in no memory, once all tensors are known to fit it."""
         known = {"classes_", "n_features_in_", "shapes_", "modalities_", *self._facts}
         if missing := known - set(facts):
             raise ValueError(f"it lacks {sorted(missing)}.")
@@ -83,20 +91,11 @@ class SavedNetwork:
             raise ValueError(
                 f"n_features_in_={self.n_features_in_!r} is not the {sum(sizes.values())} of its modalities."
             )
-        # To sketch thousands of networks takes longer than to see that their columns came without weights.
-        if not has_users_modules and len(specs) < _LEAST_TENSORS * len(sizes):
-            raise ValueError(f"its {len(specs)} tensors are too few for networks of {len(sizes)} modalities.")
         self._take_names(facts, sizes)
         self._check_facts()
         TrainingOptions.of(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
         self._check_parameters()
-        module = self._sketch(has_users_modules, specs)
-        _check_specs({f"module.{name}": tensor for name, tensor in module.state_dict().items()}, sizes, specs)
-        if has_users_modules:
-            # Once more in real memory: a file does not hold buffers that are not persistent.
-            with seeded(0, torch.device("cpu")):
-                module = self._new_module(len(self.classes_))
-        return module
+        return self._sketch(specs, has_users_modules)
 
     def _from_tensors(
         self, module: MultimodalModule, tensors: Mapping[str, torch.Tensor], device: torch.device
@@ -110,8 +109,7 @@ class SavedNetwork:
         if (names := getattr(self, "feature_names_in_", None)) is not None:
             self._column_names = {name: [*names[index]] for name, index in self.modalities_.items()}
         state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
-        is_sketch = any(tensor.is_meta for tensor in module.state_dict().values())
-        module.load_state_dict(state, assign=is_sketch)
+        fill(module, state)
         self.module_, self.device_ = module.to(device).eval(), str(device)
 
     def _check_facts(self) -> None:
@@ -141,19 +139,52 @@ class SavedNetwork:
             if len(_strings("column_names", columns)) != sizes[name]:
                 raise ValueError(f"column_names has {len(columns)} names for {sizes[name]} column(s) of {name!r}.")
 
-    def _sketch(self, has_users_modules: bool, specs: Mapping[str, TensorSpec]) -> MultimodalModule:
-        """The network as the parameters say, without memory for its weights."""
-        n_classes = len(self.classes_)
-        try:
-            with seeded(0, torch.device("cpu")), torch.device("meta"):
-                return self._new_module(n_classes)
-        except Exception:
-            # A user's network may need numbers to be built, or to be tried out.
-            n_values = sum(spec.n_values for spec in specs.values())
-            if not has_users_modules or self.embedding_dim > max(_MODEST, n_values):
-                raise
-        with seeded(0, torch.device("cpu")):
-            return self._new_module(n_classes)
+    def _sketch(self, specs: Mapping[str, TensorSpec], has_users_modules: bool) -> MultimodalModule:
+        """The network as the parameters say, each part held against the file before the next one is made."""
+        in_file, branches, n_classes = by_encoder(specs), {}, len(self.classes_)
+        with seeded(0, CPU), float32():
+            for i, name in enumerate(sorted(self.modalities_)):
+                prefix = f"module.branches.{i}.encoder."
+                encoder, size = self._sketch_encoder(name, prefix, in_file[prefix])
+                with torch.device("meta"):
+                    branches[name] = Branch(name, encoder, size, n_classes)
+            columns = {f"columns.{name}": TensorSpec(torch.int64, (len(at),)) for name, at in self.modalities_.items()}
+            n_weights = n_classes * sum(branch.embedding_dim for branch in branches.values())
+            in_head = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
+            return build(
+                lambda: self._assemble(branches, n_classes),
+                lambda made: check_specs(specs_of(made, "module.") | columns, specs),
+                is_users=has_users_modules,
+                is_modest=n_weights <= max(_MODEST_HEAD, count_values(in_head)),
+            )
+
+    def _sketch_encoder(self, name: str, prefix: str, found: Mapping[str, TensorSpec]) -> tuple[nn.Module, int]:
+        """One modality's encoder and its number of features, if its tensors are those that were found."""
+        given = encoder_of(self.encoder, name)
+        # To sketch thousands of networks takes longer than to see that they came without weights.
+        if isinstance(given, str) and len(found) < _LEAST_TENSORS:
+            raise ValueError(f"its {len(found)} tensors are too few for the encoder of modality {name!r}.")
+        n_features = 0 if isinstance(given, nn.Module) else self.embedding_dim
+        return build(
+            lambda: self._new_encoder(name),
+            lambda made: check_specs(specs_of(made[0], prefix), found),
+            is_users=not isinstance(given, str),
+            is_modest=n_features <= max(_MODEST_FEATURES, count_values(found)),
+        )
+
+    def _check_rebuilt(self, rebuilt: SavedNetwork) -> None:
+        """Raise ValueError unless the network that was built again, from the same weights, answers the same."""
+        kept, fresh = self.module_.state_dict(), dict(rebuilt.module_.named_buffers())
+        for name, buffer in self.module_.named_buffers():
+            if name not in kept and not _is_same(buffer.detach().cpu(), fresh.get(name)):
+                raise ValueError(
+                    f"the buffer {name!r} of its network, which is not persistent, is not that of a new one: register "
+                    "it with persistent=True."
+                )
+        shapes = {name: self._sample_shape(name) for name in self.modalities_}
+        for mine, other in zip(*(answers(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
+            if mine.shape != other.shape or not torch.allclose(mine, other, 1e-4, 1e-5, equal_nan=True):
+                raise ValueError("the network that they describe gives other answers.")
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
@@ -161,6 +192,12 @@ def check_feature_names(names: Any, n_features: int) -> None:
     if names is None or (isinstance(names, np.ndarray) and names.dtype == object and names.shape == (n_features,)):
         return
     raise ValueError(f"feature_names_in_ is not one name for each of {n_features} columns.")
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    if other is None or TensorSpec.of(one) != TensorSpec.of(other):
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _length(name: str, specs: Mapping[str, TensorSpec]) -> int:
@@ -183,17 +220,3 @@ def _check_classes(classes: Any) -> None:
         raise ValueError("classes_ is not an array of two classes or more.")
     if not (classes[:-1] < classes[1:]).all():
         raise ValueError("classes_ are not in order, or one is there twice.")
-
-
-def _check_specs(
-    expected: Mapping[str, torch.Tensor], sizes: Mapping[str, int], specs: Mapping[str, TensorSpec]
-) -> None:
-    """Compare every tensor of the network with those in the file."""
-    wanted = {name: TensorSpec.of(tensor) for name, tensor in expected.items()}
-    wanted |= {f"columns.{name}": TensorSpec(torch.int64, (size,)) for name, size in sizes.items()}
-    for name in [*wanted, *specs]:
-        if wanted.get(name) != specs.get(name):
-            raise ValueError(
-                f"its tensors are not those of its parameters: {name!r} is {specs.get(name, 'not there')}, expected "
-                f"{wanted.get(name, 'none of this name')}."
-            )

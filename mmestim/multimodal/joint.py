@@ -105,7 +105,7 @@ class JointClassifier(JointBase):
         ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
         network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
         what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
-        `state_dict` and `load_state_dict`.
+        `state_dict` and `load_state_dict`. Of encoders parameters and buffers go on, plain attributes do not.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.

@@ -92,7 +92,7 @@ class LateFusionClassifier(MultimodalClassifier):
         ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
         network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
         what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
-        `state_dict` and `load_state_dict`.
+        `state_dict` and `load_state_dict`. Of encoders parameters and buffers go on, plain attributes do not.
     verbose : int, default=0
         0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
         validate.
@@ -176,8 +176,8 @@ class LateFusionClassifier(MultimodalClassifier):
         branches, interrupted = self._fit_branches(job)
         return LateFusion(branches, self.fusion), interrupted
 
-    def _new_module(self, n_classes: int) -> LateFusion:
-        return LateFusion({name: self._new_branch(name, n_classes) for name in self.modalities_}, self.fusion)
+    def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
+        return LateFusion(branches, self.fusion)
 
     def _fit_branches(self, job: FitJob) -> tuple[dict[str, Branch], bool]:
         """Every branch trained alone, and whether Ctrl-C ended the last one."""
