@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from _detection_data import BRICK_WALLS_HZ, VARIANTS
-from _detection_scores import PROTOTYPE, Line
+from _detection_scores import PROTOTYPE, RECALL, Line
 from _report import aligned
 from mmestim.voice import LABELS
 
@@ -150,7 +150,7 @@ def verdict_of(aim: Aim, figure: Figure) -> str:
 def overview(groups: list[Group]) -> Section:
     """Means over the labels, for each set of clips."""
     rows = [["model", "seeds", "clips", "AUC of the 17", "spread", "AP of the 17", "AUC of all", "AP of all",
-             "AUC of changed", "unaltered", "ECE", "F1"]]  # fmt: skip
+             "AUC of changed", "unaltered", "ECE", "bias", "F1"]]  # fmt: skip
     for group in groups:
         for part in (f"{variant}, {kind}" for kind in ("composed", "single") for variant in VARIANTS):
             rows.append([
@@ -158,12 +158,12 @@ def overview(groups: list[Group]) -> Section:
                 plain(group.spread(part, OF_17, "roc_auc")), str(group(part, OF_17, "average_precision")),
                 str(group(part, OF_ALL, "roc_auc")), str(group(part, OF_ALL, "average_precision")),
                 str(group(part, OF_CHANGED, "roc_auc")), str(group(part, "unaltered", "roc_auc")),
-                plain(group(part, OF_ALL, "ece").value), plain(group(part, OF_ALL, "f1").value),
+                *(plain(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1")),
             ])  # fmt: skip
     notes = (
         "Means over labels. 'Changed' are the labels in which the clips differ from those that are trained on; single "
         "edits are of these alone. The average precision depends on how frequent a label is: compare it within a kind "
-        "of clips. Spread: of the seeds."
+        "of clips. Spread: of the seeds. Bias: mean probability less the share that has the label."
     )
     return "Overview", notes, rows
 
@@ -200,12 +200,15 @@ def of_variants(group: Group) -> Section:
     for label in LABELS:
         cells = []
         for part in parts:
-            value, recall = (group(part, label, metric).value for metric in ("roc_auc", "recall"))
+            values = [group(part, label, metric).value for metric in ("roc_auc", RECALL, "recall")]
             changed = label in VARIANTS[part.split(", ")[0]].changes
-            cells.append("-" if np.isnan(value) else f"{plain(value)} / {plain(recall)}" + " *" * changed)
+            cells.append("-" if np.isnan(values[0]) else " / ".join(map(plain, values)) + " *" * changed)
         if set(cells) != {"-"}:
             rows.append([label, *cells])
-    notes = "AUC / recall at the threshold. * labels in which the clips differ from those that are trained on."
+    notes = (
+        "AUC / recall where 5 % of the others are false alarms / recall at the detector's threshold. * labels in which "
+        "the clips differ from those that are trained on; for 'seen', all."
+    )
     return f"Other parameters, engines, noises and rooms: {group.name}", notes, rows
 
 
@@ -224,7 +227,10 @@ def of_places(group: Group) -> Section:
     shown = {"intervals": ("segment_f1@0.3", "segment_f1@0.5", "segment_f1@0.7", "average_precision@0.5",
                            "average_precision@0.75", "average_recall@20"),
              "points": ("hit_rate", "precision", "f1", "mean_error", "median_error")}  # fmt: skip
-    rows = [["clips", "label", "there", "found", *(name.replace("average_", "") for name in shown["intervals"])]]
+    rows = [["clips", "label", "there", "found", *(
+        name.replace("segment_f1", "F1").replace("average_precision", "AP").replace("average_recall", "AR")
+        for name in shown["intervals"]
+    )]]  # fmt: skip
     points = []
     for kind in ("composed", "single"):
         part = f"located, {kind}"

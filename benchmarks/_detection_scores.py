@@ -21,6 +21,8 @@ PROTOTYPE = {
     "low_pass": (0.991, 0.957), "high_pass": (0.998, 0.992), "equalizer": (0.878, 0.554), "reverb": (1.000, 0.999),
     "echo": (0.999, 0.995), "background_noise": (0.999, 0.994),
 }  # fmt: skip
+# A property of the ROC curve, at no threshold of the detector's.
+RECALL = "recall at 5 % false alarms"
 # A span of so much of a clip is of all of it, and says nothing about where.
 _ALL = 0.95
 
@@ -98,8 +100,14 @@ def _other_lines(truth, proba, labels, thresholds):
             own["f1"] = f1_score(there, found[known, column])
         # Above 0 where it is too sure that the label is there.
         own["bias"] = proba[known, column].mean() - there.mean() if known.any() else np.nan
-        for metric in ("n_positive", "n_negative", "threshold", "eer", "f1", "recall", "ece", "bias"):
+        own[RECALL] = np.nan
+        if 0 < there.sum() < len(there):
+            least = np.quantile(proba[known, column][~there], 0.95, method="higher")
+            own[RECALL] = (proba[known, column][there] > least).mean()
+        for metric in ("n_positive", "n_negative", "threshold", "eer", "f1", "recall", RECALL, "ece", "bias"):
             lines.append(Line(label, metric, float(own[metric])))
+    biases = [line.value for line in lines if line.metric == "bias" and line.label != "unaltered"]
+    lines.append(Line("mean of all", "bias", mean_of_defined(biases)))
     lines += [Line("mean of all", metric, report["macro"][metric]) for metric in ("eer", "f1", "ece", "category_f1")]
     return lines + [Line(f"category {name}", "f1", value) for name, value in report["categories"].items()]
 
