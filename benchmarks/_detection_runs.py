@@ -151,7 +151,7 @@ class Asked:
         detector, facts = self._fitted
         own = detector.training_report_[f"window {self.run.window:g}"]
         facts = facts | {
-            "data": own["seconds_of_data"], "training": own["seconds_of_training"], "windows": own["n_windows"],
+            "data": own["seconds"]["data"], "training": own["seconds"]["training"], "windows": own["n_windows"],
             "speakers": detector.training_report_["n_speakers"], "clips": self.options.n_clips,
             "megabytes": (self.folder / "detector.pkl").stat().st_size / 1e6,
         }  # fmt: skip

@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:  # as in `mmestim scan ... | head`; Python would complain of it once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
     return _FAILED

@@ -311,7 +311,7 @@ def _rebuild(
     # It would have a later fit write there.
     defaults = inspect.signature(kind).parameters
     left_out = [name for name in getattr(kind, "_parameters_left_out", ()) if name in parameters]
-    if brought := [name for name in left_out if parameters[name] != defaults[name].default]:
+    if brought := [name for name in left_out if parameters[name] and parameters[name] != defaults[name].default]:
         raise ValueError(f"it sets {brought}, which mmestim.save leaves out.")
     estimator: Any = kind(**parameters)  # Those that an earlier version did not have get their defaults.
     facts = {name: decode(value) for name, value in fields["facts"].items()}
