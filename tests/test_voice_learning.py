@@ -106,10 +106,10 @@ def test_simulated_windows(tmp_path, with_seams):
 def test_folds_keep_speakers_together():
     speakers = np.repeat(np.arange(7), [5, 1, 3, 3, 2, 2, 4])
     clips = np.arange(20)
-    folds = folds_of(clips, speakers, 0)
+    folds = folds_of(clips, speakers, 2, 0)
     assert all(len(set(folds[speakers == speaker])) == 1 for speaker in range(7))
     assert abs(folds.mean() - 0.5) <= 0.1
-    assert set(folds_of(clips, np.zeros(20, int), 0)) == {0, 1}  # of one speaker by clip
+    assert set(folds_of(clips, np.zeros(20, int), 2, 0)) == {0, 1}  # of one speaker by clip
 
 
 # Recordings ----------------------------------------------------------------------------------------

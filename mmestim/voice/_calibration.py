@@ -122,7 +122,7 @@ def check_thresholds(thresholds: np.ndarray, n_labels: int) -> np.ndarray:
 def tune_thresholds(
     proba: np.ndarray, targets: np.ndarray, known: np.ndarray, is_unaltered: np.ndarray, most_false: float
 ) -> np.ndarray:
-    """Thresholds of the labels with the best F1 each, raised until few unedited rows are above any.
+    """Thresholds of the labels with the best F1 each, raised where unedited rows are above them, until few are.
 
     Parameters
     ----------
@@ -145,15 +145,17 @@ def tune_thresholds(
         rows = known[:, label]
         if targets[rows, label].any():
             thresholds[label] = _best_f1(proba[rows, label], targets[rows, label])
-    allowed = int(most_false * is_unaltered.sum())
-    if allowed == is_unaltered.sum():
+    if not is_unaltered.any():
         return thresholds
-    clean = logit(proba[is_unaltered].clip(_LEAST, 1 - _LEAST))
-    start = logit(thresholds)
-    # By one step of log-odds for all: none has to be silent for another's sake.
-    rises = np.sort((clean - start).max(axis=1))
-    rise = max(0.0, rises[-allowed - 1] + 1e-6)
-    return expit(start + rise)
+    clean, best = proba[is_unaltered], thresholds
+    # To each label the same share of false alarms, the largest with which all together keep to their limit.
+    for share in np.r_[1.0, np.geomspace(most_false, most_false / proba.shape[1], 12) if most_false else 0.0, 0.0]:
+        # Above the highest of those that are let pass.
+        order = np.sort(clean, axis=0)[len(clean) - 1 - min(len(clean) - 1, int(share * len(clean)))]
+        thresholds = np.maximum(best, np.nextafter(order, 2.0)) if share < 1 else best
+        if (clean >= thresholds).any(axis=1).mean() <= most_false:
+            break
+    return thresholds.clip(1e-6, 1 - 1e-6)
 
 
 def _best_f1(proba, target):

@@ -42,6 +42,11 @@ class Calibrated(NamedTuple):
         """Windows that have no label for certain."""
         return (self.known & ~self.has).all(axis=1)
 
+    @property
+    def is_certain(self) -> np.ndarray:
+        """Windows of which it is known whether they have any."""
+        return self.is_unaltered | (self.known & self.has).any(axis=1)
+
 
 class TrainedDetector:
     """The part of a detector that trains it."""
@@ -155,8 +160,9 @@ class TrainedDetector:
         else:
             windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
         self._say(f"{len(windows)} windows to learn from")
-        folds = folds_of(windows.clips, speakers, seed)
-        dense_folds = None if dense is None else folds_of(dense.clips, speakers, seed)
+        n_folds = self._new_model().n_folds
+        folds = folds_of(windows.clips, speakers, n_folds, seed)
+        dense_folds = None if dense is None else folds_of(dense.clips, speakers, n_folds, seed)
         return Lesson(
             windows, dense, folds, dense_folds, labels, not self._finds_edits, n_samples, RATE, options,
             float(self.effort), seed, self.n_jobs,
@@ -182,8 +188,8 @@ class TrainedDetector:
         ]  # fmt: skip
         self._thresholds = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
         self._unaltered = Unaltered.fit(
-            np.concatenate([part.proba for part in calibrated]),
-            np.concatenate([part.is_unaltered for part in calibrated]),
+            np.concatenate([part.proba[part.is_certain] for part in calibrated]),
+            np.concatenate([part.is_unaltered[part.is_certain] for part in calibrated]),
         )  # fmt: skip
         self.thresholds_ = np.r_[0.5, self._thresholds]
 

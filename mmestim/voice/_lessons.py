@@ -88,8 +88,8 @@ def given_windows(
     return windows_of(parts, most, len(labels), n_samples, corpus.sample_rate, folder)
 
 
-def folds_of(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
-    """0 or 1 for each of some clips, the same for all of a speaker; of one speaker by clip.
+def folds_of(clips: np.ndarray, speakers: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """A number below `n_folds` for each of some clips, the same for all of a speaker; of one speaker by clip.
 
     Parameters
     ----------
@@ -97,16 +97,18 @@ def folds_of(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
         Numbers of clips.
     speakers : int ndarray of shape (n_clips,)
         Number of the speaker of each.
+    n_folds : int
+        Parts, as equal as can be.
     seed : int
         Of who goes where.
     """
     groups = speakers if len(np.unique(speakers)) > 1 else np.arange(len(speakers))
-    # By the number of clips of each, from the one with most on to the side that has fewer.
+    # By the number of clips of each, from the one with most on to the part that has fewest.
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
     sizes = np.bincount(groups, minlength=len(order))
-    sides, totals = np.zeros(len(order), np.int64), [0, 0]
+    sides, totals = np.zeros(len(order), np.int64), np.zeros(n_folds, np.int64)
     for group in order[np.argsort(-sizes[order], kind="stable")]:
-        sides[group] = totals[1] < totals[0]
+        sides[group] = totals.argmin()
         totals[sides[group]] += sizes[group]
     return sides[groups[clips]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class Lesson:
     dense : Windows or None
         Others with several seams each.
     folds, dense_folds : int ndarray of shape (n_windows,)
-        Part of the speakers that each window belongs to, 0 or 1.
+        Part of the speakers that each window belongs to, from 0 on.
     labels : list of str
         Columns of the targets.
     is_exclusive : bool
@@ -99,7 +100,7 @@ class Lesson:
 class Answer(NamedTuple):
     """What a model says of windows."""
 
-    logits: np.ndarray  # (n_windows, n_models, n_labels)
+    logits: np.ndarray  # (n_windows, n_halves, n_models, n_labels)
     embeddings: np.ndarray  # (n_windows, embedding_dim)
     frames: np.ndarray | None = None  # log-odds (n_windows, n_maps, n_frames) of the maps of `Windows.frames`
 
@@ -108,6 +109,8 @@ class WindowModel:
     """Base of the models."""
 
     n_models: ClassVar[int] = 1
+    # Parts of the speakers, each of which some of the model is not trained on.
+    n_folds: ClassVar[int] = 4
     # Of frames, where the answers have them: from which log-odds on a map is there.
     frame_thresholds: np.ndarray | None = None
 
@@ -165,41 +168,64 @@ class FeatureModel(WindowModel):
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         X = measure(self.statistics, lesson.windows, lesson.n_jobs)
-        logits, self.trees = grow(X, lesson)
+        logits, self.forests = grow(X, lesson)
         return logits[:, None]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return self.trees.arrays()
+        return forest_arrays(self.forests)
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
-        self.trees = BoostedTrees.of_arrays(arrays, n_labels, self.embedding_dim)
+        self.forests = forests_of(arrays, n_labels, self.embedding_dim)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)
-        return Answer(self.trees.decision_function(X)[:, None], X)
+        return Answer(np.stack([trees.decision_function(X)[:, None] for trees in self.forests], axis=1), X)
 
     @property
     def embedding_dim(self) -> int:
         return len(self.statistics.get_feature_names_out())
 
 
-def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, BoostedTrees]:
-    """Log-odds of every window by trees grown without its speakers, and trees grown on all."""
+def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, list[BoostedTrees]]:
+    """Log-odds of every window by trees grown without its speakers, and these trees; of classes those grown on all.
+
+    What a score means is known of the trees without some speakers: others, grown on more, would be surer.
+    """
     # Of few rows fewer bins and trees tell as much, in less time.
     few = len(X)
     options = _TREES | {
         "min_samples_leaf": max(1, min(20, few // 20)), "max_bins": max(16, min(63, few // 4)),
         "max_iter": max(20, min(120, few // 5)),
     }  # fmt: skip
-    logits = np.full((len(X), len(lesson.labels)), np.nan, np.float32)
+    logits, forests = np.full((len(X), len(lesson.labels)), np.nan, np.float32), []
     for fold in np.unique(lesson.folds):
         rows = lesson.folds != fold
         trees = BoostedTrees.fit(
             X[rows], lesson.has[rows], lesson.known[rows], lesson.seed_for("trees"), lesson.n_jobs, **options
         )  # fmt: skip
         logits[~rows] = trees.decision_function(X[~rows])
-    trees = BoostedTrees.fit(X, lesson.has, lesson.known, lesson.seed_for("trees"), lesson.n_jobs, **options)
-    return logits, trees
+        forests.append(trees)
+    if lesson.is_exclusive:
+        forests = [
+            BoostedTrees.fit(X, lesson.has, lesson.known, lesson.seed_for("trees"), lesson.n_jobs, **options)
+        ]  # fmt: skip
+    return logits, forests
+
+
+def forest_arrays(forests: Sequence[BoostedTrees]) -> dict[str, np.ndarray]:
+    """All trees as arrays."""
+    return {f"{n}.{name}": values for n, trees in enumerate(forests) for name, values in trees.arrays().items()}
+
+
+def forests_of(arrays: Mapping[str, np.ndarray], n_labels: int, n_features: int) -> list[BoostedTrees]:
+    """Trees from such arrays."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in arrays.items():
+        number, _, rest = name.partition(".")
+        parts.setdefault(number, {})[rest] = values
+    if not parts or set(parts) != {str(number) for number in range(len(parts))}:
+        raise ValueError(f"its trees are numbered {sorted(parts)}: from 0 on is expected.")
+    return [BoostedTrees.of_arrays(parts[str(number)], n_labels, n_features) for number in range(len(parts))]
 
 
 def measure(statistics: ClipStatistics, windows: Windows, n_jobs: int | None) -> np.ndarray:
@@ -225,7 +251,7 @@ def statistics_of(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np
 
 
 class NetworkModel(WindowModel):
-    """One network, trained on one part of the speakers; the other tells what its scores mean."""
+    """One network, trained on most of the speakers; the others tell what its scores mean."""
 
     # Windows that it sees, and its highest learning rate.
     def __init__(self, make: Callable[[int], nn.Module], name: str, seen: int, lr: float) -> None:
@@ -237,7 +263,7 @@ class NetworkModel(WindowModel):
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         device, n_labels = lesson.options.device, len(lesson.labels)
-        held_out = lesson.folds == 1
+        held_out = lesson.folds == lesson.folds.max()
         rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
             lambda: self.new_networks(n_labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
@@ -252,7 +278,7 @@ class NetworkModel(WindowModel):
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         logits, embeddings = ask(self.networks[self.name], waveforms, lengths, self.device, self.precision)
-        return Answer(logits[:, None], embeddings)
+        return Answer(logits[:, None, None], embeddings)
 
     @property
     def embedding_dim(self) -> int:
@@ -287,11 +313,11 @@ def ask_all(
 class HybridModel(WindowModel):
     """Trees on statistics and on what a network of frames sees, beside a network of whole windows.
 
-    Both networks are trained twice, on either part of the speakers, so that trees and weights learn from what they
-    say of voices that they have not heard; asked about others, the two answer together.
+    All are trained twice, on either part of the speakers, so that trees, weights and thresholds learn from what is
+    said of voices that were not heard; asked about others, both halves answer, and their mean counts.
     """
 
-    n_models = 2
+    n_models = n_folds = 2
 
     # Windows that a network sees in all, and its highest learning rate.
     boundary: ClassVar = {"seen": 65_000, "lr": 4e-3}
@@ -327,7 +353,7 @@ class HybridModel(WindowModel):
             pooled[rows] = ask_all(self.networks[f"boundary{fold}"], *args, read=pool_frames)
             deep[rows] = ask_all(self.networks[f"deep{fold}"], *args, statistics=X)
         self._calibrate_frames(lesson)
-        logits, self.trees = grow(np.hstack([X, pooled]), lesson)
+        logits, self.forests = grow(np.hstack([X, pooled]), lesson)
         return np.stack([logits, deep], axis=1)
 
     def _calibrate_frames(self, lesson):
@@ -350,23 +376,28 @@ class HybridModel(WindowModel):
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)
         args = waveforms, lengths, self.device, self.precision
-        frames = np.mean([ask(self.networks[f"boundary{fold}"], *args)[0] for fold in (0, 1)], axis=0)
-        deep = np.mean([ask(self.networks[f"deep{fold}"], *args, X)[0] for fold in (0, 1)], axis=0)
-        pooled = pool_frames(frames)
-        logits = np.stack([self.trees.decision_function(np.hstack([X, pooled])), deep], axis=1)
-        calibrated = self.frame_combination.logits(np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1]))
-        calibrated = np.moveaxis(calibrated.reshape(len(frames), -1, frames.shape[1]), 1, 2)
-        return Answer(logits, np.hstack([X, pooled, deep]), calibrated)
+        # Each half as what it says was calibrated; the mean of both comes last.
+        logits, embeddings, maps = [], [X], []
+        for fold in (0, 1):
+            frames = ask(self.networks[f"boundary{fold}"], *args)[0]
+            pooled, deep = pool_frames(frames), ask(self.networks[f"deep{fold}"], *args, X)[0]
+            trees = self.forests[fold % len(self.forests)]
+            logits.append(np.stack([trees.decision_function(np.hstack([X, pooled])), deep], axis=1))
+            embeddings += [pooled, deep]
+            by_frame = np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1])
+            calibrated = self.frame_combination.logits(by_frame).reshape(len(frames), -1, frames.shape[1])
+            maps.append(np.moveaxis(calibrated, 1, 2))
+        return Answer(np.stack(logits, axis=1), np.hstack(embeddings), np.mean(maps, axis=0))
 
     @property
     def embedding_dim(self) -> int:
-        n_labels = len(self.trees.baseline)
-        return self.n_statistics + pooled_size(len(SEAMS) + n_labels) + n_labels
+        n_labels = len(self.forests[0].baseline)
+        return self.n_statistics + 2 * (pooled_size(len(SEAMS) + n_labels) + n_labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
         frames = self.frame_combination
         own = {"weights": frames.weights, "offsets": frames.offsets, "thresholds": self.frame_thresholds}
-        return {**self.trees.arrays(), **{f"frames.{name}": values for name, values in own.items()}}
+        return forest_arrays(self.forests) | {f"frames.{name}": values for name, values in own.items()}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
         n_maps = len(SEAMS) + n_labels
@@ -374,7 +405,7 @@ class HybridModel(WindowModel):
         self.frame_combination = Combination.of_arrays(own["weights"], own["offsets"], n_maps, 1)
         self.frame_thresholds = check_thresholds(own["thresholds"], n_maps)
         trees = {name: values for name, values in arrays.items() if not name.startswith("frames.")}
-        self.trees = BoostedTrees.of_arrays(trees, n_labels, self.n_statistics + pooled_size(n_maps))
+        self.forests = forests_of(trees, n_labels, self.n_statistics + pooled_size(n_maps))
 
 
 def _train(model, lesson, X, kind, fold):
@@ -474,7 +505,7 @@ def make_model(model: Any, weights: Any, sample_rate: int) -> WindowModel:
                 "model='ssl' needs weights=, a file or state dict of a wav2vec 2.0, HuBERT or WavLM model that you "
                 "have. Nothing is downloaded."
             )
-        return NetworkModel(lambda n_outputs: SSLNet(n_outputs, weights), "ssl", 20_000, 1e-3)
+        return NetworkModel(partial(SSLNet, weights=weights), "ssl", 20_000, 1e-3)
     if isinstance(model, str):
         make, seen, lr = _NETWORKS[model]
         return NetworkModel(make, model, seen, lr)

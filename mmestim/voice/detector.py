@@ -112,10 +112,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     -----
     A recording is looked at through windows; of labels that can be in one part of it the two highest windows
     count, of those of a whole clip the mean of all. Scores become probabilities by a logistic regression for
-    each label, on windows of speakers that the models were not trained on; thresholds have the best F1 there,
-    and are raised until few unedited windows have any. 'unaltered' is the product of one minus the
-    probabilities, put right in the same way. So is what a detector says of a recording that is longer than the
-    windows no calibrated probability in the strict sense: more windows, more chances.
+    each label, on windows of speakers that the models were not trained on, by the same models that answer
+    later, as a mean where there are several; thresholds have the best F1 there, and are raised until few unedited
+    windows have any. 'unaltered' is the product of one minus the probabilities, put right in the same way. All
+    this is of single windows: a longer recording has more of them, and so more chances of a false alarm.
 
     So that the cut-off of a codec is not all that is learnt of it, some clips come a second time through a
     steep low-pass filter. The statistics, the networks and how they are combined are ours, as are all numbers;
