@@ -556,7 +556,7 @@ def classes(*values):
         (with_parameters(class_weight=[WIDE] * 20), "arrays of text have 335544320 characters"),
         (with_parameters(class_weight={"array": {"dtype": "O", "shape": [9], "values": [WIDE] * 9}}), "arrays of text"),
         (with_parameters(class_weight={"dict": [[{"tuple": [1]}, 1.0]]}), "neither text nor a number"),
-        (with_parameters(checkpoint="/tmp/evil"), r"sets \['checkpoint'\]"),
+        (with_parameters(checkpoint="elsewhere"), r"sets \['checkpoint'\]"),
         (with_parameters(encoder={"module": "os.system"}), "modules"),
         (with_parameters(modalities={"dict": [["pixels", {"slice": [0, 10**18, None]}]]}), "past the last column"),
         (with_parameters(shapes={"dict": [["pixels", {"tuple": [8, 8]}]]}), "parameter shapes"),
