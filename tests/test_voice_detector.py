@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -13,9 +14,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
 
 import mmestim
+from mmestim._model_file import ModelFile, write
 from mmestim.voice import AudioCorpus, EditSimulator, VoiceEditDetector
+from mmestim.voice.networks import SSLNet
 
 RATE = 16000
 EDITS = ["cut", "low_pass", "echo"]
@@ -91,6 +95,74 @@ def test_a_model_travels(detector, clips, tmp_path):
     assert loaded.locate(clips) == detector.locate(clips)
     assert loaded.labels_.tolist() == detector.labels_.tolist()
     assert "labels = ['cut', 'low_pass', 'echo']" in mmestim.persistence.describe(tmp_path / "m.mme")
+
+
+class Small(nn.Module):
+    """A network of a user's."""
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.filters, self.head = nn.Conv1d(1, 8, 64, 32), nn.Linear(8, n_outputs)
+
+    def forward(self, waveform, lengths=None):
+        embedding = self.filters(waveform[:, None]).abs().mean(2)
+        return self.head(embedding), embedding
+
+
+def test_a_network_of_ones_own(clips, tmp_path):
+    detector = VoiceEditDetector(EDITS, model=Small, **TINY | {"window": [0.6, 1.2]}).fit(clips)
+    assert detector.transform(clips[:2]).shape == (2, 16)
+    mmestim.save(detector, tmp_path / "m.mme")
+    with pytest.raises(ValueError, match=r"pass modules=\{'Small': ...\}"):
+        mmestim.load(tmp_path / "m.mme")
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = mmestim.load(tmp_path / "m.mme", device="cpu", modules={"Small": Small})
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_array_equal(loaded.predict_proba(clips), detector.predict_proba(clips))
+
+
+def test_weights_that_the_user_has(clips, tmp_path):
+    """Of a model of speech: once trained on, the detector needs them no more."""
+    config = {
+        "extractor_mode": "layer_norm", "extractor_conv_bias": False, "encoder_embed_dim": 32, "encoder_num_layers": 2,
+        "extractor_conv_layer_config": [(16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2], "encoder_num_heads": 4,
+        "encoder_ff_interm_features": 64, "encoder_layer_norm_first": True, "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+    }  # fmt: skip
+    torch.save(SSLNet(1, config=config).backbone.state_dict(), tmp_path / "speech.pt")
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 4}')
+    detector = VoiceEditDetector(EDITS, model="ssl", weights=tmp_path / "speech.pt", **TINY).fit(clips)
+    mmestim.save(detector, tmp_path / "m.mme")
+    (tmp_path / "speech.pt").unlink()
+    loaded = mmestim.load(tmp_path / "m.mme", device="cpu")
+    assert_array_equal(loaded.predict_proba(clips[:2]), detector.predict_proba(clips[:2]))
+    with pytest.raises(ValueError, match="needs weights="):
+        loaded.fit(clips)
+
+
+@pytest.mark.parametrize(
+    "name, spoil",
+    [
+        ("thresholds", lambda t: t * 0),
+        ("unaltered", lambda t: -t),
+        ("0.arrays.weights", lambda t: t[:-1]),
+        ("0.arrays.offsets", lambda t: t * float("nan")),
+        ("0.arrays.0.trees.left", lambda t: t * 0),
+        ("0.arrays.1.trees.feature", lambda t: t + 10**6),
+        ("1.arrays.weights", lambda t: torch.zeros(3)),
+    ],
+)
+def test_files_that_lie(clips, tmp_path, name, spoil):
+    detector = VoiceEditDetector(EDITS, model="features", **TINY | {"n_clips": 20}).fit(clips[:4])
+    mmestim.save(detector, tmp_path / "m.mme")
+    with ModelFile(tmp_path / "m.mme") as file:
+        fields, tensors = file.fields, file.read()
+    tensors[name] = spoil(tensors.get(name))
+    write(tmp_path / "m.mme", fields, tensors, "0.1.0")
+    with pytest.raises(ValueError, match="cannot be loaded: it"):
+        mmestim.load(tmp_path / "m.mme")
 
 
 def test_it_learns(clips):

@@ -277,7 +277,7 @@ def test_damaged_files_are_errors_or_segments(format, tmp_path):
         damaged[rng.integers(len(damaged), size=3)] = rng.integers(256, size=3)
         path.write_bytes(damaged[: rng.integers(len(damaged))].tobytes())
         with contextlib.suppress(ValueError):
-            read_segments(path)
+            assert isinstance(read_segments(path), dict)
 
 
 def test_the_suffix_tells_the_format(tmp_path):

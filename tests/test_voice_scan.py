@@ -216,7 +216,7 @@ def test_interrupting_is_no_traceback(model, folder, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmestim.voice.scan.scan_clip", interrupted)
+    monkeypatch.setattr("mmestim.voice.detector.scan_clip", interrupted)
     assert main(["scan", str(folder), "--model", model]) == 130
     assert capsys.readouterr().err.strip() == "mmestim: interrupted"
 

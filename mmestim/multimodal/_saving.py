@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from .._model_file import TensorSpec
+from .._sketching import CPU, build, check_specs, count_values, fill, float32, specs_of
 from .._validation import check_number
 from ..devices import seeded
 from ..encoders import encoder_of
 from ..modalities import resolve_modalities, resolve_shapes
 from ..training import TrainingOptions
 from ._modules import Branch, MultimodalModule
-from ._sketching import CPU, answers, build, by_encoder, check_specs, count_values, fill, float32, specs_of
+from ._sketching import answers, by_encoder
 
 # What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
 # its values in the file.

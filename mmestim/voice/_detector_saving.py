@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from .._model_file import TensorSpec
+from .._sketching import CPU, build, check_specs, float32, specs_of
 from .._validation import check_number
 from ..devices import seeded
 from ._calibration import Combination, Unaltered, check_thresholds
@@ -32,7 +34,8 @@ class SavedDetector:
     _unaltered: Unaltered
     _options: Callable[[Any], Any]
     _windows: Callable[[], list[float]]
-    _new_model: Callable[[], WindowModel]
+    _new_model: Callable[[Any], WindowModel]
+    _config: dict[str, Any] | None
 
     _parameters_with_modules: ClassVar[tuple[str, ...]] = ("model",)
     # Audio, and what it is edited by.
@@ -50,6 +53,8 @@ class SavedDetector:
         """Facts, which `encode` can take, and tensors by name."""
         facts = {"labels": self._columns, "training_report_": self.training_report_}
         facts |= {name: getattr(self, name) for name in ("n_features_in_",) if hasattr(self, name)}
+        if (config := next(iter(self.models_.values())).model.config) is not None:
+            facts["config"] = config
         arrays: dict[str, Any] = {}
         if self._finds_edits:
             arrays["thresholds"] = self.thresholds_
@@ -68,7 +73,7 @@ class SavedDetector:
         self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
     ) -> list[WindowModel]:
         """Take over the facts; models without what they learnt, once all networks are known to fit the tensors."""
-        known = {*self._facts, "n_features_in_", "classes_"}
+        known = {*self._facts, "n_features_in_", "classes_", "config"}
         if not set(self._facts) <= set(facts) <= known:
             raise ValueError(f"it has {sorted(facts)}, expected {sorted(known)}.")
         self._options(device)
@@ -95,19 +100,18 @@ class SavedDetector:
             if [label for label in LABELS[1:] if label in labels] != labels:
                 raise ValueError(f"its labels {labels} are not labels of the taxonomy in its order.")
             self.classes_ = [np.array([0, 1])] * (1 + len(labels))
+        # As many layers as the file has weights for: more would take long even without memory.
+        self._config = facts.get("config")
+        if self._config is not None and not (
+            isinstance(self._config, dict) and self._config.get("encoder_num_layers", 0) <= len(specs)
+        ):
+            raise ValueError("its config is not that of a model of this size.")
         models = []
-        for number in range(len(self._windows())):
-            with seeded(0, torch.device("cpu")):
-                try:
-                    with torch.device("meta"):
-                        model = self._sketch()
-                except Exception:
-                    if not has_users_modules:
-                        raise
-                    model = self._sketch()
-                _check_networks(model, number, specs)
-                # Once more in real memory, which the file's tensors have as well.
-                models.append(self._sketch())
+        with float32(), seeded(0, CPU):
+            for number in range(len(self._windows())):
+                models.append(build(
+                    self._sketch, partial(_check_networks, number, specs), is_users=True, is_modest=has_users_modules
+                ))  # fmt: skip
         return models
 
     def _from_tensors(
@@ -144,7 +148,7 @@ class SavedDetector:
         self.device_, self.models_ = str(device), fitted
 
     def _sketch(self) -> WindowModel:
-        model = self._new_model()
+        model = self._new_model(self._config)
         model.networks = model.new_networks(len(self._columns))
         return model
 
@@ -155,13 +159,9 @@ def _array(tensors, name):
     return tensors[name].numpy()
 
 
-def _check_networks(model, number, specs):
+def _check_networks(number, specs, model):
     """Compare the networks' tensors with those in the file."""
     for kind, network in model.networks.items():
-        for name, tensor in network.state_dict().items():
-            found = specs.get(f"{number}.{kind}.{name}")
-            if found != TensorSpec.of(tensor):
-                raise ValueError(
-                    f"its tensors are not those of its parameters: {kind}.{name} is {found or 'not there'}, expected "
-                    f"{TensorSpec.of(tensor)}."
-                )
+        start = f"{number}.{kind}."
+        own = {name: spec for name, spec in specs.items() if name.startswith(start)}
+        check_specs(specs_of(network, start), own)

@@ -82,11 +82,11 @@ class TrainedDetector:
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 own_seed = seed_for(seed, f"{seconds:g}")
+                model = self._new_model()
                 lesson = self._lesson(
-                    corpus, truth, speakers, seconds, own_seed, options, Path(folder)
+                    corpus, truth, speakers, seconds, model.n_folds, own_seed, options, Path(folder)
                 )  # fmt: skip
                 simulated = time.perf_counter()
-                model = self._new_model()
                 logits = model.fit(lesson)
                 combination, unknown = self._calibrate(lesson, logits)
                 fitted[seconds] = Fitted(model, combination)
@@ -143,7 +143,7 @@ class TrainedDetector:
             raise ValueError(f"simulator has sample_rate={self.simulator.sample_rate}: it must be {RATE}, the models'.")
         return clone(self.simulator)
 
-    def _lesson(self, corpus, truth, speakers, seconds, seed, options, folder):
+    def _lesson(self, corpus, truth, speakers, seconds, n_folds, seed, options, folder):
         n_samples, labels, dense = round(seconds * RATE), self._columns, None
         simulator = self._simulator()
         if truth is None:
@@ -160,11 +160,10 @@ class TrainedDetector:
         else:
             windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
         self._say(f"{len(windows)} windows to learn from")
-        n_folds = self._new_model().n_folds
         folds = folds_of(windows.clips, speakers, n_folds, seed)
         dense_folds = None if dense is None else folds_of(dense.clips, speakers, n_folds, seed)
         return Lesson(
-            windows, dense, folds, dense_folds, labels, not self._finds_edits, n_samples, RATE, options,
+            windows, dense, folds, dense_folds, labels, not self._finds_edits, options,
             float(self.effort), seed, self.n_jobs,
         )  # fmt: skip
 
@@ -186,12 +185,12 @@ class TrainedDetector:
             tune_thresholds(part.proba, part.has, part.known, part.is_unaltered, self.most_false_alarms)
             for part in calibrated
         ]  # fmt: skip
-        self._thresholds = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
+        own = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
         self._unaltered = Unaltered.fit(
             np.concatenate([part.proba[part.is_certain] for part in calibrated]),
             np.concatenate([part.is_unaltered[part.is_certain] for part in calibrated]),
         )  # fmt: skip
-        self.thresholds_ = np.r_[0.5, self._thresholds]
+        self.thresholds_ = np.r_[0.5, own]
 
     def _report(self, part):
         """How well the windows of speakers that models do not know were told."""
@@ -202,8 +201,8 @@ class TrainedDetector:
             "n_windows": len(part.proba), **detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
         }  # fmt: skip
 
-    def _new_model(self) -> WindowModel:
-        return make_model(self.model, self.weights, RATE)
+    def _new_model(self, config: Any = None) -> WindowModel:
+        return make_model(self.model, self.weights, RATE, config)
 
     def _say(self, what: str) -> None:
         if self.verbose:

@@ -21,11 +21,11 @@ def explanation(
     proba : dict of str to float
         Probability of each label that was looked for, of 'unaltered' too.
     found : sequence of str
-        Those that were found.
+        Edits that were found, in the order to tell them.
     segments : sequence of EditSegment
         Where.
     """
-    edits = sorted((label for label in found if label != "unaltered"), key=lambda label: -proba[label])
+    edits = list(found)
     if edits:
         parts = [
             _described(label, proba[label], duration, [segment for segment in segments if segment.label == label])

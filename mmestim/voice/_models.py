@@ -56,8 +56,6 @@ class Lesson:
         Columns of the targets.
     is_exclusive : bool
         Whether a window has exactly one of them.
-    n_samples, sample_rate : int
-        Of a window.
     options : TrainingOptions
         For networks.
     budget : float
@@ -74,8 +72,6 @@ class Lesson:
     dense_folds: np.ndarray | None
     labels: list[str]
     is_exclusive: bool
-    n_samples: int
-    sample_rate: int
     options: TrainingOptions
     budget: float
     seed: int
@@ -111,6 +107,8 @@ class WindowModel:
     n_models: ClassVar[int] = 1
     # Parts of the speakers, each of which some of the model is not trained on.
     n_folds: ClassVar[int] = 4
+    # What a network is made anew by, where the parameters do not say.
+    config: dict[str, Any] | None = None
     # Of frames, where the answers have them: from which log-odds on a map is there.
     frame_thresholds: np.ndarray | None = None
 
@@ -270,6 +268,7 @@ class NetworkModel(WindowModel):
             seen=round(lesson.budget * self.seen), lr=self.lr, seed=lesson.seed_for(self.name), stage=self.name,
         )  # fmt: skip
         self.networks = {self.name: network}
+        self.config = getattr(network, "config", None)
         self.place(device, lesson.options.precision)
         lesson.history.extend(history)
         logits = np.full((len(lesson.windows), 1, n_labels), np.nan, np.float32)
@@ -493,19 +492,21 @@ _NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {
 MODELS = ("hybrid", "features", *_NETWORKS, "ssl")
 
 
-def make_model(model: Any, weights: Any, sample_rate: int) -> WindowModel:
-    """What a name or a network's class stands for."""
+def make_model(model: Any, weights: Any, sample_rate: int, config: Any = None) -> WindowModel:
+    """What a name or a network's class stands for; `config` is of a network whose weights come from a file of ours."""
     if model == "hybrid":
         return HybridModel(sample_rate)
     if model == "features":
         return FeatureModel(sample_rate)
     if model == "ssl":
-        if weights is None:
+        if config is not None:
+            weights = None
+        elif weights is None:
             raise ValueError(
                 "model='ssl' needs weights=, a file or state dict of a wav2vec 2.0, HuBERT or WavLM model that you "
                 "have. Nothing is downloaded."
             )
-        return NetworkModel(partial(SSLNet, weights=weights), "ssl", 20_000, 1e-3)
+        return NetworkModel(partial(SSLNet, weights=weights, config=config), "ssl", 20_000, 1e-3)
     if isinstance(model, str):
         make, seen, lr = _NETWORKS[model]
         return NetworkModel(make, model, seen, lr)

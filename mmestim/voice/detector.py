@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -392,13 +393,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             A paragraph for each clip.
         """
         self._check_finds_edits("explain")
-        texts = []
-        for clip in self._scan(X, locates=True):
-            proba = self._proba(clip.logits[None])[0]
-            found = self.labels_[self._decided(proba[None])[0] == 1]
-            named = dict(zip(self.labels_.tolist(), proba.tolist(), strict=True))
-            texts.append(explanation(clip.duration, named, found.tolist(), clip.segments))
-        return texts
+        return [self._told(clip)[2] for clip in self._scan(X, locates=True)]
 
     # Inside --------------------------------------------------------------------------------------
 
@@ -430,6 +425,21 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         done = Parallel(n_jobs)(delayed(_scan_some)(self, part, locates) for part in parts)
         return [clip for part in done for clip in part]
 
+    def _scan_clip(self, blocks: Iterable[np.ndarray], *, locates: bool) -> ScannedClip:
+        """One recording at the models' rate, in pieces that can be gone through again."""
+        return scan_clip(
+            blocks, self.models_, self._columns, hop=self.hop, rate=RATE,
+            thresholds=self.thresholds_[1:] if self._finds_edits else None, locates=locates,
+        )  # fmt: skip
+
+    def _told(self, clip: ScannedClip) -> tuple[dict[str, float], list[str], str]:
+        """Probabilities by label, edits that were found, the likeliest first, and the same in words."""
+        proba = self._proba(clip.logits[None])
+        named = dict(zip(self.labels_.tolist(), proba[0].tolist(), strict=True))
+        decided = self.labels_[self._decided(proba)[0] == 1].tolist()
+        found = sorted((label for label in decided if label != "unaltered"), key=lambda label: -named[label])
+        return named, found, explanation(clip.duration, named, found, clip.segments)
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "models_")
 
@@ -442,11 +452,4 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
 
 
 def _scan_some(detector: VoiceEditDetector, corpus: AudioCorpus, locates: bool) -> list[ScannedClip]:
-    thresholds = detector.thresholds_[1:] if detector._finds_edits else None
-    return [
-        scan_clip(
-            [waveform], detector.models_, detector._columns, hop=detector.hop, rate=RATE, thresholds=thresholds,
-            locates=locates,
-        )
-        for _, waveform in corpus.read()
-    ]  # fmt: skip
+    return [detector._scan_clip([waveform], locates=locates) for _, waveform in corpus.read()]

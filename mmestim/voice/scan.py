@@ -14,12 +14,12 @@ from functools import lru_cache
 import joblib
 from joblib import Parallel, delayed, effective_n_jobs
 
-from ._explaining import explanation, percent
+from ._detector_training import RATE
+from ._explaining import percent
 from ._reading import AudioError
-from ._scanning import scan_clip
 from ._streaming import AudioStream
 from .corpus import Skipped
-from .detector import RATE, VoiceEditDetector
+from .detector import VoiceEditDetector
 from .folders import files_in
 from .localization import EditSegment
 
@@ -214,17 +214,10 @@ def _loaded(stored):
 
 def _scan_one(detector, index, path):
     try:
-        clip = scan_clip(
-            _stream(path), detector.models_, detector._columns, hop=detector.hop, rate=RATE,
-            thresholds=detector.thresholds_[1:], locates=True,
-        )  # fmt: skip
+        clip = detector._scan_clip(_stream(path), locates=True)
     except AudioError as error:
         return Skipped(index, path, error.reason)
-    proba = detector._proba(clip.logits[None])
-    named = dict(zip(detector.labels_.tolist(), proba[0].tolist(), strict=True))
-    decided = detector.labels_[detector._decided(proba)[0] == 1].tolist()
-    found = sorted((label for label in decided if label != "unaltered"), key=lambda label: -named[label])
-    words = explanation(clip.duration, named, found, clip.segments)
+    named, found, words = detector._told(clip)
     return ScannedFile(path, clip.duration, named, tuple(found), tuple(clip.segments), words)
 
 
