@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from _detection_data import BRICK_WALLS_HZ, VARIANTS, ClipSet, Data, Windows, brick_wall
 from _detection_scores import Line, detection_lines, false_alarm_lines, localization_lines
-from mmestim.voice import AudioCorpus, VoiceEditDetector, _models
+from mmestim.voice import AudioCorpus, VoiceEditDetector, _hybrid_model, _models
+from mmestim.voice._trees import BoostedTrees
 
 KEY = ("model", "window", "seed", "config")
 FIELDS = (*KEY, "part", "label", "metric", "value", "low", "high")
@@ -212,10 +213,10 @@ class Asked:
             torch.set_num_threads(1)
             stack.callback(detector.set_params, n_jobs=self.options.n_jobs)
             spent = {
-                "reading": timed(stack, AudioCorpus, "_read"),
-                "statistics": timed(stack, _models, "statistics_of"),
-                "trees": timed(stack, _models.BoostedTrees, "decision_function"),
-                "networks": timed(stack, _models, "ask"),
+                "reading": timed(stack, "_read", AudioCorpus),
+                "statistics": timed(stack, "statistics_of", _models, _hybrid_model),
+                "trees": timed(stack, "decision_function", BoostedTrees),
+                "networks": timed(stack, "ask", _models, _hybrid_model),
             }
             detector.set_params(n_jobs=1)
             began = time.perf_counter()
@@ -233,9 +234,9 @@ def in_turn(clips: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield [clip.astype(np.float32) / 32768 for clip in clips[first : first + AT_ONCE]]
 
 
-def timed(stack: ExitStack, owner: Any, name: str) -> list[float]:
-    """A list that gets the seconds of every call of a function while the stack is open."""
-    function, times = getattr(owner, name), []
+def timed(stack: ExitStack, name: str, *owners: Any) -> list[float]:
+    """A list that gets the seconds of every call of a function, wherever it is known, while the stack is open."""
+    function, times = getattr(owners[0], name), []
 
     def wrapper(*args, **kwargs):
         began = time.perf_counter()
@@ -244,7 +245,8 @@ def timed(stack: ExitStack, owner: Any, name: str) -> list[float]:
         finally:
             times.append(time.perf_counter() - began)
 
-    stack.enter_context(mock.patch.object(owner, name, wrapper))
+    for owner in owners:
+        stack.enter_context(mock.patch.object(owner, name, wrapper))
     return times
 
 

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._model_file import ModelFile, TensorSpec, write
 from ._plain_values import NotPlain, check_size, decode, encode
 from ._saved_parameters import decode_parameters, encode_parameters
+from .devices import resolve_device
 from .multimodal import (
     JointClassifier,
     LateFusionClassifier,
@@ -28,7 +29,6 @@ from .multimodal import (
     UDIClassifier,
 )
 from .multimodal._saving import SavedNetwork
-from .training import resolve_device
 
 # Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.
 _ESTIMATORS: dict[str, type] = {

@@ -20,9 +20,11 @@ from skorch.callbacks import (
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim.batches import Rows
+from mmestim.devices import seed_for
 from mmestim.modalities import Blocks
 from mmestim.multimodal._splits import inner_split
-from mmestim.training import Net, Objective, TrainingOptions, seed_for, train, weighted_cross_entropy
+from mmestim.training import Net, Objective, train, weighted_cross_entropy
+from mmestim.training_options import TrainingOptions
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}

@@ -26,7 +26,7 @@ from ..batches import Batch, Rows, eval_batch_size
 from ..devices import autocast, resolve_device, seed_for, seeded
 from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
-from ..training import TrainingOptions
+from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._saving import SavedNetwork
 from ._splits import inner_split, with_a_row_of

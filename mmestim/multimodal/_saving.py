@@ -16,7 +16,7 @@ from .._validation import check_number
 from ..devices import seeded
 from ..encoders import encoder_of
 from ..modalities import resolve_modalities, resolve_shapes
-from ..training import TrainingOptions
+from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._sketching import answers, by_encoder
 

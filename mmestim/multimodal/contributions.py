@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
 
 from ..batches import Rows
-from ..training import TrainingOptions
+from ..training_options import TrainingOptions
 from ._base import MultimodalClassifier
 from ._modules import MultimodalModule, presence, true_class_share
 from ._splits import check_each_once

@@ -15,10 +15,11 @@ from sklearn.utils.validation import check_consistent_length
 
 from .._validation import check_choice, check_number
 from ..devices import seed_for
-from ..training import TrainingOptions
+from ..training_options import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
 from ._lessons import folds_of, given_windows, simulated_windows
-from ._models import MODELS, SHORTEST_SECONDS, Lesson, WindowModel, make_model
+from ._model_choice import MODELS, make_model
+from ._models import SHORTEST_SECONDS, Lesson, WindowModel
 from ._scanning import Fitted
 from ._training_windows import SEAMS
 from .corpus import AudioCorpus

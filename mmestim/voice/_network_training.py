@@ -13,7 +13,8 @@ from torch import nn
 
 from ..batches import Batch
 from ..devices import autocast, seed_for, seeded
-from ..training import Objective, TrainingOptions, one_cycle, train
+from ..training import Objective, one_cycle, train
+from ..training_options import TrainingOptions
 from ._training_windows import UNKNOWN, Windows
 from .taxonomy import TAXONOMY
 
