@@ -19,6 +19,7 @@ from torch import nn
 import mmestim
 from mmestim._model_file import ModelFile, write
 from mmestim.voice import AudioCorpus, EditSimulator, VoiceEditDetector
+from mmestim.voice._detector_training import Calibrated, _recalls
 from mmestim.voice.networks import SSLNet
 
 RATE = 16000
@@ -81,10 +82,21 @@ def test_what_is_found_is_located_and_told(detector, clips):
         assert all(f"{label} (" in text for label in EDITS)
         assert "Not tested for: " in text
         assert "tts" in text.split("Not tested for: ")[1]
+    eager.thresholds_, eager.recalls_ = np.full(4, 0.9999), np.array([1.0, 0.2, 0.8, np.nan])
+    missed = eager.explain(clips[:1])[0].split("Not found either, though in tests more often missed than found: ")[1]
+    assert missed.startswith("cut (words taken out). Not tested for: ")
     for clip, (spans, proba) in zip(clips, eager.window_proba(clips), strict=True):
         assert spans[0, 0] == 0
         assert spans[-1, 1] == pytest.approx(len(clip) / RATE)
         assert proba.shape == (len(spans), 4)
+
+
+def test_recalls_are_of_windows_that_have_the_label():
+    has = np.array([[True, False], [True, True], [False, False], [False, False]])
+    known = np.array([[True, True], [True, True], [True, True], [True, False]])
+    part = Calibrated(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.7], [0.1, 0.1]]), has, known)
+    assert _recalls(part, np.array([0.5, 0.5])).tolist() == [0.0, 0.5, 1.0]
+    assert np.isnan(_recalls(part._replace(has=has & False), np.array([0.5, 0.5]))[1:]).all()
 
 
 def test_a_model_travels(detector, clips, tmp_path):
@@ -94,6 +106,7 @@ def test_a_model_travels(detector, clips, tmp_path):
     assert_array_equal(loaded.transform(clips), detector.transform(clips))
     assert loaded.locate(clips) == detector.locate(clips)
     assert loaded.labels_.tolist() == detector.labels_.tolist()
+    assert_array_equal(loaded.recalls_, detector.recalls_)
     assert "labels = ['cut', 'low_pass', 'echo']" in mmestim.persistence.describe(tmp_path / "m.mme")
 
 
@@ -146,6 +159,7 @@ def test_weights_that_the_user_has(clips, tmp_path):
     "name, spoil",
     [
         ("thresholds", lambda t: t * 0),
+        ("recalls", lambda t: t + 2),
         ("unaltered", lambda t: -t),
         ("0.arrays.weights", lambda t: t[:-1]),
         ("0.arrays.offsets", lambda t: t * float("nan")),

@@ -140,9 +140,18 @@ def test_overlapping_frames_are_means():
 
 
 def test_clips_from_windows():
-    logits = np.array([[0.0, 1.0], [4.0, 3.0], [2.0, 5.0]])
-    assert merged(logits, np.array([True, False])).tolist() == [3.0, 3.0]  # the two highest; all
-    assert merged(logits[:1], np.array([True, False])).tolist() == [0.0, 1.0]
+    logits = np.array([[np.log(1), 1.0], [np.log(9), 3.0], [np.log(2), 5.0]])
+    assert_allclose(merged(logits, np.array([True, False])), [np.log(4), 3.0])  # means of odds, and of log-odds
+    assert_allclose(merged(logits[:1], np.array([True, False])), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("n_windows", [3, 30, 1000])
+def test_long_recordings_do_not_raise_more_false_alarms(n_windows):
+    # Windows without a label, whose odds mean what they say: ten to one against, times a likelihood ratio.
+    rng = np.random.default_rng(0)
+    odds = rng.lognormal(-2, 2, size=(2000, n_windows, 1)) / 10
+    found = [merged(np.log(recording), np.array([True]))[0] >= 0 for recording in odds]
+    assert np.mean(found) <= (rng.lognormal(-2, 2, size=100_000) / 10 >= 1).mean()
 
 
 def test_places_from_frames():
@@ -252,6 +261,9 @@ def test_thresholds_hold_false_alarms_down():
         thresholds = tune_thresholds(proba, targets, np.ones_like(targets), clean, most)
         assert (proba[clean] >= thresholds).any(axis=1).mean() <= most
     free = tune_thresholds(proba, targets, np.ones_like(targets), clean, 1.0)
+    # Of a label that cannot be told all would be found.
+    constant = tune_thresholds(np.full((4000, 1), 0.1), targets[:, :1], targets[:, :1] >= 0, clean, 1.0)
+    assert constant >= 0.25
     for label in range(3):
         near = [free[label] - 0.05, free[label], free[label] + 0.05]
         f1 = [f1_score(targets[:, label], proba[:, label] >= threshold) for threshold in near]

@@ -39,7 +39,8 @@ def detector():
         "labels": {"cut": {"threshold": 0.5}},
     }  # fmt: skip
     return SimpleNamespace(
-        labels_=np.array(["unaltered", "cut", "mix"]), thresholds_=np.array([0.5, 0.6, 0.7]), models_={1.2: None},
+        labels_=np.array(["unaltered", "cut", "mix"]), thresholds_=np.array([0.5, 0.6, 0.7]),
+        recalls_=np.array([0.9, 0.8, np.nan]), models_={1.2: None},
         model="features", most_false_alarms=0.05,
         training_report_={"n_clips": 8, "n_speakers": 4, "window 1.2": figures},
     )  # fmt: skip
@@ -215,8 +216,8 @@ def test_what_was_not_tested_is_told(page):
     rows = [row.text for row in page.all("tr")]
     assert sum(row.endswith("not tested") for row in rows) == len(LABELS) - 3
     assert "cutwords taken outtested" in rows
-    assert any(row == "cutwords taken out90 %60 %found" for row in rows)
-    assert any(row == "mixanother voice laid over10 %70 %not found" for row in rows)
+    assert any(row == "cutwords taken out90 %60 %80 %found" for row in rows)
+    assert any(row == "mixanother voice laid over10 %70 %unknownnot found" for row in rows)
 
 
 def test_the_model_is_described(results, detector, tmp_path):

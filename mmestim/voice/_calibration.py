@@ -9,6 +9,8 @@ from sklearn.linear_model import LogisticRegression
 # Probabilities are kept so far from 0 and 1: on some thousand windows no more can be told.
 _LEAST = 1e-4
 _N_THRESHOLDS = 199
+# What is found should not be improbable; of labels that are hard to tell the best F1 is where nearly all are.
+_LEAST_FOUND = 0.25
 
 
 class Combination:
@@ -119,9 +121,17 @@ def check_thresholds(thresholds: np.ndarray, n_labels: int) -> np.ndarray:
     return thresholds
 
 
+def check_recalls(recalls: np.ndarray, n_labels: int) -> np.ndarray:
+    """Recalls from a file, if they are shares or unknown."""
+    if recalls.shape != (n_labels,) or not (np.isnan(recalls) | ((recalls >= 0) & (recalls <= 1))).all():
+        raise ValueError(f"its recalls are not {n_labels} shares.")
+    return recalls
+
+
 def tune_thresholds(
-    proba: np.ndarray, targets: np.ndarray, known: np.ndarray, is_unaltered: np.ndarray, most_false: float
-) -> np.ndarray:
+    proba: np.ndarray, targets: np.ndarray, known: np.ndarray, is_unaltered: np.ndarray, most_false: float,
+    least: float = _LEAST_FOUND,
+) -> np.ndarray:  # fmt: skip
     """Thresholds of the labels with the best F1 each, raised where unedited rows are above them, until few are.
 
     Parameters
@@ -134,6 +144,8 @@ def tune_thresholds(
         Rows without any.
     most_false : float
         Share of these that may be above some threshold.
+    least : float
+        Lowest threshold.
 
     Returns
     -------
@@ -144,7 +156,7 @@ def tune_thresholds(
     for label in range(proba.shape[1]):
         rows = known[:, label]
         if targets[rows, label].any():
-            thresholds[label] = _best_f1(proba[rows, label], targets[rows, label])
+            thresholds[label] = _best_f1(proba[rows, label], targets[rows, label], least)
     if not is_unaltered.any():
         return thresholds
     clean, best = proba[is_unaltered], thresholds
@@ -158,9 +170,10 @@ def tune_thresholds(
     return thresholds.clip(1e-6, 1 - 1e-6)
 
 
-def _best_f1(proba, target):
+def _best_f1(proba, target, least):
     """Of many thresholds the one with the best F1; of a plateau its middle."""
     candidates = np.linspace(0, 1, _N_THRESHOLDS + 2)[1:-1]
+    candidates = candidates[candidates >= least]
     is_set = proba[None, :] >= candidates[:, None]
     hits = (is_set & target).sum(axis=1)
     f1 = 2 * hits / np.maximum(is_set.sum(axis=1) + target.sum(), 1)

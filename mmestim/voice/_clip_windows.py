@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-
-# With a hop of half a window a moment is in two of them: two that agree stand for a point.
-_LOUDEST = 2
+from scipy.special import logsumexp
 
 
 class Window(NamedTuple):
@@ -48,21 +46,22 @@ def windows_in(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[
 def merged(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:
     """Log-odds of a recording from those of its windows.
 
+    Of a label that may be in one window, each as likely, the odds are the mean of theirs. Where it is nowhere, that
+    mean is expected to be what it is of one window, so a long recording does not raise more false alarms.
+
     Parameters
     ----------
     logits : ndarray of shape (n_windows, n_labels)
         Of the windows.
     is_local : bool ndarray of shape (n_labels,)
-        Labels that can be in one part alone: of these the highest windows count, of others the mean of all.
+        Labels that can be in one part alone; of others all windows tell the same, and their mean log-odds count.
 
     Returns
     -------
     ndarray of shape (n_labels,)
         Log-odds.
     """
-    n_highest = min(_LOUDEST, len(logits))
-    highest = np.partition(logits, len(logits) - n_highest, axis=0)[len(logits) - n_highest :]
-    return np.where(is_local, highest.mean(axis=0), logits.mean(axis=0))
+    return np.where(is_local, logsumexp(logits, axis=0) - np.log(len(logits)), logits.mean(axis=0))
 
 
 class Stitcher:

@@ -13,7 +13,7 @@ from .._model_file import TensorSpec
 from .._sketching import CPU, build, check_specs, float32, specs_of
 from .._validation import check_number
 from ..devices import seeded
-from ._calibration import Combination, Unaltered, check_thresholds
+from ._calibration import Combination, Unaltered, check_recalls, check_thresholds
 from ._models import WindowModel
 from ._scanning import Fitted
 from .taxonomy import CATEGORIES, LABELS
@@ -26,6 +26,7 @@ class SavedDetector:
     labels_: np.ndarray
     classes_: Any
     thresholds_: np.ndarray
+    recalls_: np.ndarray
     models_: dict[float, Fitted]
     precision: str
     _columns: list[str]
@@ -57,7 +58,7 @@ class SavedDetector:
             facts["config"] = config
         arrays: dict[str, Any] = {}
         if self._finds_edits:
-            arrays["thresholds"] = self.thresholds_
+            arrays |= {"thresholds": self.thresholds_, "recalls": self.recalls_}
             arrays["unaltered"] = np.array([self._unaltered.weight, self._unaltered.offset])
         else:
             facts["classes_"] = self.classes_
@@ -124,11 +125,12 @@ class SavedDetector:
         used = set()
         if self._finds_edits:
             self.thresholds_ = check_thresholds(_array(tensors, "thresholds"), 1 + n_labels)
+            self.recalls_ = check_recalls(_array(tensors, "recalls"), 1 + n_labels)
             line = _array(tensors, "unaltered")
             if line.shape != (2,) or not np.isfinite(line).all() or line[0] <= 0:
                 raise ValueError("its calibration of 'unaltered' is none.")
             self._unaltered = Unaltered(*line.tolist())
-            used |= {"thresholds", "unaltered"}
+            used |= {"thresholds", "recalls", "unaltered"}
         fitted = {}
         for number, (seconds, model) in enumerate(zip(self._windows(), models, strict=True)):
             start = f"{number}.arrays."

@@ -192,6 +192,7 @@ class TrainedDetector:
             np.concatenate([part.is_unaltered[part.is_certain] for part in calibrated]),
         )  # fmt: skip
         self.thresholds_ = np.r_[0.5, own]
+        self.recalls_ = np.mean([_recalls(part, own) for part in calibrated], axis=0)
 
     def _report(self, part):
         """How well the windows of speakers that models do not know were told."""
@@ -208,6 +209,14 @@ class TrainedDetector:
     def _say(self, what: str) -> None:
         if self.verbose:
             print(f"{type(self).__name__}: {what}")
+
+
+def _recalls(part, thresholds):
+    """Share of windows that are unaltered, and of those that have each label, of which that is said."""
+    found = part.proba >= thresholds
+    there = np.column_stack([part.is_unaltered, part.known & part.has])
+    hits, n = (there & np.column_stack([~found.any(axis=1), found])).sum(axis=0), there.sum(axis=0)
+    return np.where(n > 0, hits / np.maximum(n, 1), np.nan)
 
 
 def speakers_of(groups: Any, corpus: AudioCorpus) -> np.ndarray:

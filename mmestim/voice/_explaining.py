@@ -10,8 +10,9 @@ from .taxonomy import LABELS, TAXONOMY
 
 
 def explanation(
-    duration: float, proba: Mapping[str, float], found: Sequence[str], segments: Sequence[EditSegment]
-) -> str:
+    duration: float, proba: Mapping[str, float], found: Sequence[str], segments: Sequence[EditSegment],
+    recalls: Mapping[str, float],
+) -> str:  # fmt: skip
     """A paragraph on one recording that can be quoted.
 
     Parameters
@@ -24,6 +25,8 @@ def explanation(
         Edits that were found, in the order to tell them.
     segments : sequence of EditSegment
         Where.
+    recalls : dict of str to float
+        How often each label is found where it is; NaN where that is not known.
     """
     edits = list(found)
     if edits:
@@ -38,7 +41,10 @@ def explanation(
             f"none of them was made is {percent(proba['unaltered'])}."
         )
     others = [label for label in proba if label not in edits and label != "unaltered"]
-    absent = f" Looked for and not found: {_listed([_named(label) for label in others])}." if others else ""
+    seen, missed = ([_named(label) for label in others if (recalls[label] < 0.5) == often] for often in (False, True))
+    absent = f" Looked for and not found: {_listed(seen)}." if seen else ""
+    if missed:
+        absent += f" Not found either, though in tests more often missed than found: {_listed(missed)}."
     untested = [label for label in LABELS[1:] if label not in proba]
     missing = f" Not tested for: {_listed([_named(label) for label in untested])}." if untested else ""
     return (

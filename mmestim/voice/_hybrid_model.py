@@ -97,7 +97,8 @@ class HybridModel(WindowModel):
         known = (truth != UNKNOWN) & (z > -29)
         self.frame_combination = Combination.fit(z[:, None], truth == 1, known)
         proba = expit(self.frame_combination.logits(z[:, None]))
-        self.frame_thresholds = tune_thresholds(proba, truth == 1, known, np.zeros(len(z), bool), 1.0)
+        # Seams are in so few frames that none is likely.
+        self.frame_thresholds = tune_thresholds(proba, truth == 1, known, np.zeros(len(z), bool), 1.0, least=0.0)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 _ROWS_AT_ONCE = 128
 # What a probability of 0 or 1 stands for where a label is always or never there.
@@ -154,7 +155,9 @@ def _fit_label(X, target, known, seed, options):
         baseline = _CONSTANT_LOGIT if len(y) and y.all() else -_CONSTANT_LOGIT
         return _Label(baseline, np.zeros(0, _NODE), np.zeros(0, np.int64))
     model = HistGradientBoostingClassifier(random_state=seed % 2**31, early_stopping=False, **options)
-    model.fit(X[known], y)
+    # Where others use the cores, threads wait for each other, a hundred times as long as one takes alone.
+    with threadpool_limits(1):
+        model.fit(X[known], y)
     trees = [_plain(trees[0].nodes) for trees in model._predictors]
     starts = np.cumsum([0, *map(len, trees)])
     for tree, start in zip(trees, starts, strict=False):

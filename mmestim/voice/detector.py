@@ -39,7 +39,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Labels to learn, as `EditSimulator` takes them. 'tts' and 'vc' need `sources`.
     window : float or list of float, default=4.05
         Seconds of the windows that recordings are looked at through; 0.35, 1.2 and 4.05 are the paper's [1]_.
-        With several, each has its own models, and log-odds are averaged.
+        With several, each has its own models, and their log-odds are averaged.
     hop : float or None, default=None
         Seconds from one window to the next; `None` is half a window.
     model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
@@ -93,6 +93,9 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Columns of `predict_category`.
     thresholds_ : ndarray of shape (n_labels,)
         Probabilities from which a label is found; that of 'unaltered' is not used.
+    recalls_ : ndarray of shape (n_labels,)
+        In what share of the windows that have a label, of speakers that the models do not know, it is found; NaN
+        where no window has it.
     training_report_ : dict
         Clips, speakers, and for each length of windows how well those of other speakers are told and how long
         it took.
@@ -111,12 +114,14 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
 
     Notes
     -----
-    A recording is looked at through windows; of labels that can be in one part of it the two highest windows
-    count, of those of a whole clip the mean of all. Scores become probabilities by a logistic regression for
-    each label, on windows of speakers that the models were not trained on, by the same models that answer
-    later, as a mean where there are several; thresholds have the best F1 there, and are raised until few unedited
-    windows have any. 'unaltered' is the product of one minus the probabilities, put right in the same way. All
-    this is of single windows: a longer recording has more of them, and so more chances of a false alarm.
+    A recording is looked at through windows. Of labels that can be in one part of it the odds are the mean of the
+    windows' odds, as of something that is in one of them, wherever: a passage has to be the surer the longer the
+    recording is, or a long one would always have some false alarm. Of labels of a whole clip log-odds are averaged.
+
+    Scores become probabilities by a logistic regression for each label, on windows of speakers that the models
+    were not trained on, by the same models that answer later, as a mean where there are several; thresholds have
+    the best F1 there of those from .25 on, and are raised until few unedited windows have any. 'unaltered' is the
+    product of one minus the probabilities, put right in the same way.
 
     So that the cut-off of a codec is not all that is learnt of it, some clips come a second time through a
     steep low-pass filter. The statistics, the networks and how they are combined are ours, as are all numbers;
@@ -438,7 +443,8 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         named = dict(zip(self.labels_.tolist(), proba[0].tolist(), strict=True))
         decided = self.labels_[self._decided(proba)[0] == 1].tolist()
         found = sorted((label for label in decided if label != "unaltered"), key=lambda label: -named[label])
-        return named, found, explanation(clip.duration, named, found, clip.segments)
+        recalls = dict(zip(self.labels_.tolist(), self.recalls_.tolist(), strict=True))
+        return named, found, explanation(clip.duration, named, found, clip.segments, recalls)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "models_")

@@ -132,15 +132,19 @@ def _section(number, file, media, detector):
         caption = "Where" + (f"; {more} more are not shown" if more else "")
         rows = [[f"{i}", text(s.label), _place(s, file.duration), percent(s.score)] for i, s in enumerate(segments, 1)]
         parts.append(table(caption, ["#Number", "Edit", "Place", "#Probability"], rows))
-    limits = dict(zip(detector.labels_.tolist(), detector.thresholds_.tolist(), strict=True))
+    limits, recalls = (
+        dict(zip(detector.labels_.tolist(), of_labels.tolist(), strict=True))
+        for of_labels in (detector.thresholds_, detector.recalls_)
+    )
     rows = [
-        [text(label), text(_imitates(label)), _bar(p), percent(limits[label]),
+        [text(label), text(_imitates(label)), _bar(p), percent(limits[label]), percent(recalls[label]),
          '<span class="found">found</span>' if label in file.found else "not found"]
         for label, p in sorted(file.proba.items(), key=lambda item: -item[1]) if label != "unaltered"
     ]  # fmt: skip
     parts.append(f"<p>Probability that nothing was edited: {percent(file.proba['unaltered'])}.</p>")
     parts.append(table("Every edit that was looked for, the most probable first",
-                       ["Edit", "What people do", "Probability", "#Found from", "Verdict"], rows))  # fmt: skip
+                       ["Edit", "What people do", "Probability", "#Found from", "#Of such found in tests", "Verdict"],
+                       rows))  # fmt: skip
     return "\n".join([*parts, "</section>"])
 
 
@@ -216,9 +220,9 @@ def _tested(detector):
     ]
     return (
         "<section><h2>What was and what was not tested</h2><p>A probability is that of the edit in speech like that "
-        "which the model was trained on; it is no proof. The longer a recording, the more chances of a false alarm. "
-        "That no edit was found does not say that a recording is genuine: an edit may be of a kind that was not "
-        "tested, too slight, or hidden by later compression.</p>"
+        "which the model was trained on; it is no proof. That no edit was found does not say that a recording is "
+        "genuine: an edit may be of a kind that was not tested, too slight, or hidden by later compression. In a long "
+        "recording a passage has to be the surer, so short edits are missed more often.</p>"
         + table("Edits that this package knows of", ["Edit", "What people do", "Tested"], rows)
         + "</section>"
     )
@@ -245,7 +249,7 @@ def _about_model(detector: VoiceEditDetector, model: Any) -> list[tuple[str, str
     most = f"{detector.most_false_alarms:.1%}"
     about += [
         ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, edited by simulation"),
-        ("Thresholds", "those with the best F1 for each edit, raised until at most "
+        ("Thresholds", "those from 25 % on with the best F1 for each edit, raised until at most "
          f"{most} of the unedited windows of speakers it was not trained on show any"),
     ]  # fmt: skip
     for key, own in report.items():
