@@ -12,7 +12,7 @@ from torch import nn
 
 from mmestim._torchaudio import torchaudio
 from mmestim.voice._layers import Block, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU
-from mmestim.voice._lengths import silence, within
+from mmestim.voice._lengths import within
 from mmestim.voice.front_ends import LFCC, ComplexSTFT, LogSpectrogram
 from mmestim.voice.networks import LCNN, BoundaryNet, ComplexNet, RawNet2, SmallCNN, SSLNet, load_wav2vec2
 
@@ -269,12 +269,14 @@ def test_filters_of_rawnet2():
         assert gains[i, (frequencies < low - 40) | (frequencies > high + 40)].max() < 0.02
 
 
-def test_past_the_end_there_is_nothing_and_no_gradient():
-    x = torch.randn(3, 2, 4, 7, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SELU])
+def test_past_the_end_there_is_nothing_and_no_gradient(activation):
+    block = Block(nn.Conv1d(2, 3, 3, padding=1), nn.BatchNorm1d(3), activation()).double()
+    x = torch.randn(3, 2, 7, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([7, 3, 1])
-    past = ~within(lengths, 7)[:, None, None]
-    assert torch.equal(silence(x, lengths), x.masked_fill(past, 0))
-    assert torch.autograd.gradcheck(lambda x: silence(x, lengths), x)
+    out, _ = block(x, lengths)
+    assert torch.equal(out, nn.Sequential(*block)(x) * within(lengths, 7)[:, None])
+    assert torch.autograd.gradcheck(lambda x: block(x, lengths)[0], x)
 
 
 def test_blocks_keep_a_frame():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ._lengths import mean_max_deviation, silence
+from ._lengths import mean_max_deviation, silence, silence_
 
 
 class Block(nn.Sequential):
@@ -36,7 +36,14 @@ class Block(nn.Sequential):
         self, x: torch.Tensor, frames: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         frames = self.frames(frames)
-        return silence(super().forward(x), frames), frames
+        if not isinstance(self[-1], nn.ReLU):
+            return silence(super().forward(x), frames), frames
+        for layer in list(self)[:-1]:
+            x = layer(x)
+        # A ReLU lets no gradient through where it gets zeros, so these can be put there without a copy.
+        with torch.no_grad():
+            silence_(x, frames)
+        return self[-1](x), frames
 
 
 def run_blocks(

@@ -5,8 +5,6 @@ Everything here takes ``lengths``, the number of real samples or frames of each 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 # .35 s at 16 kHz: below it the deeper networks have no frame left.
@@ -20,31 +18,25 @@ def within(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 def silence(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
     """`x`, whose last axis is time, with zeros past the end of each clip."""
+    # Of full clips nothing changes, which takes long to tell of a GPU only.
+    if lengths is None or (lengths.device.type == "cpu" and bool((lengths >= x.shape[-1]).all())):
+        return x
+    return x.masked_fill(_past(lengths, x), 0)
+
+
+def silence_(x: torch.Tensor, lengths: torch.Tensor | None) -> None:
+    """The same in place."""
     if lengths is None:
-        return x
-    if x.device.type == "cpu":
-        ends = [(row, end) for row, end in enumerate(lengths.tolist()) if end < x.shape[-1]]
-        return _ZeroPast.apply(x, ends) if ends else x
-    return x.masked_fill(~within(lengths, x.shape[-1]).view(len(x), *(1,) * (x.ndim - 2), -1), 0)
-
-
-class _ZeroPast(torch.autograd.Function):
-    """Zeros past the ends of the clips that have some; a mask of them all would take a CPU as long as a layer."""
-
-    @staticmethod
-    def forward(x: torch.Tensor, ends: list[tuple[int, int]]) -> torch.Tensor:
-        x = x.clone()
-        for row, end in ends:
+        return
+    if x.device.type == "cpu":  # A mask of all clips takes as long as a layer, and few end early.
+        for row, end in enumerate(lengths.tolist()):
             x[row, ..., end:] = 0
-        return x
+    else:
+        x.masked_fill_(_past(lengths, x), 0)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        ctx.ends = inputs[1]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _ZeroPast.apply(grads[0], ctx.ends), None
+def _past(lengths, x):
+    return ~within(lengths, x.shape[-1]).view(len(x), *(1,) * (x.ndim - 2), -1)
 
 
 def unit_level(waveform: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
