@@ -33,7 +33,7 @@ from _detection_scores import Line
 from mmestim.voice import LABELS
 
 PACKAGES = ("mmestim", "torch", "scikit-learn", "numpy", "scipy", "soundfile", "soxr", "python-stretch", "av")
-FULL = {"clips": 1500, "n_clips": 10_000, "effort": 1.0, "seeds": [0, 1, 2], "windows": [4.05], "speakers": None,
+FULL = {"clips": 1500, "n_clips": None, "effort": 1.0, "seeds": [0, 1, 2], "windows": [4.05], "speakers": None,
         "models": ["hybrid", "features"], "edits": [label for label in LABELS[1:] if label != "vc"], "draws": 200,
         "whole": 400}  # fmt: skip
 QUICK = {"clips": 12, "n_clips": 40, "effort": 0.01, "seeds": [0], "windows": [1.2], "speakers": 8,
@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--windows", nargs="+", type=float, metavar="SECONDS", help="each by itself (default: 4.05)")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="of the detectors (default: 0 1 2)")
     add("--edits", nargs="+", metavar="LABEL", help="default: all but vc, of which there is no audio")
-    add("--n-clips", type=int, help="the detector's parameter (default: 10000)")
+    add("--n-clips", type=int, help="the detector's parameter")
     add("--effort", type=float, help="the detector's parameter (default: 1)")
     add("--device", default="auto", help="the detector's parameter (default: %(default)s)")
     add("--weights", type=Path, help="file for the model ssl")
@@ -91,7 +91,7 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
         for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(folder, ignore_errors=True)
     data = Data(options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs)
-    text = [*setting(command), *data.described(), f"Settings: {shown(options)}."]
+    text = [*setting(command), *data.described(), f"Settings: {settings_of(options)}."]
     print("\n".join(text), flush=True)
 
     def report():
@@ -126,6 +126,8 @@ def setting(command: str) -> Iterator[str]:
     yield f"Python {platform.python_version()}, {', '.join(versions)}, {device}"
 
 
-def shown(options: argparse.Namespace) -> str:
+def settings_of(options: argparse.Namespace) -> str:
     names = ("n_clips", "effort", "seeds", "clips", "whole", "draws", "n_jobs", "device")
-    return ", ".join(f"{name} {getattr(options, name)}" for name in names)
+    values = (getattr(options, name) for name in names)
+    shown = ("the detector's" if value is None else value for value in values)
+    return ", ".join(f"{name} {value}" for name, value in zip(names, shown, strict=True))

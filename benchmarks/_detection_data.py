@@ -189,17 +189,15 @@ def stored_set(name: str, folder: Path, make: Callable[[], Iterator[tuple[np.nda
 def edited(
     corpus: AudioCorpus, n_clips: int, seed: int, n_jobs: int, **settings: Any
 ) -> Iterator[tuple[np.ndarray, EditRecord, str]]:
-    """So many clips of a corpus, which is gone through as often as it takes, the last time some spread evenly."""
+    """So many clips of a corpus, which is gone through as often as it takes, in another order each time."""
     assert corpus.speakers is not None
-    for turn in itertools.count():
-        rows = np.arange(len(corpus))
-        if (left := n_clips - turn * len(corpus)) <= 0:
-            return
-        rows = rows if left >= len(rows) else np.linspace(0, len(rows) - 1, left).round().astype(int)
-        part, simulator = corpus[rows], EditSimulator(**settings, sample_rate=RATE, random_state=seed + turn)
+    for turn in range(-(-n_clips // len(corpus))):
+        # All of it, also where some are left out at the end: passages are pasted from others of the speaker.
+        part = corpus[np.random.default_rng(seed + turn).permutation(len(corpus))]
+        simulator = EditSimulator(**settings, sample_rate=RATE, random_state=seed + turn)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\d+ of \d+ clips got fewer", UserWarning)
-            for waveform, record in simulator.iterate(part, n_jobs):
+            for waveform, record in itertools.islice(simulator.iterate(part, n_jobs), n_clips - turn * len(corpus)):
                 yield waveform, record, str(part.speakers[record.clip])
 
 

@@ -153,7 +153,7 @@ class Asked:
         own = detector.training_report_[f"window {self.run.window:g}"]
         facts = facts | {
             "data": own["seconds"]["data"], "training": own["seconds"]["training"], "windows": own["n_windows"],
-            "speakers": detector.training_report_["n_speakers"], "clips": self.options.n_clips,
+            "speakers": detector.training_report_["n_speakers"],
             "megabytes": (self.folder / "detector.pkl").stat().st_size / 1e6,
         }  # fmt: skip
         lines = [Line("", metric, float(value)) for metric, value in facts.items()]

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="for --model ssl: a wav2vec 2.0, HuBERT or WavLM model")
     parser.add_argument("--edits", nargs="+", metavar="LABEL", help="edits to learn (default: all that can be made)")
-    parser.add_argument("--n-clips", type=int, default=10_000, metavar="N", help="clips to edit (default: 10000)")
+    parser.add_argument(
+        "--n-clips", type=int, metavar="N", help="clips to edit (default: 5000 for features, else 10000)"
+    )
     for name, says in _SOURCES.items():
         parser.add_argument(f"--{name}", metavar="DIR", help=f"folder of {says}")
     for name, (_, says) in _AUDIO.items():

@@ -163,8 +163,8 @@ def test_weights_that_the_user_has(clips, tmp_path):
         ("unaltered", lambda t: -t),
         ("0.arrays.weights", lambda t: t[:-1]),
         ("0.arrays.offsets", lambda t: t * float("nan")),
-        ("0.arrays.0.trees.left", lambda t: t * 0),
-        ("0.arrays.1.trees.feature", lambda t: t + 10**6),
+        ("0.arrays.trees.left", lambda t: t * 0),
+        ("0.arrays.trees.feature", lambda t: t + 10**6),
         ("1.arrays.weights", lambda t: torch.zeros(3)),
     ],
 )
@@ -187,7 +187,7 @@ def test_it_learns(clips):
     assert detector.score(clips[8:] * 8) > 0.85
     report = detector.training_report_["window 1.2"]
     assert report["false_alarm_rate"] <= 0.05 + 1e-9
-    assert report["n_windows"] >= 300
+    assert report["n_windows"] >= 300 > 100 >= report["n_held_out"] >= 75
 
 
 def test_the_same_on_any_number_of_workers(clips, tmp_path):

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
 from mmestim.voice._clip_windows import Stitcher, merged, windows_in
-from mmestim.voice._lessons import folds_of, simulated_windows
+from mmestim.voice._lessons import held_out_windows, simulated_windows
 from mmestim.voice._locating import Locator
 from mmestim.voice._training_windows import SEAMS, UNKNOWN, clip_truth, frames_in, window_start, window_truth
 from mmestim.voice._trees import BoostedTrees
@@ -103,13 +103,18 @@ def test_simulated_windows(tmp_path, with_seams):
         assert (windows.targets[:, :2] == 1).any(axis=1).mean() > 0.8
 
 
-def test_folds_keep_speakers_together():
-    speakers = np.repeat(np.arange(7), [5, 1, 3, 3, 2, 2, 4])
-    clips = np.arange(20)
-    folds = folds_of(clips, speakers, 2, 0)
-    assert all(len(set(folds[speakers == speaker])) == 1 for speaker in range(7))
-    assert abs(folds.mean() - 0.5) <= 0.1
-    assert set(folds_of(clips, np.zeros(20, int), 2, 0)) == {0, 1}  # of one speaker by clip
+@pytest.mark.parametrize("seed", range(5))
+def test_speakers_are_held_out_whole(seed):
+    speakers, clips = np.repeat(np.arange(10), [2, 1, 3, 3, 2, 2, 1, 2, 2, 2]), np.arange(60) % 20
+    held_out = held_out_windows(clips, speakers, seed)
+    assert all(len(set(held_out[speakers[clips] == speaker])) == 1 for speaker in range(10))
+    assert 0.25 <= held_out.mean() <= 0.4
+    by_clip = held_out_windows(clips, np.zeros(20, int), seed)  # of one speaker
+    assert all(len(set(by_clip[clips == clip])) == 1 for clip in range(20))
+    assert 0.25 <= by_clip.mean() <= 0.35
+    assert 0.25 <= held_out_windows(np.zeros(60, int), np.zeros(1, int), seed).mean() <= 0.35  # of one clip
+    assert sorted(held_out_windows(np.arange(2), np.arange(2), seed)) == [False, True]
+    assert not held_out_windows(np.zeros(1, int), np.zeros(1, int), seed).any()
 
 
 # Recordings ----------------------------------------------------------------------------------------

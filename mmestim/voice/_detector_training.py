@@ -17,7 +17,7 @@ from .._validation import check_choice, check_number
 from ..devices import seed_for
 from ..training_options import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
-from ._lessons import folds_of, given_windows, simulated_windows
+from ._lessons import given_windows, held_out_windows, simulated_windows
 from ._model_choice import MODELS, make_model
 from ._models import SHORTEST_SECONDS, Lesson, WindowModel
 from ._scanning import Fitted
@@ -27,6 +27,7 @@ from .metrics import detection_report
 from .simulator import EditSimulator
 
 RATE = 16000
+_N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000
 # Clips with several seams, for each ordinary one.
 _DENSE_SHARE = 0.6
 
@@ -78,14 +79,14 @@ class TrainedDetector:
 
     def _train(self, corpus, truth, speakers, seed, options):
         """The models of each length of windows, the shortest first."""
-        fitted, calibrated, times = {}, [], []
+        fitted, calibrated, facts = {}, [], []
         for seconds in self._windows():
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 own_seed = seed_for(seed, f"{seconds:g}")
                 model = self._new_model()
                 lesson = self._lesson(
-                    corpus, truth, speakers, seconds, model.n_folds, own_seed, options, Path(folder)
+                    corpus, truth, speakers, seconds, own_seed, options, Path(folder)
                 )  # fmt: skip
                 simulated = time.perf_counter()
                 logits = model.fit(lesson)
@@ -93,10 +94,11 @@ class TrainedDetector:
                 fitted[seconds] = Fitted(model, combination)
                 calibrated.append(unknown)
                 self.history_ += lesson.history
-                times.append({"data": simulated - began, "training": time.perf_counter() - simulated})
+                spent = {"data": simulated - began, "training": time.perf_counter() - simulated}
+                facts.append({"seconds": spent, "n_windows": len(lesson.windows)})
         self._set_thresholds(calibrated)
-        for seconds, unknown, spent in zip(fitted, calibrated, times, strict=True):
-            self.training_report_[f"window {seconds:g}"] = {"seconds": spent, **self._report(unknown)}
+        for seconds, unknown, own in zip(fitted, calibrated, facts, strict=True):
+            self.training_report_[f"window {seconds:g}"] = own | self._report(unknown)
         return fitted
 
     def _windows(self) -> list[float]:
@@ -114,7 +116,8 @@ class TrainedDetector:
             check_number("hop", self.hop, low=0.01)
         if isinstance(self.model, str) or not callable(self.model):
             check_choice("model", self.model, MODELS, ", or a class of nn.Module")
-        check_number("n_clips", self.n_clips, low=1, integer=True)
+        if self.n_clips is not None:
+            check_number("n_clips", self.n_clips, low=1, integer=True)
         check_number("effort", self.effort, closed=False)
         check_number("sample_rate", self.sample_rate, low=1, integer=True)
         check_number("most_false_alarms", self.most_false_alarms, high=1)
@@ -144,34 +147,39 @@ class TrainedDetector:
             raise ValueError(f"simulator has sample_rate={self.simulator.sample_rate}: it must be {RATE}, the models'.")
         return clone(self.simulator)
 
-    def _lesson(self, corpus, truth, speakers, seconds, n_folds, seed, options, folder):
+    def _lesson(self, corpus, truth, speakers, seconds, seed, options, folder):
         n_samples, labels, dense = round(seconds * RATE), self._columns, None
         simulator = self._simulator()
         if truth is None:
             how = {"labels": labels, "n_samples": n_samples, "n_jobs": self.n_jobs}
-            self._say(f"{self.n_clips} clips are edited for windows of {seconds:g} s")
+            n_clips = self.n_clips
+            if n_clips is None:
+                n_clips = _N_CLIPS_OF_FEATURES if self.model == "features" else _N_CLIPS
+            self._say(f"{n_clips} clips are edited for windows of {seconds:g} s")
             windows = simulated_windows(
-                simulator, corpus, self.n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
+                simulator, corpus, n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
             )  # fmt: skip
             if self.model == "hybrid" and set(labels) & set(SEAMS):
                 dense = simulated_windows(
-                    simulator, corpus, round(_DENSE_SHARE * self.n_clips), seed=seed_for(seed, "seams"),
+                    simulator, corpus, round(_DENSE_SHARE * n_clips), seed=seed_for(seed, "seams"),
                     folder=folder / "dense", with_seams=True, **how,
                 )  # fmt: skip
         else:
             windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
         self._say(f"{len(windows)} windows to learn from")
-        folds = folds_of(windows.clips, speakers, n_folds, seed)
-        dense_folds = None if dense is None else folds_of(dense.clips, speakers, n_folds, seed)
+        # An ordinary classifier gives the scores of its model as they are, and learns from all clips.
+        kept = [
+            None if part is None else held_out_windows(part.clips, speakers, seed) & self._finds_edits
+            for part in (windows, dense)
+        ]
         return Lesson(
-            windows, dense, folds, dense_folds, labels, not self._finds_edits, options,
+            windows, dense, *kept, labels, not self._finds_edits, options,
             float(self.effort), seed, self.n_jobs,
         )  # fmt: skip
 
     def _calibrate(self, lesson, logits):
-        """What log-odds mean, by the windows that have some from models that do not know their speaker."""
-        rows = ~np.isnan(logits[:, 0, 0])
-        logits, has, known = logits[rows], lesson.has[rows], lesson.known[rows]
+        """What log-odds mean, by the windows that the models do not know."""
+        has, known = lesson.has[lesson.held_out], lesson.known[lesson.held_out]
         if self._finds_edits:
             combination = Combination.fit(logits, has, known)
         else:
@@ -197,11 +205,10 @@ class TrainedDetector:
     def _report(self, part):
         """How well the windows of speakers that models do not know were told."""
         if not self._finds_edits:
-            return {"accuracy": float((part.proba.argmax(axis=1) == part.has.argmax(axis=1)).mean())}
+            return {}
         truth = np.where(part.known, part.has, np.nan)
-        return {
-            "n_windows": len(part.proba), **detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
-        }  # fmt: skip
+        scores = detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
+        return {"n_held_out": len(truth), **scores}
 
     def _new_model(self, config: Any = None) -> WindowModel:
         return make_model(self.model, self.weights, RATE, config)

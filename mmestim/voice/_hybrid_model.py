@@ -18,32 +18,31 @@ from ._models import (
     Answer,
     Lesson,
     WindowModel,
-    ask_all,
-    forest_arrays,
-    forests_of,
     grow,
+    in_parts,
     label_loss,
     measure,
     statistics_of,
 )
 from ._network_training import FrameLoss, WindowRows, ask, train_network
 from ._training_windows import SEAMS, UNKNOWN, Windows
+from ._trees import BoostedTrees
 from .networks import BoundaryNet, SmallCNN
 from .statistics import ClipStatistics
 
-_CALIBRATED = 300  # windows of a fold
+_N_NETWORKS = 2
+_CALIBRATED = 600  # windows
 # Frames on a border are few; those of a label are as many as others.
 _SEAM_WEIGHT, _FRAME_WEIGHT = 8.0, 2.0
 
 
 class HybridModel(WindowModel):
-    """Trees on statistics and on what a network of frames sees, beside a network of whole windows.
+    """Trees on statistics and on what networks of frames see, beside networks of whole windows.
 
-    All are trained twice, on either part of the speakers, so that trees, weights and thresholds learn from what is
-    said of voices that were not heard; asked about others, both halves answer, and their mean counts.
+    There are two of each network, from other first weights, and their mean answers: one for each of two cores.
     """
 
-    n_models = n_folds = 2
+    n_models = 2
 
     # Windows that a network sees in all, and its highest learning rate.
     boundary: ClassVar = {"seen": 65_000, "lr": 4e-3}
@@ -55,45 +54,55 @@ class HybridModel(WindowModel):
 
     def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
         made: dict[str, nn.Module] = {}
-        for fold in (0, 1):
-            made[f"boundary{fold}"] = BoundaryNet(len(SEAMS) + n_labels)
-            made[f"deep{fold}"] = SmallCNN(n_labels, n_statistics=self.n_statistics)
+        for number in range(_N_NETWORKS):
+            made[f"boundary{number}"] = BoundaryNet(len(SEAMS) + n_labels)
+            made[f"deep{number}"] = SmallCNN(n_labels, n_statistics=self.n_statistics)
         return made
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         X = measure(self.statistics, lesson.windows, lesson.n_jobs)
-        jobs = [(kind, fold) for kind in ("boundary", "deep") for fold in (0, 1)]
+        jobs = [(kind, number) for kind in ("boundary", "deep") for number in range(_N_NETWORKS)]
         # On a GPU they would stand in each other's way.
         at_once = Parallel(lesson.n_jobs if lesson.options.device.type == "cpu" else 1)
-        for (kind, fold), (network, history) in zip(
+        for (kind, number), (network, history) in zip(
             jobs, at_once(delayed(_train)(self, lesson, X, *job) for job in jobs), strict=True
         ):
-            self.networks[f"{kind}{fold}"] = network
+            self.networks[f"{kind}{number}"] = network
             lesson.history.extend(history)
         self.place(lesson.options.device, lesson.options.precision)
-        pooled = np.empty((len(X), pooled_size(len(SEAMS) + len(lesson.labels))), np.float32)
-        deep = np.empty((len(X), len(lesson.labels)), np.float32)
-        for fold in (0, 1):
-            rows = lesson.folds == fold  # which the networks of the fold were not trained on
-            args = lesson.windows, rows, self.device, self.precision
-            pooled[rows] = ask_all(self.networks[f"boundary{fold}"], *args, read=pool_frames)
-            deep[rows] = ask_all(self.networks[f"deep{fold}"], *args, statistics=X)
+        everything = np.ones(len(X), bool)
+        pooled = in_parts(lesson.windows, everything, lambda w, lengths, _: pool_frames(self._frames(w, lengths)))
+        self.trees = grow(np.hstack([X, pooled]), lesson)
         self._calibrate_frames(lesson)
-        logits, self.forests = grow(np.hstack([X, pooled]), lesson)
-        return np.stack([logits, deep], axis=1)
+        held_out = lesson.held_out
+        if not held_out.any():
+            return lesson.no_logits(self.n_models)
+        deep = in_parts(lesson.windows, held_out, lambda w, lengths, rows: self._deep(w, lengths, X[rows]))
+        return np.stack([self.trees.decision_function(np.hstack([X, pooled])[held_out]), deep], axis=1)
+
+    def _frames(self, waveforms, lengths):
+        """Log-odds of the maps of every frame."""
+        return np.mean([
+            ask(self.networks[f"boundary{number}"], waveforms, lengths, self.device, self.precision)[0]
+            for number in range(_N_NETWORKS)
+        ], axis=0)  # fmt: skip
+
+    def _deep(self, waveforms, lengths, X):
+        """Log-odds of the labels by the networks of whole windows."""
+        return np.mean([
+            ask(self.networks[f"deep{number}"], waveforms, lengths, self.device, self.precision, X)[0]
+            for number in range(_N_NETWORKS)
+        ], axis=0)  # fmt: skip
 
     def _calibrate_frames(self, lesson):
-        """What log-odds of frames mean, by frames of some windows of either part of the speakers."""
-        logits, truths = [], []
-        for fold in (0, 1):
-            rows = np.flatnonzero(lesson.folds == fold)[:_CALIBRATED]
+        """What log-odds of frames mean, by frames of some windows that the networks do not know."""
+        rows = np.flatnonzero(lesson.held_out)[:_CALIBRATED]
+        z, truth = np.zeros((0, len(SEAMS) + len(lesson.labels))), np.zeros(0, np.uint8)
+        if len(rows):
             chosen = np.isin(np.arange(len(lesson.windows)), rows)
-            args = self.networks[f"boundary{fold}"], lesson.windows, chosen, self.device, self.precision
-            frames = ask_all(*args)
-            logits.append(np.moveaxis(frames, 1, 2).reshape(-1, frames.shape[1]))
+            frames = in_parts(lesson.windows, chosen, lambda w, lengths, _: self._frames(w, lengths))
             truth = np.asarray(lesson.windows.frames[rows])[:, :, : frames.shape[2]]
-            truths.append(np.moveaxis(truth, 1, 2).reshape(-1, frames.shape[1]))
-        z, truth = np.concatenate(logits), np.concatenate(truths)
+            z, truth = (np.moveaxis(maps, 1, 2).reshape(-1, frames.shape[1]) for maps in (frames, truth))
         known = (truth != UNKNOWN) & (z > -29)
         self.frame_combination = Combination.fit(z[:, None], truth == 1, known)
         proba = expit(self.frame_combination.logits(z[:, None]))
@@ -101,30 +110,22 @@ class HybridModel(WindowModel):
         self.frame_thresholds = tune_thresholds(proba, truth == 1, known, np.zeros(len(z), bool), 1.0, least=0.0)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
-        X = statistics_of(self.statistics, waveforms, lengths)
-        args = waveforms, lengths, self.device, self.precision
-        # Each half as what it says was calibrated; the mean of both comes last.
-        logits, embeddings, maps = [], [X], []
-        for fold in (0, 1):
-            frames = ask(self.networks[f"boundary{fold}"], *args)[0]
-            pooled, deep = pool_frames(frames), ask(self.networks[f"deep{fold}"], *args, X)[0]
-            trees = self.forests[fold % len(self.forests)]
-            logits.append(np.stack([trees.decision_function(np.hstack([X, pooled])), deep], axis=1))
-            embeddings += [pooled, deep]
-            by_frame = np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1])
-            calibrated = self.frame_combination.logits(by_frame).reshape(len(frames), -1, frames.shape[1])
-            maps.append(np.moveaxis(calibrated, 1, 2))
-        return Answer(np.stack(logits, axis=1), np.hstack(embeddings), np.mean(maps, axis=0))
+        X, frames = statistics_of(self.statistics, waveforms, lengths), self._frames(waveforms, lengths)
+        seen, deep = np.hstack([X, pool_frames(frames)]), self._deep(waveforms, lengths, X)
+        by_frame = np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1])
+        maps = self.frame_combination.logits(by_frame).reshape(len(frames), -1, frames.shape[1])
+        logits = np.stack([self.trees.decision_function(seen), deep], axis=1)
+        return Answer(logits, np.hstack([seen, deep]), np.moveaxis(maps, 1, 2))
 
     @property
     def embedding_dim(self) -> int:
-        n_labels = len(self.forests[0].baseline)
-        return self.n_statistics + 2 * (pooled_size(len(SEAMS) + n_labels) + n_labels)
+        n_labels = len(self.trees.baseline)
+        return self.n_statistics + pooled_size(len(SEAMS) + n_labels) + n_labels
 
     def arrays(self) -> dict[str, np.ndarray]:
         frames = self.frame_combination
         own = {"weights": frames.weights, "offsets": frames.offsets, "thresholds": self.frame_thresholds}
-        return forest_arrays(self.forests) | {f"frames.{name}": values for name, values in own.items()}
+        return self.trees.arrays() | {f"frames.{name}": values for name, values in own.items()}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
         n_maps = len(SEAMS) + n_labels
@@ -132,30 +133,30 @@ class HybridModel(WindowModel):
         self.frame_combination = Combination.of_arrays(own["weights"], own["offsets"], n_maps, 1)
         self.frame_thresholds = check_thresholds(own["thresholds"], n_maps)
         trees = {name: values for name, values in arrays.items() if not name.startswith("frames.")}
-        self.forests = forests_of(trees, n_labels, self.n_statistics + pooled_size(n_maps))
+        self.trees = BoostedTrees.of_arrays(trees, n_labels, self.n_statistics + pooled_size(n_maps))
 
 
-def _train(model, lesson, X, kind, fold):
-    """One network, on the windows that are not of a fold."""
+def _train(model, lesson, X, kind, number):
+    """One network, on the windows that are not held out."""
     windows, options = lesson.windows, lesson.options
-    rows = np.flatnonzero(lesson.folds != fold)
-    how = {"options": options, "seed": lesson.seed_for(kind, str(fold)), "stage": f"{kind} {fold}"}
+    rows = np.flatnonzero(~lesson.held_out)
+    how = {"options": options, "seed": lesson.seed_for(kind, str(number)), "stage": f"{kind} {number}"}
     how["seen"] = round(lesson.budget * getattr(model, kind)["seen"])
     how["lr"] = getattr(model, kind)["lr"]
     served: WindowRows
     loss: Objective
     if kind == "deep":
         served = WindowRows(windows, windows.targets, rows, options.device, X)
-        loss = label_loss(lesson, lesson.folds != fold)
+        loss = label_loss(lesson, ~lesson.held_out)
     else:
         parts = [(windows, rows)]
         if lesson.dense is not None:
-            parts.append((lesson.dense, np.flatnonzero(lesson.dense_folds != fold)))
+            parts.append((lesson.dense, np.flatnonzero(~lesson.dense_held_out)))
         served = FrameRows(parts, options.device)
         weights = np.full(len(SEAMS) + len(lesson.labels), _FRAME_WEIGHT, np.float32)
         weights[: len(SEAMS)] = _SEAM_WEIGHT
         loss = FrameLoss(torch.from_numpy(weights).to(options.device))
-    return train_network(lambda: model.new_networks(len(lesson.labels))[f"{kind}{fold}"], served, loss, **how)
+    return train_network(lambda: model.new_networks(len(lesson.labels))[f"{kind}{number}"], served, loss, **how)
 
 
 class FrameRows(WindowRows):

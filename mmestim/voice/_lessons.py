@@ -26,6 +26,7 @@ from .simulator import EditSimulator
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15
+_HELD_OUT_SHARE = 0.25
 
 
 def simulated_windows(
@@ -88,29 +89,32 @@ def given_windows(
     return windows_of(parts, most, len(labels), n_samples, corpus.sample_rate, folder)
 
 
-def folds_of(clips: np.ndarray, speakers: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """A number below `n_folds` for each of some clips, the same for all of a speaker; of one speaker by clip.
+def held_out_windows(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
+    """Which windows are kept from the models, to tell what their scores mean: those of about a quarter of the speakers.
+
+    Of one speaker it is by clip, and of one clip by window.
 
     Parameters
     ----------
-    clips : int ndarray of shape (n,)
-        Numbers of clips.
+    clips : int ndarray of shape (n_windows,)
+        Number of the clip that each window is of.
     speakers : int ndarray of shape (n_clips,)
-        Number of the speaker of each.
-    n_folds : int
-        Parts, as equal as can be.
+        Number of the speaker of each clip.
     seed : int
-        Of who goes where.
+        Of who it is.
+
+    Returns
+    -------
+    bool ndarray of shape (n_windows,)
+        Neither none nor all, if there are two windows or more.
     """
     groups = speakers if len(np.unique(speakers)) > 1 else np.arange(len(speakers))
-    # By the number of clips of each, from the one with most on to the part that has fewest.
+    if len(groups) == 1:
+        groups = clips = np.arange(len(clips))
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
-    sizes = np.bincount(groups, minlength=len(order))
-    sides, totals = np.zeros(len(order), np.int64), np.zeros(n_folds, np.int64)
-    for group in order[np.argsort(-sizes[order], kind="stable")]:
-        sides[group] = totals.argmin()
-        totals[sides[group]] += sizes[group]
-    return sides[groups[clips]]
+    total = np.bincount(groups)[order].cumsum()
+    n_held = min(1 + np.searchsorted(total, _HELD_OUT_SHARE * total[-1]), len(order) - 1)
+    return np.isin(groups, order[:n_held])[clips]
 
 
 def _passes(simulator, corpus, n_clips, seed, n_jobs):

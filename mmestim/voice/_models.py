@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,8 +34,8 @@ class Lesson:
         Simulated or given clips.
     dense : Windows or None
         Others with several seams each.
-    folds, dense_folds : int ndarray of shape (n_windows,)
-        Part of the speakers that each window belongs to, from 0 on.
+    held_out, dense_held_out : bool ndarray of shape (n_windows,)
+        Windows, of some speakers, that are not to be trained on.
     labels : list of str
         Columns of the targets.
     is_exclusive : bool
@@ -52,8 +52,8 @@ class Lesson:
 
     windows: Windows
     dense: Windows | None
-    folds: np.ndarray
-    dense_folds: np.ndarray | None
+    held_out: np.ndarray
+    dense_held_out: np.ndarray | None
     labels: list[str]
     is_exclusive: bool
     options: TrainingOptions
@@ -65,6 +65,10 @@ class Lesson:
     def seed_for(self, *purpose: str) -> int:
         """The seed of one part."""
         return seed_for(self.seed, *purpose)
+
+    def no_logits(self, n_models: int) -> np.ndarray:
+        """What a model says of held-out windows where there are none."""
+        return np.zeros((0, n_models, len(self.labels)), np.float32)
 
     @property
     def known(self) -> np.ndarray:
@@ -80,7 +84,7 @@ class Lesson:
 class Answer(NamedTuple):
     """What a model says of windows."""
 
-    logits: np.ndarray  # (n_windows, n_halves, n_models, n_labels)
+    logits: np.ndarray  # (n_windows, n_models, n_labels)
     embeddings: np.ndarray  # (n_windows, embedding_dim)
     frames: np.ndarray | None = None  # log-odds (n_windows, n_maps, n_frames) of the maps of `Windows.frames`
 
@@ -89,8 +93,6 @@ class WindowModel:
     """Base of the models."""
 
     n_models: ClassVar[int] = 1
-    # Parts of the speakers, each of which some of the model is not trained on.
-    n_folds: ClassVar[int] = 4
     # What a network is made anew by, where the parameters do not say.
     config: dict[str, Any] | None = None
     # Of frames, where the answers have them: from which log-odds on a map is there.
@@ -101,8 +103,8 @@ class WindowModel:
 
         Returns
         -------
-        ndarray of shape (n_windows, n_models, n_labels)
-            Log-odds from models that were trained without the speaker of each window; NaN for windows without one.
+        ndarray of shape (n_held_out, n_models, n_labels)
+            Log-odds of the windows that were not to be trained on.
         """
         raise NotImplementedError
 
@@ -150,64 +152,36 @@ class FeatureModel(WindowModel):
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         X = measure(self.statistics, lesson.windows, lesson.n_jobs)
-        logits, self.forests = grow(X, lesson)
-        return logits[:, None]
+        self.trees = grow(X, lesson)
+        return self.trees.decision_function(X[lesson.held_out])[:, None]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return forest_arrays(self.forests)
+        return self.trees.arrays()
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
-        self.forests = forests_of(arrays, n_labels, self.embedding_dim)
+        self.trees = BoostedTrees.of_arrays(arrays, n_labels, self.embedding_dim)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         X = statistics_of(self.statistics, waveforms, lengths)
-        return Answer(np.stack([trees.decision_function(X)[:, None] for trees in self.forests], axis=1), X)
+        return Answer(self.trees.decision_function(X)[:, None], X)
 
     @property
     def embedding_dim(self) -> int:
         return len(self.statistics.get_feature_names_out())
 
 
-def grow(X: np.ndarray, lesson: Lesson) -> tuple[np.ndarray, list[BoostedTrees]]:
-    """Log-odds of every window by trees grown without its speakers, and these trees; of classes those grown on all.
-
-    What a score means is known of the trees without some speakers: others, grown on more, would be surer.
-    """
+def grow(X: np.ndarray, lesson: Lesson) -> BoostedTrees:
+    """Trees on the rows of the windows that are to be trained on."""
+    rows = ~lesson.held_out
     # Of few rows fewer bins and trees tell as much, in less time.
-    few = len(X)
+    few = rows.sum()
     options = _TREES | {
         "min_samples_leaf": max(1, min(20, few // 20)), "max_bins": max(16, min(63, few // 4)),
         "max_iter": max(20, min(120, few // 5)),
     }  # fmt: skip
-    logits, forests = np.full((len(X), len(lesson.labels)), np.nan, np.float32), []
-    for fold in np.unique(lesson.folds):
-        rows = lesson.folds != fold
-        trees = BoostedTrees.fit(
-            X[rows], lesson.has[rows], lesson.known[rows], lesson.seed_for("trees"), lesson.n_jobs, **options
-        )  # fmt: skip
-        logits[~rows] = trees.decision_function(X[~rows])
-        forests.append(trees)
-    if lesson.is_exclusive:
-        forests = [
-            BoostedTrees.fit(X, lesson.has, lesson.known, lesson.seed_for("trees"), lesson.n_jobs, **options)
-        ]  # fmt: skip
-    return logits, forests
-
-
-def forest_arrays(forests: Sequence[BoostedTrees]) -> dict[str, np.ndarray]:
-    """All trees as arrays."""
-    return {f"{n}.{name}": values for n, trees in enumerate(forests) for name, values in trees.arrays().items()}
-
-
-def forests_of(arrays: Mapping[str, np.ndarray], n_labels: int, n_features: int) -> list[BoostedTrees]:
-    """Trees from such arrays."""
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in arrays.items():
-        number, _, rest = name.partition(".")
-        parts.setdefault(number, {})[rest] = values
-    if not parts or set(parts) != {str(number) for number in range(len(parts))}:
-        raise ValueError(f"its trees are numbered {sorted(parts)}: from 0 on is expected.")
-    return [BoostedTrees.of_arrays(parts[str(number)], n_labels, n_features) for number in range(len(parts))]
+    return BoostedTrees.fit(
+        X[rows], lesson.has[rows], lesson.known[rows], lesson.seed_for("trees"), lesson.n_jobs, **options
+    )  # fmt: skip
 
 
 def measure(statistics: ClipStatistics, windows: Windows, n_jobs: int | None) -> np.ndarray:
@@ -244,8 +218,7 @@ class NetworkModel(WindowModel):
         return {self.name: self.make(n_labels)}
 
     def fit(self, lesson: Lesson) -> np.ndarray:
-        device, n_labels = lesson.options.device, len(lesson.labels)
-        held_out = lesson.folds == lesson.folds.max()
+        device, n_labels, held_out = lesson.options.device, len(lesson.labels), lesson.held_out
         rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
             lambda: self.new_networks(n_labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
@@ -255,13 +228,13 @@ class NetworkModel(WindowModel):
         self.config = getattr(network, "config", None)
         self.place(device, lesson.options.precision)
         lesson.history.extend(history)
-        logits = np.full((len(lesson.windows), 1, n_labels), np.nan, np.float32)
-        logits[held_out, 0] = ask_all(network, lesson.windows, held_out, device, self.precision)
-        return logits
+        if not held_out.any():
+            return lesson.no_logits(1)
+        return in_parts(lesson.windows, held_out, lambda waveforms, lengths, _: self.answer(waveforms, lengths).logits)
 
     def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
         logits, embeddings = ask(self.networks[self.name], waveforms, lengths, self.device, self.precision)
-        return Answer(logits[:, None, None], embeddings)
+        return Answer(logits[:, None], embeddings)
 
     @property
     def embedding_dim(self) -> int:
@@ -277,14 +250,10 @@ def label_loss(lesson: Lesson, rows: np.ndarray) -> LabelLoss | ClassLoss:
     return LabelLoss(lesson.labels, weights)
 
 
-def ask_all(
-    network: nn.Module, windows: Windows, rows: np.ndarray, device: torch.device, precision: str,
-    read: Callable[[np.ndarray], np.ndarray] = lambda logits: logits, statistics: np.ndarray | None = None,
+def in_parts(
+    windows: Windows, rows: np.ndarray, read: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:  # fmt: skip
-    """What `read` makes of the logits of some windows, a part of them at a time."""
-    numbers, parts = np.flatnonzero(rows), []
-    for start in range(0, len(numbers), _AT_ONCE):
-        part = numbers[start : start + _AT_ONCE]
-        own = None if statistics is None else statistics[part]
-        parts.append(read(ask(network, windows.floats(part), windows.lengths[part], device, precision, own)[0]))
-    return np.concatenate(parts)
+    """What `read` makes of the waveforms, lengths and numbers of some windows, a part of them at a time."""
+    numbers = np.flatnonzero(rows)
+    parts = [numbers[start : start + _AT_ONCE] for start in range(0, len(numbers), _AT_ONCE)]
+    return np.concatenate([read(windows.floats(part), windows.lengths[part], part) for part in parts])

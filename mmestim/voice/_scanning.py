@@ -101,7 +101,7 @@ def _through(blocks, fitted, labels, seconds, hop, rate, thresholds, locates):
         waveforms = np.round(np.stack([window.waveform for window in windows]) * 32768) / np.float32(32768)
         lengths = np.array([window.length for window in windows], dtype=np.int64)
         answer = model.answer(waveforms, lengths)
-        own = np.mean([combination.logits(half) for half in np.moveaxis(answer.logits, 1, 0)], axis=0)
+        own = combination.logits(answer.logits)
         for number, window in enumerate(windows):
             spans.append((window.start / rate, (window.start + window.length) / rate))
             if locator is not None:

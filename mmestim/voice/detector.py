@@ -49,8 +49,9 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         of labels, and gives a module from waveforms (n, n_samples) and lengths (n,) to logits and embeddings.
     weights : str, path, dict or None, default=None
         For ``'ssl'``: a file or state dict of a wav2vec 2.0, HuBERT or WavLM model. Nothing is downloaded.
-    n_clips : int, default=10000
-        Clips that are edited to train on.
+    n_clips : int or None, default=None
+        Clips that are edited to train on; `None` is 5000 for ``'features'``, which learns little from more, and
+        10000 for others.
     effort : float, default=1.0
         Times the usual number of windows that networks see; below 1 for trials.
     sample_rate : int, default=16000
@@ -118,10 +119,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     windows' odds, as of something that is in one of them, wherever: a passage has to be the surer the longer the
     recording is, or a long one would always have some false alarm. Of labels of a whole clip log-odds are averaged.
 
-    Scores become probabilities by a logistic regression for each label, on windows of speakers that the models
-    were not trained on, by the same models that answer later, as a mean where there are several; thresholds have
-    the best F1 there of those from .25 on, and are raised until few unedited windows have any. 'unaltered' is the
-    product of one minus the probabilities, put right in the same way.
+    A quarter of the speakers is kept from the models. On their windows scores become probabilities by a logistic
+    regression for each label; thresholds have the best F1 there of those from .25 on, and are raised until few
+    unedited windows have any; 'unaltered' is the product of one minus the probabilities, put right in the same way.
+    An ordinary classifier learns from all clips, and its scores are left as they are.
 
     So that the cut-off of a codec is not all that is learnt of it, some clips come a second time through a
     steep low-pass filter. The statistics, the networks and how they are combined are ours, as are all numbers;
@@ -144,7 +145,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
 
     def __init__(
         self, edits: Any = "all", *, window: Any = 4.05, hop: float | None = None, model: Any = "hybrid",
-        weights: Any = None, n_clips: int = 10_000, effort: float = 1.0, sample_rate: int = 16000,
+        weights: Any = None, n_clips: int | None = None, effort: float = 1.0, sample_rate: int = 16000,
         simulator: EditSimulator | None = None, sources: Any = None, noises: Any = None, impulse_responses: Any = None,
         most_false_alarms: float = 0.05, optimizer: Any = "adamw", weight_decay: float = 1e-2,
         max_grad_norm: float | None = 5.0, batch_size: int = 32, precision: str = "float32", device: Any = "auto",
