@@ -151,7 +151,7 @@ class SavedDetector:
 
     def _sketch(self) -> WindowModel:
         model = self._new_model(self._config)
-        model.networks = model.new_networks(len(self._columns))
+        model.networks = model.new_networks(self._columns)
         return model
 
 

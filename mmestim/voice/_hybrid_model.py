@@ -30,44 +30,43 @@ from ._trees import BoostedTrees
 from .networks import BoundaryNet, SmallCNN
 from .statistics import ClipStatistics
 
-_N_NETWORKS = 2
+_DEEP = ("deep0", "deep1")
 _CALIBRATED = 600  # windows
-# Frames on a border are few; those of a label are as many as others.
-_SEAM_WEIGHT, _FRAME_WEIGHT = 8.0, 2.0
+# Which maps each network of frames learns, and what a frame counts that has one: those on a seam are few.
+_MAPS = {"seams": (slice(0, len(SEAMS)), 8.0), "inside": (slice(len(SEAMS), None), 2.0)}
 
 
 class HybridModel(WindowModel):
-    """Trees on statistics and on what networks of frames see, beside networks of whole windows.
+    """Trees on statistics and on what two networks of frames see, beside the mean of two networks of whole windows.
 
-    There are two of each network, from other first weights, and their mean answers: one for each of two cores.
+    One of those of frames sees seams and nothing else: they are so short that a network which is to learn what goes
+    on between them as well does not learn them. There are two of each kind, for two cores.
     """
 
     n_models = 2
 
-    # Windows that a network sees in all, and its highest learning rate.
-    boundary: ClassVar = {"seen": 65_000, "lr": 4e-3}
-    deep: ClassVar = {"seen": 35_000, "lr": 4e-3}
+    # Windows that a network sees in all; all have the same highest learning rate.
+    seen: ClassVar = {"seams": 65_000, "inside": 65_000, "deep0": 35_000, "deep1": 35_000}
+    lr = 4e-3
 
     def __init__(self, sample_rate: int) -> None:
         self.statistics, self.networks = ClipStatistics(sample_rate), {}
         self.n_statistics = len(self.statistics.get_feature_names_out())
 
-    def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
-        made: dict[str, nn.Module] = {}
-        for number in range(_N_NETWORKS):
-            made[f"boundary{number}"] = BoundaryNet(len(SEAMS) + n_labels)
-            made[f"deep{number}"] = SmallCNN(n_labels, n_statistics=self.n_statistics)
-        return made
+    def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
+        made: dict[str, nn.Module] = {"seams": BoundaryNet(len(SEAMS))} if set(SEAMS) & set(labels) else {}
+        made["inside"] = BoundaryNet(len(labels))
+        return made | {name: SmallCNN(len(labels), n_statistics=self.n_statistics) for name in _DEEP}
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         X = measure(self.statistics, lesson.windows, lesson.n_jobs)
-        jobs = [(kind, number) for kind in ("boundary", "deep") for number in range(_N_NETWORKS)]
+        names = list(self.new_networks(lesson.labels))
         # On a GPU they would stand in each other's way.
         at_once = Parallel(lesson.n_jobs if lesson.options.device.type == "cpu" else 1)
-        for (kind, number), (network, history) in zip(
-            jobs, at_once(delayed(_train)(self, lesson, X, *job) for job in jobs), strict=True
+        for name, (network, history) in zip(
+            names, at_once(delayed(_train)(self, lesson, X, name) for name in names), strict=True
         ):
-            self.networks[f"{kind}{number}"] = network
+            self.networks[name] = network
             lesson.history.extend(history)
         self.place(lesson.options.device, lesson.options.precision)
         everything = np.ones(len(X), bool)
@@ -81,18 +80,19 @@ class HybridModel(WindowModel):
         return np.stack([self.trees.decision_function(np.hstack([X, pooled])[held_out]), deep], axis=1)
 
     def _frames(self, waveforms, lengths):
-        """Log-odds of the maps of every frame."""
-        return np.mean([
-            ask(self.networks[f"boundary{number}"], waveforms, lengths, self.device, self.precision)[0]
-            for number in range(_N_NETWORKS)
-        ], axis=0)  # fmt: skip
+        """Log-odds of the maps of every frame; of seams that need not be known they are those past the end."""
+        args = waveforms, lengths, self.device, self.precision
+        inside = ask(self.networks["inside"], *args)[0]
+        if "seams" in self.networks:
+            seams = ask(self.networks["seams"], *args)[0]
+        else:
+            seams = np.full((len(inside), len(SEAMS), inside.shape[2]), -30, np.float32)
+        return np.concatenate([seams, inside], axis=1)
 
     def _deep(self, waveforms, lengths, X):
         """Log-odds of the labels by the networks of whole windows."""
-        return np.mean([
-            ask(self.networks[f"deep{number}"], waveforms, lengths, self.device, self.precision, X)[0]
-            for number in range(_N_NETWORKS)
-        ], axis=0)  # fmt: skip
+        args = waveforms, lengths, self.device, self.precision, X
+        return np.mean([ask(self.networks[name], *args)[0] for name in _DEEP], axis=0)
 
     def _calibrate_frames(self, lesson):
         """What log-odds of frames mean, by frames of some windows that the networks do not know."""
@@ -136,34 +136,32 @@ class HybridModel(WindowModel):
         self.trees = BoostedTrees.of_arrays(trees, n_labels, self.n_statistics + pooled_size(n_maps))
 
 
-def _train(model, lesson, X, kind, number):
+def _train(model, lesson, X, name):
     """One network, on the windows that are not held out."""
     windows, options = lesson.windows, lesson.options
     rows = np.flatnonzero(~lesson.held_out)
-    how = {"options": options, "seed": lesson.seed_for(kind, str(number)), "stage": f"{kind} {number}"}
-    how["seen"] = round(lesson.budget * getattr(model, kind)["seen"])
-    how["lr"] = getattr(model, kind)["lr"]
+    how = {"options": options, "seed": lesson.seed_for(name), "stage": name, "lr": model.lr}
+    how["seen"] = round(lesson.budget * model.seen[name])
     served: WindowRows
     loss: Objective
-    if kind == "deep":
+    if name in _DEEP:
         served = WindowRows(windows, windows.targets, rows, options.device, X)
         loss = label_loss(lesson, ~lesson.held_out)
     else:
         parts = [(windows, rows)]
         if lesson.dense is not None:
             parts.append((lesson.dense, np.flatnonzero(~lesson.dense_held_out)))
-        served = FrameRows(parts, options.device)
-        weights = np.full(len(SEAMS) + len(lesson.labels), _FRAME_WEIGHT, np.float32)
-        weights[: len(SEAMS)] = _SEAM_WEIGHT
-        loss = FrameLoss(torch.from_numpy(weights).to(options.device))
-    return train_network(lambda: model.new_networks(len(lesson.labels))[f"{kind}{number}"], served, loss, **how)
+        maps, weight = _MAPS[name]
+        served, loss = FrameRows(parts, maps, options.device), FrameLoss(weight)
+    return train_network(lambda: model.new_networks(lesson.labels)[name], served, loss, **how)
 
 
 class FrameRows(WindowRows):
-    """Windows of one or two sets, with what is in each of their frames."""
+    """Windows of one or two sets, with what some maps have in each of their frames."""
 
-    def __init__(self, parts: Sequence[tuple[Windows, np.ndarray]], device: torch.device) -> None:
+    def __init__(self, parts: Sequence[tuple[Windows, np.ndarray]], maps: slice, device: torch.device) -> None:
         self.parts, self.device, self.statistics = [windows for windows, _ in parts], device, None
+        self.maps = maps
         self.first = np.cumsum([0, *(len(windows) for windows, _ in parts)])
         numbers = [rows + first for (_, rows), first in zip(parts, self.first, strict=False)]
         self.rows = torch.from_numpy(np.concatenate(numbers))
@@ -175,7 +173,7 @@ class FrameRows(WindowRows):
         own = numbers - self.first[which]
         waveforms = np.stack([self.parts[p].floats(n) for p, n in zip(which, own, strict=True)])
         lengths = np.array([self.parts[p].lengths[n] for p, n in zip(which, own, strict=True)])
-        frames = np.stack([self.parts[p].frames[n] for p, n in zip(which, own, strict=True)])
+        frames = np.stack([self.parts[p].frames[n, self.maps] for p, n in zip(which, own, strict=True)])
         x = {"waveform": torch.from_numpy(waveforms), "lengths": torch.from_numpy(lengths)}
         x = {name: values.to(self.device, non_blocking=True) for name, values in x.items()}
         y = torch.from_numpy(frames).to(self.device, non_blocking=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -121,7 +121,7 @@ class WindowModel:
 
     networks: dict[str, nn.Module]
 
-    def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
+    def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
         """The networks before training, by name."""
         return {}
 
@@ -214,14 +214,14 @@ class NetworkModel(WindowModel):
         self.make, self.name, self.seen, self.lr = make, name, seen, lr
         self.networks: dict[str, nn.Module] = {}
 
-    def new_networks(self, n_labels: int) -> dict[str, nn.Module]:
-        return {self.name: self.make(n_labels)}
+    def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
+        return {self.name: self.make(len(labels))}
 
     def fit(self, lesson: Lesson) -> np.ndarray:
-        device, n_labels, held_out = lesson.options.device, len(lesson.labels), lesson.held_out
+        device, held_out = lesson.options.device, lesson.held_out
         rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
-            lambda: self.new_networks(n_labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
+            lambda: self.new_networks(lesson.labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
             seen=round(lesson.budget * self.seen), lr=self.lr, seed=lesson.seed_for(self.name), stage=self.name,
         )  # fmt: skip
         self.networks = {self.name: network}

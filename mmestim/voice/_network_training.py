@@ -108,15 +108,15 @@ class LabelLoss(Objective):
 class FrameLoss(Objective):
     """Binary cross-entropy of every frame of every map, within the clips and where it is known."""
 
-    def __init__(self, weights: torch.Tensor) -> None:
-        self.weights = weights.unsqueeze(1)
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits = output[0]
         y = batch.y[:, :, : logits.shape[2]]
         known = (y != UNKNOWN) & (logits > -29)  # those behind the end of a clip
         losses = F.binary_cross_entropy_with_logits(
-            logits, (y == 1).float(), reduction="none", pos_weight=self.weights
+            logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.weight)
         )  # fmt: skip
         return _masked_mean(losses, known)
 
