@@ -237,10 +237,11 @@ def test_given_edits(clips):
         assert by_matrix.score(waveforms, y) > 0.8
 
 
-def test_an_ordinary_classifier_of_clips(clips):
+@pytest.mark.parametrize("model", ["features", "hybrid"])
+def test_an_ordinary_classifier_of_clips(clips, model):
     noisy = [clip + 0.05 * np.random.default_rng(0).normal(size=len(clip)) for clip in clips]
     y = np.array(["clean"] * 12 + ["noisy"] * 12)
-    detector = VoiceEditDetector(model="features", window=1.2, random_state=0).fit(clips + noisy, y)
+    detector = VoiceEditDetector(model=model, window=1.2, effort=0.005, random_state=0).fit(clips + noisy, y)
     assert detector.classes_.tolist() == ["clean", "noisy"]
     assert detector.score(clips + noisy, y) == 1
     assert detector.decision_function(clips).shape == (12,)

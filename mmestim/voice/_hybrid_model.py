@@ -97,7 +97,7 @@ class HybridModel(WindowModel):
     def _calibrate_frames(self, lesson):
         """What log-odds of frames mean, by frames of some windows that the networks do not know."""
         rows = np.flatnonzero(lesson.held_out)[:_CALIBRATED]
-        z, truth = np.zeros((0, len(SEAMS) + len(lesson.labels))), np.zeros(0, np.uint8)
+        z = truth = np.zeros((0, len(SEAMS) + len(lesson.labels)))
         if len(rows):
             chosen = np.isin(np.arange(len(lesson.windows)), rows)
             frames = in_parts(lesson.windows, chosen, lambda w, lengths, _: self._frames(w, lengths))
