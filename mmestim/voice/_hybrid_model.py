@@ -1,4 +1,4 @@
-"""The default model: trees on statistics and on what a network of frames sees, beside a network of windows."""
+"""The default model: trees on statistics and on what networks of frames see, beside networks of whole windows."""
 
 from __future__ import annotations
 
@@ -71,13 +71,14 @@ class HybridModel(WindowModel):
         self.place(lesson.options.device, lesson.options.precision)
         everything = np.ones(len(X), bool)
         pooled = in_parts(lesson.windows, everything, lambda w, lengths, _: pool_frames(self._frames(w, lengths)))
-        self.trees = grow(np.hstack([X, pooled]), lesson)
+        seen = np.hstack([X, pooled])
+        self.trees = grow(seen, lesson)
         self._calibrate_frames(lesson)
         held_out = lesson.held_out
         if not held_out.any():
             return lesson.no_logits(self.n_models)
         deep = in_parts(lesson.windows, held_out, lambda w, lengths, rows: self._deep(w, lengths, X[rows]))
-        return np.stack([self.trees.decision_function(np.hstack([X, pooled])[held_out]), deep], axis=1)
+        return np.stack([self.trees.decision_function(seen[held_out]), deep], axis=1)
 
     def _frames(self, waveforms, lengths):
         """Log-odds of the maps of every frame; of seams that need not be known they are those past the end."""

@@ -44,9 +44,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Seconds from one window to the next; `None` is half a window.
     model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
         What learns. ``'features'``: gradient-boosted trees on statistics made by hand, minutes on a CPU.
-        ``'hybrid'``: these, on what a network of frames sees of seams as well, and a network of whole windows,
-        combined for each label. The others are single networks. A class or function is called with the number
-        of labels, and gives a module from waveforms (n, n_samples) and lengths (n,) to logits and embeddings.
+        ``'hybrid'``: these, also on what networks see frame by frame, of seams and of what lasts, and networks of
+        whole windows, combined for each label. The others are single networks. A class or function is called with
+        the number of labels, and gives a module from waveforms (n, n_samples) and lengths (n,) to logits and
+        embeddings.
     weights : str, path, dict or None, default=None
         For ``'ssl'``: a file or state dict of a wav2vec 2.0, HuBERT or WavLM model. Nothing is downloaded.
     n_clips : int or None, default=None
