@@ -22,7 +22,7 @@ import soundfile
 from scipy.signal import fftconvolve, firwin
 
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator, OneOf
-from mmestim.voice._training_windows import window_start, window_truth
+from mmestim.voice._training_windows import SEAMS, frames_in, window_start, window_truth
 
 RATE = 16_000
 # Utterances that are shorter are left out, and the others cut into equal parts of about so many seconds.
@@ -32,6 +32,8 @@ KNOWN_NOISES, NEW_NOISES = "sc_*.flac", "aum_*.flac"
 # Of synthetic voices, two are trained on, and of all the last sentences are kept for tests.
 KNOWN_VOICES, NEW_VOICES, LAST_TRAINED = ("flite-kal16", "flite-rms"), ("flite-awb", "espeak-en-us"), 12
 BRICK_WALLS_HZ, N_TAPS = (3500, 5000, 6500, 7500), 1023
+# What fills so much of a clip or a window is of all of it.
+ALL = 0.95
 # What `AudioCorpus` takes for silence, -80 dB, and a little more.
 SILENT = 1.1e-4
 
@@ -107,6 +109,7 @@ class Windows(NamedTuple):
 
     waveforms: list[np.ndarray]  # int16
     truth: np.ndarray  # (n_windows, n_labels) of 0, 1 and NaN, 'unaltered' first
+    fills: np.ndarray  # of the same shape: whether the label is there all the time
     speakers: np.ndarray
 
 
@@ -144,19 +147,21 @@ class ClipSet:
     def windows(self, seconds: float, labels: Sequence[str]) -> Windows:
         """Of each clip one window as in training, half of them placed around some border; silent ones are left out."""
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), round(seconds * 1000)])
-        waveforms, truth, kept, n_samples = [], [], [], round(seconds * RATE)
+        waveforms, truth, fills, kept, n_samples = [], [], [], [], round(seconds * RATE)
         for number, record in enumerate(self.records):
             start = window_start(rng, record, n_samples, RATE)
             part = self.clip(number)[start : start + n_samples]
             if np.ptp(part.astype(np.int32)) / 2 < SILENT * 32768:
                 continue
-            targets = window_truth(record, labels, start / RATE, len(part) / RATE, 0)[0]
+            n_frames = frames_in(len(part), RATE)
+            targets, frames = window_truth(record, labels, start / RATE, len(part) / RATE, n_frames)
             known = np.where(targets > 1, np.nan, targets)
             unaltered = 0.0 if (known == 1).any() else np.nan if np.isnan(known).any() else 1.0
             waveforms.append(part)
             truth.append([unaltered, *known])
+            fills.append([False, *((frames[len(SEAMS) :] == 1).mean(axis=1) >= ALL)])
             kept.append(number)
-        return Windows(waveforms, np.array(truth), self.speakers[kept])
+        return Windows(waveforms, np.array(truth), np.array(fills), self.speakers[kept])
 
 
 def brick_wall(waveform: np.ndarray, cutoff: float) -> np.ndarray:

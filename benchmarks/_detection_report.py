@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from _detection_data import BRICK_WALLS_HZ, VARIANTS
-from _detection_scores import PROTOTYPE, RECALL, Line
+from _detection_scores import EITHER, IN_PART, OF_17, OF_ALL, OF_CHANGED, PROTOTYPE, RECALL, THROUGHOUT, Line
 from _report import aligned
 from mmestim.voice import LABELS
 
 SEEN = "seen, composed"
-OF_17, OF_ALL, OF_CHANGED = "mean of prototype's", "mean of all", "mean of changed"
 
 
 class Aim(NamedTuple):
@@ -115,7 +114,7 @@ def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) 
         "the seeds; the intervals do not say what other seeds do."
     )
     for section in (aims, overview, *[part for group in groups for part in (
-        of_labels(group), of_variants(group), of_categories(group), of_places(group)
+        of_labels(group), of_extents(group), of_variants(group), of_categories(group), of_places(group)
     )], alarms, times):  # fmt: skip
         title, notes, rows = section(groups) if callable(section) else section
         if len(rows) > 1:
@@ -168,6 +167,11 @@ def overview(groups: list[Group]) -> Section:
     return "Overview", notes, rows
 
 
+def known(label: str) -> str:
+    """What the prototype reached."""
+    return " / ".join(map(plain, PROTOTYPE[label])) if label in PROTOTYPE else "-"
+
+
 def of_labels(group: Group) -> Section:
     """Every label of the clips as those that are trained on."""
     shown = {
@@ -177,11 +181,10 @@ def of_labels(group: Group) -> Section:
     for label in LABELS:
         if np.isnan(group(SEEN, label, "n_positive").value):
             continue
-        known = " / ".join(map(plain, PROTOTYPE[label])) if label in PROTOTYPE else "-"
         own = ", ".join(plain(group("fit", label, metric).value) for metric in ("roc_auc", "ece"))
         rows.append([
             label, f"{group(SEEN, label, 'n_positive').value:.0f}", str(group(SEEN, label, "roc_auc")),
-            str(group(SEEN, label, "average_precision")), known,
+            str(group(SEEN, label, "average_precision")), known(label),
             *(plain(group(SEEN, label, name).value) for name in shown), own,
             str(group("seen, single", label, "roc_auc")),
         ])  # fmt: skip
@@ -191,6 +194,24 @@ def of_labels(group: Group) -> Section:
         "what its report says of speakers that it kept from its models."
     )
     return f"Labels: {group.name}", notes, rows
+
+
+def of_extents(group: Group) -> Section:
+    """Edits of all of a window and of a part of it."""
+    shown = ("n_positive", "roc_auc", "average_precision")
+    heads = ("windows", "AUC", "AP")
+    rows = [["label", *(head + extent for extent in (THROUGHOUT, IN_PART) for head in heads), "prototype"]]
+    for label in (*(label for label in LABELS if label == "unaltered" or label in EITHER), OF_17):
+        figures = [group(SEEN, label, metric + extent) for extent in (THROUGHOUT, IN_PART) for metric in shown]
+        if any(np.isfinite(figure.value) for figure in figures):
+            cells = [str(f) if i % 3 or np.isnan(f.value) else f"{f.value:.0f}" for i, f in enumerate(figures)]
+            rows.append([label, *cells, known(label)])
+    notes = (
+        "Compositions, by ranges that are trained on. Windows that have the label the other way are left out, and for "
+        "'unaltered' those that have any so. The mean throughout is of all 17 labels of the prototype, all of whose "
+        "edits were so, the others of them as they are; the mean in part is of those that can be."
+    )
+    return f"All of a window or a part of it: {group.name}", notes, rows
 
 
 def of_variants(group: Group) -> Section:

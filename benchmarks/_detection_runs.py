@@ -164,17 +164,18 @@ class Asked:
 
     def detection(self, variant: str, kind: str) -> list[Line]:
         windows = self.windows(self.data.set(variant, kind))
-        proba, truth, speakers = self.proba(f"{variant}, {kind}", windows.waveforms), windows.truth, windows.speakers
+        proba = self.proba(f"{variant}, {kind}", windows.waveforms)
+        truth, fills, speakers = windows.truth, windows.fills, windows.speakers
         if kind == "single":
             # Against unedited ones, not against each other.
             truth = np.where(truth == 1, 1.0, np.nan)
             truth[:, 0] = np.where((truth[:, 1:] == 1).any(axis=1), 0, np.nan)
             clean = self.windows(self.data.unedited())
             proba = np.concatenate([proba, self.proba("unedited", clean.waveforms)])
-            truth = np.concatenate([truth, clean.truth])
+            truth, fills = np.concatenate([truth, clean.truth]), np.concatenate([fills, clean.fills])
             speakers = np.concatenate([speakers, clean.speakers])
         changed, thresholds = list(VARIANTS[variant].changes), self.detector.thresholds_
-        return detection_lines(truth, proba, self.labels, thresholds, speakers, changed, self.options.draws)
+        return detection_lines(truth, fills, proba, self.labels, thresholds, speakers, changed, self.options.draws)
 
     def false_alarms(self, name: str) -> list[Line]:
         """On windows that are not edited, on the clips that they are of, or on windows without high frequencies."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from _detection_data import ALL
 from mmestim.voice import CATEGORIES, TAXONOMY, EditRecord
 from mmestim.voice.localization import EditSegment, record_segments
 from mmestim.voice.metrics import bootstrap_interval, detection_report, localization_report, per_label_scores
@@ -23,8 +24,10 @@ PROTOTYPE = {
 }  # fmt: skip
 # A property of the ROC curve, at no threshold of the detector's.
 RECALL = "recall at 5 % false alarms"
-# A span of so much of a clip is of all of it, and says nothing about where.
-_ALL = 0.95
+OF_17, OF_ALL, OF_CHANGED = "mean of prototype's", "mean of all", "mean of changed"
+# Edits that can be of all of a clip or of a part of it; what is told of both is told of each as well.
+EITHER = {label for label, edit in TAXONOMY.items() if {"clip", "interval"} <= set(edit.scopes)}
+THROUGHOUT, IN_PART = ", throughout", ", in part"
 
 
 class Line(NamedTuple):
@@ -38,8 +41,8 @@ class Line(NamedTuple):
 
 
 def detection_lines(
-    truth: np.ndarray, proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray, speakers: np.ndarray,
-    changed: Sequence[str], n_resamples: int,
+    truth: np.ndarray, fills: np.ndarray, proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray,
+    speakers: np.ndarray, changed: Sequence[str], n_resamples: int,
 ) -> list[Line]:  # fmt: skip
     """How well labels are told.
 
@@ -47,6 +50,8 @@ def detection_lines(
     ----------
     truth : ndarray of shape (n_windows, n_labels)
         0, 1, or NaN where it cannot be said, 'unaltered' first.
+    fills : bool ndarray of shape (n_windows, n_labels)
+        Whether the label is there all the time.
     proba : ndarray of shape (n_windows, n_labels)
         Probabilities.
     labels : list of str
@@ -62,28 +67,37 @@ def detection_lines(
     """
     categories = [c for c in CATEGORIES if any(TAXONOMY[label].category == c for label in labels[1:])]
     everything, scores = _with_categories(truth, proba, labels, categories)
+    means = {OF_17: PROTOTYPE, OF_ALL: labels[1:], OF_CHANGED: changed}
     names = [*labels, *(f"category {name}" for name in categories)]
-    means = {
-        "mean of prototype's": [label in PROTOTYPE for label in labels],
-        "mean of all": [label != "unaltered" for label in labels],
-        "mean of changed": [label in changed for label in labels],
-    }
+    lines = _ranked(everything, scores, names, means, speakers, n_resamples)
+    # The first of all labels of the prototype, whose edits were so: then its mean and ours are of the same.
+    for extent, other, some in ((THROUGHOUT, ~fills, EITHER | PROTOTYPE.keys()), (IN_PART, fills, EITHER)):
+        left_out = (truth == 1) & other & [label in EITHER for label in labels]
+        left_out[:, 0] = left_out.any(axis=1)
+        columns = [column for column, label in enumerate(labels) if label in {"unaltered"} | some]
+        own, names = np.where(left_out, np.nan, truth)[:, columns], [labels[column] for column in columns]
+        lines += [Line(name, f"n_positive{extent}", n) for name, n in zip(names, (own == 1.0).sum(axis=0), strict=True)]
+        lines += _ranked(own, proba[:, columns], names, {OF_17: PROTOTYPE}, speakers, n_resamples, extent)
+    return lines + _other_lines(truth, proba, labels, thresholds)
+
+
+def _ranked(truth, scores, names, means, speakers, n_resamples, suffix=""):
+    """Areas under curves of columns, and means of them, with intervals."""
 
     def figures(truth, scores):
         rows = []
         for metric in (roc_auc_score, average_precision_score):
             own = per_label_scores(metric, truth, scores)
-            rows.append([*own, *(mean_of_defined(own[: len(labels)][chosen]) for chosen in means.values())])
+            rows.append([*own, *(mean_of_defined(own[[n in chosen for n in names]]) for chosen in means.values())])
         return np.array(rows)
 
-    values = figures(everything, scores)
-    low, high = bootstrap_interval(figures, speakers, everything, scores, n_resamples=n_resamples, random_state=0)
-    lines = [
-        Line(name, metric, values[row, column], low[row, column], high[row, column])
+    values = figures(truth, scores)
+    low, high = bootstrap_interval(figures, speakers, truth, scores, n_resamples=n_resamples, random_state=0)
+    return [
+        Line(name, metric + suffix, values[row, column], low[row, column], high[row, column])
         for row, metric in enumerate(("roc_auc", "average_precision"))
         for column, name in enumerate([*names, *means])
     ]
-    return lines + _other_lines(truth, proba, labels, thresholds)
 
 
 def _other_lines(truth, proba, labels, thresholds):
@@ -107,8 +121,8 @@ def _other_lines(truth, proba, labels, thresholds):
         for metric in ("n_positive", "n_negative", "threshold", "eer", "f1", "recall", RECALL, "ece", "bias"):
             lines.append(Line(label, metric, float(own[metric])))
     biases = [line.value for line in lines if line.metric == "bias" and line.label != "unaltered"]
-    lines.append(Line("mean of all", "bias", mean_of_defined(biases)))
-    lines += [Line("mean of all", metric, report["macro"][metric]) for metric in ("eer", "f1", "ece", "category_f1")]
+    lines.append(Line(OF_ALL, "bias", mean_of_defined(biases)))
+    lines += [Line(OF_ALL, metric, report["macro"][metric]) for metric in ("eer", "f1", "ece", "category_f1")]
     return lines + [Line(f"category {name}", "f1", value) for name, value in report["categories"].items()]
 
 
@@ -147,7 +161,7 @@ def localization_lines(records: Sequence[EditRecord], found: Sequence[Sequence[E
     for kind in ("intervals", "points"):
         for label, own in report[kind].items():
             lines += [Line(label, f"{kind}: {metric}", float(value)) for metric, value in own.items()]
-    return lines + [Line("mean of all", f"intervals: {metric}", value) for metric, value in report["macro"].items()]
+    return lines + [Line(OF_ALL, f"intervals: {metric}", value) for metric, value in report["macro"].items()]
 
 
 def _parts_only(record, found):
@@ -155,6 +169,6 @@ def _parts_only(record, found):
     length = dict.fromkeys(record.labels, 0.0)
     for segment in segments:
         length[segment.label] += segment.duration
-    left_out = {label for label, seconds in length.items() if seconds >= _ALL * record.duration} | {*record.inaudible}
+    left_out = {label for label, seconds in length.items() if seconds >= ALL * record.duration} | {*record.inaudible}
     clips_only = {label for label in TAXONOMY if TAXONOMY[label].scopes == ("clip",)}
     return tuple([s for s in side if s.label not in left_out | clips_only] for side in (segments, found))

@@ -109,6 +109,22 @@ def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice,
     np.testing.assert_array_equal(np.concatenate([val[number] for number in first]), whole)
 
 
+def test_edits_of_all_of_a_window_and_of_a_part_of_it_are_told_each(voice):
+    scores = importlib.import_module("_detection_scores")
+    labels, truth = ["unaltered", "echo", "mp3"], np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1.0]])
+    proba = np.array([[0.8, 0.2, 0], [0.7, 0.3, 0], [0.1, 0.9, 0], [0.9, 0.1, 0], [0, 0.4, 1]])
+    fills = np.zeros((5, 3), bool)
+    fills[2, 1] = fills[4, 2] = True
+    lines = scores.detection_lines(truth, fills, proba, labels, np.full(3, 0.5), np.arange(5), labels[1:], 5)
+    found = {(line.label, line.metric): line.value for line in lines}
+    assert found["echo", "roc_auc"] == 0.5
+    assert [found["echo", f"{what}, throughout"] for what in ("n_positive", "roc_auc")] == [1, 1]
+    assert [found["echo", f"{what}, in part"] for what in ("n_positive", "roc_auc")] == [1, 0]
+    # Without the window that has an edit of the other kind.
+    assert [found["unaltered", f"roc_auc, {extent}"] for extent in ("throughout", "in part")] == [1, 0.5]
+    assert found["mean of prototype's", "roc_auc, throughout"] == 1
+
+
 def test_aims_that_are_missed_are_told(voice):
     report, scores = (importlib.import_module(name) for name in ("_detection_report", "_detection_scores"))
     run = importlib.import_module("_detection_runs").Run
