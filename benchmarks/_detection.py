@@ -76,7 +76,7 @@ def detect(options: argparse.Namespace, command: str) -> None:
 
 def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     of_data = [mmestim.__version__, options.edits, options.clips, options.speakers]
-    of_runs = [*of_data, options.n_clips, options.effort, str(options.device), str(options.weights), options.whole]
+    of_runs = [*of_data, options.n_clips, str(options.device), str(options.weights), options.whole]
     data_digest, config = (
         hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest() for settings in (of_data, of_runs)
     )
@@ -84,18 +84,21 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     path = options.out / "voice-detection.csv"
     figures = {} if options.fresh else stored(path)
     runs = [
-        Run(model, window, seed, config)
+        Run(model, window, options.effort, seed, config)
         for seed in options.seeds for window in options.windows for model in options.models
     ]  # fmt: skip
     if options.fresh:
         for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(folder, ignore_errors=True)
     data = Data(options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs)
-    text = [*setting(command), *data.described(), f"Settings: {settings_of(options)}."]
+    text = [
+        *setting(command), *data.described(),
+        f"Settings: {settings_of(options)}. The call is the last one; all that has such settings is in the tables.",
+    ]  # fmt: skip
     print("\n".join(text), flush=True)
 
     def report():
-        told = markdown({run: figures[run.key] for run in runs if figures.get(run.key)}, text)
+        told = markdown({Run.of(key): parts for key, parts in figures.items() if parts and key[-1] == config}, text)
         (options.out / "voice-detection.md").write_text(told)
         return told
 
@@ -110,7 +113,7 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
             lines = [rounded(line) for line in (*found, Line("", LAST, time.perf_counter() - began))]
             append(path, run, part, lines)
             done[part] = lines
-            print(f"{run.model}, {run.window:g} s, seed {run.seed}: {part}, {lines[-1].value:.0f} s", flush=True)
+            print(f"{' '.join(run.key[:-1])}: {part}, {lines[-1].value:.0f} s", flush=True)
             report()
     print(f"\n{report()}")
 
@@ -127,7 +130,7 @@ def setting(command: str) -> Iterator[str]:
 
 
 def settings_of(options: argparse.Namespace) -> str:
-    names = ("n_clips", "effort", "seeds", "clips", "whole", "draws", "n_jobs", "device")
+    names = ("n_clips", "clips", "whole", "draws", "n_jobs", "device")
     values = (getattr(options, name) for name in names)
     shown = ("the detector's" if value is None else value for value in values)
     return ", ".join(f"{name} {value}" for name, value in zip(names, shown, strict=True))

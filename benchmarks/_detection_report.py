@@ -65,10 +65,10 @@ NONE = Figure(np.nan, np.nan, np.nan)
 
 
 class Group:
-    """All seeds of a model and a length of windows."""
+    """All seeds of a model, a length of windows and an effort."""
 
-    def __init__(self, model: str, window: float, runs: list[dict[str, list[Line]]]) -> None:
-        self.model, self.window, self.n_seeds = model, window, len(runs)
+    def __init__(self, model: str, window: float, effort: float, runs: list[dict[str, list[Line]]]) -> None:
+        self.model, self.window, self.effort, self.n_seeds = model, window, effort, len(runs)
         self._found: dict[tuple[str, str, str], list[tuple[float, ...]]] = {}
         for run in runs:
             for part, lines in run.items():
@@ -77,7 +77,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return f"{self.model}, {self.window:g} s"
+        return f"{self.model}, {self.window:g} s" + (f", effort {self.effort:g}" if self.effort != 1 else "")
 
     def __call__(self, part: str, label: str, metric: str) -> Figure:
         values = self._found.get((part, label, metric))
@@ -103,10 +103,10 @@ def plain(value: float) -> str:
 
 
 def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) -> str:
-    """The report of some runs, which have a model and a window."""
-    by_group: dict[tuple[str, float], list[dict[str, list[Line]]]] = {}
+    """The report of some runs, which have a model, a window and an effort."""
+    by_group: dict[tuple[str, float, float], list[dict[str, list[Line]]]] = {}
     for run, parts in runs.items():
-        by_group.setdefault((run.model, run.window), []).append(parts)
+        by_group.setdefault((run.model, run.window, run.effort), []).append(parts)
     groups = [Group(*key, own) for key, own in by_group.items()]
     text = ["# Detection of voice edits\n", *(f"{line}\n" for line in setting)]
     text.append(
@@ -127,14 +127,14 @@ Section = tuple[str, str, list[list[str]]]
 
 def aims(groups: list[Group]) -> Section:
     """Each aim beside what every model reached, with a verdict on the model that it is of."""
-    own = [group for group in groups if group.window == AIMED_WINDOW]
+    own = [group for group in groups if group.window == AIMED_WINDOW and group.effort == 1]
     rows = [["aim", "of", "goal", *(group.model for group in own), "verdict"]]
     for aim in AIMS:
         figures = {group.model: group(aim.part, aim.label, aim.metric) for group in own}
         goal = f"{'at most' if aim.at_most else 'at least'} {aim.goal:g}"
         verdict = verdict_of(aim, figures.get(aim.model, NONE))
         rows.append([aim.about, aim.model, goal, *map(str, figures.values()), verdict])
-    notes = f"At {AIMED_WINDOW:g} s. A mean decides; where the interval has the goal in it, chance may have."
+    notes = f"At {AIMED_WINDOW:g} s, effort 1. A mean decides; where the interval has the goal in it, chance may have."
     return "Aims", notes, rows
 
 

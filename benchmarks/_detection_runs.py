@@ -25,7 +25,7 @@ from _detection_scores import Line, detection_lines, false_alarm_lines, localiza
 from mmestim.voice import AudioCorpus, VoiceEditDetector, _hybrid_model, _models
 from mmestim.voice._trees import BoostedTrees
 
-KEY = ("model", "window", "seed", "config")
+KEY = ("model", "window", "effort", "seed", "config")
 FIELDS = (*KEY, "part", "label", "metric", "value", "low", "high")
 # The last figure of a part: what is there before it is whole.
 LAST = "seconds"
@@ -39,12 +39,19 @@ class Run(NamedTuple):
 
     model: str
     window: float
+    effort: float
     seed: int
     config: str
 
     @property
     def key(self) -> tuple[str, ...]:
-        return self.model, f"{self.window:g}", str(self.seed), self.config
+        return self.model, f"{self.window:g}", f"{self.effort:g}", str(self.seed), self.config
+
+    @classmethod
+    def of(cls, key: tuple[str, ...]) -> Run:
+        """The one that has such a key."""
+        model, window, effort, seed, config = key
+        return cls(model, float(window), float(effort), int(seed), config)
 
     @property
     def name(self) -> str:
@@ -111,7 +118,7 @@ class Asked:
         if not path.exists():
             detector = VoiceEditDetector(
                 self.options.edits, window=self.run.window, model=self.run.model, weights=self.options.weights,
-                n_clips=self.options.n_clips, effort=self.options.effort, sources={"tts": self.data.voices},
+                n_clips=self.options.n_clips, effort=self.run.effort, sources={"tts": self.data.voices},
                 noises=self.data.noises, device=self.options.device, n_jobs=self.options.n_jobs, verbose=1,
                 random_state=self.run.seed,
             )  # fmt: skip

@@ -80,7 +80,8 @@ def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
     voice.main(call)
     report, table = (out / "voice-detection.md").read_text(), out / "voice-detection.csv"
     assert report in capsys.readouterr().out
-    assert [row[0] for row in rows(report, "Labels: features, 1.2 s")] == ["unaltered", "tts", "cut", "mp3", "reverb"]
+    labels = [row[0] for row in rows(report, "Labels: features, 1.2 s, effort 0.01")]
+    assert labels == ["unaltered", "tts", "cut", "mp3", "reverb"]
     clips = [row[2] for row in rows(report, "Overview")]
     assert clips[:4] == [f"{name}, composed" for name in ("seen", "held out", "implementation", "unseen")]
     assert len(rows(report, "False alarms")) == 6
@@ -91,10 +92,17 @@ def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
     monkeypatch.setattr(VoiceEditDetector, "fit", None)
     voice.main(call)
     printed = capsys.readouterr().out
-    assert "seed 0: speed" in printed
-    assert "seed 0: fit" not in printed
+    assert "features 1.2 0.01 0: speed" in printed
+    assert "features 1.2 0.01 0: fit" not in printed
     assert rows(printed, "Overview") == rows(report, "Overview")
     assert table.read_text().startswith("".join(lines[:-1]))
+
+    # What calls with another effort left is in the report of the next call.
+    head, *others = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([head, *(line.replace(",0.01,", ",1,", 1) for line in others), *others]))
+    voice.main(call)
+    names = [row[0] for row in rows(capsys.readouterr().out, "Overview")]
+    assert names == ["features, 1.2 s"] * 8 + ["features, 1.2 s, effort 0.01"] * 8
 
 
 def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice, data_folder, tmp_path):
@@ -132,10 +140,10 @@ def test_aims_that_are_missed_are_told(voice):
     def told(auc, seconds):
         lines = [scores.Line("mean of prototype's", "roc_auc", auc, auc - 0.005, auc + 0.005)]
         parts = {"seen, composed": lines, "fit": [scores.Line("", "fit", seconds)]}
-        text = report.markdown({run("features", 4.05, 0, ""): parts}, [])
+        text = report.markdown({run("features", 4.05, 1.0, 0, ""): parts}, [])
         return {row[0]: row[-1] for row in rows(text, "Aims") if row[1] == "features"}
 
     assert list(told(0.93, 200).values()) == ["met", "met"]
     assert list(told(0.907, 301).values()) == ["missed, within the interval", "missed"]
-    text = report.markdown({run("features", 4.05, 0, ""): {"fit": []}}, [])
+    text = report.markdown({run("features", 4.05, 1.0, 0, ""): {"fit": []}}, [])
     assert {row[-1] for row in rows(text, "Aims")} == {"not run"}
