@@ -82,7 +82,7 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "voice-detection.csv"
-    figures = {} if options.fresh else stored(path)
+    figures = stored(path)
     runs = [
         Run(model, window, options.effort, seed, config)
         for seed in options.seeds for window in options.windows for model in options.models
@@ -90,6 +90,8 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     if options.fresh:
         for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(folder, ignore_errors=True)
+        for run in runs:
+            figures.pop(run.key, None)
     data = Data(options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs)
     text = [
         *setting(command), *data.described(),
