@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 
+from mmestim.batches import Batch
 from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
 from mmestim.voice._clip_windows import Stitcher, merged, windows_in
 from mmestim.voice._lessons import held_out_windows, simulated_windows
 from mmestim.voice._locating import Locator
+from mmestim.voice._network_training import FrameLoss
 from mmestim.voice._training_windows import SEAMS, UNKNOWN, clip_truth, frames_in, window_start, window_truth
 from mmestim.voice._trees import BoostedTrees
 
@@ -273,3 +276,13 @@ def test_thresholds_hold_false_alarms_down():
         near = [free[label] - 0.05, free[label], free[label] + 0.05]
         f1 = [f1_score(targets[:, label], proba[:, label] >= threshold) for threshold in near]
         assert f1[1] >= max(f1) - 0.01
+
+
+def test_loss_of_frames_by_hand():
+    logits = torch.zeros(1, 2, 4)
+    logits[..., 3] = -30.0  # behind the end of the clip
+    y = torch.tensor([[[1, 0, UNKNOWN, 0], [0, 1, 1, 1]]])
+    loss = FrameLoss(2.0, [1.0, 5.0]).loss(None, (logits,), Batch({}, {}, 1, y, None, None))
+    # Every known frame costs log 2, twice where it has what its map is of; the second map counts five times.
+    expected = np.log(2) * ((2 + 1) + 5 * (1 + 2 + 2)) / (2 + 5 * 3)
+    assert_allclose(loss.item(), expected, rtol=1e-6)

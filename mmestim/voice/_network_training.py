@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,10 +106,13 @@ class LabelLoss(Objective):
 
 
 class FrameLoss(Objective):
-    """Binary cross-entropy of every frame of every map, within the clips and where it is known."""
+    """Binary cross-entropy of every frame of every map, within the clips and where it is known.
 
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
+    A frame that has what its map is of counts `weight` times, a map as often as `shares` says.
+    """
+
+    def __init__(self, weight: float, shares: Sequence[float]) -> None:
+        self.weight, self.shares = weight, shares
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits = output[0]
@@ -118,7 +121,7 @@ class FrameLoss(Objective):
         losses = F.binary_cross_entropy_with_logits(
             logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.weight)
         )  # fmt: skip
-        return _masked_mean(losses, known)
+        return _masked_mean(losses, known * torch.tensor(self.shares, device=logits.device)[:, None])
 
 
 class ClassLoss(Objective):
@@ -203,5 +206,5 @@ def ask(
     return np.concatenate(logits), np.concatenate(embeddings)
 
 
-def _masked_mean(losses, known):
-    return (losses * known).sum() / known.sum().clamp(min=1)
+def _masked_mean(losses, shares):
+    return (losses * shares).sum() / shares.sum().clamp(min=1)
