@@ -35,7 +35,7 @@ _CALIBRATED = 600  # windows
 # Which maps each network of frames learns, and what a frame counts that has one: those on a seam are few.
 _MAPS = {"seams": (slice(0, len(SEAMS)), 8.0), "inside": (slice(len(SEAMS), None), 2.0)}
 # Statistics hardly hear a voice laid over another, so that its map has to: it counts like so many others.
-_SHARES = {"mix": 6.0}
+_SHARES = {"mix": 3.0}
 
 
 class HybridModel(WindowModel):
