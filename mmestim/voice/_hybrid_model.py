@@ -48,7 +48,7 @@ class HybridModel(WindowModel):
     n_models = 2
 
     # Windows that a network sees in all; all have the same highest learning rate.
-    seen: ClassVar = {"seams": 65_000, "inside": 65_000, "deep0": 35_000, "deep1": 35_000}
+    seen: ClassVar = {"seams": 60_000, "inside": 60_000, "deep0": 35_000, "deep1": 35_000}
     lr = 4e-3
 
     def __init__(self, sample_rate: int) -> None:
