@@ -155,8 +155,8 @@ def _train(model, lesson, X, name):
         if lesson.dense is not None:
             parts.append((lesson.dense, np.flatnonzero(~lesson.dense_held_out)))
         maps, weight = _MAPS[name]
-        shares = [_SHARES.get(label, 1.0) for label in lesson.labels] if name == "inside" else [1.0] * len(SEAMS)
-        served, loss = FrameRows(parts, maps, options.device), FrameLoss(weight, shares)
+        shares = [1.0] * len(SEAMS) + [_SHARES.get(label, 1.0) for label in lesson.labels]
+        served, loss = FrameRows(parts, maps, options.device), FrameLoss(weight, shares[maps])
     return train_network(lambda: model.new_networks(lesson.labels)[name], served, loss, **how)
 
 
