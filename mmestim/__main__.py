@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from . import _scan_command, _train_command
+from ._console import say
 from .persistence import describe
 
-_FAILED, _INTERRUPTED = 2, 130
+_FAILED, _INTERRUPTED, _NOT_READ = 2, 130, 141  # the latter two as shells have them
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,7 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    _print(describe(options.path))
+    say(describe(options.path))
     return 0
 
 
@@ -43,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: 0; or 2 after an error that standard error tells, as argparse leaves with if it cannot read
-        the words; 130 if interrupted. ``scan`` also has 1, edits were found, and 3, some files could not be read.
+        the words; 130 if interrupted, 141 if nobody reads standard output any more. ``scan`` also has 1, edits were
+        found, and 3, some files could not be read.
     """
     parser = argparse.ArgumentParser(prog="mmestim", description="Tools of mmestim.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -59,16 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:  # as in `mmestim scan ... | head`; Python would complain of it once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ImportError, OSError, TypeError, ValueError) as error:
+        return _NOT_READ
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
+    except Exception:  # Python's own status would say that edits were found
+        traceback.print_exc()
     return _FAILED
-
-
-def _print(text: str) -> None:
-    """Print at once, with escapes for what standard output cannot show."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from ._console import give, say
 
 if TYPE_CHECKING:
     from .voice.scan import ScannedFile
@@ -23,6 +26,7 @@ exit status:
   1  edits were found
   2  nothing was scanned: the command, the model or all files are at fault
   3  no edit was found, but some files could not be read
+  130, 141  it was interrupted, or what reads its output went away: not all was scanned
 """
 _NOTHING, _EDITED, _FAILED, _SOME_BAD = range(4)
 # Formats, and what their files end with; those of one recording go into a folder.
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
             if shows_lines and not isinstance(result, Skipped):
                 line = f"{printable(result.path)}\t{result.verdict}\t{result.summary}"
                 with tqdm.external_write_mode(file=sys.stdout):
-                    print(line, flush=True)
+                    say(line)
             bar.update()
     scanned = [result for result in results if not isinstance(result, Skipped)]
     bad = [result for result in results if isinstance(result, Skipped)]
@@ -115,7 +119,11 @@ def _write_segments(files: Sequence[ScannedFile], options: argparse.Namespace) -
 
     if options.format not in _OF_ONE:
         segments = {file.path: file.segments for file in files}
-        write_segments(segments, options.output or sys.stdout, options.format)
+        if options.output:
+            write_segments(segments, options.output, options.format)
+        else:
+            write_segments(segments, text := io.StringIO(), options.format)
+            give(text.getvalue())
         return
     for file, name in zip(files, _names([file.path for file in files], _SUFFIXES[options.format]), strict=True):
         target = os.path.join(options.output, name)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ._console import say
 from ._scan_command import check_writable
 
 HELP = "train a detector of edits on a folder of clean speech"
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     detector.fit(usable)
     save(detector, options.output)
-    print("\n".join(_summary(detector, options.output)))
+    say("\n".join(_summary(detector, options.output, knows_speakers=usable.speakers is not None)))
     return 0
 
 
@@ -77,12 +78,13 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return audio | ({"sources": sources} if sources else {})
 
 
-def _summary(detector: Any, path: str) -> Iterator[str]:
+def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]:
     from .voice.report import training_figures
     from .voice.taxonomy import LABELS
 
     report = detector.training_report_
-    yield f"Trained on {report['n_clips']} clips of {report['n_speakers']} speakers. On speakers it was not trained on:"
+    whose = f"of {report['n_speakers']} speakers" if knows_speakers else "each taken for a speaker of its own"
+    yield f"Trained on {report['n_clips']} clips, {whose}. On speakers kept from its models, which set its thresholds:"
     for name, own in report.items():
         if isinstance(own, dict):
             yield f"  {name} s: {training_figures(own)}"

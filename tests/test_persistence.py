@@ -746,6 +746,6 @@ def test_the_command_line():
         stdout=writer, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(writer)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert (run.returncode, run.stderr) == (141, "")
     with pytest.raises(SystemExit, match="2"):
         main(["open"])

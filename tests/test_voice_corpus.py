@@ -53,7 +53,7 @@ def opened(monkeypatch):
 
     class Counted(SequentialFile):
         def __init__(self, file, *args, **kwargs):
-            names.append(os.path.basename(getattr(file, "name", file)))
+            names.append(os.path.basename(os.fsdecode(getattr(file, "name", file))))
             super().__init__(file, *args, **kwargs)
 
     monkeypatch.setattr("mmestim.voice._reading.SequentialFile", Counted)

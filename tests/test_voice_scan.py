@@ -1,5 +1,6 @@
 """Files through a detector, from Python and by the command line."""
 
+import io
 import json
 import os
 import pickle
@@ -32,7 +33,7 @@ def echo(waveform):
 def detector():
     clips = [noise(1.25 + seed / 32, seed) for seed in range(8)]
     detector = VoiceEditDetector(
-        ["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=60, random_state=0
+        ["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=120, random_state=0
     )  # fmt: skip
     return detector.fit(clips)
 
@@ -96,6 +97,32 @@ def test_bad_files_take_their_place_and_stop_nothing(detector, folder):
     assert all(reason in item.reason for reason, item in zip(reasons, bad.values(), strict=True))
 
 
+def test_whatever_is_in_a_folder_is_told_of(detector, tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "call.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(999))
+    soundfile.write(tmp_path / "huge.wav", np.full(RATE, 1e35), RATE, subtype="DOUBLE")
+    soundfile.write(tmp_path / "ok.aiff", noise(2), RATE)
+    (tmp_path / "notes.txt").write_text("no audio")
+    scandir = os.scandir
+
+    def locked(path):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    results = list(scan_files(detector, [tmp_path]))
+    assert [os.path.basename(getattr(r, "path", getattr(r, "item", ""))) for r in results] == [
+        "call.m4a", "huge.wav", "locked", "ok.aiff",
+    ]  # fmt: skip
+    assert isinstance(results.pop(), ScannedFile)
+    reasons = ["is not audio that can be read here", "samples of 1e+35, which no audio has", "cannot be listed: Permis"]
+    assert all(reason in result.reason for reason, result in zip(reasons, results, strict=True))
+    monkeypatch.setattr("mmestim.voice.detector.scan_clip", lambda *args, **kwargs: 1 / 0)
+    (broken,) = scan_files(detector, [tmp_path / "ok.aiff"])
+    assert broken.reason == "could not be looked at. ZeroDivisionError: division by zero"
+
+
 def test_results_do_not_depend_on_the_number_of_processes(detector, folder):
     alone = list(scan_files(detector, [folder]))
     assert list(scan_files(detector, [folder], n_jobs=2)) == alone
@@ -151,6 +178,41 @@ def test_lines_and_what_could_not_be_read(model, folder, capsys):
 )
 def test_exit_status(model, folder, names, status, capsys):
     assert main(["scan", *(str(folder / name) for name in names), "--model", model]) == status
+
+
+@pytest.mark.parametrize(
+    "error, status, says",
+    [
+        (RuntimeError("CUDA out of memory"), 2, "mmestim: CUDA out of memory"),
+        (MemoryError("none"), 2, "MemoryError: none"),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_no_failure_looks_like_a_result(folder, error, status, says, capsys, monkeypatch):
+    def fail(path, device):
+        raise error
+
+    monkeypatch.setattr("mmestim.persistence.load", fail)
+    monkeypatch.setattr(os, "dup2", lambda *files: None)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    assert main(["scan", str(folder), "--model", "x"]) == status
+    assert says in capsys.readouterr().err
+
+
+def test_names_that_standard_output_does_not_know(model, tmp_path, monkeypatch):
+    paths = [tmp_path / "日本.wav", tmp_path / os.fsdecode(b"\xe9t\xe9.wav")]
+    for path in paths:
+        with open(path, "wb") as file:
+            soundfile.write(file, echo(noise(3, 51)), RATE, format="WAV")
+    words = ["scan", *map(str, paths), "--model", model]
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+    assert main(words) == 1
+    assert rb"\u65e5\u672c.wav" in output.getvalue()
+    output.truncate(output.seek(0))
+    assert main([*words, "--format", "csv"]) == 1
+    (tmp_path / "edits.csv").write_bytes(output.getvalue())
+    assert set(read_segments(tmp_path / "edits.csv")) == set(map(str, paths))
 
 
 def test_one_file_for_all_recordings(model, folder, tmp_path, capsys, detector):
@@ -235,7 +297,7 @@ def test_training_by_the_command_line(tmp_path, capsys, monkeypatch):
     words = "--window 1.2 --model features --n-clips 30 --edits low_pass background_noise --seed 3".split()
     assert main(["train", str(clean), "-o", target, *words, "--noises", str(noises)]) == 0
     out, err = capsys.readouterr()
-    assert "Trained on 6 clips of 6 speakers" in out
+    assert "Trained on 6 clips, each taken for a speaker of its own" in out
     assert "low_pass" in out
     assert "It does not look for tts, vc, cut" in out
     assert "1 of 7 files cannot be used:" in err
@@ -243,6 +305,20 @@ def test_training_by_the_command_line(tmp_path, capsys, monkeypatch):
     assert detector.get_params()["random_state"] == 3
     assert detector.labels_.tolist() == ["unaltered", "low_pass", "background_noise"]
     assert pickle.loads(pickle.dumps(detector)).noises == str(noises)
+
+
+def test_a_model_from_the_command_line_scans(tmp_path, capsys):
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for seed in range(6):
+        soundfile.write(clean / f"{seed}.wav", noise(1.4, seed), RATE)
+    soundfile.write(tmp_path / "edited.wav", echo(noise(3, 51)), RATE)
+    target = str(tmp_path / "m.mme")
+    words = "--window 1.2 --model features --n-clips 60 --edits low_pass echo --seed 0".split()
+    assert main(["train", str(clean), "-o", target, *words]) == 0
+    assert "Trained on 6 clips, each taken for a speaker of its own" in capsys.readouterr().out
+    assert main(["scan", str(tmp_path / "edited.wav"), "--model", target, "--device", "cpu"]) == 1
+    assert "\tedits found\techo " in capsys.readouterr().out
 
 
 def test_training_tells_that_it_cannot_save_before_it_trains(tmp_path, capsys):

@@ -25,6 +25,8 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 _MP3_SLACK_SECONDS = 0.1
 # More bytes than a frame of MP3 has.
 _MP3_FRAME = 2304
+# No audio has samples so large, even where full scale is that of 32 bits; their squares still are numbers.
+_LARGEST = 1e12
 
 
 class AudioError(ValueError):
@@ -84,10 +86,14 @@ def check_not_empty(name: str, n_samples: int) -> None:
 
 
 def check_finite(name: str, mono: np.ndarray, rate: int, first: int = 0) -> None:
-    """Raise if a sample is no finite number; `first` is the number of the first one."""
-    if not np.isfinite(mono).all():
-        moment = (first + np.flatnonzero(~np.isfinite(mono))[0]) / rate
-        raise AudioError(name, f"holds NaN or infinite samples, the first at {moment:.4f} s. Export it again.")
+    """Raise if a sample is no finite number, or no audio has such; `first` is the number of the first one."""
+    fits = np.abs(mono) < _LARGEST  # NaN does not
+    if not fits.all():
+        number = np.flatnonzero(~fits)[0]
+        moment, what = (first + number) / rate, "NaN or infinite samples"
+        if np.isfinite(mono[number]):
+            what = f"samples of {abs(mono[number]):.0e}, which no audio has"
+        raise AudioError(name, f"holds {what}, the first at {moment:.4f} s. Export it again.")
 
 
 def check_heard(name: str, lowest: float, highest: float, n_channels: int) -> None:
@@ -152,7 +158,9 @@ def opened(path: str) -> Iterator[tuple[soundfile.SoundFile, BinaryIO | None]]:
                 raise _truncated(path, cut)
             file.seek(0)
             # libsndfile reads faster by itself, but only our file tells how far it got.
-            with SequentialFile(path if is_counted else file) as audio:
+            # As bytes where names are bytes: not all of them are Unicode.
+            name = path if os.name == "nt" else os.fsencode(path)
+            with SequentialFile(name if is_counted else file) as audio:
                 if audio.frames == np.iinfo(np.int64).max:
                     raise AudioError(path, "does not say how long it is, as if written to a pipe. Convert it to WAV.")
                 yield audio, None if is_counted else file
@@ -162,8 +170,8 @@ def opened(path: str) -> Iterator[tuple[soundfile.SoundFile, BinaryIO | None]]:
         detail = _detail(error)
         if "not exist" in detail:  # libsndfile says so of any file called .mp3 that is none
             detail = "no audio found"
-        way_out = "Convert it to WAV, FLAC, OGG or MP3, or fetch it again."
-        raise AudioError(path, f"is not audio, or damaged at its start: {detail}. {way_out}") from error
+        reason = f"is not audio that can be read here, or damaged at its start: {detail}"
+        raise AudioError(path, f"{reason}. Convert it to WAV, FLAC, OGG or MP3, or fetch it again.") from error
 
 
 def read_frames(audio: soundfile.SoundFile, path: str, n_frames: int) -> np.ndarray:

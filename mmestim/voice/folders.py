@@ -9,6 +9,10 @@ from typing import Any
 from ._reading import suggestion
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
+# Sound that is rarely what one trains on, or cannot be read; who looks for edits in a folder must hear of it.
+_OTHER_SUFFIXES = (
+    ".aif", ".aiff", ".au", ".caf", ".w64", ".m4a", ".aac", ".wma", ".amr", ".3gp", ".mp4", ".mov", ".mkv", ".webm",
+)  # fmt: skip
 # Books of several speakers have their own folder.
 _SEXES = {"female", "male", "mixed", "mix"}
 
@@ -58,8 +62,8 @@ def find_audio(folder: str | os.PathLike[str]) -> Any:
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 
-def files_in(folder: str) -> list[str]:
-    """Paths of the audio files in a folder, sorted."""
+def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
+    """Paths of the audio files in a folder, sorted; thoroughly, also of other sound, and of folders without access."""
     if not os.path.isdir(folder):
         if os.path.exists(folder):
             raise ValueError(f"{folder!r} is a file, not a folder. Put the paths of files in a list: [{folder!r}].")
@@ -67,18 +71,22 @@ def files_in(folder: str) -> list[str]:
             raise ValueError(f"{folder!r} is a URL, and files must be local. Download it first.")
         raise ValueError(f"The folder {folder!r} does not exist{suggestion(folder.rstrip(os.sep))}")
 
-    def fail(error):
-        raise ValueError(f"The folder {error.filename!r} cannot be listed: {error.strerror}.") from error
-
     paths, seen = [], {os.path.realpath(folder)}
+    suffixes = _SUFFIXES + _OTHER_SUFFIXES if is_thorough else _SUFFIXES
+
+    def fail(error):
+        if not is_thorough or error.filename == folder:
+            raise ValueError(f"The folder {error.filename!r} cannot be listed: {error.strerror}.") from error
+        paths.append(error.filename)
+
     for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         # Links may lead in circles.
         real = {name: os.path.realpath(os.path.join(here, name)) for name in sorted(folders) if name[0] != "."}
         folders[:] = [name for name, target in real.items() if target not in seen]
         seen.update(real.values())
-        paths += [os.path.join(here, name) for name in names if name[0] != "." and name.lower().endswith(_SUFFIXES)]
+        paths += [os.path.join(here, name) for name in names if name[0] != "." and name.lower().endswith(suffixes)]
     if not paths:
-        raise ValueError(f"The folder {folder!r} holds no audio files ({' '.join(_SUFFIXES)}). Give another.")
+        raise ValueError(f"The folder {folder!r} holds no audio files ({' '.join(suffixes)}). Give another.")
     return sorted(paths)
 
 

@@ -248,13 +248,14 @@ def _about_model(detector: VoiceEditDetector, model: Any) -> list[tuple[str, str
         return [*about, ("Training", "The file does not tell how the model was trained.")]
     most = f"{detector.most_false_alarms:.1%}"
     about += [
-        ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, edited by simulation"),
+        ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, "
+         + ("edited by simulation" if report.get("is_simulated", True) else "of which the edits were known")),
         ("Thresholds", "those from 25 % on with the best F1 for each edit, raised until at most "
-         f"{most} of the unedited windows of speakers it was not trained on show any"),
+         f"{most} of the unedited windows of speakers kept from the models show any"),
     ]  # fmt: skip
     for key, own in report.items():
         if isinstance(own, dict):
-            about.append((f"Tests on speakers it was not trained on, {key} s", training_figures(own)))
+            about.append((f"On the speakers kept from the models, {key} s", training_figures(own)))
     return about
 
 

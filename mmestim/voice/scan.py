@@ -110,12 +110,13 @@ def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     Parameters
     ----------
     paths : list of str or path
-        Files, and folders whose audio files are taken from all levels, as `find_audio` does.
+        Files, and folders whose sound is taken from all levels, also in formats that cannot be read, such as .m4a;
+        what begins with a dot is hidden.
 
     Returns
     -------
     list of str
-        Paths of files; those of folders that hold no audio or cannot be read stay, for `scan_files` to say so.
+        Paths of files; those of folders that hold no audio or cannot be listed stay, for `scan_files` to say so.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     files: dict[str, None] = {}
     for path in (os.fspath(path) for path in paths):
         try:
-            files |= dict.fromkeys(files_in(path) if os.path.isdir(path) else [path])
+            files |= dict.fromkeys(files_in(path, is_thorough=True) if os.path.isdir(path) else [path])
         except ValueError:
             files[path] = None
     return list(files)
@@ -217,6 +218,8 @@ def _scan_one(detector, index, path):
         clip = detector._scan_clip(_stream(path), locates=True)
     except AudioError as error:
         return Skipped(index, path, error.reason)
+    except Exception as error:  # whatever is wrong with one file, the others are to be looked at
+        return Skipped(index, path, f"could not be looked at. {type(error).__name__}: {error}")
     named, found, words = detector._told(clip)
     return ScannedFile(path, clip.duration, named, tuple(found), tuple(clip.segments), words)
 
@@ -225,7 +228,7 @@ def _stream(path):
     """A file; of a folder that `audio_files` left as it is, why."""
     if os.path.isdir(path):
         try:
-            files_in(path)
+            files_in(path, is_thorough=True)
         except ValueError as error:
             raise AudioError(path, str(error)) from error
     return AudioStream(path, RATE)
