@@ -29,7 +29,7 @@ def encode_parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, str], d
     modules: dict[str, Any] = {}
     for name, value in estimator.get_params(deep=False).items():
         try:
-            if name in stays and value:
+            if name in stays and not _is_nothing(value):
                 raise NotPlain
             if name in with_modules:
                 parameters[name] = _encode_modules(name, value, modules)
@@ -64,6 +64,10 @@ def decode_parameters(parameters: Mapping[str, Any], modules: Mapping[str, Any])
 
     tags = {"module": module, "balancer": balancer}
     return {name: decode(value, tags) for name, value in parameters.items()}, named
+
+
+def _is_nothing(value):
+    return value is None or (hasattr(value, "__len__") and len(value) == 0)  # tables have no truth of their own
 
 
 def _encode_modules(parameter: str, value: Any, modules: dict[str, Any]) -> Any:

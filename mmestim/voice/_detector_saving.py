@@ -41,7 +41,7 @@ class SavedDetector:
     _parameters_with_modules: ClassVar[tuple[str, ...]] = ("model",)
     # Audio, and what it is edited by.
     _parameters_left_out: ClassVar[tuple[str, ...]] = (
-        "edits", "weights", "simulator", "sources", "noises", "impulse_responses",
+        "weights", "simulator", "sources", "noises", "impulse_responses",
     )  # fmt: skip
 
     @property
