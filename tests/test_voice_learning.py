@@ -268,6 +268,9 @@ def test_thresholds_hold_false_alarms_down():
     for most in (0.2, 0.05, 0.0):
         thresholds = tune_thresholds(proba, targets, np.ones_like(targets), clean, most)
         assert (proba[clean] >= thresholds).any(axis=1).mean() <= most
+    # What is as sure as can be is found of clean rows too, and predictions are float32.
+    sure = tune_thresholds(np.full((4000, 1), 0.9999), targets[:, :1], targets[:, :1] >= 0, clean, 0.05)
+    assert np.float32(0.9999) < sure.astype(np.float32)
     free = tune_thresholds(proba, targets, np.ones_like(targets), clean, 1.0)
     # Of a label that cannot be told all would be found.
     constant = tune_thresholds(np.full((4000, 1), 0.1), targets[:, :1], targets[:, :1] >= 0, clean, 1.0)

@@ -162,9 +162,9 @@ def tune_thresholds(
     clean, best = proba[is_unaltered], thresholds
     # To each label the same share of false alarms, the largest with which all together keep to their limit.
     for share in np.r_[1.0, np.geomspace(most_false, most_false / proba.shape[1], 12) if most_false else 0.0, 0.0]:
-        # Above the highest of those that are let pass.
+        # Above the highest of those that are let pass, also as float32, which predictions are.
         order = np.sort(clean, axis=0)[len(clean) - 1 - min(len(clean) - 1, int(share * len(clean)))]
-        thresholds = np.maximum(best, np.nextafter(order, 2.0)) if share < 1 else best
+        thresholds = np.maximum(best, np.nextafter(order.astype(np.float32), np.float32(2))) if share < 1 else best
         if (clean >= thresholds).any(axis=1).mean() <= most_false:
             break
     return thresholds.clip(1e-6, 1 - 1e-6)

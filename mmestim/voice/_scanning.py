@@ -72,7 +72,8 @@ def scan_clip(
     locator = next((part.locator for part in parts if part.has_frames), parts[0].locator)
     if locates and thresholds is not None and locator is not None:
         proba = expit(logits)
-        found = [label for label, p, least in zip(labels, proba, thresholds, strict=True) if p >= least]
+        # As `predict` decides, which has float32.
+        found = np.array(labels)[proba.astype(np.float32) >= thresholds.astype(np.float32)].tolist()
         segments = locator.finish(duration, found, proba)
     embedding = np.concatenate([part.embedding for part in parts])
     return ScannedClip(duration, logits, parts[0].spans, parts[0].logits, embedding, segments)
