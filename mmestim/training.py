@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ _KEPT = {
 }
 
 
-def one_cycle(lr: float, n_steps: int) -> Callback:
-    """A schedule by steps: up to `lr` for a tenth of them, then down by a half cosine."""
+def one_cycle(lr: float | Sequence[float], n_steps: int) -> Callback:
+    """A schedule by steps: up to `lr`, one or that of each group, for a tenth of them, then down by a half cosine."""
     policy = torch.optim.lr_scheduler.OneCycleLR
     return LRScheduler(
         policy=policy, step_every="batch", max_lr=lr, total_steps=n_steps + 1, pct_start=0.1, cycle_momentum=False

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
@@ -18,9 +19,11 @@ from torch import nn
 
 import mmestim
 from mmestim._model_file import ModelFile, write
-from mmestim.voice import AudioCorpus, EditSimulator, VoiceEditDetector
+from mmestim.voice import LABELS, AudioCorpus, EditPlan, EditSimulator, VoiceEditDetector
+from mmestim.voice._detector_input import truth_of
 from mmestim.voice._detector_training import Calibrated, _recalls
 from mmestim.voice.networks import SSLNet
+from mmestim.voice.taxonomy import Between
 
 RATE = 16000
 EDITS = ["cut", "low_pass", "echo"]
@@ -122,6 +125,20 @@ class Small(nn.Module):
         return self.head(embedding), embedding
 
 
+def test_options_of_networks(clips):
+    """Precision and learning rate reach them, windows begin where they are told to."""
+    networks = []
+    for own in ({}, {"precision": "bf16"}, {"lr": 1e-6}):
+        detector = VoiceEditDetector(EDITS, model=Small, hop=0.3, **TINY, **own).fit(clips)
+        assert np.isfinite(detector.predict_proba(clips)).all()
+        networks.append(detector.models_[1.2].model.networks["Small"].head.weight.detach())
+    assert_allclose(np.diff(detector.window_proba(clips[-1:])[0][0][:-1, 0]), 0.3)
+    start = VoiceEditDetector(EDITS, model=Small, lr=1e-30, **TINY).fit(clips)
+    moved = [(own - start.models_[1.2].model.networks["Small"].head.weight).abs().max() for own in networks]
+    assert 0 < moved[2] < 0.01 * moved[0]
+    assert (networks[1] != networks[0]).any()
+
+
 def test_a_network_of_ones_own(clips, tmp_path):
     detector = VoiceEditDetector(EDITS, model=Small, **TINY | {"window": [0.6, 1.2]}).fit(clips)
     assert detector.transform(clips[:2]).shape == (2, 16)
@@ -144,7 +161,8 @@ def test_weights_that_the_user_has(clips, tmp_path):
         "encoder_ff_interm_features": 64, "encoder_layer_norm_first": True, "encoder_pos_conv_kernel": 16,
         "encoder_pos_conv_groups": 4,
     }  # fmt: skip
-    torch.save(SSLNet(1, config=config).backbone.state_dict(), tmp_path / "speech.pt")
+    speech = SSLNet(1, config=config).backbone.state_dict()
+    torch.save(speech, tmp_path / "speech.pt")
     (tmp_path / "config.json").write_text('{"num_attention_heads": 4}')
     detector = VoiceEditDetector(EDITS, model="ssl", weights=tmp_path / "speech.pt", **TINY).fit(clips)
     mmestim.save(detector, tmp_path / "m.mme")
@@ -153,6 +171,12 @@ def test_weights_that_the_user_has(clips, tmp_path):
     assert_array_equal(loaded.predict_proba(clips[:2]), detector.predict_proba(clips[:2]))
     with pytest.raises(ValueError, match="needs weights="):
         loaded.fit(clips)
+    torch.save(speech, tmp_path / "speech.pt")
+    tuned = clone(detector).set_params(fine_tune=True).fit(clips)
+    for fitted, least, most in ((detector, 0, 0), (tuned, 1e-6, 1e-4)):
+        now = fitted.models_[1.2].model.networks["ssl"].backbone.state_dict()
+        moved = max((now[name] - value).abs().max().item() for name, value in speech.items())
+        assert least <= moved <= most
 
 
 @pytest.mark.parametrize(
@@ -200,6 +224,37 @@ def test_the_same_on_any_number_of_workers(clips, tmp_path):
     assert_array_equal(one.predict_proba(paths), two.predict_proba(paths))
 
 
+def test_edits_in_a_part_are_located(clips):
+    detector = VoiceEditDetector(
+        {"low_pass": {"cutoff": Between(1000, 1500)}}, model="features", window=0.6, n_clips=200, random_state=0
+    ).fit(clips[:8])
+    clip = speech(6.0, 70)
+    edited, record = EditSimulator(["low_pass"]).apply(
+        clip, EditPlan(6.0, RATE, [{"edit": "low_pass", "cutoff": 1200.0, "slope": 48, "family": "butterworth",
+                                    "start": 2.0, "end": 4.0}]),
+    )  # fmt: skip
+    ((segment,),) = detector.locate([edited])
+    assert segment.label == "low_pass"
+    assert_allclose([segment.start, segment.end], record.intervals["low_pass"][0], atol=0.5)
+
+
+def test_the_last_clips_get_voices_of_all_others(clips):
+    """Also where there is one."""
+    detector = VoiceEditDetector(["mix", "echo"], model="features", **TINY | {"n_clips": 5}).fit(clips[:4])
+    assert detector.labels_.tolist() == ["unaltered", "mix", "echo"]
+
+
+def test_clips_that_cannot_be_read(clips, tmp_path):
+    """They may be left out of training, and answers are of every clip."""
+    (tmp_path / "b.wav").write_text("no audio")
+    corpus = AudioCorpus([*clips, tmp_path / "b.wav"], on_error="skip")
+    detector = VoiceEditDetector(EDITS, model="features", **TINY).fit(corpus)
+    assert [item.index for item in corpus.skipped] == [12]
+    with pytest.raises(ValueError, match=r"b\.wav: is not audio"):
+        detector.predict(corpus)
+    assert 0 <= detector.score(corpus) <= 1
+
+
 def test_any_form_of_clips(clips, tmp_path):
     detector = VoiceEditDetector(EDITS, model="features", **TINY).fit(clips)
     expected = detector.predict_proba(clips[:2])
@@ -218,6 +273,9 @@ def test_any_form_of_clips(clips, tmp_path):
     assert_array_equal(fitted.predict_proba(table[:2]), fitted.predict_proba(list(table[:2])))
     with pytest.raises(ValueError, match=r"has 20000 features, but VoiceEditDetector is expecting 24000 .* list of"):
         fitted.predict(table[:, :20000])
+    fitted.fit(AudioCorpus(clips))
+    assert not hasattr(fitted, "n_features_in_")
+    assert fitted.predict(table[:2, :20000]).shape == (2, 4)
     half = VoiceEditDetector(EDITS, model="features", sample_rate=8000, **TINY).fit(clips)
     assert_allclose(half.window_proba([clips[0][::2]])[0][0][-1, 1], len(clips[0]) / RATE, atol=1e-4)
 
@@ -237,6 +295,30 @@ def test_given_edits(clips):
         assert by_matrix.score(waveforms, y) > 0.8
 
 
+def test_columns_of_a_matrix_are_labels():
+    """By their names, or in the order of the taxonomy; labels that no clip has are none."""
+    rows = [{"cut"}, {"echo"}, {"cut", "echo"}, set()]
+    named = pd.DataFrame({label: [int(label in row) for row in rows] for label in ("echo", "tts", "cut")})
+    whole = np.array([[label in row for label in LABELS] for row in rows], int)
+    pair = named[["cut", "echo"]].to_numpy()
+    orders = [["cut", "echo"], LABELS[1:]]
+    with_tts = [["tts", "cut", "echo"], LABELS[1:]]
+    for y, known in [
+        (named, orders), (whole, orders), (whole[:, 1:], orders), (pair, orders), (csr_matrix(pair), orders),
+        (np.column_stack([pair.max(axis=1) == 0, pair]), orders), (named[["tts", "cut", "echo"]].to_numpy(), with_tts),
+    ]:  # fmt: skip
+        truth = truth_of(y, 4, known)
+        assert truth.labels == ["cut", "echo"]
+        assert [own.tolist() for own in truth.clips] == [[1, 0], [0, 1], [1, 1], [0, 0]]
+    assert truth_of(named[["cut"]], 4, orders).labels == ["cut"]
+    with pytest.raises(ValueError, match=r"edits=\['echo', 'cut'\] are not in the order .* Give a DataFrame"):
+        truth_of(pair, 4, [["echo", "cut"], LABELS[1:]])
+    with pytest.raises(ValueError, match="y has the column 'robot', which is no label"):
+        truth_of(named.rename(columns={"tts": "robot"}), 4, orders)
+    with pytest.raises(ValueError, match="y has the column 'cut', which is there twice"):
+        truth_of(named[["cut", "cut"]], 4, orders)
+
+
 @pytest.mark.parametrize("model", ["features", "hybrid"])
 def test_an_ordinary_classifier_of_clips(clips, model):
     noisy = [clip + 0.05 * np.random.default_rng(0).normal(size=len(clip)) for clip in clips]
@@ -251,6 +333,8 @@ def test_an_ordinary_classifier_of_clips(clips, model):
 
 def test_search_and_pipeline(clips):
     detector = VoiceEditDetector(EDITS, model="features", **{**TINY, "n_clips": 30})
+    by_model = GridSearchCV(detector, {"model": ["features", "lcnn"]}, cv=2).fit(clips)
+    assert np.isfinite(by_model.cv_results_["mean_test_score"]).all()
     search = GridSearchCV(detector, {"window": [0.6, [0.6, 1.2]]}, cv=2).fit(clips)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = search.best_estimator_
@@ -287,6 +371,11 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
     [
         ({"window": 0.1}, ValueError, "window=0.1 must be at least 0.35"),
         ({"window": []}, ValueError, "one length or more"),
+        ({"window": [1.2, 1.2]}, ValueError, r"window=\[1.2, 1.2\] has a length twice"),
+        ({"model": Small(1)}, TypeError, "model is a Small that is made already. Give the class"),
+        ({"model": "ssl", "weights": "nowhere.pt"}, FileNotFoundError, "weights='nowhere.pt' does not exist"),
+        ({"fine_tune": "yes"}, TypeError, "fine_tune='yes' must be"),
+        ({"lr": 0}, ValueError, "lr=0 must be above 0"),
         ({"hop": 0}, ValueError, "hop=0 must be at least 0.01"),
         ({"model": "cnn"}, ValueError, "model='cnn' is not known. Use one of 'hybrid', 'features'"),
         ({"model": "ssl"}, ValueError, "needs weights="),
@@ -309,6 +398,8 @@ def test_bad_clips_and_truths_are_named(clips):
         detector.fit("a.wav")
     with pytest.raises(ValueError, match="X is one waveform, of 24000 samples"):
         detector.fit(clips[0][:24000])
+    with pytest.raises(ValueError, match="X is one waveform, of 24000 samples"):
+        detector.fit(torch.from_numpy(clips[0][:24000]))
     with pytest.raises(ValueError, match="silent"):
         detector.fit([clips[0], np.zeros(20000)])
     with pytest.raises(ValueError, match="y has the label 'robot'"):
@@ -327,6 +418,18 @@ def test_a_failed_fit_leaves_nothing(clips):
         detector.fit([np.zeros(20000)])
     with pytest.raises(NotFittedError):
         detector.predict(clips)
+
+
+def test_parameters_that_are_data_travel(clips, tmp_path):
+    noises = pd.DataFrame({"path": [tmp_path / "n.wav"]})
+    soundfile.write(tmp_path / "n.wav", clips[0], RATE)
+    edits = {"echo": "held_out", "background_noise": "train"}
+    detector = VoiceEditDetector(edits, model="features", noises=noises, **TINY | {"n_clips": 20}).fit(clips[:4])
+    mmestim.save(detector, tmp_path / "m.mme")
+    loaded = mmestim.load(tmp_path / "m.mme", device="cpu")
+    assert loaded.edits == edits
+    assert loaded.noises is None
+    assert "noises = 'DataFrame'" in mmestim.persistence.describe(tmp_path / "m.mme")
 
 
 def test_report_is_json(clips):
@@ -348,7 +451,10 @@ EXPECTED_FAILURES = {
 
 
 @parametrize_with_checks(
-    [VoiceEditDetector(model="features", window=0.35, random_state=0)],
+    [
+        VoiceEditDetector(model="features", window=0.35, random_state=0),
+        VoiceEditDetector(model="lcnn", window=0.35, effort=0.002, random_state=0),
+    ],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
 def test_estimator_checks(estimator, check):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d, validate_data
@@ -33,19 +34,22 @@ def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, r
     if isinstance(X, str | os.PathLike):
         raise TypeError(f"X={os.fspath(X)!r} is one path. Wrap it in a list: [X]; AudioCorpus(X) takes a folder.")
     if isinstance(X, AudioCorpus):
-        return AudioCorpus(X, sample_rate=rate, max_duration=X.max_duration, on_error=X.on_error)
+        if reset:
+            _forget_columns(estimator)
+        corpus = AudioCorpus(X, sample_rate=rate, max_duration=X.max_duration, on_error=X.on_error)
+        corpus._skipped = X._skipped  # so that who gave the corpus sees what was left out
+        return corpus
     has_columns = hasattr(X, "columns") and hasattr(X, "iloc")
     if not hasattr(X, "shape") and hasattr(X, "__array__"):
         X = np.asarray(X)
-    if getattr(X, "ndim", 0) == 1 and getattr(X, "dtype", np.dtype(object)).kind in "fiu":
+    if getattr(X, "ndim", 0) == 1 and getattr(getattr(X, "dtype", None), "kind", "f") in "fiu":  # tensors' have none
         raise ValueError(
             f"X is one waveform, of {len(X)} samples. Reshape your data by X.reshape(1, -1), or wrap it in a list: [X]."
         )
     has_rows = len(getattr(X, "shape", ())) == 2
     if "path" in X.columns if has_columns else not has_rows:
         if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                estimator.__dict__.pop(name, None)
+            _forget_columns(estimator)
         return AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
     expected = getattr(estimator, "n_features_in_", None)
     if not reset and expected is not None and getattr(X, "ndim", 2) == 2 and X.shape[1] != expected:
@@ -59,6 +63,11 @@ def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, r
     return AudioCorpus(checked, sample_rate=rate, source_rate=source_rate)
 
 
+def _forget_columns(estimator):
+    for name in ("n_features_in_", "feature_names_in_"):
+        estimator.__dict__.pop(name, None)
+
+
 class Truth(NamedTuple):
     """What is known of clips."""
 
@@ -67,7 +76,7 @@ class Truth(NamedTuple):
     classes: np.ndarray | None = None  # where each clip has exactly one
 
 
-def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
+def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
     """What a y that is not None says.
 
     Parameters
@@ -76,9 +85,9 @@ def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
         Records, sets of labels, an indicator matrix, or class labels.
     n_clips : int
         Number of clips.
-    known : sequence of str
-        Labels of edits, without 'unaltered', that an indicator matrix has columns for, with or without
-        'unaltered' before them.
+    known : sequence of sequence of str
+        Labels of edits, without 'unaltered', that an indicator matrix may have columns for, with or without
+        'unaltered' before them; the first of so many counts.
     """
     items = list(y) if isinstance(y, list | tuple) else None
     if items and all(isinstance(item, EditRecord) for item in items):
@@ -96,9 +105,10 @@ def truth_of(y: Any, n_clips: int, known: Sequence[str]) -> Truth:
             raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
         labels = [label for label in LABELS[1:] if any(label in item for item in items)]
         return Truth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])
-    array = np.asarray(y)
-    if array.ndim == 2 and array.shape[1] > 1:
-        return _indicators(array, n_clips, known)
+    names = [str(name) for name in y.columns] if hasattr(y, "columns") else None
+    array = y.toarray() if issparse(y) else np.asarray(y)
+    if array.ndim == 2 and (array.shape[1] > 1 or names in [[label] for label in LABELS]):
+        return _indicators(array, n_clips, names or _names_of_columns(array.shape[1], known))
     _check_length(array, n_clips)
     array = column_or_1d(array, warn=True)
     if array.dtype.kind in "fc":
@@ -126,18 +136,34 @@ def label_matrix(truth: Truth, labels: Sequence[str]) -> np.ndarray:
     return matrix
 
 
-def _indicators(array, n_clips, known):
+def _indicators(array, n_clips, names):
     _check_length(array, n_clips)
+    for number, name in enumerate(names):
+        if name not in LABELS or name in names[:number]:
+            wrong = "is there twice" if name in LABELS else f"is no label. Use labels of {list(LABELS)}"
+            raise ValueError(f"y has the column {name!r}, which {wrong}.")
     if not np.isin(array, [0, 1]).all():
         raise ValueError("y is a matrix with other values than 0 and 1: it must say of each label whether it is there.")
-    if array.shape[1] == len(known) + 1:
-        array = array[:, 1:]
-    if array.shape[1] != len(known):
-        raise ValueError(
-            f"y has {array.shape[1]} columns, and edits name {len(known)} labels: {list(known)}. Give one for each, or "
-            "also one for 'unaltered' before them."
-        )
-    return Truth(list(known), list(array.astype(np.uint8)))
+    # What no clip has cannot be learnt, and must not be said to have been looked for.
+    labels = [label for label in LABELS[1:] if label in names and array[:, names.index(label)].any()]
+    return Truth(labels, list(array[:, [names.index(label) for label in labels]].astype(np.uint8)))
+
+
+def _names_of_columns(n_columns, known):
+    for labels in known:
+        if n_columns - len(labels) not in (0, 1):
+            continue
+        in_order = [label for label in LABELS[1:] if label in labels]
+        if list(labels) != in_order:
+            raise ValueError(
+                f"y is a matrix without names, and edits={list(labels)} are not in the order of mmestim.voice.LABELS: "
+                "its columns could be taken for others. Give a DataFrame with labels as columns, or sets of labels."
+            )
+        return ["unaltered", *in_order] if n_columns > len(labels) else in_order
+    raise ValueError(
+        f"y has {n_columns} columns, and edits name {len(known[0])} labels: {list(known[0])}. Give one for each, or "
+        "also one for 'unaltered' before them, or a DataFrame with labels as columns."
+    )
 
 
 def _check_length(y, n_clips):

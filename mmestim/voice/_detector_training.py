@@ -12,8 +12,9 @@ import numpy as np
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length
+from torch import nn
 
-from .._validation import check_choice, check_number
+from .._validation import check_choice, check_flag, check_number
 from ..devices import seed_for
 from ..training_options import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
@@ -59,6 +60,8 @@ class TrainedDetector:
     hop: Any
     model: Any
     weights: Any
+    fine_tune: Any
+    lr: Any
     n_clips: Any
     effort: Any
     sample_rate: Any
@@ -107,6 +110,8 @@ class TrainedDetector:
             raise ValueError("window=[] must have one length or more.")
         for seconds in windows:
             check_number("window", seconds, low=SHORTEST_SECONDS, high=60.0)
+        if len(set(windows)) < len(windows):
+            raise ValueError(f"window={self.window!r} has a length twice. Name each once.")
         return sorted(windows)
 
     def _options(self, device: Any = None) -> TrainingOptions:
@@ -114,11 +119,15 @@ class TrainedDetector:
         self._windows()
         if self.hop is not None:
             check_number("hop", self.hop, low=0.01)
+        if isinstance(self.model, nn.Module):
+            name = type(self.model).__name__
+            raise TypeError(f"model is a {name} that is made already. Give the class, or a function that makes one.")
         if isinstance(self.model, str) or not callable(self.model):
             check_choice("model", self.model, MODELS, ", or a class of nn.Module")
         if self.n_clips is not None:
             check_number("n_clips", self.n_clips, low=1, integer=True)
         check_number("effort", self.effort, closed=False)
+        check_flag("fine_tune", self.fine_tune)
         check_number("sample_rate", self.sample_rate, low=1, integer=True)
         check_number("most_false_alarms", self.most_false_alarms, high=1)
         if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
@@ -127,8 +136,8 @@ class TrainedDetector:
             "optimizer", "weight_decay", "max_grad_norm", "batch_size", "precision", "device", "verbose",
         )}  # fmt: skip
         rest = {
-            "lr": 1e-3, "max_epochs": 1, "n_iter_no_change": 1, "embedding_dim": 1, "max_memory": 0, "callbacks": None,
-            "early_stopping": False, "compile": False, "lr_schedule": None,
+            "lr": 1.0 if self.lr is None else self.lr, "max_epochs": 1, "n_iter_no_change": 1, "embedding_dim": 1,
+            "max_memory": 0, "callbacks": None, "early_stopping": False, "compile": False, "lr_schedule": None,
         }  # fmt: skip
         if device is not None:
             own["device"] = device
@@ -173,8 +182,8 @@ class TrainedDetector:
             for part in (windows, dense)
         ]
         return Lesson(
-            windows, dense, *kept, labels, not self._finds_edits, options,
-            float(self.effort), seed, self.n_jobs,
+            windows, dense, *kept, labels, not self._finds_edits, options, self.lr, float(self.effort), seed,
+            self.n_jobs,
         )  # fmt: skip
 
     def _calibrate(self, lesson, logits):
@@ -211,7 +220,7 @@ class TrainedDetector:
         return {"n_held_out": len(truth), **scores}
 
     def _new_model(self, config: Any = None) -> WindowModel:
-        return make_model(self.model, self.weights, RATE, config)
+        return make_model(self.model, self.weights, RATE, fine_tune=self.fine_tune, config=config)
 
     def _say(self, what: str) -> None:
         if self.verbose:

@@ -143,7 +143,7 @@ def _train(model, lesson, X, name):
     """One network, on the windows that are not held out."""
     windows, options = lesson.windows, lesson.options
     rows = np.flatnonzero(~lesson.held_out)
-    how = {"options": options, "seed": lesson.seed_for(name), "stage": name, "lr": model.lr}
+    how = {"options": options, "seed": lesson.seed_for(name), "stage": name, "lr": lesson.lr or model.lr}
     how["seen"] = round(lesson.budget * model.seen[name])
     served: WindowRows
     loss: Objective

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +124,7 @@ def _passes(simulator, corpus, n_clips, seed, n_jobs):
         if n_clips < len(rows):
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:n_clips])
         simulator.set_params(random_state=(seed + number) % 2**31)
-        for waveform, record in simulator.iterate(corpus if n_clips >= len(corpus) else corpus[rows], n_jobs):
-            yield waveform, replace(record, clip=int(rows[record.clip]))
+        yield from simulator._iterate_some(corpus, rows, n_jobs)
         n_clips, number = n_clips - len(rows), number + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,10 +19,14 @@ _NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {
     "complexnet": (ComplexNet, 60_000, 1e-3),
     "rawnet2": (RawNet2, 60_000, 3e-4),
 }
+# Of a network that is trained further: what it knows already is to stay.
+_FINE_TUNING_LR = 1e-5
 MODELS = ("hybrid", "features", *_NETWORKS, "ssl")
 
 
-def make_model(model: Any, weights: Any, sample_rate: int, config: Any = None) -> WindowModel:
+def make_model(
+    model: Any, weights: Any, sample_rate: int, *, fine_tune: bool = False, config: Any = None
+) -> WindowModel:
     """What a name or a network's class stands for; `config` is of a network whose weights come from a file of ours."""
     if model == "hybrid":
         return HybridModel(sample_rate)
@@ -35,7 +40,10 @@ def make_model(model: Any, weights: Any, sample_rate: int, config: Any = None) -
                 "model='ssl' needs weights=, a file or state dict of a wav2vec 2.0, HuBERT or WavLM model that you "
                 "have. Nothing is downloaded."
             )
-        return NetworkModel(partial(SSLNet, weights=weights, config=config), "ssl", 20_000, 1e-3)
+        elif isinstance(weights, str | os.PathLike) and not os.path.exists(weights):
+            raise FileNotFoundError(f"weights={os.fspath(weights)!r} does not exist. Give a file that you have.")
+        network = partial(SSLNet, weights=weights, config=config, fine_tune=fine_tune)
+        return NetworkModel(network, "ssl", 20_000, 1e-3, _FINE_TUNING_LR if fine_tune else None)
     if isinstance(model, str):
         make, seen, lr = _NETWORKS[model]
         return NetworkModel(make, model, seen, lr)

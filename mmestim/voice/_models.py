@@ -42,6 +42,8 @@ class Lesson:
         Whether a window has exactly one of them.
     options : TrainingOptions
         For networks.
+    lr : float or None
+        Highest learning rate of these, in place of their own.
     budget : float
         Times the usual number of windows that networks see.
     seed : int
@@ -57,6 +59,7 @@ class Lesson:
     labels: list[str]
     is_exclusive: bool
     options: TrainingOptions
+    lr: float | None
     budget: float
     seed: int
     n_jobs: int | None
@@ -209,9 +212,11 @@ def statistics_of(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np
 class NetworkModel(WindowModel):
     """One network, trained on most of the speakers; the others tell what its scores mean."""
 
-    # Windows that it sees, and its highest learning rate.
-    def __init__(self, make: Callable[[int], nn.Module], name: str, seen: int, lr: float) -> None:
-        self.make, self.name, self.seen, self.lr = make, name, seen, lr
+    # Windows that it sees, and its highest learning rates.
+    def __init__(
+        self, make: Callable[[int], nn.Module], name: str, seen: int, lr: float, backbone_lr: float | None = None
+    ) -> None:
+        self.make, self.name, self.seen, self.lr, self.backbone_lr = make, name, seen, lr, backbone_lr
         self.networks: dict[str, nn.Module] = {}
 
     def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
@@ -222,7 +227,8 @@ class NetworkModel(WindowModel):
         rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
             lambda: self.new_networks(lesson.labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
-            seen=round(lesson.budget * self.seen), lr=self.lr, seed=lesson.seed_for(self.name), stage=self.name,
+            seen=round(lesson.budget * self.seen), lr=lesson.lr or self.lr, seed=lesson.seed_for(self.name),
+            stage=self.name, backbone_lr=self.backbone_lr,
         )  # fmt: skip
         self.networks = {self.name: network}
         self.config = getattr(network, "config", None)

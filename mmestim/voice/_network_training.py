@@ -140,7 +140,7 @@ def label_weights(targets: np.ndarray, most: float = _MOST_WEIGHT) -> np.ndarray
 
 def train_network(
     make: Callable[[], nn.Module], rows: WindowRows, objective: Objective, options: TrainingOptions, *, seen: int,
-    lr: float, seed: int, stage: str,
+    lr: float, seed: int, stage: str, backbone_lr: float | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:  # fmt: skip
     """A network trained on so many windows, with a learning rate that rises for a tenth of them and then falls.
 
@@ -162,6 +162,8 @@ def train_network(
         Of weights and shuffling.
     stage : str
         What the history calls it.
+    backbone_lr : float, default=None
+        The highest of what the network has as `backbone`.
 
     Returns
     -------
@@ -174,9 +176,12 @@ def train_network(
         module = OnWindows(make()).to(options.device)
     n_steps = len(rows.epoch(options.batch_size, torch.Generator()))
     n_epochs = max(1, round(seen / (n_steps * min(options.batch_size, len(rows)))))
+    rates, kwargs = [lr], options.optimizer_kwargs
+    if backbone_lr is not None:
+        rates, kwargs = [backbone_lr, lr], {**kwargs, "param_groups": [("network.backbone.*", {"lr": backbone_lr})]}
     options = replace(
-        options, lr=lr, lr_schedule=None, max_epochs=n_epochs, early_stopping=False,
-        callbacks=[*options.callbacks, one_cycle(lr, n_epochs * n_steps)],
+        options, lr=lr, lr_schedule=None, max_epochs=n_epochs, early_stopping=False, optimizer_kwargs=kwargs,
+        callbacks=[*options.callbacks, one_cycle(rates, n_epochs * n_steps)],
     )  # fmt: skip
     served: Any = rows  # all of Rows that training asks for
     run = train(

@@ -16,13 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from ._detector_input import clips_of, label_matrix, truth_of
 from ._detector_saving import SavedDetector
 from ._detector_training import RATE, TrainedDetector, speakers_of
+from ._drawing import resolved
 from ._explaining import explanation
 from ._scanning import ScannedClip, scan_clip
 from .corpus import AudioCorpus
 from .localization import EditSegment
 from .metrics import per_label_scores
 from .simulator import EditSimulator
-from .taxonomy import CATEGORIES, TAXONOMY
+from .taxonomy import CATEGORIES, LABELS, TAXONOMY
 
 _SCORE_SEED = 0
 
@@ -50,6 +51,9 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         embeddings.
     weights : str, path, dict or None, default=None
         For ``'ssl'``: a file or state dict of a wav2vec 2.0, HuBERT or WavLM model. Nothing is downloaded.
+    fine_tune : bool, default=False
+        For ``'ssl'``: whether these weights train too, by a learning rate of at most 1e-5;
+        otherwise they stay as they are, and how much each layer counts is learnt.
     n_clips : int or None, default=None
         Clips that are edited to train on; `None` is 5000 for ``'features'``, which learns little from more, and
         10000 for others.
@@ -66,7 +70,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     most_false_alarms : float, default=0.05
         Share of unedited windows, of speakers that the models do not know, in which any edit may be seen.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
-        Of networks; the learning rate is the model's own.
+        Of networks.
+    lr : float or None, default=None
+        Their highest learning rate, in place of the model's own: 1e-3, or 3e-4 for ``'rawnet2'``, and for the
+        networks of ``'hybrid'`` 4e-3.
     weight_decay : float, default=1e-2
         L2 penalty of their weights.
     max_grad_norm : float or None, default=5.0
@@ -99,8 +106,9 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         In what share of the windows that have a label, of speakers that the models do not know, it is found; NaN
         where no window has it.
     training_report_ : dict
-        Clips, speakers, and for each length of windows how well those of other speakers are told and how long
-        it took.
+        Clips, speakers, whether the edits were simulated, and for each length of windows how well those of speakers
+        that the models do not know are told, and how long it took. By these windows probabilities and thresholds are
+        set as well, so the figures are a little too good.
     history_ : list of dict
         One entry per epoch of a network.
     models_ : dict of float to tuple
@@ -146,17 +154,19 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
 
     def __init__(
         self, edits: Any = "all", *, window: Any = 4.05, hop: float | None = None, model: Any = "hybrid",
-        weights: Any = None, n_clips: int | None = None, effort: float = 1.0, sample_rate: int = 16000,
-        simulator: EditSimulator | None = None, sources: Any = None, noises: Any = None, impulse_responses: Any = None,
-        most_false_alarms: float = 0.05, optimizer: Any = "adamw", weight_decay: float = 1e-2,
-        max_grad_norm: float | None = 5.0, batch_size: int = 32, precision: str = "float32", device: Any = "auto",
-        n_jobs: int | None = None, verbose: int = 0, random_state: Any = None,
+        weights: Any = None, fine_tune: bool = False, n_clips: int | None = None, effort: float = 1.0,
+        sample_rate: int = 16000, simulator: EditSimulator | None = None, sources: Any = None, noises: Any = None,
+        impulse_responses: Any = None, most_false_alarms: float = 0.05, optimizer: Any = "adamw",
+        lr: float | None = None, weight_decay: float = 1e-2, max_grad_norm: float | None = 5.0, batch_size: int = 32,
+        precision: str = "float32", device: Any = "auto", n_jobs: int | None = None, verbose: int = 0,
+        random_state: Any = None,
     ) -> None:  # fmt: skip
         self.edits = edits
         self.window = window
         self.hop = hop
         self.model = model
         self.weights = weights
+        self.fine_tune = fine_tune
         self.n_clips = n_clips
         self.effort = effort
         self.sample_rate = sample_rate
@@ -166,6 +176,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self.impulse_responses = impulse_responses
         self.most_false_alarms = most_false_alarms
         self.optimizer = optimizer
+        self.lr = lr
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
         self.batch_size = batch_size
@@ -185,8 +196,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             one length, a DataFrame with a column ``path``, or a corpus.
         y : sequence, default=None
             `None` takes the clips as unedited, and edits them. `EditRecord` objects, sets of labels, or an
-            indicator matrix with a column per label say which edits the clips went through; other labels, one
-            per clip, make this an ordinary classifier of clips.
+            indicator matrix say which edits the clips went through; labels that no clip has are left out. Only
+            records tell where: by the others, all of a clip went through its edits. A matrix is a DataFrame with
+            labels as columns, or has a column for each of `edits` or of `mmestim.voice.LABELS`, with or without
+            'unaltered' before them. Other labels, one per clip, make this an ordinary classifier of clips.
         groups : array-like of shape (n_clips,), default=None
             Who speaks; `None` takes the speakers of a corpus or DataFrame, or else each clip for a speaker. What
             a score means is learnt from speakers that the models do not know.
@@ -204,9 +217,8 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self.__dict__.pop("models_", None)  # Should this fit fail, an earlier one must not answer for it.
         options = self._options()
         corpus = clips_of(self, X, RATE, self.sample_rate, reset=True)
-        known = self._simulator()._labels_for(corpus)
-        truth = None if y is None else truth_of(y, len(corpus), known)
-        labels = known if truth is None else truth.labels
+        truth = None if y is None else truth_of(y, len(corpus), self._orders())
+        labels = self._simulator()._labels_for(corpus) if truth is None else truth.labels
         if not labels:
             raise ValueError("none of the edits can be made of these clips, or y names none: nothing can be learnt.")
         speakers = speakers_of(groups, corpus)
@@ -219,7 +231,9 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self.categories_ = np.array(CATEGORIES)
         self.device_ = str(options.device)
         self.history_: list[dict[str, Any]] = []
-        self.training_report_: dict[str, Any] = {"n_clips": len(corpus), "n_speakers": len(np.unique(speakers))}
+        self.training_report_: dict[str, Any] = {
+            "n_clips": len(corpus), "n_speakers": len(np.unique(speakers)), "is_simulated": truth is None,
+        }  # fmt: skip
         self.models_ = self._train(corpus, truth, speakers, seed, options)
         return self
 
@@ -334,7 +348,8 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         y : sequence, default=None
             What is known of them, as in `fit`. `None` takes them as unedited and edits them by an
             `EditSimulator` as it comes with this `edits` and audio, always by the same seed, so that the candidates of
-            a search are asked the same; to search the simulator's own parameters give a y.
+            a search are asked the same, whatever `simulator` they have. To choose that, ask about clips of which the
+            edits are known: ``scoring=lambda detector, X, y: detector.score(clips, records)``.
 
         Returns
         -------
@@ -351,7 +366,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             proba = self._proba(np.stack([clip.logits for clip in self._scan(AudioCorpus(X, sample_rate=RATE))]))
         else:
             proba = self.predict_proba(X)
-        indicators = label_matrix(truth_of(y, len(proba), self._columns), self._columns)
+        indicators = label_matrix(truth_of(y, len(proba), [*self._orders(), self._columns]), self._columns)
         return float(np.nanmean(per_label_scores(average_precision_score, indicators, proba)[1:]))
 
     def window_proba(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -408,6 +423,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     def _finds_edits(self) -> bool:
         return isinstance(self.classes_, list)
 
+    def _orders(self) -> list[list[str]]:
+        """What the columns of a matrix without names may be."""
+        return [list(resolved(self._simulator().edits)), list(LABELS[1:])]
+
     def _check_finds_edits(self, method: str) -> None:
         check_is_fitted(self)
         if not self._finds_edits:
@@ -427,6 +446,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     def _scan(self, X: Any, *, locates: bool = False) -> list[ScannedClip]:
         check_is_fitted(self)
         corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
+        corpus.on_error = "raise"  # there is to be an answer for each clip
         n_jobs = effective_n_jobs(self.n_jobs) if self.device_ == "cpu" else 1
         parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
         done = Parallel(n_jobs)(delayed(_scan_some)(self, part, locates) for part in parts)

@@ -198,13 +198,17 @@ class EditSimulator(BaseEstimator):
         """
         self._check()
         corpus = self._corpus(X)
-        bank, codes = self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))
-        self._check_audio(*extremes(bank, codes))
-        return self._iterate(corpus, bank, codes, effective_n_jobs(n_jobs))
+        return self._iterate_some(corpus, np.arange(len(corpus)), n_jobs)
 
     # Inside --------------------------------------------------------------------------------------
 
-    def _iterate(self, corpus, bank, codes, n_jobs):
+    def _iterate_some(self, corpus: AudioCorpus, rows: np.ndarray, n_jobs: int | None) -> Iterator[Any]:
+        """Clips of these numbers, which may get voices of all others."""
+        bank, codes = self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))
+        self._check_audio(*extremes(bank, codes))
+        return self._iterate(corpus, rows, bank, codes, effective_n_jobs(n_jobs))
+
+    def _iterate(self, corpus, rows, bank, codes, n_jobs):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         task, fewest = Task(self, corpus, bank, codes, seed), self._numbers()[0]
         too_few = n_done = 0
@@ -216,8 +220,8 @@ class EditSimulator(BaseEstimator):
                 task = StoredTask.of(task, folder)
             parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
             step = 1 if n_jobs == 1 else _CHUNK * n_jobs
-            for start in range(0, len(corpus), step):
-                numbers = np.arange(start, min(start + step, len(corpus)))
+            for start in range(0, len(rows), step):
+                numbers = rows[start : start + step]
                 parts = np.array_split(numbers, -(-len(numbers) // _PART))
                 done = parallel(delayed(task)(part) for part in parts)
                 for number, result in zip(numbers, itertools.chain(*done), strict=True):
@@ -230,7 +234,7 @@ class EditSimulator(BaseEstimator):
         if not n_done:
             shown = corpus.skipped[0]
             raise AudioError(
-                f"{len(corpus)} of {len(corpus)} clips",
+                f"{len(rows)} of {len(rows)} clips",
                 f"cannot be used. The first is {shown.item}, which {shown.reason}",
             )
         if too_few:
