@@ -174,6 +174,20 @@ def test_places_from_frames():
     assert (echo.start, echo.end) == (pytest.approx(2.0, abs=0.011), pytest.approx(3.0, abs=0.011))
 
 
+def test_a_passage_lies_between_its_seams():
+    """Whatever is heard inside; seams that are too far apart are not of one."""
+    locator = Locator(["cut", "paste"], np.full(2, 0.5), np.full(5, 0.5), RATE)
+    frames = np.full((5, 801), -4.0)
+    frames[4] = 3.0  # of all frames
+    frames[1, [50, 400, 460, 700, 740]] = [3.0, 1.0, 2.0, 3.0, 1.0]
+    for window in windows_in([np.zeros(8 * RATE, np.float32)], 2 * RATE, RATE):
+        first = window.start // 160
+        locator.add(window, np.zeros(2), frames[:, first : first + 201])
+    segments = locator.finish(8.0, ["paste"], np.array([0.1, 0.8]))
+    assert_allclose([[s.start, s.end] for s in segments], [[4.0, 4.6], [7.0, 7.4]], atol=0.011)
+    assert_allclose([segment.score for segment in segments], expit([2.0, 3.0]))
+
+
 def test_what_is_found_but_nowhere_is_where_it_was_likeliest():
     locator = Locator(["cut", "echo"], np.full(2, 0.5), None, RATE)
     silence = np.zeros(6 * RATE, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit
@@ -14,8 +15,9 @@ from .taxonomy import TAXONOMY
 
 # An interval ends where its odds are below a third of those that begin it.
 _RELEASE = np.log(3.0)
-_SHORTEST, _GAP, _APART = 0.1, 0.2, 0.1  # seconds
-_POINT = "cut"
+_SHORTEST, _GAP, _APART = 0.25, 0.4, 0.1  # seconds
+# What is pasted sounds like the rest, so that only its two seams tell it; so far apart they are no more of one.
+_LONGEST = 3.0  # seconds
 
 
 class Locator:
@@ -39,7 +41,8 @@ class Locator:
     ) -> None:
         self.labels, self.rate = labels, rate
         own = thresholds if frame_thresholds is None else frame_thresholds[len(SEAMS) :]
-        lasting = [label for label in labels if label != _POINT]
+        at_points = ("cut",) if frame_thresholds is None else ("cut", "paste")
+        lasting = [label for label in labels if label not in at_points]
         self._columns = [labels.index(label) for label in lasting]
         onset = own[self._columns]
         offset = expit(np.log(onset / (1 - onset)) - _RELEASE)
@@ -47,9 +50,12 @@ class Locator:
             lasting, onset=onset, offset=offset, min_duration_on=_SHORTEST, min_duration_off=_GAP
         ) if lasting else None  # fmt: skip
         self._points, self._uses_frames = None, frame_thresholds is not None
-        if _POINT in labels:
-            at = thresholds[labels.index(_POINT)] if frame_thresholds is None else frame_thresholds[SEAMS.index(_POINT)]
-            self._points = PointTracker([_POINT], threshold=float(at), min_distance=_APART)
+        points = [label for label in at_points if label in labels]
+        # Of the windows' log-odds, or of the maps of seams.
+        self._of_points = [(SEAMS if self._uses_frames else labels).index(label) for label in points]
+        if points:
+            at = (thresholds if frame_thresholds is None else frame_thresholds)[self._of_points]
+            self._points = PointTracker(points, threshold=at, min_distance=_APART)
         self._stitcher: Stitcher | None = None
         self._segments: list[EditSegment] = []
         self._best = np.full(len(labels), -np.inf)
@@ -88,7 +94,7 @@ class Locator:
         for tracker in (self._intervals, self._points):
             if tracker is not None:
                 self._segments += tracker.finish(max(duration, self._latest))  # which rounding may put behind it
-        segments = [segment for segment in self._segments if segment.label in found]
+        segments = [segment for segment in _passages(self._segments) if segment.label in found]
         for label in found:
             if label in self.labels and not any(segment.label == label for segment in segments):
                 column = self.labels.index(label)
@@ -100,11 +106,24 @@ class Locator:
         if done.shape[1]:
             times = (number + np.arange(done.shape[1])) * FRAME_SECONDS
             self._latest = float(times[-1])
-            self._feed(times, done[len(SEAMS) :].T, done[SEAMS.index(_POINT)])
+            self._feed(times, done[len(SEAMS) :].T, done[: len(SEAMS)].T)
 
-    def _feed(self, times, logits, seam):
+    def _feed(self, times, logits, seams):
         if self._intervals is not None:
             self._segments += self._intervals.feed(times, expit(logits[:, self._columns]))
         if self._points is not None:
-            seam = logits[:, self.labels.index(_POINT)] if seam is None else seam
-            self._segments += self._points.feed(times, expit(seam)[:, None])
+            scores = expit((logits if seams is None else seams)[:, self._of_points])
+            self._segments += self._points.feed(times, scores)
+
+
+def _passages(segments):
+    """The segments with every two seams of a paste as what lasts from one to the other."""
+    first = None
+    for segment in in_order(segments):
+        if segment.label != "paste" or not segment.is_point:
+            yield segment
+        elif first is not None and segment.start - first.start <= _LONGEST:
+            yield replace(first, end=segment.start, score=max(first.score, segment.score))
+            first = None
+        else:
+            first = segment
