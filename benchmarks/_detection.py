@@ -63,7 +63,7 @@ def detect(options: argparse.Namespace, command: str) -> None:
             setattr(options, name, value)
     options.n_jobs = 1 if options.quick else max(options.jobs)
     if missing := [name for name in ("av", "soxr", "python_stretch") if not find_spec(name)]:
-        sys.exit(f'{missing[0]} is not installed, which other implementations need: pip install "mmestim[test]".')
+        sys.exit(f'{missing[0]} is not installed, which other implementations need: pip install "mmestim[bench]".')
     root = options.speech.parent.parent
     table = options.speech.parent / "clips.csv"
     for needed in (table, root / "noise", root / "rir", root / "tts_local" / "clips.csv"):
