@@ -32,11 +32,11 @@ _KEPT = {
 }
 
 
-def one_cycle(lr: float | Sequence[float], n_steps: int) -> Callback:
-    """A schedule by steps: up to `lr`, one or that of each group, for a tenth of them, then down by a half cosine."""
+def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
+    """A schedule by steps: up to the rate of each group for a tenth of them, then down by a half cosine."""
     policy = torch.optim.lr_scheduler.OneCycleLR
     return LRScheduler(
-        policy=policy, step_every="batch", max_lr=lr, total_steps=n_steps + 1, pct_start=0.1, cycle_momentum=False
+        policy=policy, step_every="batch", max_lr=rates, total_steps=n_steps + 1, pct_start=0.1, cycle_momentum=False
     )  # fmt: skip
 
 

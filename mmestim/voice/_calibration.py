@@ -128,6 +128,11 @@ def check_recalls(recalls: np.ndarray, n_labels: int) -> np.ndarray:
     return recalls
 
 
+def reaches(proba: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Which labels are found, as float32, which predictions are."""
+    return proba.astype(np.float32) >= thresholds.astype(np.float32)
+
+
 def tune_thresholds(
     proba: np.ndarray, targets: np.ndarray, known: np.ndarray, is_unaltered: np.ndarray, most_false: float,
     least: float = _LEAST_FOUND,

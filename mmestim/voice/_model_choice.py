@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ._hybrid_model import HybridModel
 from ._models import FeatureModel, NetworkModel, WindowModel
+from ._ssl_weights import weights_file
 from .networks import LCNN, ComplexNet, RawNet2, SSLNet
 
 # Windows that a network sees, and its highest learning rate.
@@ -40,8 +42,8 @@ def make_model(
                 "model='ssl' needs weights=, a file or state dict of a wav2vec 2.0, HuBERT or WavLM model that you "
                 "have. Nothing is downloaded."
             )
-        elif isinstance(weights, str | os.PathLike) and not os.path.exists(weights):
-            raise FileNotFoundError(f"weights={os.fspath(weights)!r} does not exist. Give a file that you have.")
+        elif isinstance(weights, str | os.PathLike):
+            weights_file(Path(weights))  # before hours of work
         network = partial(SSLNet, weights=weights, config=config, fine_tune=fine_tune)
         return NetworkModel(network, "ssl", 20_000, 1e-3, _FINE_TUNING_LR if fine_tune else None)
     if isinstance(model, str):

@@ -163,7 +163,7 @@ def train_network(
     stage : str
         What the history calls it.
     backbone_lr : float, default=None
-        The highest of what the network has as `backbone`.
+        The highest of what the network has as `backbone`, where `lr` is not lower.
 
     Returns
     -------
@@ -178,7 +178,8 @@ def train_network(
     n_epochs = max(1, round(seen / (n_steps * min(options.batch_size, len(rows)))))
     rates, kwargs = [lr], options.optimizer_kwargs
     if backbone_lr is not None:
-        rates, kwargs = [backbone_lr, lr], {**kwargs, "param_groups": [("network.backbone.*", {"lr": backbone_lr})]}
+        rates = [min(backbone_lr, lr), lr]
+        kwargs = {**kwargs, "param_groups": [("network.backbone.*", {"lr": rates[0]})]}
     options = replace(
         options, lr=lr, lr_schedule=None, max_epochs=n_epochs, early_stopping=False, optimizer_kwargs=kwargs,
         callbacks=[*options.callbacks, one_cycle(rates, n_epochs * n_steps)],

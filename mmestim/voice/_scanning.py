@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from ._calibration import Combination
+from ._calibration import Combination, reaches
 from ._clip_windows import merged, windows_in
 from ._locating import Locator
 from ._models import WindowModel
@@ -72,8 +72,7 @@ def scan_clip(
     locator = next((part.locator for part in parts if part.has_frames), parts[0].locator)
     if locates and thresholds is not None and locator is not None:
         proba = expit(logits)
-        # As `predict` decides, which has float32.
-        found = np.array(labels)[proba.astype(np.float32) >= thresholds.astype(np.float32)].tolist()
+        found = np.array(labels)[reaches(proba, thresholds)].tolist()
         segments = locator.finish(duration, found, proba)
     embedding = np.concatenate([part.embedding for part in parts])
     return ScannedClip(duration, logits, parts[0].spans, parts[0].logits, embedding, segments)

@@ -104,8 +104,8 @@ def _plain(conv):
     return plain
 
 
-def _read(path):
-    """State dict in a file or folder, and what a config.json beside it says."""
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path stands for, itself or in a folder; raises if there is none."""
     if path.is_dir():
         found = [path / name for name in _WEIGHT_FILES if (path / name).is_file()]
         if not found:
@@ -115,6 +115,12 @@ def _read(path):
         raise FileNotFoundError(
             f"weights={str(path)!r} does not exist. Nothing is downloaded: give a file that you have."
         )
+    return path
+
+
+def _read(path):
+    """State dict in a file or folder, and what a config.json beside it says."""
+    path = weights_file(path)
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)

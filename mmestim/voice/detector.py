@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
+from ._calibration import reaches
 from ._detector_input import clips_of, label_matrix, truth_of
 from ._detector_saving import SavedDetector
 from ._detector_training import RATE, TrainedDetector, speakers_of
@@ -439,7 +440,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         return np.column_stack([self._unaltered.proba(proba), proba]).astype(np.float32)
 
     def _decided(self, proba: np.ndarray) -> np.ndarray:
-        found = proba >= self.thresholds_.astype(np.float32)
+        found = reaches(proba, self.thresholds_)
         found[:, 0] = ~found[:, 1:].any(axis=1)
         return found.astype(np.int64)
 
