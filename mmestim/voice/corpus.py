@@ -84,7 +84,8 @@ class AudioCorpus(Sequence[np.ndarray]):
     Channels are averaged. Files may have any rate, and are resampled by a polyphase filter to
     ``round(n * sample_rate / rate)`` samples.
 
-    A clip cannot be used if its file is missing, empty, not audio, or cut short; if it has no samples, NaN, samples above 1e12, or lasts
+    A clip cannot be used if its file is missing, empty, not audio, or cut short; if it has no samples, NaN, samples
+    above 1e12, or lasts
     longer than `max_duration`; or if it is silent, within -80 dBFS of its mean. That a file is cut short
     shows in a WAV by the size in its header, unless it was written to a pipe; in FLAC and Ogg by the last block;
     in an MP3 if the encoder counted the frames, as most do, and more than 0.1 s is missing; in other formats it may
