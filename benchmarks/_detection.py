@@ -1,8 +1,8 @@
 """VoiceEditDetector on speakers that it does not know: every model, length of windows and seed, on every set of clips.
 
-A run is one fit. What it is asked comes in parts; figures of a part go to <out>/voice-detection.csv as soon as they are
-there, and a later call computes only what is not. The folder --work keeps clips, fitted detectors and their scores,
-so that a call that was stopped goes on; without one all that is made goes away at the end.
+A run is one fit. What it is asked comes in parts; figures of a part go to a file of the run in <out>/voice-detection as
+soon as they are there, and a later call computes only what is not. The folder --work keeps clips, fitted detectors and
+their scores, so that a call that was stopped goes on; without one all that is made goes away at the end.
 """
 
 from __future__ import annotations
@@ -80,32 +80,36 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     data_digest, config = (
         hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest() for settings in (of_data, of_runs)
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "voice-detection.csv"
-    figures = stored(path)
+    folder = options.out / "voice-detection"
+    folder.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(model, window, options.effort, seed, config)
         for seed in options.seeds for window in options.windows for model in options.models
     ]  # fmt: skip
     if options.fresh:
-        for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
-            shutil.rmtree(folder, ignore_errors=True)
+        for made in (work / data_digest, *(work / "runs" / run.name for run in runs)):
+            shutil.rmtree(made, ignore_errors=True)
         for run in runs:
-            figures.pop(run.key, None)
+            (folder / f"{run.name}.csv").unlink(missing_ok=True)
     data = Data(options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs)
     text = [
         *setting(command), *data.described(),
-        f"Settings: {settings_of(options)}. The call is the last one; all that has such settings is in the tables.",
+        f"Settings: {settings_of(options)}. The call is the last one; all that has such settings is in the tables, "
+        "more exactly in the folder voice-detection.",
     ]  # fmt: skip
     print("\n".join(text), flush=True)
 
     def report():
-        told = markdown({Run.of(key): parts for key, parts in figures.items() if parts and key[-1] == config}, text)
+        # What other calls have found until now is told as well.
+        found = {Run.of(path.stem): stored(path) for path in folder.glob(f"*-{config}.csv")}
+        in_order = sorted(found, key=lambda run: (-run.effort, run.model, -run.window, run.seed))
+        told = markdown({run: found[run] for run in in_order if found[run]}, text)
         (options.out / "voice-detection.md").write_text(told)
         return told
 
     for run in runs:
-        done = figures.setdefault(run.key, {})
+        path = folder / f"{run.name}.csv"
+        done = stored(path)
         asked = Asked(run, data, options, work)
         for part, compute in parts_of(asked).items():
             if part in done:
@@ -113,9 +117,8 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
             began = time.perf_counter()
             found = compute()
             lines = [rounded(line) for line in (*found, Line("", LAST, time.perf_counter() - began))]
-            append(path, run, part, lines)
-            done[part] = lines
-            print(f"{' '.join(run.key[:-1])}: {part}, {lines[-1].value:.0f} s", flush=True)
+            append(path, part, lines)
+            print(f"{run.name.removesuffix(f'-{config}')}: {part}, {lines[-1].value:.0f} s", flush=True)
             report()
     print(f"\n{report()}")
 

@@ -1,4 +1,4 @@
-"""The figures of voice-detection.csv as tables, beside what was aimed at. Every number and verdict is computed."""
+"""The figures of runs as tables, beside what was aimed at. Every number and verdict is computed."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ from _detection_scores import Line, detection_lines, false_alarm_lines, localiza
 from mmestim.voice import AudioCorpus, VoiceEditDetector, _hybrid_model, _models
 from mmestim.voice._trees import BoostedTrees
 
-KEY = ("model", "window", "effort", "seed", "config")
-FIELDS = (*KEY, "part", "label", "metric", "value", "low", "high")
+FIELDS = ("part", "label", "metric", "value", "low", "high")
 # The last figure of a part: what is there before it is whole.
 LAST = "seconds"
 AT_ONCE = 256
@@ -44,45 +43,37 @@ class Run(NamedTuple):
     config: str
 
     @property
-    def key(self) -> tuple[str, ...]:
-        return self.model, f"{self.window:g}", f"{self.effort:g}", str(self.seed), self.config
+    def name(self) -> str:
+        return f"{self.model}-{self.window:g}-{self.effort:g}-{self.seed}-{self.config}"
 
     @classmethod
-    def of(cls, key: tuple[str, ...]) -> Run:
-        """The one that has such a key."""
-        model, window, effort, seed, config = key
+    def of(cls, name: str) -> Run:
+        """The one that has such a name."""
+        model, window, effort, seed, config = name.rsplit("-", 4)
         return cls(model, float(window), float(effort), int(seed), config)
 
-    @property
-    def name(self) -> str:
-        return "-".join(self.key)
 
-
-Figures = dict[tuple[str, ...], dict[str, list[Line]]]  # by key and part
-
-
-def stored(path: Path) -> Figures:
-    """The parts of earlier calls that are whole; of one that is there twice the latter."""
-    figures: Figures = {}
+def stored(path: Path) -> dict[str, list[Line]]:
+    """The parts of a run that are whole; of one that is there twice the latter."""
+    parts: dict[str, list[Line]] = {}
     if not path.exists():
-        return figures
+        return parts
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != FIELDS:
             sys.exit(f"{path} has other columns than this script writes: move it away or choose another --out.")
-        held: dict[tuple[str, ...], list[Line]] = {}
+        held: dict[str, list[Line]] = {}
         for row in reader:
             if None in row.values() or None in row:
                 continue
-            where = (*(row[field] for field in KEY), row["part"])
             numbers = (float(row[field] or "nan") for field in ("value", "low", "high"))
-            held.setdefault(where, []).append(Line(row["label"], row["metric"], *numbers))
+            held.setdefault(row["part"], []).append(Line(row["label"], row["metric"], *numbers))
             if row["metric"] == LAST:
-                figures.setdefault(where[:-1], {})[where[-1]] = held.pop(where)
-    return figures
+                parts[row["part"]] = held.pop(row["part"])
+    return parts
 
 
-def append(path: Path, run: Run, part: str, lines: list[Line]) -> None:
+def append(path: Path, part: str, lines: list[Line]) -> None:
     """All lines of a part in one write."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -92,7 +83,7 @@ def append(path: Path, run: Run, part: str, lines: list[Line]) -> None:
         text.write("\n")
     for line in lines:
         numbers = ("" if np.isnan(number) else repr(number) for number in line[2:])
-        writer.writerow([*run.key, part, line.label, line.metric, *numbers])
+        writer.writerow([part, line.label, line.metric, *numbers])
     with path.open("ab", buffering=0) as file:
         file.write(text.getvalue().encode())
 
