@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .._allocation import freed_memory_kept
 from ..batches import Batch
 from ..devices import autocast, seed_for, seeded
 from ..training import Objective, one_cycle, train
@@ -21,6 +22,8 @@ from .taxonomy import TAXONOMY
 # Rare labels count more, but no more than this.
 _MOST_WEIGHT = 10.0
 _CATEGORY_SHARE = 0.3
+# Windows that are asked about at once: on a CPU, what a layer makes of more samples is too large for its cache.
+_AT_ONCE, _SAMPLES_AT_ONCE = 32, 2**18
 
 
 class WindowRows:
@@ -185,9 +188,11 @@ def train_network(
         callbacks=[*options.callbacks, one_cycle(rates, n_epochs * n_steps)],
     )  # fmt: skip
     served: Any = rows  # all of Rows that training asks for
-    run = train(
-        module, served, served, options, n_classes=2, seed=seed_for(seed, "training"), stage=stage, objective=objective,
-    )  # fmt: skip
+    with freed_memory_kept():
+        run = train(
+            module, served, served, options, n_classes=2, seed=seed_for(seed, "training"), stage=stage,
+            objective=objective,
+        )  # fmt: skip
     if run.interrupted:
         raise KeyboardInterrupt
     return module.network.eval(), run.history
@@ -196,12 +201,13 @@ def train_network(
 @torch.no_grad()
 def ask(
     network: nn.Module, waveforms: np.ndarray, lengths: np.ndarray, device: torch.device, precision: str,
-    statistics: np.ndarray | None = None, batch_size: int = 32,
+    statistics: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Logits and embeddings of windows, float32."""
     logits, embeddings = [], []
-    for start in range(0, len(waveforms), batch_size):
-        part = slice(start, start + batch_size)
+    n = _AT_ONCE if device.type != "cpu" else min(_AT_ONCE, max(1, _SAMPLES_AT_ONCE // waveforms.shape[1]))
+    for start in range(0, len(waveforms), n):
+        part = slice(start, start + n)
         inputs = [torch.from_numpy(waveforms[part]).to(device), torch.from_numpy(lengths[part]).to(device)]
         if statistics is not None:
             inputs.append(torch.from_numpy(statistics[part]).to(device))

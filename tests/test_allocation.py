@@ -1,0 +1,59 @@
+"""Freed memory that is kept: for the next who asks, and not for longer."""
+
+import ctypes
+import os
+import resource
+import sys
+
+import pytest
+import torch
+
+from mmestim._allocation import freed_memory_kept
+
+glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="of glibc alone"
+)
+MEGABYTE = 2**20
+PAGES = 64 * MEGABYTE // os.sysconf("SC_PAGE_SIZE")
+
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@glibc
+def test_large_blocks_are_taken_from_the_system_once():
+    before = resident()
+    with freed_memory_kept():
+        for _ in range(8):  # there has to be room for the alignment as well
+            torch.ones(16 * MEGABYTE)
+        first = faults()
+        for _ in range(4):
+            torch.ones(16 * MEGABYTE)
+        assert faults() - first < PAGES / 10
+        assert resident() - before > 48 * MEGABYTE
+    assert resident() - before < 48 * MEGABYTE
+
+
+@glibc
+def test_they_are_given_back_where_training_fails():
+    def failing():
+        with freed_memory_kept():
+            torch.ones(16 * MEGABYTE)
+            raise RuntimeError
+
+    before = resident()
+    with pytest.raises(RuntimeError):
+        failing()
+    assert resident() - before < 48 * MEGABYTE
+
+
+def test_other_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    with freed_memory_kept():
+        assert torch.ones(3).sum() == 3
