@@ -1,5 +1,8 @@
 """What detectors are made of: windows and their truth, trees, calibration, recordings from windows."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +18,15 @@ from mmestim.voice._clip_windows import Stitcher, merged, windows_in
 from mmestim.voice._lessons import held_out_windows, simulated_windows
 from mmestim.voice._locating import Locator
 from mmestim.voice._network_training import FrameLoss
-from mmestim.voice._training_windows import SEAMS, UNKNOWN, clip_truth, frames_in, window_start, window_truth
+from mmestim.voice._training_windows import (
+    SEAMS,
+    UNKNOWN,
+    clip_truth,
+    frames_in,
+    window_start,
+    window_truth,
+    windows_of,
+)  # fmt: skip
 from mmestim.voice._trees import BoostedTrees
 
 RATE = 16000
@@ -120,6 +131,24 @@ def test_speakers_are_held_out_whole(seed):
     assert not held_out_windows(np.zeros(1, int), np.zeros(1, int), seed).any()
 
 
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("sizes", [[999, 1], [900, 50, 50], [1, 1, 1], [60, 40]])
+def test_neither_few_nor_most_are_held_out(sizes, seed):
+    speakers = np.repeat(np.arange(len(sizes)), sizes)
+    assert 0.1 <= held_out_windows(np.arange(len(speakers)), speakers, seed).mean() <= 0.5
+    # Of few clips that were drawn some are held out, whoever speaks.
+    assert sorted(held_out_windows(np.array([0, 2]), np.arange(20), seed)) == [False, True]
+
+
+def test_a_disk_without_room_is_told_at_once(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=r"160 MB for windows .* cannot be had: No space left on device. Set TMPDIR"):
+        windows_of([], 10_000, 2, 8000, RATE, tmp_path / "windows")
+
+
 # Recordings ----------------------------------------------------------------------------------------
 
 
@@ -135,7 +164,9 @@ def test_windows_do_not_depend_on_the_pieces_of_a_recording(n):
     assert whole[-1].start + whole[-1].length == n
     covered = np.zeros(n, bool)
     for window in whole:
-        assert_array_equal(window.waveform[: window.length], recording[window.start : window.start + window.length])
+        part = recording[window.start : window.start + window.length]
+        assert_allclose(window.waveform[: window.length], part - part.mean(), atol=1e-6)
+        assert not window.waveform[window.length :].any()
         covered[window.start : window.start + window.length] = True
     assert covered.all()
 

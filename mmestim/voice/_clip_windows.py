@@ -13,7 +13,7 @@ class Window(NamedTuple):
     """A part of a recording."""
 
     start: int  # its first sample
-    waveform: np.ndarray  # float32 of shape (window,), zeros behind the end of a short recording
+    waveform: np.ndarray  # float32 of shape (window,), of mean 0; zeros behind the end of a short recording
     length: int  # samples that are the recording's
 
 
@@ -31,16 +31,22 @@ def windows_in(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[
     for block in blocks:
         held = np.concatenate([held, block])
         while first + len(held) >= start + window:
-            yield Window(start, held[start - first : start - first + window], window)
+            yield _window(start, held[start - first : start - first + window], window)
             start += hop
         # The last window may begin before the next.
         spare = max(0, min(start - first, len(held) - window))
         held, first = held[spare:], first + spare
     end = first + len(held)
     if end < window:
-        yield Window(0, np.pad(held, (0, window - end)), end)
+        yield _window(0, held, window)
     elif end > start - hop + window:
-        yield Window(end - window, held[len(held) - window :], window)
+        yield _window(end - window, held[len(held) - window :], window)
+
+
+def _window(start, part, size):
+    # Recorders add a constant, which would be the loudest of all, and a step at both ends. Edited clips have none.
+    centred = part - part.mean(dtype=np.float64).astype(np.float32) if len(part) else part
+    return Window(start, np.pad(centred, (0, size - len(part))), len(part))
 
 
 def merged(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:

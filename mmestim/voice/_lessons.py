@@ -25,7 +25,9 @@ from .simulator import EditSimulator
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15
-_HELD_OUT_SHARE = 0.25
+# Of the clips, as many as possible in whole groups, but never so few or so many.
+_HELD_OUT_SHARE, _FEWEST, _MOST = 0.25, 0.1, 0.5
+_DRAWS = 20
 
 
 def simulated_windows(
@@ -91,7 +93,7 @@ def given_windows(
 def held_out_windows(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
     """Which windows are kept from the models, to tell what their scores mean: those of about a quarter of the speakers.
 
-    Of one speaker it is by clip, and of one clip by window.
+    Of one speaker, or where one has nearly all, it is by clip, and of one clip by window.
 
     Parameters
     ----------
@@ -107,13 +109,25 @@ def held_out_windows(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.n
     bool ndarray of shape (n_windows,)
         Neither none nor all, if there are two windows or more.
     """
-    groups = speakers if len(np.unique(speakers)) > 1 else np.arange(len(speakers))
-    if len(groups) == 1:
-        groups = clips = np.arange(len(clips))
-    order = np.random.default_rng(seed).permutation(groups.max() + 1)
-    total = np.bincount(groups)[order].cumsum()
-    n_held = min(1 + np.searchsorted(total, _HELD_OUT_SHARE * total[-1]), len(order) - 1)
-    return np.isin(groups, order[:n_held])[clips]
+    rng = np.random.default_rng(seed)
+    windows = np.arange(len(clips))
+    for groups, rows in ((speakers, clips), (np.arange(len(speakers)), clips), (windows, windows)):
+        held_out = _quarter(groups, rng)[rows]
+        if held_out.any() and not held_out.all():
+            break
+    return held_out
+
+
+def _quarter(groups, rng):
+    """Which items are of some groups that have about a quarter of them; none where groups are too unequal."""
+    sizes = np.bincount(groups)
+    for _ in range(_DRAWS if len(sizes) > 1 else 0):
+        order = rng.permutation(len(sizes))
+        total = sizes[order].cumsum()
+        n = min(1 + np.searchsorted(total, _HELD_OUT_SHARE * total[-1]), len(order) - 1)
+        if _FEWEST * total[-1] <= total[n - 1] <= _MOST * total[-1]:
+            return np.isin(groups, order[:n])
+    return np.zeros(len(groups), bool)
 
 
 def _passes(simulator, corpus, n_clips, seed, n_jobs):

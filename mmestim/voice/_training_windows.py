@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,8 +84,8 @@ def windows_of(
     """
     folder.mkdir(exist_ok=True)
     n_maps, n_frames = len(SEAMS) + n_labels, frames_in(n_samples, sample_rate)
-    waveforms = np.lib.format.open_memmap(folder / "waveforms.npy", "w+", np.int16, (most, n_samples))
-    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (most, n_maps, n_frames))
+    waveforms = _on_disk(folder / "waveforms.npy", np.int16, (most, n_samples))
+    frames = _on_disk(folder / "frames.npy", np.uint8, (most, n_maps, n_frames))
     lengths, clips, n = np.zeros(most, np.int64), np.zeros(most, np.int64), 0
     targets = np.zeros((most, n_labels), np.uint8)
     for waveform, target, frame, clip in itertools.islice(parts, most):
@@ -92,6 +93,22 @@ def windows_of(
         lengths[n], targets[n], frames[n], clips[n] = len(waveform), target, frame, clip
         n += 1
     return Windows(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
+
+
+def _on_disk(path, dtype, shape):
+    """An array in a file, of which all is taken now: a disk that is full later would end the process."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(
+                    error.errno, f"{size / 1e6:.0f} MB for windows to learn from cannot be had: {error.strerror}. Set "
+                    "TMPDIR to a folder with more room, or lower n_clips", str(path.parent),
+                ) from error  # fmt: skip
+    return array
 
 
 def edited_windows(
