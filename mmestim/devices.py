@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,17 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if str(asked) not in here:
         raise ValueError(f"device={str(device)!r} was requested, but this machine has {here}. Use device='auto'.")
     return asked
+
+
+def device_here(device: str, whose: str) -> torch.device:
+    """The device that something was on when it was stored, or the CPU, with a warning, where there is no such."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        warnings.warn(
+            f"{whose} was fitted on {device}, which this machine has not: it predicts on the CPU.", stacklevel=3
+        )
+        return torch.device("cpu")
 
 
 def seed_for(seed: int, *purpose: str) -> int:

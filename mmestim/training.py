@@ -34,9 +34,10 @@ _KEPT = {
 
 def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
     """A schedule by steps: up to the rate of each group for a tenth of them, then down by a half cosine."""
-    policy = torch.optim.lr_scheduler.OneCycleLR
+    policy, total = torch.optim.lr_scheduler.OneCycleLR, n_steps + 1
+    total += total == 10  # of which the rise is no step long, by which torch divides
     return LRScheduler(
-        policy=policy, step_every="batch", max_lr=rates, total_steps=n_steps + 1, pct_start=0.1, cycle_momentum=False
+        policy=policy, step_every="batch", max_lr=rates, total_steps=total, pct_start=0.1, cycle_momentum=False
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from mmestim.batches import Rows
 from mmestim.devices import seed_for
 from mmestim.modalities import Blocks
 from mmestim.multimodal._splits import inner_split
-from mmestim.training import Net, Objective, train, weighted_cross_entropy
+from mmestim.training import Net, Objective, one_cycle, train, weighted_cross_entropy
 from mmestim.training_options import TrainingOptions
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
@@ -324,6 +324,21 @@ def test_verbose(verbose, shown, data, capsys):
     else:
         assert shown in printed
         assert "135 rows train, 15 rows validate" in printed
+
+
+@pytest.mark.parametrize("n_steps", range(1, 30))
+def test_the_rate_of_one_cycle_rises_and_falls(n_steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = one_cycle([0.1], n_steps)
+    policy = schedule.policy(optimizer, **schedule.kwargs)
+    rates = [policy.get_last_lr()[0]]
+    for _ in range(n_steps):
+        optimizer.step()
+        policy.step()
+        rates.append(policy.get_last_lr()[0])
+    assert np.isfinite(rates).all()
+    assert max(rates) <= 0.1 + 1e-9
+    assert rates[-1] < 0.02
 
 
 def test_a_model_from_a_device_that_is_not_here_predicts_on_the_cpu(data):

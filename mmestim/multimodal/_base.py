@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import numbers
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -23,7 +22,7 @@ from .._checkpoints import Checkpoints, check_checkpoint
 from .._fingerprints import fingerprint
 from .._validation import check_number
 from ..batches import Batch, Rows, eval_batch_size
-from ..devices import autocast, resolve_device, seed_for, seeded
+from ..devices import autocast, device_here, seed_for, seeded
 from ..encoders import build_encoder, fit_statistics
 from ..modalities import Modalities, check_X
 from ..training_options import TrainingOptions
@@ -330,15 +329,7 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
         super().__setstate__(state)
         if "module_" not in state or self.device_ == "cpu":
             return
-        try:
-            device = resolve_device(self.device_)
-        except ValueError:
-            device = torch.device("cpu")
-            warnings.warn(
-                f"{type(self).__name__} was fitted on {self.device_}, which this machine has not: it predicts on the "
-                "CPU.",
-                stacklevel=2,
-            )
+        device = device_here(self.device_, type(self).__name__)
         self.device_ = str(device)
         self.module_.to(device)
 

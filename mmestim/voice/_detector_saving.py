@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import torch
 from .._model_file import TensorSpec
 from .._sketching import CPU, build, check_specs, float32, specs_of
 from .._validation import check_number
-from ..devices import seeded
+from ..devices import device_here, seeded
 from ._calibration import Combination, Unaltered, check_recalls, check_thresholds
 from ._models import WindowModel
 from ._scanning import Fitted
@@ -37,6 +38,7 @@ class SavedDetector:
     _windows: Callable[[], list[float]]
     _new_model: Callable[[Any], WindowModel]
     _config: dict[str, Any] | None
+    device_: str
 
     _parameters_with_modules: ClassVar[tuple[str, ...]] = ("model",)
     # Audio, and what it is edited by.
@@ -47,6 +49,24 @@ class SavedDetector:
     @property
     def _finds_edits(self) -> bool:
         raise NotImplementedError
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "models_" in state and self.device_ != "cpu":
+            # Tensors travel on the CPU, so that a machine without this device can read them.
+            state["models_"] = copy.deepcopy(self.models_)
+            for fitted in state["models_"].values():
+                fitted.model.place(CPU, fitted.model.precision)
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "models_" not in state or self.device_ == "cpu":
+            return
+        device = device_here(self.device_, type(self).__name__)
+        self.device_ = str(device)
+        for fitted in self.models_.values():
+            fitted.model.place(device, fitted.model.precision)
 
     _facts: ClassVar[tuple[str, ...]] = ("labels", "training_report_")
 
