@@ -141,5 +141,6 @@ def _names(paths: Sequence[str], suffix: str) -> list[str]:
     names = [os.path.relpath(path, root) for path in whole]
     stems = [os.path.splitext(name)[0] for name in names]
     return [
-        (stem if stems.count(stem) == 1 else name) + suffix for name, stem in zip(names, stems, strict=True)
+        (stem if stems.count(stem) == 1 and stem not in names else name) + suffix
+        for name, stem in zip(names, stems, strict=True)
     ]  # fmt: skip

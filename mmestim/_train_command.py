@@ -54,17 +54,18 @@ def run(options: argparse.Namespace) -> int:
     from .persistence import save
     from .voice import AudioCorpus, VoiceEditDetector
 
+    detector = VoiceEditDetector(
+        options.edits or "all", window=options.window, model=options.model, weights=options.weights,
+        n_clips=options.n_clips, n_jobs=options.jobs, device=options.device, random_state=options.seed,
+        verbose=int(sys.stderr.isatty()), **_given(options),
+    )  # fmt: skip
+    detector._check_parameters()  # before all files are read
     corpus = AudioCorpus(options.folder, on_error="skip")
     usable = corpus.check(options.jobs)
     if corpus.skipped:
         print(f"{len(corpus.skipped)} of {len(corpus)} files cannot be used:", file=sys.stderr)
         for item in corpus.skipped:
             print(f"  {item.item}: {item.reason}", file=sys.stderr)
-    detector = VoiceEditDetector(
-        options.edits or "all", window=options.window, model=options.model, weights=options.weights,
-        n_clips=options.n_clips, n_jobs=options.jobs, device=options.device, random_state=options.seed,
-        verbose=int(sys.stderr.isatty()), **_given(options),
-    )  # fmt: skip
     detector.fit(usable)
     save(detector, options.output)
     say("\n".join(_summary(detector, options.output, knows_speakers=usable.speakers is not None)))
@@ -79,7 +80,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]:
-    from .voice.report import training_figures
+    from .voice.report import tested_labels, training_figures
     from .voice.taxonomy import LABELS
 
     report = detector.training_report_
@@ -91,6 +92,6 @@ def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]
             for label, figures in own["labels"].items():
                 yield f"    {label:<16} average precision {figures['average_precision']:.2f}, " \
                     f"ROC-AUC {figures['roc_auc']:.2f}"  # fmt: skip
-    if absent := [label for label in LABELS if label not in detector.labels_]:
+    if absent := [label for label in LABELS[1:] if label not in tested_labels(detector)]:
         yield f"It does not look for {', '.join(absent)}."
     yield f"Written to {path!r}."

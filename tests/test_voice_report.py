@@ -214,7 +214,8 @@ def test_spectrograms_do_not_depend_on_the_blocks(n_samples):
 
 def test_what_was_not_tested_is_told(page):
     rows = [row.text for row in page.all("tr")]
-    assert sum(row.endswith("not tested") for row in rows) == len(LABELS) - 3
+    assert sum(row.endswith("not tested") for row in rows) == len(LABELS) - 2
+    assert "mixanother voice laid overnot tested" in rows  # no window had it
     assert "cutwords taken outtested" in rows
     assert any(row == "cutwords taken out90 %60 %80 %found" for row in rows)
     assert any(row == "mixanother voice laid over10 %70 %unknownnot found" for row in rows)
@@ -277,6 +278,13 @@ def test_a_file_that_is_gone_has_its_numbers(results, detector, tmp_path):
     page = Page(tmp_path / "r.html")
     assert page.all("audio") == page.all("img") == []
     assert "No picture and no sound: since it was scanned, the file does not exist" in page.text
+
+
+def test_a_file_that_has_become_shorter_has_its_numbers(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "_WHOLE", 3.0)
+    soundfile.write(tmp_path / "x.wav", sweep(2), RATE)
+    write_report([scanned(tmp_path / "x.wav", 9.0, [EditSegment.of("cut", 8.0)])], tmp_path / "r.html", detector)
+    assert "since it was scanned, the file got another length" in Page(tmp_path / "r.html").text
 
 
 # In a browser ------------------------------------------------------------------------------------------

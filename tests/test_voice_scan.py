@@ -13,6 +13,7 @@ import soundfile
 
 import mmestim
 from mmestim.__main__ import main
+from mmestim._scan_command import _names
 from mmestim.voice import ScannedFile, Skipped, VoiceEditDetector, audio_files, scan_files
 from mmestim.voice.formats import read_segments
 from mmestim.voice.localization import EditSegment
@@ -236,6 +237,12 @@ def test_a_report_beside_the_lines(model, folder, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_no_two_recordings_get_one_file():
+    paths = ["x/talk.wav", "x/talk.mp3", "x/talk.wav.mp3", "x/y/talk.wav", "x/other.wav"]
+    expected = ["talk.wav", "talk.mp3", "talk.wav.mp3", os.path.join("y", "talk"), "other"]
+    assert _names(paths, ".txt") == [name + ".txt" for name in expected]
+
+
 def test_a_file_for_each_recording_in_folders_as_theirs(model, folder, tmp_path, detector):
     twin = folder / "b.ogg"
     soundfile.write(twin, noise(1, 60), RATE)
@@ -319,6 +326,16 @@ def test_a_model_from_the_command_line_scans(tmp_path, capsys):
     assert "Trained on 6 clips, each taken for a speaker of its own" in capsys.readouterr().out
     assert main(["scan", str(tmp_path / "edited.wav"), "--model", target, "--device", "cpu"]) == 1
     assert "\tedits found\techo " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--model", "hybird"], "model='hybird' is not known"), (["--edits", "lowpass"], "edits has 'lowpass'"),
+])  # fmt: skip
+def test_training_checks_its_options_before_it_reads(tmp_path, capsys, monkeypatch, words, message):
+    soundfile.write(tmp_path / "0.wav", noise(1.4, 0), RATE)
+    monkeypatch.setattr("mmestim.voice.AudioCorpus", None)
+    assert main(["train", str(tmp_path), "-o", str(tmp_path / "m.mme"), *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_training_tells_that_it_cannot_save_before_it_trains(tmp_path, capsys):

@@ -26,7 +26,7 @@ def explanation(
     segments : sequence of EditSegment
         Where.
     recalls : dict of str to float
-        How often each label is found where it is; NaN where that is not known.
+        How often each label is found where it is; NaN where that was never tried, as no clip was long enough.
     """
     edits = list(found)
     if edits:
@@ -40,12 +40,12 @@ def explanation(
             f"The recording of {duration:.1f} s shows no sign of the edits that were looked for; the probability that "
             f"none of them was made is {percent(proba['unaltered'])}."
         )
-    others = [label for label in proba if label not in edits and label != "unaltered"]
+    others = [label for label in proba if label not in (*edits, "unaltered") and not math.isnan(recalls[label])]
     seen, missed = ([_named(label) for label in others if (recalls[label] < 0.5) == often] for often in (False, True))
     absent = f" Looked for and not found: {_listed(seen)}." if seen else ""
     if missed:
         absent += f" Not found either, though in tests more often missed than found: {_listed(missed)}."
-    untested = [label for label in LABELS[1:] if label not in proba]
+    untested = [label for label in LABELS[1:] if label not in (*edits, *others)]
     missing = f" Not tested for: {_listed([_named(label) for label in untested])}." if untested else ""
     return (
         f"{first}{absent}{missing} Probabilities hold for speech like that which the detector was trained on, and are "

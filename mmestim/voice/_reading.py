@@ -248,7 +248,10 @@ def suggestion(path: str) -> str:
 
 def _check_duration(name, seconds, max_duration):
     if seconds > max_duration:
-        reason = f"lasts {seconds:.1f} s, above max_duration={max_duration:g}. Cut it into pieces, or allow for more."
+        reason = (
+            f"lasts {seconds:.1f} s, above max_duration={max_duration:g}. Cut it into pieces, or allow for more: "
+            "AudioCorpus(X, max_duration=...)."
+        )
         raise AudioError(name, reason)
 
 

@@ -96,6 +96,8 @@ def media_of(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
             first += len(block)
     except AudioError as error:
         return Media("", [], f"No picture and no sound: since it was scanned, the file {error.reason}")
+    if first != n_samples:
+        return Media("", [], "No picture and no sound: since it was scanned, the file got another length.")
     excerpts = [Excerpt(piece.start, piece.end, _uri("audio/mpeg", piece.mp3())) for piece in pieces]
     return Media(_uri("image/png", png(picture.decibels())), excerpts, "" if spans else "Too long to be played here.")
 

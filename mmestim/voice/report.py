@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed
 
 from .._atomic import write_whole
@@ -211,8 +212,14 @@ def _imitates(label):
 # What was tested, and by what -------------------------------------------------------------------------
 
 
+def tested_labels(detector: VoiceEditDetector) -> list[str]:
+    """Edits that a detector was tried on, on speakers that its models do not know."""
+    is_known = ~np.isnan(detector.recalls_)
+    return [label for label in detector.labels_[is_known].tolist() if label != "unaltered"]
+
+
 def _tested(detector):
-    tested = detector.labels_.tolist()[1:]
+    tested = tested_labels(detector)
     untested = [label for label in LABELS[1:] if label not in tested]
     rows = [
         [text(label), text(_imitates(label)), "tested" if label in tested else "<strong>not tested</strong>"]
