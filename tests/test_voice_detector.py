@@ -1,6 +1,8 @@
 """VoiceEditDetector: what it takes, what it gives, and that it learns."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -88,6 +91,7 @@ def test_what_is_found_is_located_and_told(detector, clips):
     eager.thresholds_, eager.recalls_ = np.full(4, 0.9999), np.array([1.0, 0.2, 0.8, np.nan])
     missed = eager.explain(clips[:1])[0].split("Not found either, though in tests more often missed than found: ")[1]
     assert missed.startswith("cut (words taken out). Not tested for: ")
+    assert "echo (" in missed
     for clip, (spans, proba) in zip(clips, eager.window_proba(clips), strict=True):
         assert spans[0, 0] == 0
         assert spans[-1, 1] == pytest.approx(len(clip) / RATE)
@@ -299,7 +303,7 @@ def test_columns_of_a_matrix_are_labels():
     """By their names, or in the order of the taxonomy; labels that no clip has are none."""
     rows = [{"cut"}, {"echo"}, {"cut", "echo"}, set()]
     named = pd.DataFrame({label: [int(label in row) for row in rows] for label in ("echo", "tts", "cut")})
-    whole = np.array([[label in row for label in LABELS] for row in rows], int)
+    whole = np.array([[label in (row or {"unaltered"}) for label in LABELS] for row in rows], int)
     pair = named[["cut", "echo"]].to_numpy()
     orders = [["cut", "echo"], LABELS[1:]]
     with_tts = [["tts", "cut", "echo"], LABELS[1:]]
@@ -317,6 +321,14 @@ def test_columns_of_a_matrix_are_labels():
         truth_of(named.rename(columns={"tts": "robot"}), 4, orders)
     with pytest.raises(ValueError, match="y has the column 'cut', which is there twice"):
         truth_of(named[["cut", "cut"]], 4, orders)
+    # As many columns as two readings have.
+    with pytest.raises(ValueError, match="columns without names, which could be"):
+        truth_of(whole[:, 1:], 4, [LABELS[1:-1], LABELS[1:]])
+    for contradiction in (whole | (np.arange(len(LABELS)) == 0), [{"cut"}, {"echo"}, {"cut", "unaltered"}, set()]):
+        with pytest.raises(ValueError, match="it is both 'unaltered' and edited"):
+            truth_of(contradiction, 4, orders)
+    with pytest.raises(ValueError, match="says of clip 3 that it is neither 'unaltered' nor"):
+        truth_of(whole * (np.arange(len(LABELS)) > 0), 4, orders)
 
 
 @pytest.mark.parametrize("model", ["features", "hybrid"])
@@ -329,6 +341,35 @@ def test_an_ordinary_classifier_of_clips(clips, model):
     assert detector.decision_function(clips).shape == (12,)
     with pytest.raises(AttributeError, match="locate is of detectors of edits"):
         detector.locate(clips)
+
+
+def test_names_of_classes_mean_nothing(clips):
+    y = np.repeat([0, 1], 6)
+    detector = VoiceEditDetector(model="features", window=0.6, random_state=0)
+    expected = detector.fit(clips, np.array(["a", "b"])[y]).predict_proba(clips)
+    assert_array_equal(detector.fit(clips, np.array(["human", "tts"])[y]).predict_proba(clips), expected)
+
+
+def test_edits_that_no_clip_was_long_enough_for_are_untested():
+    short = [speech(0.8, seed) for seed in range(8)]
+    detector = VoiceEditDetector(["cut", "low_pass"], model="features", **TINY | {"window": 0.6}).fit(short)
+    assert np.isnan(detector.recalls_[detector.labels_.tolist().index("cut")])
+    text = detector.explain(short[:1])[0]
+    assert "cut (" in text.split("Not tested for: ")[1]
+
+
+def test_a_constant_of_the_recorder_changes_nothing(detector, clips):
+    shifted = [clip + np.float32(0.1) for clip in clips]
+    assert_allclose(detector.predict_proba(shifted), detector.predict_proba(clips), atol=0.02)
+
+
+def test_a_detector_from_a_device_that_is_not_here_predicts_on_the_cpu(detector, clips):
+    elsewhere = copy.copy(detector)
+    elsewhere.device_ = "cuda:63"
+    with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine has not"):
+        loaded = pickle.loads(pickle.dumps(elsewhere))
+    assert loaded.device_ == "cpu"
+    assert_array_equal(loaded.predict_proba(clips), detector.predict_proba(clips))
 
 
 def test_search_and_pipeline(clips):
@@ -377,6 +418,10 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
         ({"fine_tune": "yes"}, TypeError, "fine_tune='yes' must be"),
         ({"lr": 0}, ValueError, "lr=0 must be above 0"),
         ({"hop": 0}, ValueError, "hop=0 must be at least 0.01"),
+        ({"window": [1.2, 0.6], "hop": 0.7}, ValueError, "hop=0.7 must be at least 0.01 and at most 0.6"),
+        ({"model": "hybrid", "batch_size": 1}, ValueError, "batch_size=1: .* need at least 2"),
+        ({"model": LogisticRegression}, TypeError, "model=LogisticRegression gives a LogisticRegression: it must give"),
+        ({"model": lambda n: Small(n + 1)}, ValueError, r"answers for one waveform and .* labels with \[\(1, "),
         ({"model": "cnn"}, ValueError, "model='cnn' is not known. Use one of 'hybrid', 'features'"),
         ({"model": "ssl"}, ValueError, "needs weights="),
         ({"n_clips": 0}, ValueError, "n_clips=0 must be at least 1"),
@@ -387,9 +432,15 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
         ({"device": "cuda:9"}, ValueError, "device='cuda:9'"),
     ],
 )
-def test_bad_parameters_are_named(clips, parameters, error, message):
+def test_bad_parameters_are_named(clips, parameters, error, message, monkeypatch):
+    monkeypatch.setattr(VoiceEditDetector, "_lesson", None)  # All are told before any work.
     with pytest.raises(error, match=message):
         VoiceEditDetector(**({"model": "features", "n_clips": 10} | parameters)).fit(clips[:3])
+
+
+def test_a_hop_that_leaves_something_out_is_refused_later_too(detector, clips):
+    with pytest.raises(ValueError, match=r"hop=2\.0 must be at least 0\.01 and at most 1\.2"):
+        copy.copy(detector).set_params(hop=2.0).predict(clips[:1])
 
 
 def test_bad_clips_and_truths_are_named(clips):

@@ -87,12 +87,12 @@ def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
         Number of clips.
     known : sequence of sequence of str
         Labels of edits, without 'unaltered', that an indicator matrix may have columns for, with or without
-        'unaltered' before them; the first of so many counts.
+        'unaltered' before them. Where several have so many columns, they cannot be told apart.
     """
     items = list(y) if isinstance(y, list | tuple) else None
     if items and all(isinstance(item, EditRecord) for item in items):
         _check_length(items, n_clips)
-        present = {label for record in items for label in (*record.labels, *record.inaudible)}
+        present = {label for record in items for label in record.labels}
         return Truth([label for label in LABELS[1:] if label in present], items)
     if (
         items
@@ -103,6 +103,7 @@ def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
         unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
         if unknown:
             raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
+        _check_unaltered(["unaltered" in item for item in items], [bool({*item} - {"unaltered"}) for item in items])
         labels = [label for label in LABELS[1:] if any(label in item for item in items)]
         return Truth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])
     names = [str(name) for name in y.columns] if hasattr(y, "columns") else None
@@ -144,12 +145,27 @@ def _indicators(array, n_clips, names):
             raise ValueError(f"y has the column {name!r}, which {wrong}.")
     if not np.isin(array, [0, 1]).all():
         raise ValueError("y is a matrix with other values than 0 and 1: it must say of each label whether it is there.")
+    if "unaltered" in names:
+        unaltered = np.arange(len(names)) == names.index("unaltered")
+        _check_unaltered(array[:, unaltered].any(axis=1), array[:, ~unaltered].any(axis=1), is_matrix=True)
     # What no clip has cannot be learnt, and must not be said to have been looked for.
     labels = [label for label in LABELS[1:] if label in names and array[:, names.index(label)].any()]
     return Truth(labels, list(array[:, [names.index(label) for label in labels]].astype(np.uint8)))
 
 
+def _check_unaltered(unaltered, edited, *, is_matrix=False):
+    """Raise where a clip is 'unaltered' and edited, or, as only a matrix can say, neither: columns may be shifted."""
+    for number, (without, having) in enumerate(zip(unaltered, edited, strict=True)):
+        if (without and having) or (is_matrix and not without and not having):
+            which = "both 'unaltered' and edited" if having else "neither 'unaltered' nor anything else"
+            raise ValueError(
+                f"y says of clip {number} that it is {which}. Give each clip its edits, or 'unaltered' alone; of a "
+                "matrix without names check the order of the columns."
+            )
+
+
 def _names_of_columns(n_columns, known):
+    fitting = []
     for labels in known:
         if n_columns - len(labels) not in (0, 1):
             continue
@@ -159,11 +175,20 @@ def _names_of_columns(n_columns, known):
                 f"y is a matrix without names, and edits={list(labels)} are not in the order of mmestim.voice.LABELS: "
                 "its columns could be taken for others. Give a DataFrame with labels as columns, or sets of labels."
             )
-        return ["unaltered", *in_order] if n_columns > len(labels) else in_order
-    raise ValueError(
-        f"y has {n_columns} columns, and edits name {len(known[0])} labels: {list(known[0])}. Give one for each, or "
-        "also one for 'unaltered' before them, or a DataFrame with labels as columns."
-    )
+        names = ["unaltered", *in_order] if n_columns > len(labels) else in_order
+        if names not in fitting:
+            fitting.append(names)
+    if len(fitting) > 1:
+        raise ValueError(
+            f"y is a matrix of {n_columns} columns without names, which could be {fitting[0]} or {fitting[1]}. Give a "
+            "DataFrame with labels as columns, or sets of labels."
+        )
+    if not fitting:
+        raise ValueError(
+            f"y has {n_columns} columns, and edits name {len(known[0])} labels: {list(known[0])}. Give one for each, "
+            "or also one for 'unaltered' before them, or a DataFrame with labels as columns."
+        )
+    return fitting[0]
 
 
 def _check_length(y, n_clips):

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
 from .._validation import check_choice, check_flag, check_number
-from ..devices import seed_for
+from ..devices import seed_for, seeded
 from ..training_options import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
 from ._lessons import given_windows, held_out_windows, simulated_windows
@@ -63,6 +64,7 @@ class TrainedDetector:
     fine_tune: Any
     lr: Any
     n_clips: Any
+    batch_size: Any
     effort: Any
     sample_rate: Any
     simulator: Any
@@ -114,16 +116,33 @@ class TrainedDetector:
             raise ValueError(f"window={self.window!r} has a length twice. Name each once.")
         return sorted(windows)
 
+    def _check_hop(self, shortest: float) -> None:
+        if self.hop is not None:
+            # Between two of its windows there must be nothing that none looks at.
+            check_number("hop", self.hop, low=0.01, high=shortest)
+
+    def _check_parameters(self) -> TrainingOptions:
+        """What can be wrong before there is any audio."""
+        options = self._options()
+        self._simulator()._check()
+        self._new_model()
+        return options
+
+    def _check_networks(self) -> None:
+        """Build what is to be trained, and ask it something, before hours of work."""
+        with seeded(0, torch.device("cpu")):
+            self._new_model().check_networks(self._columns)
+
     def _options(self, device: Any = None) -> TrainingOptions:
         """The parameters checked, and how networks are trained; on a device of this machine."""
-        self._windows()
-        if self.hop is not None:
-            check_number("hop", self.hop, low=0.01)
+        self._check_hop(self._windows()[0])
         if isinstance(self.model, nn.Module):
             name = type(self.model).__name__
             raise TypeError(f"model is a {name} that is made already. Give the class, or a function that makes one.")
         if isinstance(self.model, str) or not callable(self.model):
             check_choice("model", self.model, MODELS, ", or a class of nn.Module")
+        if self.model == "hybrid" and self.batch_size == 1:
+            raise ValueError("batch_size=1: the networks of model='hybrid' need at least 2, for batch normalisation.")
         if self.n_clips is not None:
             check_number("n_clips", self.n_clips, low=1, integer=True)
         check_number("effort", self.effort, closed=False)

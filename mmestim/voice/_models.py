@@ -96,6 +96,7 @@ class WindowModel:
     """Base of the models."""
 
     n_models: ClassVar[int] = 1
+    device, precision = torch.device("cpu"), "float32"  # until it is placed
     # What a network is made anew by, where the parameters do not say.
     config: dict[str, Any] | None = None
     # Of frames, where the answers have them: from which log-odds on a map is there.
@@ -127,6 +128,10 @@ class WindowModel:
     def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
         """The networks before training, by name."""
         return {}
+
+    def check_networks(self, labels: Sequence[str]) -> None:
+        """Raise if they cannot be made, or do not answer as they have to."""
+        self.new_networks(labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What else was learnt, by name."""
@@ -221,6 +226,19 @@ class NetworkModel(WindowModel):
 
     def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
         return {self.name: self.make(len(labels))}
+
+    @torch.no_grad()
+    def check_networks(self, labels: Sequence[str]) -> None:
+        network = self.new_networks(labels)[self.name]
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"model={self.name} gives a {type(network).__name__}: it must give an nn.Module.")
+        answer = network.eval()(torch.zeros(1, _TRIAL), torch.tensor([_TRIAL]))
+        shapes = [tuple(part.shape) for part in answer] if isinstance(answer, tuple) else type(answer).__name__
+        if len(shapes) != 2 or shapes[0] != (1, len(labels)) or len(shapes[1]) != 2:
+            raise ValueError(
+                f"model={self.name} answers for one waveform and {len(labels)} labels with {shapes}: it must give a "
+                f"tuple of logits (1, {len(labels)}) and embeddings (1, n_features)."
+            )
 
     def fit(self, lesson: Lesson) -> np.ndarray:
         device, held_out = lesson.options.device, lesson.held_out

@@ -64,7 +64,10 @@ def scan_clip(
         _through(blocks, fitted, list(labels), seconds, seconds / 2 if hop is None else hop, rate, thresholds, locates)
         for seconds, fitted in models.items()
     ]  # fmt: skip
-    is_local = np.array([label in TAXONOMY and TAXONOMY[label].scopes != ("clip",) for label in labels])
+    # Classes of clips are of all of a clip, whatever their names.
+    is_local = np.array([
+        thresholds is not None and label in TAXONOMY and TAXONOMY[label].scopes != ("clip",) for label in labels
+    ])  # fmt: skip
     logits = np.mean([merged(part.logits, is_local) for part in parts], axis=0)
     duration = float(parts[0].spans[-1, 1])
     segments: list[EditSegment] = []
