@@ -19,8 +19,8 @@ def freed_memory_kept() -> Iterator[None]:
 
     Each step of training takes and frees the same hundreds of megabytes. Blocks above 32 MB glibc gives back to the
     system each time, which then has to clear and map every page again: a quarter of the time on a CPU. Afterwards all
-    is given back, and blocks count as large as glibc itself would have come to count them. Other C libraries are left as
-    they are.
+    is given back, and blocks count as large as glibc itself would have come to count them. Other C libraries are left
+    as they are.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "gnu_get_libc_version"):
