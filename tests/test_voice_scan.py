@@ -329,7 +329,7 @@ def test_a_model_from_the_command_line_scans(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--model", "hybird"], "model='hybird' is not known"), (["--edits", "lowpass"], "edits has 'lowpass'"),
+    (["--model", "cnn"], "model='cnn' is not known"), (["--edits", "lowpass"], "edits has 'lowpass'"),
 ])  # fmt: skip
 def test_training_checks_its_options_before_it_reads(tmp_path, capsys, monkeypatch, words, message):
     soundfile.write(tmp_path / "0.wav", noise(1.4, 0), RATE)
