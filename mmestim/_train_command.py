@@ -92,6 +92,7 @@ def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]
             for label, figures in own["labels"].items():
                 yield f"    {label:<16} average precision {figures['average_precision']:.2f}, " \
                     f"ROC-AUC {figures['roc_auc']:.2f}"  # fmt: skip
-    if absent := [label for label in LABELS[1:] if label not in tested_labels(detector)]:
+    tested = tested_labels(detector)
+    if absent := [label for label in LABELS[1:] if label not in tested]:
         yield f"It does not look for {', '.join(absent)}."
     yield f"Written to {path!r}."

@@ -138,7 +138,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     steep low-pass filter. The statistics, the networks and how they are combined are ours, as are all numbers;
     the paper's figures could not be read.
 
-    While it learns, windows are in a temporary folder: by default some 2.5 GB, fewer with less `n_clips`.
+    While it learns, windows are in a temporary folder: by default some 2.5 GB, less with fewer `n_clips`.
 
     References
     ----------
