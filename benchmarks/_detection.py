@@ -33,11 +33,30 @@ from _detection_scores import Line
 from mmestim.voice import LABELS
 
 PACKAGES = ("mmestim", "torch", "scikit-learn", "numpy", "scipy", "soundfile", "soxr", "python-stretch", "av")
-FULL = {"clips": 1500, "n_clips": None, "effort": 1.0, "seeds": [0, 1, 2], "windows": [4.05], "speakers": None,
-        "models": ["hybrid", "features"], "edits": [label for label in LABELS[1:] if label != "vc"], "draws": 200,
-        "whole": 400}  # fmt: skip
-QUICK = {"clips": 12, "n_clips": 40, "effort": 0.01, "seeds": [0], "windows": [1.2], "speakers": 8,
-         "models": ["features"], "edits": ["tts", "cut", "mp3", "reverb"], "draws": 5, "whole": 3}  # fmt: skip
+FULL = {
+    "clips": 1500,
+    "n_clips": None,
+    "effort": 1.0,
+    "seeds": [0, 1, 2],
+    "windows": [4.05],
+    "speakers": None,
+    "models": ["hybrid", "features"],
+    "edits": [label for label in LABELS[1:] if label != "vc"],
+    "draws": 200,
+    "whole": 400,
+}
+QUICK = {
+    "clips": 12,
+    "n_clips": 40,
+    "effort": 0.01,
+    "seeds": [0],
+    "windows": [1.2],
+    "speakers": 8,
+    "models": ["features"],
+    "edits": ["tts", "cut", "mp3", "reverb"],
+    "draws": 5,
+    "whole": 3,
+}
 FOLDERS = ("--work", "--out", "--speech", "--weights")
 
 
@@ -84,8 +103,10 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(model, window, options.effort, seed, config)
-        for seed in options.seeds for window in options.windows for model in options.models
-    ]  # fmt: skip
+        for seed in options.seeds
+        for window in options.windows
+        for model in options.models
+    ]
     if options.fresh:
         for made in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(made, ignore_errors=True)
@@ -93,10 +114,11 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
             (folder / f"{run.name}.csv").unlink(missing_ok=True)
     data = Data(options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs)
     text = [
-        *setting(command), *data.described(),
+        *setting(command),
+        *data.described(),
         f"Settings: {settings_of(options)}. The call is the last one; all that has such settings is in the tables, "
         "more exactly in the folder voice-detection.",
-    ]  # fmt: skip
+    ]
     print("\n".join(text), flush=True)
 
     def report():

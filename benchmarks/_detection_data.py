@@ -69,7 +69,7 @@ VARIANTS = {
         {"tts": "train", "reverb": {"kind": OneOf(("measured",))}, "background_noise": {"kind": OneOf(("file",))}},
         is_new=True,
     ),
-}  # fmt: skip
+}
 
 # Speech --------------------------------------------------------------------------------------------
 
@@ -245,8 +245,9 @@ class Data:
         own = VARIANTS[variant]
         settings = {
             "edits": own.ranges(self.edits, all_labels=kind == "composed"),
-            "n_edits": (0, 3) if kind == "composed" else 1, **self._audio[own.is_new],
-        }  # fmt: skip
+            "n_edits": (0, 3) if kind == "composed" else 1,
+            **self._audio[own.is_new],
+        }
         if variant == "implementation":
             settings["impulse_responses"] = self._rooms
         return self._stored(f"{variant}, {kind}", self.n_clips, settings)
@@ -257,9 +258,9 @@ class Data:
 
     def described(self) -> list[str]:
         """What it is, in sentences."""
-        noises, new_noises = (", ".join(Path(name).stem for name in own) for own in (
-            self.noises, self._audio[True]["noises"]
-        ))  # fmt: skip
+        noises, new_noises = (
+            ", ".join(Path(name).stem for name in own) for own in (self.noises, self._audio[True]["noises"])
+        )
         return [
             f"Speech: LibriSpeech, the pieces of an utterance put together again, those below {SHORTEST} s left out, "
             f"the others cut into equal parts of about {PART:g} s. {len(self.train)} parts of "

@@ -40,13 +40,14 @@ AIMS = [
         Aim(f"false alarms: {label}, {part}", "hybrid", part, label, "false_alarm_rate", goal, True)
         for part, label, goal in (
             *((f"unedited, below {hz} Hz", "mp3", 0.1) for hz in BRICK_WALLS_HZ),
-            ("unedited", "any", 0.05), ("unedited, whole clips", "any", 0.05),
+            ("unedited", "any", 0.05),
+            ("unedited, whole clips", "any", 0.05),
         )
     ),
     Aim("seconds of fit, on two cores", "hybrid", "fit", "", "fit", 3600, True),
     Aim("ROC-AUC, mean of the 17 labels", "features", SEEN, OF_17, "roc_auc", 0.91),
     Aim("seconds of fit, on two cores", "features", "fit", "", "fit", 300, True),
-]  # fmt: skip
+]
 AIMED_WINDOW = 4.05
 
 
@@ -113,9 +114,23 @@ def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) 
         "Figures are means over the seeds, with 95 % intervals in brackets from draws of speakers, ends averaged over "
         "the seeds; the intervals do not say what other seeds do."
     )
-    for section in (aims, overview, *[part for group in groups for part in (
-        of_labels(group), of_extents(group), of_variants(group), of_categories(group), of_places(group)
-    )], alarms, times):  # fmt: skip
+    for section in (
+        aims,
+        overview,
+        *[
+            part
+            for group in groups
+            for part in (
+                of_labels(group),
+                of_extents(group),
+                of_variants(group),
+                of_categories(group),
+                of_places(group),
+            )
+        ],
+        alarms,
+        times,
+    ):
         title, notes, rows = section(groups) if callable(section) else section
         if len(rows) > 1:
             text += ["", f"## {title}\n", *([notes + "\n"] if notes else []), *aligned(rows)]
@@ -148,17 +163,40 @@ def verdict_of(aim: Aim, figure: Figure) -> str:
 
 def overview(groups: list[Group]) -> Section:
     """Means over the labels, for each set of clips."""
-    rows = [["model", "seeds", "clips", "AUC of the 17", "spread", "AP of the 17", "AUC of all", "AP of all",
-             "AUC of changed", "unaltered", "ECE", "bias", "F1"]]  # fmt: skip
+    rows = [
+        [
+            "model",
+            "seeds",
+            "clips",
+            "AUC of the 17",
+            "spread",
+            "AP of the 17",
+            "AUC of all",
+            "AP of all",
+            "AUC of changed",
+            "unaltered",
+            "ECE",
+            "bias",
+            "F1",
+        ]
+    ]
     for group in groups:
         for part in (f"{variant}, {kind}" for kind in ("composed", "single") for variant in VARIANTS):
-            rows.append([
-                group.name, str(group.n_seeds), part, str(group(part, OF_17, "roc_auc")),
-                plain(group.spread(part, OF_17, "roc_auc")), str(group(part, OF_17, "average_precision")),
-                str(group(part, OF_ALL, "roc_auc")), str(group(part, OF_ALL, "average_precision")),
-                str(group(part, OF_CHANGED, "roc_auc")), str(group(part, "unaltered", "roc_auc")),
-                *(plain(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1")),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    group.name,
+                    str(group.n_seeds),
+                    part,
+                    str(group(part, OF_17, "roc_auc")),
+                    plain(group.spread(part, OF_17, "roc_auc")),
+                    str(group(part, OF_17, "average_precision")),
+                    str(group(part, OF_ALL, "roc_auc")),
+                    str(group(part, OF_ALL, "average_precision")),
+                    str(group(part, OF_CHANGED, "roc_auc")),
+                    str(group(part, "unaltered", "roc_auc")),
+                    *(plain(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1")),
+                ]
+            )
     notes = (
         "Means over labels. 'Changed' are the labels in which the clips differ from those that are trained on; single "
         "edits are of these alone. The average precision depends on how frequent a label is: compare it within a kind "
@@ -175,19 +213,30 @@ def known(label: str) -> str:
 def of_labels(group: Group) -> Section:
     """Every label of the clips as those that are trained on."""
     shown = {
-        "eer": "EER", "f1": "F1", "recall": "recall", "threshold": "threshold", "ece": "ECE", "bias": "bias",
-    }  # fmt: skip
+        "eer": "EER",
+        "f1": "F1",
+        "recall": "recall",
+        "threshold": "threshold",
+        "ece": "ECE",
+        "bias": "bias",
+    }
     rows = [["label", "windows", "AUC", "AP", "prototype", *shown.values(), "own AUC, ECE", "AUC, single"]]
     for label in LABELS:
         if np.isnan(group(SEEN, label, "n_positive").value):
             continue
         own = ", ".join(plain(group("fit", label, metric).value) for metric in ("roc_auc", "ece"))
-        rows.append([
-            label, f"{group(SEEN, label, 'n_positive').value:.0f}", str(group(SEEN, label, "roc_auc")),
-            str(group(SEEN, label, "average_precision")), known(label),
-            *(plain(group(SEEN, label, name).value) for name in shown), own,
-            str(group("seen, single", label, "roc_auc")),
-        ])  # fmt: skip
+        rows.append(
+            [
+                label,
+                f"{group(SEEN, label, 'n_positive').value:.0f}",
+                str(group(SEEN, label, "roc_auc")),
+                str(group(SEEN, label, "average_precision")),
+                known(label),
+                *(plain(group(SEEN, label, name).value) for name in shown),
+                own,
+                str(group("seen, single", label, "roc_auc")),
+            ]
+        )
     notes = (
         "Compositions, by ranges that are trained on. Prototype: AUC / AP, of whole-clip edits alone. Bias: mean "
         "probability less the share that has the label. Recall and F1 at the threshold, which the detector chose. Own: "
@@ -245,13 +294,29 @@ def of_categories(group: Group) -> Section:
 
 def of_places(group: Group) -> Section:
     """Where edits are."""
-    shown = {"intervals": ("segment_f1@0.3", "segment_f1@0.5", "segment_f1@0.7", "average_precision@0.5",
-                           "average_precision@0.75", "average_recall@20"),
-             "points": ("hit_rate", "precision", "f1", "mean_error", "median_error")}  # fmt: skip
-    rows = [["clips", "label", "there", "found", *(
-        name.replace("segment_f1", "F1").replace("average_precision", "AP").replace("average_recall", "AR")
-        for name in shown["intervals"]
-    )]]  # fmt: skip
+    shown = {
+        "intervals": (
+            "segment_f1@0.3",
+            "segment_f1@0.5",
+            "segment_f1@0.7",
+            "average_precision@0.5",
+            "average_precision@0.75",
+            "average_recall@20",
+        ),
+        "points": ("hit_rate", "precision", "f1", "mean_error", "median_error"),
+    }
+    rows = [
+        [
+            "clips",
+            "label",
+            "there",
+            "found",
+            *(
+                name.replace("segment_f1", "F1").replace("average_precision", "AP").replace("average_recall", "AR")
+                for name in shown["intervals"]
+            ),
+        ]
+    ]
     points = []
     for kind in ("composed", "single"):
         part = f"located, {kind}"
@@ -259,9 +324,14 @@ def of_places(group: Group) -> Section:
             counts = (f"{group(part, label, f'intervals: {n}').value:.0f}" for n in ("n_references", "n_predictions"))
             if label == OF_ALL:
                 counts = iter(("", ""))
-            rows.append([kind, label, *counts, *(
-                plain(group(part, label, f"intervals: {metric}").value) for metric in shown["intervals"]
-            )])  # fmt: skip
+            rows.append(
+                [
+                    kind,
+                    label,
+                    *counts,
+                    *(plain(group(part, label, f"intervals: {metric}").value) for metric in shown["intervals"]),
+                ]
+            )
         for label in group.labels(part, "points: hit_rate"):
             values = {name: plain(group(part, label, f"points: {name}").value) for name in shown["points"]}
             points.append(f"{label}, {kind}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
@@ -282,9 +352,9 @@ def alarms(groups: list[Group]) -> Section:
             others = {label: group(part, label, "false_alarm_rate").value for label in LABELS}
             others = {label: value for label, value in others.items() if value > 0}
             most = sorted(others, key=lambda label: -others[label])[:3]
-            rows.append([
-                group.name, part, *map(str, figures.values()), ", ".join(f"{m} {plain(others[m])}" for m in most)
-            ])  # fmt: skip
+            rows.append(
+                [group.name, part, *map(str, figures.values()), ", ".join(f"{m} {plain(others[m])}" for m in most)]
+            )
     return "False alarms", "Share of clips in which a label is found. A clip below a frequency has nothing above.", rows
 
 

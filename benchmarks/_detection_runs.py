@@ -108,11 +108,19 @@ class Asked:
         path = self.folder / "detector.pkl"
         if not path.exists():
             detector = VoiceEditDetector(
-                self.options.edits, window=self.run.window, model=self.run.model, weights=self.options.weights,
-                n_clips=self.options.n_clips, effort=self.run.effort, sources={"tts": self.data.voices},
-                noises=self.data.noises, device=self.options.device, n_jobs=self.options.n_jobs, verbose=1,
+                self.options.edits,
+                window=self.run.window,
+                model=self.run.model,
+                weights=self.options.weights,
+                n_clips=self.options.n_clips,
+                effort=self.run.effort,
+                sources={"tts": self.data.voices},
+                noises=self.data.noises,
+                device=self.options.device,
+                n_jobs=self.options.n_jobs,
+                verbose=1,
                 random_state=self.run.seed,
-            )  # fmt: skip
+            )
             load, began = os.getloadavg()[0], time.perf_counter()
             detector.fit(self.data.train)
             facts = {"load at the start": load, "cores": os.cpu_count() or 0, "fit": time.perf_counter() - began}
@@ -150,10 +158,12 @@ class Asked:
         detector, facts = self._fitted
         own = detector.training_report_[f"window {self.run.window:g}"]
         facts = facts | {
-            "data": own["seconds"]["data"], "training": own["seconds"]["training"], "windows": own["n_windows"],
+            "data": own["seconds"]["data"],
+            "training": own["seconds"]["training"],
+            "windows": own["n_windows"],
             "speakers": detector.training_report_["n_speakers"],
             "megabytes": (self.folder / "detector.pkl").stat().st_size / 1e6,
-        }  # fmt: skip
+        }
         lines = [Line("", metric, float(value)) for metric, value in facts.items()]
         # What it thinks of itself, on speakers that were kept from its models: to be held against what follows.
         for label, scores in own["labels"].items():

@@ -16,12 +16,24 @@ from mmestim.voice.metrics.detection import mean_of_defined
 
 # What the prototype reached, area under the ROC curve and average precision: methods known before this package.
 PROTOTYPE = {
-    "cut": (0.757, 0.300), "paste": (0.796, 0.481), "mix": (0.892, 0.705), "pitch_shift": (0.971, 0.818),
-    "time_stretch": (0.977, 0.862), "speed_change": (0.959, 0.772), "distortion": (0.993, 0.970),
-    "mp3": (0.998, 0.974), "opus": (0.985, 0.931), "vorbis_aac": (0.996, 0.964), "telephone": (1.000, 0.999),
-    "low_pass": (0.991, 0.957), "high_pass": (0.998, 0.992), "equalizer": (0.878, 0.554), "reverb": (1.000, 0.999),
-    "echo": (0.999, 0.995), "background_noise": (0.999, 0.994),
-}  # fmt: skip
+    "cut": (0.757, 0.300),
+    "paste": (0.796, 0.481),
+    "mix": (0.892, 0.705),
+    "pitch_shift": (0.971, 0.818),
+    "time_stretch": (0.977, 0.862),
+    "speed_change": (0.959, 0.772),
+    "distortion": (0.993, 0.970),
+    "mp3": (0.998, 0.974),
+    "opus": (0.985, 0.931),
+    "vorbis_aac": (0.996, 0.964),
+    "telephone": (1.000, 0.999),
+    "low_pass": (0.991, 0.957),
+    "high_pass": (0.998, 0.992),
+    "equalizer": (0.878, 0.554),
+    "reverb": (1.000, 0.999),
+    "echo": (0.999, 0.995),
+    "background_noise": (0.999, 0.994),
+}
 # A property of the ROC curve, at no threshold of the detector's.
 RECALL = "recall at 5 % false alarms"
 OF_17, OF_ALL, OF_CHANGED = "mean of prototype's", "mean of all", "mean of changed"
@@ -41,9 +53,15 @@ class Line(NamedTuple):
 
 
 def detection_lines(
-    truth: np.ndarray, fills: np.ndarray, proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray,
-    speakers: np.ndarray, changed: Sequence[str], n_resamples: int,
-) -> list[Line]:  # fmt: skip
+    truth: np.ndarray,
+    fills: np.ndarray,
+    proba: np.ndarray,
+    labels: Sequence[str],
+    thresholds: np.ndarray,
+    speakers: np.ndarray,
+    changed: Sequence[str],
+    n_resamples: int,
+) -> list[Line]:
     """How well labels are told.
 
     Parameters

@@ -53,8 +53,9 @@ def draw_ranks(results: list[dict[str, Any]], path: Path) -> bool:
     panel.set_title(
         f"{len(table)} data sets, some of which share rows. Friedman: p = {friedmanchisquare(*table.T).pvalue:.2g}.\n"
         "In the band: not shown to differ from the best at the 5 % level (Nemenyi)",
-        loc="left", fontsize=9,
-    )  # fmt: skip
+        loc="left",
+        fontsize=9,
+    )
     panel.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=150)
     return True

@@ -43,9 +43,10 @@ from mmestim.datasets import load_av_digits, load_digit_views, load_mfeat, make_
 HERE = Path(__file__).resolve().parent
 
 METHODS = {
-    name: method for name, method in vars(mmestim.balancers).items()
+    name: method
+    for name, method in vars(mmestim.balancers).items()
     if isinstance(method, type) and issubclass(method, Balancer) and method not in (Balancer, GradientConflict)
-}  # fmt: skip
+}
 
 # "udi-aligned@audio" is "udi-aligned" with that modality as its anchor.
 ESTIMATORS = {
@@ -157,12 +158,19 @@ DATA_SETS: dict[str, Callable[[], Task]] = {
 }
 
 FULL = {
-    "data_sets": list(DATA_SETS), "estimators": list(ESTIMATORS), "seeds": 10, "jobs": 1, "out": HERE / "results",
-}  # fmt: skip
+    "data_sets": list(DATA_SETS),
+    "estimators": list(ESTIMATORS),
+    "seeds": 10,
+    "jobs": 1,
+    "out": HERE / "results",
+}
 QUICK = {
-    "data_sets": ["digits", "synthetic"], "estimators": [BASELINE, "late", SHIPPED or "udi-dynamic"], "seeds": 10,
-    "jobs": joblib.cpu_count(), "out": HERE.parent / "build" / "demo",  # no commit takes it for the full results
-}  # fmt: skip
+    "data_sets": ["digits", "synthetic"],
+    "estimators": [BASELINE, "late", SHIPPED or "udi-dynamic"],
+    "seeds": 10,
+    "jobs": joblib.cpu_count(),
+    "out": HERE.parent / "build" / "demo",  # no commit takes it for the full results
+}
 
 # Runs ----------------------------------------------------------------------------------------------
 
@@ -216,7 +224,7 @@ def plan(tasks: dict[str, Task], args: argparse.Namespace, chosen: Chosen) -> li
 
 def make_run(
     data_set: str, task: Task, name: str, seed: int, split: str, setting: dict[str, Any], args: argparse.Namespace
-) -> Run:  # fmt: skip
+) -> Run:
     base, _, anchor = name.partition("@")
     model, data = clone(ESTIMATORS[base]).set_params(**({"anchor": anchor} if anchor else {}), **setting), task.data
     model.set_params(**{key: value for key, value in args.set.items() if key in model.get_params()})
@@ -286,8 +294,9 @@ def run_all(runs: list[Run], tasks: dict[str, Task], args: argparse.Namespace) -
                 print(
                     "[{}/{}] {data_set}, {estimator}, seed {seed}: {:.1f} % in {fit_seconds:.1f} s".format(
                         number, len(todo), 100 * result["accuracy"], **result
-                    ), flush=True,
-                )  # fmt: skip
+                    ),
+                    flush=True,
+                )
     except KeyboardInterrupt:
         interrupted = True
         print("\nStopped. What is done is stored; the same call goes on from there.")
@@ -299,10 +308,11 @@ def run_all(runs: list[Run], tasks: dict[str, Task], args: argparse.Namespace) -
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"data sets: {', '.join(DATA_SETS)}\nestimators: {', '.join(ESTIMATORS)};\n"
         "with a chosen anchor: udi-aligned@audio",
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute's worth: two data sets that need no files, three estimators")
     add("--data-sets", nargs="+", metavar="NAME", choices=DATA_SETS, help="default: all")

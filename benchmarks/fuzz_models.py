@@ -29,16 +29,43 @@ from mmestim.balancers import MLA, OGM
 from mmestim.datasets import load_digit_views
 
 JUNK: list[Any] = [
-    None, True, -1, 0, 3, 10**9, 10**18, 10**30, -0.5, 1e308, "", "x", "\ud800", [], [[]], {}, {"float": "nan"},
-    {"float": "x"}, {"tuple": []}, {"tuple": 3}, {"dict": []}, {"dict": [[[], 1]]}, {"slice": [0, 10**18, None]},
-    {"nothing": 1}, {"tuple": [], "dict": []}, {"module": "os.system"}, {"torch.optim": "lr_scheduler"},
-    {"torch.optim": "LBFGS"}, {"device": "cuda:99"}, {"device": "nowhere"},
+    None,
+    True,
+    -1,
+    0,
+    3,
+    10**9,
+    10**18,
+    10**30,
+    -0.5,
+    1e308,
+    "",
+    "x",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"float": "nan"},
+    {"float": "x"},
+    {"tuple": []},
+    {"tuple": 3},
+    {"dict": []},
+    {"dict": [[[], 1]]},
+    {"slice": [0, 10**18, None]},
+    {"nothing": 1},
+    {"tuple": [], "dict": []},
+    {"module": "os.system"},
+    {"torch.optim": "lr_scheduler"},
+    {"torch.optim": "LBFGS"},
+    {"device": "cuda:99"},
+    {"device": "nowhere"},
     {"array": {"dtype": "U1000000000", "shape": [1], "values": ["a"]}},
     {"array": {"dtype": "int64", "shape": [10**9], "values": [1]}},
     {"array": {"dtype": "O", "shape": [1], "values": [1]}},
     {"balancer": {"class": "OGM", "own": False, "parameters": {"alpha": "x", "beta": 1}}},
-    {"balancer": {"class": "Balancer", "own": False, "parameters": {}}}, {"balancer": {"class": "os", "own": True}},
-]  # fmt: skip
+    {"balancer": {"class": "Balancer", "own": False, "parameters": {}}},
+    {"balancer": {"class": "os", "own": True}},
+]
 
 
 class Model(NamedTuple):
@@ -260,16 +287,18 @@ def lie_of_header(blob: bytes, rng: np.random.Generator) -> bytes:
         "no metadata": lambda: framed(b"{" + table.encode(), parts.data),
         "a million": lambda: framed(
             b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
-            + b",".join(b'"%d":{}' % i for i in range(300_000)) + b"}",
+            + b",".join(b'"%d":{}' % i for i in range(300_000))
+            + b"}",
             b"",
         ),
         "many numbers": lambda: framed(
             b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
-            + b",".join(b'"%d":0' % i for i in range(350_000)) + b"}",
+            + b",".join(b'"%d":0' % i for i in range(350_000))
+            + b"}",
             b"",
         ),
         "huge": lambda: framed(b'{"' + b" " * 2**22 + b'":1}', b""),
-    }  # fmt: skip
+    }
     return made[rng.choice(list(made))]()
 
 
@@ -294,13 +323,13 @@ def make_models(folder: Path) -> list[Model]:
         mmestim.JointClassifier(
             digits.modalities, balancer=OGM(0.3), shapes={"pixels": (8, 8)}, encoder={"fourier": "linear"}, **fast
         ).fit(X, y),
-        mmestim.JointClassifier(
-            digits.modalities, balancer=MLA(weights={"pixels": 1.0, "fourier": 2.0}), **fast
-        ).fit(X, y),
+        mmestim.JointClassifier(digits.modalities, balancer=MLA(weights={"pixels": 1.0, "fourier": 2.0}), **fast).fit(
+            X, y
+        ),
         mmestim.UDIClassifier(digits.modalities, class_weight=dict.fromkeys(range(10), 1.0), **fast).fit(X, y),
         mmestim.LateFusionClassifier(digits.modalities, **fast).fit(X, np.array([f"digit {n}" for n in y])),
         mmestim.ModalityGapClassifier(digits.modalities, **fast).fit(X, y > 4),
-    ]  # fmt: skip
+    ]
     models = []
     for clf in fitted:
         mmestim.save(clf, path)

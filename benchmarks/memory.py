@@ -61,9 +61,14 @@ def main() -> None:
         X.flush()
         X = np.memmap(path, dtype=options.dtype, mode="r", shape=X.shape)
         clf = LateFusionClassifier(
-            {"first": slice(0, half), "second": slice(half, None)}, encoder="linear", embedding_dim=4, max_epochs=1,
-            early_stopping=False, device="cpu", random_state=0,
-        )  # fmt: skip
+            {"first": slice(0, half), "second": slice(half, None)},
+            encoder="linear",
+            embedding_dim=4,
+            max_epochs=1,
+            early_stopping=False,
+            device="cpu",
+            random_state=0,
+        )
         print(f"{n_rows} x {N_FEATURES} {options.dtype}; before: {private_mib():.0f} MiB")
         for name, job in (("fit", lambda: clf.fit(X, y)), ("predict", lambda: clf.predict(X))):
             peak, seconds = watch(job)

@@ -33,9 +33,11 @@ SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
 # Methods that by default begin after these few epochs, or need more of them.
 AT_WORK = {
-    "OPM": {"starts": 0}, "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1}, "Relearning": {"interval": 2},
+    "OPM": {"starts": 0},
+    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
+    "Relearning": {"interval": 2},
     "Valuation": {"warmup": 0},
-}  # fmt: skip
+}
 # What the follower's losses weigh in the UDI rows; small, because random data have nothing to guide by.
 GUIDANCE = (1.0, 0.01)
 
@@ -123,10 +125,19 @@ def one_modality(network: str, batch_size: int, rounds: int, device: str) -> dic
         **settings, shapes={"x": shape}, early_stopping=False, lr_schedule=None, device=device, random_state=0
     )
     skorch_net = NeuralNetClassifier(
-        Net, module__encoder=encoder, module__shape=shape, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.SGD,
-        **{f"optimizer__{name}": value for name, value in SGD.items()}, max_epochs=epochs, batch_size=batch_size,
-        iterator_train__shuffle=True, train_split=None, verbose=0, device=device,
-    )  # fmt: skip
+        Net,
+        module__encoder=encoder,
+        module__shape=shape,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        **{f"optimizer__{name}": value for name, value in SGD.items()},
+        max_epochs=epochs,
+        batch_size=batch_size,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+        device=device,
+    )
     net = Net(encoder, shape)
     fit = {
         "hand-written": lambda: hand_fit(Net(encoder, shape), X, y, batch_size, epochs, device),
@@ -157,10 +168,19 @@ def udi(network: str, batch_size: int, rounds: int, device: str) -> dict[str, di
 
     def ours(guidance):
         clf = UDIClassifier(
-            {"a": slice(0, size), "b": slice(size, None)}, shapes={"a": shape, "b": shape}, guidance=guidance,
-            anchor="a", encoder=encoder, embedding_dim=EMBEDDING_DIM, batch_size=batch_size, max_epochs=epochs,
-            early_stopping=False, lr_schedule=None, device=device, random_state=0,
-        )  # fmt: skip
+            {"a": slice(0, size), "b": slice(size, None)},
+            shapes={"a": shape, "b": shape},
+            guidance=guidance,
+            anchor="a",
+            encoder=encoder,
+            embedding_dim=EMBEDDING_DIM,
+            batch_size=batch_size,
+            max_epochs=epochs,
+            early_stopping=False,
+            lr_schedule=None,
+            device=device,
+            random_state=0,
+        )
         return lambda: clf.fit(X, y)
 
     rules = {"mmestim": GUIDANCE, "mmestim dynamic": "dynamic", "mmestim aligned": "aligned"}
@@ -183,10 +203,18 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
     for turn in range(rounds + 1):
         for name in [*methods][turn:] + [*methods][:turn]:
             clf = JointClassifier(
-                {"a": slice(0, size), "b": slice(size, None)}, shapes={"a": shape, "b": shape}, encoder=encoder,
-                balancer=methods[name], embedding_dim=EMBEDDING_DIM, batch_size=batch_size, max_epochs=epochs,
-                n_iter_no_change=epochs, lr_schedule=None, device=device, random_state=0,
-            )  # fmt: skip
+                {"a": slice(0, size), "b": slice(size, None)},
+                shapes={"a": shape, "b": shape},
+                encoder=encoder,
+                balancer=methods[name],
+                embedding_dim=EMBEDDING_DIM,
+                batch_size=batch_size,
+                max_epochs=epochs,
+                n_iter_no_change=epochs,
+                lr_schedule=None,
+                device=device,
+                random_state=0,
+            )
             start = time.perf_counter()
             clf.fit(X, y)
             if turn:

@@ -42,9 +42,18 @@ from mmestim.voice.edits import EDITS, Bank
 
 RATE = 16000
 PACKAGES = (
-    "mmestim", "numpy", "scipy", "soundfile", "soxr", "python-stretch", "av", "audiomentations", "librosa",
-    "fast-mp3-augment", "pyroomacoustics",
-)  # fmt: skip
+    "mmestim",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "python-stretch",
+    "av",
+    "audiomentations",
+    "librosa",
+    "fast-mp3-augment",
+    "pyroomacoustics",
+)
 # What no edit that has the engine of theirs should exceed, in times of theirs.
 TOLERATED = 1.2
 PASSES = (1, 4)
@@ -110,9 +119,7 @@ def equalizer(package: Any, folder: Path) -> Any:
 def repeated(package: Any, folder: Path) -> Any:
     transform = package.RepeatPart(crossfade_duration=0.005, p=1.0)
     start, length = round(0.5 * RATE), round(0.4 * RATE)
-    transform.parameters = {
-        "should_apply": True, "part_start_index": start, "part_num_samples": length, "repeats": 1
-    }  # fmt: skip
+    transform.parameters = {"should_apply": True, "part_start_index": start, "part_num_samples": length, "repeats": 1}
     return frozen(transform)
 
 
@@ -129,63 +136,145 @@ def room(package: Any, folder: Path) -> Any:
 
 
 CASES = [
-    Case("low_pass", {"cutoff": 2000.0, "slope": 24, "family": "butterworth"}, steep("LowPassFilter"),
-         ("scipy", "scipy"), "ours keeps its slope up to half the sample rate"),
-    Case("high_pass", {"cutoff": 500.0, "slope": 24, "family": "butterworth"}, steep("HighPassFilter"),
-         ("scipy", "scipy"), "ours keeps its slope up to half the sample rate"),
+    Case(
+        "low_pass",
+        {"cutoff": 2000.0, "slope": 24, "family": "butterworth"},
+        steep("LowPassFilter"),
+        ("scipy", "scipy"),
+        "ours keeps its slope up to half the sample rate",
+    ),
+    Case(
+        "high_pass",
+        {"cutoff": 500.0, "slope": 24, "family": "butterworth"},
+        steep("HighPassFilter"),
+        ("scipy", "scipy"),
+        "ours keeps its slope up to half the sample rate",
+    ),
     Case("equalizer", BANDS, equalizer, ("scipy", "scipy"), "ours filters forwards and backwards, for no delay"),
-    Case("pitch_shift", {"semitones": 2.0, "engine": "signalsmith"},
-         lambda package, _: frozen(package.PitchShift(2.0, 2.0, p=1.0)), ("Signalsmith", "Signalsmith"),
-         "ours resamples and then stretches, theirs transposes; ours pads the ends"),
-    Case("pitch_shift", {"semitones": 2.0, "engine": "phase_vocoder"},
-         lambda package, _: frozen(package.PitchShift(2.0, 2.0, "librosa_phase_vocoder", p=1.0)),
-         ("our own", "librosa"), "ours locks phases to peaks and moves onsets to their place"),
-    Case("time_stretch", {"rate": 0.8, "engine": "signalsmith"},
-         lambda package, _: frozen(package.TimeStretch(0.8, 0.8, leave_length_unchanged=False, p=1.0)),
-         ("Signalsmith", "Signalsmith"), "ours has shorter blocks, for onsets in their place, and pads the ends"),
-    Case("time_stretch", {"rate": 0.8, "engine": "phase_vocoder"},
-         lambda package, _: frozen(
-             package.TimeStretch(0.8, 0.8, leave_length_unchanged=False, method="librosa_phase_vocoder", p=1.0)),
-         ("our own", "librosa"), "ours locks phases to peaks and moves onsets to their place"),
-    Case("speed_change", {"rate": 0.8, "engine": "soxr"},
-         lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)), ("soxr", "soxr"), ""),
-    Case("speed_change", {"rate": 0.8, "engine": "polyphase"},
-         lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)), ("scipy", "soxr"),
-         "our other engine is the same as theirs, in the row of soxr"),
-    Case("distortion", {"kind": "tanh", "amount": 0.4},
-         lambda package, _: frozen(package.TanhDistortion(0.4, 0.4, p=1.0)), ("NumPy", "NumPy"),
-         "ours leaves pauses out when it looks for the threshold"),
-    Case("distortion", {"kind": "clip", "percentile": 20.0},
-         lambda package, _: frozen(package.ClippingDistortion(20, 20, p=1.0)), ("NumPy", "NumPy"),
-         "ours leaves pauses out when it looks for the threshold"),
-    Case("distortion", {"kind": "bit_crush", "bits": 8},
-         lambda package, _: frozen(package.BitCrush(8, 8, p=1.0)), ("NumPy", "NumPy"),
-         "ours takes its step from the peak of the clip"),
-    Case("mp3", {"bitrate": 32, "mode": "constant", "engine": "soundfile"},
-         lambda package, _: frozen(package.Mp3Compression(32, 32, quality=3, p=1.0)), ("LAME", "LAME"),
-         "LAME 3.100 at quality 3 in both, in two builds: libsndfile's and fast-mp3-augment's, which decodes in a "
-         "second thread"),
-    Case("mp3", {"bitrate": 32, "mode": "constant", "engine": "av"},
-         lambda package, _: frozen(package.Mp3Compression(32, 32, quality=3, p=1.0)), ("LAME", "LAME"),
-         "LAME 3.100 at quality 3 in both, in two builds: PyAV's and fast-mp3-augment's, which decodes in a "
-         "second thread"),
-    Case("reverb", {"kind": "measured", "direct_ratio": 0.0},
-         lambda package, folder: frozen(package.ApplyImpulseResponse(folder / "response.wav", p=1.0)),
-         ("scipy", "scipy"), "ours sets the ratio of direct sound"),
-    Case("reverb", {"kind": "image_source", "direct_ratio": 0.0, "rt60": 0.5, **ROOM}, room,
-         ("our own", "pyroomacoustics"), "ours goes on with noise where images become dense, theirs traces rays"),
-    Case("background_noise", {"kind": "white", "snr": 10.0},
-         lambda package, _: package.AddGaussianSNR(10.0, 10.0, p=1.0), ("NumPy", "NumPy"),
-         "ours measures the noise that it drew, so that the SNR is exact"),
-    Case("background_noise", {"kind": "pink", "snr": 10.0},
-         lambda package, _: package.AddColorNoise(10.0, 10.0, -3.01, -3.01, p=1.0), ("scipy", "scipy"),
-         "ours has its slope from 50 Hz on, theirs from 125 Hz"),
-    Case("background_noise", {"kind": "file", "snr": 10.0, "offset": 0.5},
-         lambda package, folder: package.AddBackgroundNoise(folder / "noise.wav", 10.0, 10.0, p=1.0),
-         ("libsndfile", "libsndfile"), "ours keeps all of the latest files, theirs reads the part that it needs"),
-    Case("paste", {"at": 0.9, "source": 0.5, "length": 0.4, "fade": 0.005, "origin": "clip"}, repeated,
-         ("NumPy", "NumPy"), "ours makes the time map too"),
-]  # fmt: skip
+    Case(
+        "pitch_shift",
+        {"semitones": 2.0, "engine": "signalsmith"},
+        lambda package, _: frozen(package.PitchShift(2.0, 2.0, p=1.0)),
+        ("Signalsmith", "Signalsmith"),
+        "ours resamples and then stretches, theirs transposes; ours pads the ends",
+    ),
+    Case(
+        "pitch_shift",
+        {"semitones": 2.0, "engine": "phase_vocoder"},
+        lambda package, _: frozen(package.PitchShift(2.0, 2.0, "librosa_phase_vocoder", p=1.0)),
+        ("our own", "librosa"),
+        "ours locks phases to peaks and moves onsets to their place",
+    ),
+    Case(
+        "time_stretch",
+        {"rate": 0.8, "engine": "signalsmith"},
+        lambda package, _: frozen(package.TimeStretch(0.8, 0.8, leave_length_unchanged=False, p=1.0)),
+        ("Signalsmith", "Signalsmith"),
+        "ours has shorter blocks, for onsets in their place, and pads the ends",
+    ),
+    Case(
+        "time_stretch",
+        {"rate": 0.8, "engine": "phase_vocoder"},
+        lambda package, _: frozen(
+            package.TimeStretch(0.8, 0.8, leave_length_unchanged=False, method="librosa_phase_vocoder", p=1.0)
+        ),
+        ("our own", "librosa"),
+        "ours locks phases to peaks and moves onsets to their place",
+    ),
+    Case(
+        "speed_change",
+        {"rate": 0.8, "engine": "soxr"},
+        lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)),
+        ("soxr", "soxr"),
+        "",
+    ),
+    Case(
+        "speed_change",
+        {"rate": 0.8, "engine": "polyphase"},
+        lambda package, _: frozen(package.Resample(20000, 20000, p=1.0)),
+        ("scipy", "soxr"),
+        "our other engine is the same as theirs, in the row of soxr",
+    ),
+    Case(
+        "distortion",
+        {"kind": "tanh", "amount": 0.4},
+        lambda package, _: frozen(package.TanhDistortion(0.4, 0.4, p=1.0)),
+        ("NumPy", "NumPy"),
+        "ours leaves pauses out when it looks for the threshold",
+    ),
+    Case(
+        "distortion",
+        {"kind": "clip", "percentile": 20.0},
+        lambda package, _: frozen(package.ClippingDistortion(20, 20, p=1.0)),
+        ("NumPy", "NumPy"),
+        "ours leaves pauses out when it looks for the threshold",
+    ),
+    Case(
+        "distortion",
+        {"kind": "bit_crush", "bits": 8},
+        lambda package, _: frozen(package.BitCrush(8, 8, p=1.0)),
+        ("NumPy", "NumPy"),
+        "ours takes its step from the peak of the clip",
+    ),
+    Case(
+        "mp3",
+        {"bitrate": 32, "mode": "constant", "engine": "soundfile"},
+        lambda package, _: frozen(package.Mp3Compression(32, 32, quality=3, p=1.0)),
+        ("LAME", "LAME"),
+        "LAME 3.100 at quality 3 in both, in two builds: libsndfile's and fast-mp3-augment's, which decodes in a "
+        "second thread",
+    ),
+    Case(
+        "mp3",
+        {"bitrate": 32, "mode": "constant", "engine": "av"},
+        lambda package, _: frozen(package.Mp3Compression(32, 32, quality=3, p=1.0)),
+        ("LAME", "LAME"),
+        "LAME 3.100 at quality 3 in both, in two builds: PyAV's and fast-mp3-augment's, which decodes in a "
+        "second thread",
+    ),
+    Case(
+        "reverb",
+        {"kind": "measured", "direct_ratio": 0.0},
+        lambda package, folder: frozen(package.ApplyImpulseResponse(folder / "response.wav", p=1.0)),
+        ("scipy", "scipy"),
+        "ours sets the ratio of direct sound",
+    ),
+    Case(
+        "reverb",
+        {"kind": "image_source", "direct_ratio": 0.0, "rt60": 0.5, **ROOM},
+        room,
+        ("our own", "pyroomacoustics"),
+        "ours goes on with noise where images become dense, theirs traces rays",
+    ),
+    Case(
+        "background_noise",
+        {"kind": "white", "snr": 10.0},
+        lambda package, _: package.AddGaussianSNR(10.0, 10.0, p=1.0),
+        ("NumPy", "NumPy"),
+        "ours measures the noise that it drew, so that the SNR is exact",
+    ),
+    Case(
+        "background_noise",
+        {"kind": "pink", "snr": 10.0},
+        lambda package, _: package.AddColorNoise(10.0, 10.0, -3.01, -3.01, p=1.0),
+        ("scipy", "scipy"),
+        "ours has its slope from 50 Hz on, theirs from 125 Hz",
+    ),
+    Case(
+        "background_noise",
+        {"kind": "file", "snr": 10.0, "offset": 0.5},
+        lambda package, folder: package.AddBackgroundNoise(folder / "noise.wav", 10.0, 10.0, p=1.0),
+        ("libsndfile", "libsndfile"),
+        "ours keeps all of the latest files, theirs reads the part that it needs",
+    ),
+    Case(
+        "paste",
+        {"at": 0.9, "source": 0.5, "length": 0.4, "fade": 0.005, "origin": "clip"},
+        repeated,
+        ("NumPy", "NumPy"),
+        "ours makes the time map too",
+    ),
+]
 
 
 def audio_files(folder: Path) -> Bank:
@@ -272,9 +361,11 @@ def each_edit(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iter
     yield "One process. The edit alone has parameters drawn for each clip; the simulator draws, trims, crops, sets"
     yield "levels, records, and for files reads. Of a clip too short for an edit it makes none. `tts` and `vc` put in"
     yield "other clips of the same speech.\n"
-    yield from head("edit", "alone, ms per clip", *(
-        f"{source}, {unit}" for source in ("waveforms", "files") for unit in ("ms per clip", "hours per minute")
-    ))  # fmt: skip
+    yield from head(
+        "edit",
+        "alone, ms per clip",
+        *(f"{source}, {unit}" for source in ("waveforms", "files") for unit in ("ms per clip", "hours per minute")),
+    )
     seconds = np.mean([len(clip) for clip in clips]) / RATE
     for label in LABELS:
         if label == "unaltered":
@@ -317,9 +408,15 @@ def beside(clips: list[np.ndarray], rounds: int) -> Iterator[str]:
         yield "The same clips and parameters, in turn on each clip. The ratios are ours to theirs, of the time on the"
         yield "clock and of the time of the processor, all threads.\n"
     yield from head(
-        "edit", "parameters", "engine, ours", "engine, theirs", "ours, ms per clip", "theirs, ms per clip", "ratio",
+        "edit",
+        "parameters",
+        "engine, ours",
+        "engine, theirs",
+        "ours, ms per clip",
+        "theirs, ms per clip",
+        "ratio",
         "ratio of processor time",
-    )  # fmt: skip
+    )
     found = []
     with tempfile.TemporaryDirectory() as folder:
         bank = audio_files(Path(folder))
@@ -418,9 +515,12 @@ def simulate(options: argparse.Namespace, command: str) -> None:
     many = spread(everything, options.many or (n_clips if options.quick else 500))
     clips, rounds = waveforms(corpus), options.rounds or (1 if options.quick else 5)
     parts: list[Iterable[str]] = [
-        setting(command, clips, rounds), whole_set(many, options.jobs, rounds), each_edit(corpus, clips, rounds),
-        beside(clips, rounds), memory(corpus),
-    ]  # fmt: skip
+        setting(command, clips, rounds),
+        whole_set(many, options.jobs, rounds),
+        each_edit(corpus, clips, rounds),
+        beside(clips, rounds),
+        memory(corpus),
+    ]
     lines = []
     with threadpool_limits(1):
         for part in parts:
@@ -446,7 +546,7 @@ def closed(options: argparse.Namespace, command: str) -> None:
         "cut to 3 s. Area under the ROC curve of boosted trees that see duration, level, peak, first and last 50 ms,",
         "and then also the histogram of the samples. Five folds by speaker; 0.5 is chance.\n",
         *head("edit", "clips", "AUC", "AUC with histogram", "what shows by nature"),
-    ]  # fmt: skip
+    ]
     rounds = options.rounds or (1 if options.quick else 5)
     synthetic = options.speech.parent.parent / "tts_local" / "audio"
     for label in [label for label in LABELS[1:] if {"interval", "point"} & set(TAXONOMY[label].scopes)]:
@@ -476,9 +576,10 @@ def main(args: list[str] | None = None) -> None:
         "--speech", type=Path, default=speech, help="folder of speech (default: speech of MMESTIM_DATA)"
     )
     parser.add_argument(
-        "--clips", type=int,
+        "--clips",
+        type=int,
         help="clips of it, spread evenly (default: 40, or 4 if quick); of each set (default: 1500) to detect",
-    )  # fmt: skip
+    )
     parser.add_argument("--many", type=int, help="clips for the whole set (default: 500, or as --clips if quick)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default: 5, or 1 if quick)")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="numbers of processes (default: 1 2)")

@@ -16,16 +16,30 @@ from .multimodal import (
     diagnose,
     gap_scores,
     modality_contributions,
-)  # fmt: skip
+)
 from .persistence import load, save
 
 __version__ = version("mmestim")
 __all__ = [
-    "ContributionDisplay", "Diagnosis", "DiagnosisDisplay", "EditTimelineDisplay", "JointClassifier",
-    "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier", "ModalityGapDisplay", "UDIClassifier",
-    "VoiceEditDetector", "balancers", "diagnose", "gap_scores", "load", "modality_contributions", "save",
+    "ContributionDisplay",
+    "Diagnosis",
+    "DiagnosisDisplay",
+    "EditTimelineDisplay",
+    "JointClassifier",
+    "LateFusionClassifier",
+    "ModalityGapAnalyzer",
+    "ModalityGapClassifier",
+    "ModalityGapDisplay",
+    "UDIClassifier",
+    "VoiceEditDetector",
+    "balancers",
+    "diagnose",
+    "gap_scores",
+    "load",
+    "modality_contributions",
+    "save",
     "stack_modalities",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -43,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="FILE.html", help="write a page with pictures and sound, too")
     parser.add_argument("--format", choices=_SUFFIXES, help="write where the edits are, for other programs")
     parser.add_argument(
-        "--output", metavar="PATH",
+        "--output",
+        metavar="PATH",
         help="where --format writes: a file, by default standard output in place of the lines; of textgrid and "
         "audacity a folder, which gets a file for each recording",
-    )  # fmt: skip
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="files at a time; -1: one for each core")
     parser.add_argument("--device", default="auto", help="where networks are: auto, cpu, cuda, ... (default: auto)")
 
@@ -143,4 +144,4 @@ def _names(paths: Sequence[str], suffix: str) -> list[str]:
     return [
         (stem if stems.count(stem) == 1 and stem not in names else name) + suffix
         for name, stem in zip(names, stems, strict=True)
-    ]  # fmt: skip
+    ]

@@ -28,9 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="CLEAN_DIR", help="unedited speech: .wav .flac .ogg .oga .opus .mp3")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="file to write; .mme is ours")
     parser.add_argument(
-        "--window", type=float, nargs="+", metavar="SECONDS", default=[4.05],
+        "--window",
+        type=float,
+        nargs="+",
+        metavar="SECONDS",
+        default=[4.05],
         help="length of the windows that recordings are looked at through, one or several (default: 4.05)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--model", default="hybrid", help="hybrid, features (minutes on a CPU), lcnn, ... (default: hybrid)"
     )
@@ -55,10 +59,17 @@ def run(options: argparse.Namespace) -> int:
     from .voice import AudioCorpus, VoiceEditDetector
 
     detector = VoiceEditDetector(
-        options.edits or "all", window=options.window, model=options.model, weights=options.weights,
-        n_clips=options.n_clips, n_jobs=options.jobs, device=options.device, random_state=options.seed,
-        verbose=int(sys.stderr.isatty()), **_given(options),
-    )  # fmt: skip
+        options.edits or "all",
+        window=options.window,
+        model=options.model,
+        weights=options.weights,
+        n_clips=options.n_clips,
+        n_jobs=options.jobs,
+        device=options.device,
+        random_state=options.seed,
+        verbose=int(sys.stderr.isatty()),
+        **_given(options),
+    )
     detector._check_parameters()  # before all files are read
     corpus = AudioCorpus(options.folder, on_error="skip")
     usable = corpus.check(options.jobs)
@@ -90,8 +101,10 @@ def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]
         if isinstance(own, dict):
             yield f"  {name} s: {training_figures(own)}"
             for label, figures in own["labels"].items():
-                yield f"    {label:<16} average precision {figures['average_precision']:.2f}, " \
-                    f"ROC-AUC {figures['roc_auc']:.2f}"  # fmt: skip
+                yield (
+                    f"    {label:<16} average precision {figures['average_precision']:.2f}, "
+                    f"ROC-AUC {figures['roc_auc']:.2f}"
+                )
     tested = tested_labels(detector)
     if absent := [label for label in LABELS[1:] if label not in tested]:
         yield f"It does not look for {', '.join(absent)}."

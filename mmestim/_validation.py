@@ -18,9 +18,14 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any], otherwise: str =
 
 
 def check_number(
-    name: str, value: Any, *, low: float = 0, high: float = float("inf"), integer: bool = False,
+    name: str,
+    value: Any,
+    *,
+    low: float = 0,
+    high: float = float("inf"),
+    integer: bool = False,
     closed: bool = True,
-) -> None:  # fmt: skip
+) -> None:
     """Raise unless `value` is a number from `low` (`closed`: itself allowed) to `high`."""
     kind = numbers.Integral if integer else numbers.Real
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):

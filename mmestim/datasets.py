@@ -20,9 +20,12 @@ PerModality = float | Sequence[float] | Mapping[str, float]
 
 
 def load_digit_views(
-    *, views: Sequence[str] | None = None, noise: Mapping[str, float] | None = None, random_state: Seed = 0,
+    *,
+    views: Sequence[str] | None = None,
+    noise: Mapping[str, float] | None = None,
+    random_state: Seed = 0,
     return_X_y: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """Handwritten digits of scikit-learn as several views of each image.
 
     All are computed from the 1797 images of :func:`sklearn.datasets.load_digits`, 8 by 8 pixels. From the
@@ -97,11 +100,17 @@ def _digit_views(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def make_imbalanced_modalities(
-    n_samples: int = 1000, *, n_classes: int = 4, modalities: Sequence[str] = ("strong", "weak"),
-    strength: PerModality | None = None, noise: PerModality = 1.0, redundancy: PerModality = 0.0,
-    synergy: PerModality = 0.0, n_features: int | Sequence[int] | Mapping[str, int] = 32,
+    n_samples: int = 1000,
+    *,
+    n_classes: int = 4,
+    modalities: Sequence[str] = ("strong", "weak"),
+    strength: PerModality | None = None,
+    noise: PerModality = 1.0,
+    redundancy: PerModality = 0.0,
+    synergy: PerModality = 0.0,
+    n_features: int | Sequence[int] | Mapping[str, int] = 32,
     random_state: Seed = None,
-) -> Bunch:  # fmt: skip
+) -> Bunch:
     r"""Synthetic modalities of chosen strength, with the best possible accuracy known.
 
     The generative model is our own construction. The class :math:`y` is uniform on :math:`0, \dots, K-1`;
@@ -216,9 +225,12 @@ def make_imbalanced_modalities(
 
 
 def load_av_digits(
-    data_home: str | os.PathLike[str] | None = None, *, image_noise: float = 0.0, random_state: Seed = 0,
+    data_home: str | os.PathLike[str] | None = None,
+    *,
+    image_noise: float = 0.0,
+    random_state: Seed = 0,
     return_X_y: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """Spoken digits paired with images of digits, read from the folder of data sets.
 
     3000 recordings by six speakers from the Free Spoken Digit Dataset [1]_, each paired with a random MNIST

@@ -63,9 +63,14 @@ def stack_modalities(**blocks: Any) -> tuple[np.ndarray, dict[str, slice], dict[
 
 
 def check_X(
-    estimator: Any, X: Any, y: Any = None, *, modalities: Modalities | None = None,
-    shapes: Mapping[str, Shape] | None = None, reset: bool,
-) -> tuple[Blocks, Any]:  # fmt: skip
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    modalities: Modalities | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    reset: bool,
+) -> tuple[Blocks, Any]:
     """`X` as `Blocks` and `y` checked; with `reset`, the estimator learns its groups from them."""
     sources: dict[str, Source]
     if isinstance(X, Mapping) and not issparse(X):  # scipy's dok_matrix is a dict too

@@ -34,9 +34,13 @@ from .multimodal._saving import SavedNetwork
 _ESTIMATORS: dict[str, type] = {
     estimator.__name__: estimator
     for estimator in (
-        JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, ModalityGapClassifier, UDIClassifier,
+        JointClassifier,
+        LateFusionClassifier,
+        ModalityGapAnalyzer,
+        ModalityGapClassifier,
+        UDIClassifier,
     )
-}  # fmt: skip
+}
 # Those whose modules take long to import, by where they are.
 _IMPORTED_LATE = {"VoiceEditDetector": "mmestim.voice"}
 _LIBRARIES = ("torch", "numpy", "scikit-learn")
@@ -297,9 +301,12 @@ def _check_that_it_opens(
 
 
 def _rebuild(
-    fields: Mapping[str, Any], specs: Mapping[str, TensorSpec], read: Callable[[], Mapping[str, torch.Tensor]],
-    device: torch.device, modules: Mapping[str, Any],
-) -> Any:  # fmt: skip
+    fields: Mapping[str, Any],
+    specs: Mapping[str, TensorSpec],
+    read: Callable[[], Mapping[str, torch.Tensor]],
+    device: torch.device,
+    modules: Mapping[str, Any],
+) -> Any:
     """The fitted estimator; `read` is called once all that the header says is known to fit together."""
     kind = _estimators()[fields["class"]]
     parameters, named = decode_parameters(fields["parameters"], modules)

@@ -38,7 +38,7 @@ def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
     total += total == 10  # of which the rise is no step long, by which torch divides
     return LRScheduler(
         policy=policy, step_every="batch", max_lr=rates, total_steps=total, pct_start=0.1, cycle_momentum=False
-    )  # fmt: skip
+    )
 
 
 def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -144,17 +144,35 @@ class Net(NeuralNetClassifier):
         callbacks = list(options.callbacks)
         if options.early_stopping:
             # Last, because it ends the round of callbacks when it stops.
-            callbacks.append((_STOPPER, EarlyStopping(
-                "valid_rank", options.n_iter_no_change, lower_is_better=False, threshold=0,
-                threshold_mode="abs", sink=_silent, load_best=True,
-            )))  # fmt: skip
+            callbacks.append(
+                (
+                    _STOPPER,
+                    EarlyStopping(
+                        "valid_rank",
+                        options.n_iter_no_change,
+                        lower_is_better=False,
+                        threshold=0,
+                        threshold_mode="abs",
+                        sink=_silent,
+                        load_best=True,
+                    ),
+                )
+            )
         super().__init__(
-            module, criterion=nn.CrossEntropyLoss, optimizer=options.optimizer, lr=options.lr,
-            max_epochs=options.max_epochs, batch_size=options.batch_size, train_split=None, callbacks=callbacks,
+            module,
+            criterion=nn.CrossEntropyLoss,
+            optimizer=options.optimizer,
+            lr=options.lr,
+            max_epochs=options.max_epochs,
+            batch_size=options.batch_size,
+            train_split=None,
+            callbacks=callbacks,
             classes=list(range(n_classes)),
-            verbose=options.verbose, device=str(options.device), compile=options.compile,
+            verbose=options.verbose,
+            device=str(options.device),
+            compile=options.compile,
             **{f"optimizer__{name}": value for name, value in options.optimizer_kwargs.items()},
-        )  # fmt: skip
+        )
 
     @property
     def _default_callbacks(self):
@@ -214,10 +232,15 @@ class Net(NeuralNetClassifier):
                     callbacks[name] = {key: vars(callback)[key] for key in names if key in vars(callback)}
         module = getattr(self.module_, "_orig_mod", self.module_)
         return {
-            "module": module, "optimizer": self.optimizer_, "objective": self.objective, "callbacks": callbacks,
+            "module": module,
+            "optimizer": self.optimizer_,
+            "objective": self.objective,
+            "callbacks": callbacks,
             "trainable": {name: p.requires_grad for name, p in module.named_parameters()},
-            "shuffling": generator, "random": default_generators(self.options.device), "history": list(self.history),
-        }  # fmt: skip
+            "shuffling": generator,
+            "random": default_generators(self.options.device),
+            "history": list(self.history),
+        }
 
     def _restore(self, checkpoint: Checkpoint, generator: torch.Generator) -> None:
         """Take up what the checkpoint has, if anything."""
@@ -405,9 +428,17 @@ class TrainingRun(NamedTuple):
 
 
 def train(
-    module: nn.Module, train_rows: Rows, valid_rows: Rows, options: TrainingOptions, *, n_classes: int, seed: int,
-    stage: str, modality: str | None = None, objective: Objective | None = None,
-) -> TrainingRun:  # fmt: skip
+    module: nn.Module,
+    train_rows: Rows,
+    valid_rows: Rows,
+    options: TrainingOptions,
+    *,
+    n_classes: int,
+    seed: int,
+    stage: str,
+    modality: str | None = None,
+    objective: Objective | None = None,
+) -> TrainingRun:
     """Train `module` in place.
 
     With early stopping the best epoch on `valid_rows` is kept, and Ctrl-C after the first epoch

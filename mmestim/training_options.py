@@ -63,9 +63,21 @@ class TrainingOptions:
             raise ValueError(f"precision='bf16' is not supported by {device}. Use precision='float32'.")
         optimizer, kwargs = _resolve_optimizer(p.optimizer, p.weight_decay)
         return cls(
-            device, optimizer, kwargs, p.lr, p.lr_schedule, p.max_grad_norm, p.batch_size, p.max_epochs,
-            p.early_stopping, p.n_iter_no_change, p.precision, p.compile, list(p.callbacks or []), verbose,
-        )  # fmt: skip
+            device,
+            optimizer,
+            kwargs,
+            p.lr,
+            p.lr_schedule,
+            p.max_grad_norm,
+            p.batch_size,
+            p.max_epochs,
+            p.early_stopping,
+            p.n_iter_no_change,
+            p.precision,
+            p.compile,
+            list(p.callbacks or []),
+            verbose,
+        )
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which encoders and heads train."""

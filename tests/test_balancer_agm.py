@@ -142,15 +142,23 @@ class Spy(AGM):
         module, batch = training.module, outputs.batch
         module.eval()
         with torch.no_grad():
-            self.steps_.append({
-                "y": batch.y,
-                "values": {
-                    muted: module(batch._replace(x={
-                        name: self._zero(module, name, x) if name in muted else x for name, x in batch.x.items()
-                    }))[0]
-                    for n in range(len(batch.x) + 1) for muted in itertools.combinations(batch.x, n)
-                },
-            })  # fmt: skip
+            self.steps_.append(
+                {
+                    "y": batch.y,
+                    "values": {
+                        muted: module(
+                            batch._replace(
+                                x={
+                                    name: self._zero(module, name, x) if name in muted else x
+                                    for name, x in batch.x.items()
+                                }
+                            )
+                        )[0]
+                        for n in range(len(batch.x) + 1)
+                        for muted in itertools.combinations(batch.x, n)
+                    },
+                }
+            )
         module.train()
         plain = training.joint_loss(outputs)
         parameters = [p for name in training.names for p in training.parameters[name]]
@@ -342,9 +350,8 @@ def test_muting_leaves_the_encoders_as_they_are(data):
     X, y = data
     encoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.2))
     fits = [
-        JointClassifier(GROUPS, encoder=encoder, balancer=balancer, **FAST).fit(X, y)
-        for balancer in (None, AGM(0))
-    ]  # fmt: skip
+        JointClassifier(GROUPS, encoder=encoder, balancer=balancer, **FAST).fit(X, y) for balancer in (None, AGM(0))
+    ]
     np.testing.assert_array_equal(*(clf.predict_proba(X) for clf in fits))
 
 

@@ -15,9 +15,14 @@ from mmestim.multimodal.balancers.mla import SharedHead
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
-    "encoder": "linear", "embedding_dim": 5, "max_epochs": 2, "batch_size": 32, "early_stopping": False,
-    "random_state": 0, "device": "cpu",
-}  # fmt: skip
+    "encoder": "linear",
+    "embedding_dim": 5,
+    "max_epochs": 2,
+    "batch_size": 32,
+    "early_stopping": False,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")

@@ -40,16 +40,20 @@ def steps(monkeypatch):
     def spy_fuse(training, outputs, factors):
         logits = fuse(training, outputs, factors)
         unimodal = np.stack([z.detach().numpy() for z in outputs.unimodal.values()])
-        seen.append({
-            "factors": factors.numpy(),
-            "present": outputs.present.numpy(),
-            "scores": softmax(unimodal, axis=2)[:, range(len(factors[0])), outputs.batch.y],
-            "y": outputs.batch.y.numpy(),
-            "row_weight": np.ones(len(factors[0])) if outputs.batch.weight is None else outputs.batch.weight.numpy(),
-            "features": {name: f.detach().numpy() for name, f in outputs.features.items()},
-            "weight": training.module.fusion_head.linear.weight.detach().numpy().copy(),
-            "bias": training.module.fusion_head.linear.bias.detach().numpy().copy(),
-        })  # fmt: skip
+        seen.append(
+            {
+                "factors": factors.numpy(),
+                "present": outputs.present.numpy(),
+                "scores": softmax(unimodal, axis=2)[:, range(len(factors[0])), outputs.batch.y],
+                "y": outputs.batch.y.numpy(),
+                "row_weight": np.ones(len(factors[0]))
+                if outputs.batch.weight is None
+                else outputs.batch.weight.numpy(),
+                "features": {name: f.detach().numpy() for name, f in outputs.features.items()},
+                "weight": training.module.fusion_head.linear.weight.detach().numpy().copy(),
+                "bias": training.module.fusion_head.linear.bias.detach().numpy().copy(),
+            }
+        )
         return logits
 
     def spy_loss(self, outputs, fused=None):

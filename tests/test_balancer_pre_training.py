@@ -13,8 +13,13 @@ from mmestim.balancers import PreTraining
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
-    "embedding_dim": 5, "max_epochs": 3, "batch_size": 32, "early_stopping": False, "random_state": 0, "device": "cpu",
-}  # fmt: skip
+    "embedding_dim": 5,
+    "max_epochs": 3,
+    "batch_size": 32,
+    "early_stopping": False,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 class Noisy(nn.Module):

@@ -13,9 +13,14 @@ from mmestim.balancers import ReconBoost
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
-    "encoder": "linear", "embedding_dim": 5, "max_epochs": 7, "batch_size": 32, "early_stopping": False,
-    "random_state": 0, "device": "cpu",
-}  # fmt: skip
+    "encoder": "linear",
+    "embedding_dim": 5,
+    "max_epochs": 7,
+    "batch_size": 32,
+    "early_stopping": False,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +69,14 @@ class Epochs(Callback):
 def test_only_the_modality_of_the_stage_moves(with_absent, rectify, optimizer):
     epochs = Epochs()
     clf = JointClassifier(
-        GROUPS, balancer=ReconBoost(1, rectify), optimizer=optimizer, weight_decay=0.1, unimodal_weight=0.5,
-        callbacks=[epochs], **FAST | {"encoder": Noisy},
-    ).fit(*with_absent)  # fmt: skip
+        GROUPS,
+        balancer=ReconBoost(1, rectify),
+        optimizer=optimizer,
+        weight_decay=0.1,
+        unimodal_weight=0.5,
+        callbacks=[epochs],
+        **FAST | {"encoder": Noisy},
+    ).fit(*with_absent)
     turns = ["audio", "image", "text"]
     expected = [t for turn in turns for t in [turn] + ["all"] * rectify] * 3
     assert all("layers.1.running_mean" in " ".join(state) for state in epochs.states)

@@ -22,9 +22,11 @@ FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 # Methods that by default begin after these few epochs, or need more of them.
 AT_WORK = {
-    "OPM": {"starts": 0}, "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1}, "Relearning": {"interval": 1},
+    "OPM": {"starts": 0},
+    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
+    "Relearning": {"interval": 1},
     "Valuation": {"warmup": 0},
-}  # fmt: skip
+}
 
 # Six modalities take more turns than there are epochs.
 pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
@@ -126,8 +128,9 @@ def test_pickles_with_its_state(method, data):
     )
     np.testing.assert_equal(vars(again.balancer_), vars(clf.balancer_))
     assert not [name for name, value in flat(vars(clf.balancer_)) if isinstance(value, torch.Tensor | nn.Module)]
-    assert all(len(values) == sum(row["stage"] == "joint" for row in clf.history_)
-               for values in clf.balance_history_.values())  # fmt: skip
+    assert all(
+        len(values) == sum(row["stage"] == "joint" for row in clf.history_) for values in clf.balance_history_.values()
+    )
 
 
 def flat(values, prefix=""):

@@ -28,9 +28,12 @@ METHODS = [value for value in vars(balancers).values() if isinstance(value, type
 METHODS.remove(Balancer)
 # Methods that by default begin after these few epochs, or need more of them.
 AT_WORK = {
-    "GradientBlending": {"n_epochs": 1, "super_epoch": 2}, "OPM": {"starts": 0}, "Relearning": {"interval": 1},
-    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1}, "Valuation": {"warmup": 0},
-}  # fmt: skip
+    "GradientBlending": {"n_epochs": 1, "super_epoch": 2},
+    "OPM": {"starts": 0},
+    "Relearning": {"interval": 1},
+    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
+    "Valuation": {"warmup": 0},
+}
 DIGITS = load_digit_views(views=["pixels", "fourier"])
 GROUPS, X, Y = DIGITS.modalities, DIGITS.data[::9], DIGITS.target[::9]
 # A module, which alone of what callbacks name is not part of the fit. Of `death`: the title of a training, how many of
@@ -247,7 +250,7 @@ class Remembers(Callback):
         {"callbacks": [Freezer("branches.0.*")]},
         {"callbacks": [Remembers()], "lr_schedule": None},
     ],
-)  # fmt: skip
+)
 def test_goes_on_with_any_settings(settings, tmp_path):
     settings = settings | {"callbacks": [*settings.get("callbacks", []), Killer()]}
     whole = check_resumes(
@@ -344,9 +347,14 @@ def test_what_is_done_takes_little_room(tmp_path):
 
 
 def test_candidates_of_a_search_never_meet(tmp_path, epochs):
-    search = GridSearchCV(JointClassifier(GROUPS, balancer=OGM(), checkpoint=tmp_path / "new" / "folder", **FAST), {
-        "balancer__alpha": [0.1, 0.8], "lr": [0.01, 0.1],
-    }, cv=2)  # fmt: skip
+    search = GridSearchCV(
+        JointClassifier(GROUPS, balancer=OGM(), checkpoint=tmp_path / "new" / "folder", **FAST),
+        {
+            "balancer__alpha": [0.1, 0.8],
+            "lr": [0.01, 0.1],
+        },
+        cv=2,
+    )
     scores = search.fit(X, Y).cv_results_["mean_test_score"]
     assert len(list((tmp_path / "new" / "folder").iterdir())) == 4 * 2 + 1
     epochs.clear()
@@ -370,16 +378,29 @@ def test_other_parameters_and_data_train_anew(tmp_path):
     assert fit() == 1
     assert fit(verbose=2, max_memory=0.1) == fit(X.copy(order="F"), list(Y), device="auto" if no_gpu() else "cpu") == 1
     others = [
-        {"lr": 0.02}, {"random_state": 1}, {"max_epochs": 2}, {"unimodal_weight": 0.5}, {"encoder": "linear"},
-        {"X": Z}, {"Y": np.roll(Y, 1)}, {"sample_weight": weight}, {"sample_weight": np.arange(1, len(Y) + 1)},
-        {"groups": groups}, {"balancer": OGM()}, {"balancer": OGM(0.5)}, {"balancer": PMR()},
+        {"lr": 0.02},
+        {"random_state": 1},
+        {"max_epochs": 2},
+        {"unimodal_weight": 0.5},
+        {"encoder": "linear"},
+        {"X": Z},
+        {"Y": np.roll(Y, 1)},
+        {"sample_weight": weight},
+        {"sample_weight": np.arange(1, len(Y) + 1)},
+        {"groups": groups},
+        {"balancer": OGM()},
+        {"balancer": OGM(0.5)},
+        {"balancer": PMR()},
         {"encoder": {"pixels": lambda input_shape: nn.Flatten()}},
         {"encoder": {"pixels": lambda input_shape: nn.Sequential(nn.Flatten())}},
-        {"encoder": {"pixels": nn.Linear(64, 3)}}, {"encoder": {"pixels": nn.Linear(64, 3)}},
-        {"callbacks": [EarlyStopping("train_loss", patience=3)]}, {"optimizer": partial(torch.optim.SGD, momentum=0.5)},
-        {"callbacks": [EarlyStopping("train_loss", patience=4)]}, {"optimizer": partial(torch.optim.SGD, momentum=0.6)},
+        {"encoder": {"pixels": nn.Linear(64, 3)}},
+        {"encoder": {"pixels": nn.Linear(64, 3)}},
+        {"callbacks": [EarlyStopping("train_loss", patience=3)]},
+        {"optimizer": partial(torch.optim.SGD, momentum=0.5)},
+        {"callbacks": [EarlyStopping("train_loss", patience=4)]},
+        {"optimizer": partial(torch.optim.SGD, momentum=0.6)},
         {"modalities": dict(reversed(GROUPS.items()))},
-    ]  # fmt: skip
+    ]
     assert [fit(**other) for other in others] == list(range(2, len(others) + 2))
 
 
@@ -428,11 +449,17 @@ def make():
 @pytest.mark.parametrize(
     "old, new",
     [
-        ('"dropout": 1', '"dropout": 2'), ("[1, 2]", "[1, 3]"), ("[1.0, 2.0]", "[1.0, 9]"), ("ndigits=1", "ndigits=2"),
-        ("[3.0]", "[4.0]"), ("1.5", "1.6"), ("rate = 3", "rate = 4"), ("return 7", "return 8"),
+        ('"dropout": 1', '"dropout": 2'),
+        ("[1, 2]", "[1, 3]"),
+        ("[1.0, 2.0]", "[1.0, 9]"),
+        ("ndigits=1", "ndigits=2"),
+        ("[3.0]", "[4.0]"),
+        ("1.5", "1.6"),
+        ("rate = 3", "rate = 4"),
+        ("return 7", "return 8"),
     ],
     ids=["dict", "list", "array", "partial", "fitted", "module", "instance", "cached"],
-)  # fmt: skip
+)
 def test_values_that_code_names_count(old, new):
     def digest(source):
         space = {"Linear": nn.Linear, "__name__": "__main__"}
@@ -511,7 +538,7 @@ def test_what_it_cannot_be(tmp_path):
     with pytest.raises(ValueError, match=r"cv=KFold.* shuffles .* Give it a random_state"):
         ModalityGapClassifier(
             GROUPS, checkpoint=tmp_path, gap_source="out_of_fold", cv=KFold(3, shuffle=True), **FAST
-        ).fit(X, Y)  # fmt: skip
+        ).fit(X, Y)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

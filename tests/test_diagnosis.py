@@ -71,13 +71,18 @@ def made(joint, apart, inside, alone):
         return value + wobble
 
     return Diagnosis(
-        modalities=["text", "audio"], joint=spread(joint),
+        modalities=["text", "audio"],
+        joint=spread(joint),
         alternatives={"with unimodal losses": spread(joint) - wobble[::-1], "trained apart": spread(apart)},
-        inside=np.full((4, 2), 0.5), alone=np.full((4, 2), 0.5),
+        inside=np.full((4, 2), 0.5),
+        alone=np.full((4, 2), 0.5),
         inside_probe=np.column_stack([spread(0.9), spread(inside)]),
         alone_probe=np.column_stack([spread(0.9), spread(alone) + wobble]),
-        contributions=np.full((4, 2), 0.3), scores=np.array([[0.5, 0.5]]), analyzer=None, conflict={},
-    )  # fmt: skip
+        contributions=np.full((4, 2), 0.3),
+        scores=np.array([[0.5, 0.5]]),
+        analyzer=None,
+        conflict={},
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,8 +142,11 @@ def test_groups_stay_whole_and_a_balancer_is_kept(data):
     groups = np.arange(120) % 10
     found = diagnose(
         JointClassifier(GROUPS, balancer=mmestim.balancers.OGM(), **FAST | {"max_epochs": 2}),
-        X, y, cv=GroupKFold(2), groups=groups,
-    )  # fmt: skip
+        X,
+        y,
+        cv=GroupKFold(2),
+        groups=groups,
+    )
     assert found.conflict == {}
     assert len(found.joint) == 2
     assert "cosine" not in str(found)

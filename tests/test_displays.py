@@ -468,8 +468,10 @@ def waveform():
 
 
 SEGMENTS = [
-    EditSegment.of("mix", 0.25, 0.75, 0.8), EditSegment.of("cut", 1.0, score=0.9), EditSegment.of("mix", 1.25, 1.5),
-]  # fmt: skip
+    EditSegment.of("mix", 0.25, 0.75, 0.8),
+    EditSegment.of("cut", 1.0, score=0.9),
+    EditSegment.of("mix", 1.25, 1.5),
+]
 
 
 def test_timeline_has_a_lane_for_each_label(waveform):

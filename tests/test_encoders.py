@@ -12,9 +12,7 @@ FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 
 def build(encoder, shape, is_signal=False, embedding_dim=8):
-    return build_encoder(
-        encoder, "m", shape, is_signal=is_signal, embedding_dim=embedding_dim, names=["m", "other"]
-    )  # fmt: skip
+    return build_encoder(encoder, "m", shape, is_signal=is_signal, embedding_dim=embedding_dim, names=["m", "other"])
 
 
 @pytest.mark.parametrize(

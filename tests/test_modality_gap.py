@@ -171,9 +171,15 @@ def covariance(mixture, n_rows):
     density = (1 - w) * p1 + w * p2
     r1, r2 = (1 - w) * p1 / density, w * p2 / density
     z1, z2 = (gaps - m1) / s1, (gaps - m2) / s2
-    score = np.stack([
-        r1 * z1 / s1, r2 * z2 / s2, r1 * (z1**2 - 1) / (2 * s1**2), r2 * (z2**2 - 1) / (2 * s2**2), (p2 - p1) / density,
-    ])  # fmt: skip
+    score = np.stack(
+        [
+            r1 * z1 / s1,
+            r2 * z2 / s2,
+            r1 * (z1**2 - 1) / (2 * s1**2),
+            r2 * (z2**2 - 1) / (2 * s2**2),
+            (p2 - p1) / density,
+        ]
+    )
     return np.linalg.inv((score * density) @ score.T * (gaps[1] - gaps[0]) * n_rows)
 
 

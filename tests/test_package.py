@@ -15,8 +15,11 @@ import mmestim
 import mmestim.voice
 
 CLASSIFIERS = [
-    mmestim.JointClassifier, mmestim.LateFusionClassifier, mmestim.ModalityGapClassifier, mmestim.UDIClassifier,
-]  # fmt: skip
+    mmestim.JointClassifier,
+    mmestim.LateFusionClassifier,
+    mmestim.ModalityGapClassifier,
+    mmestim.UDIClassifier,
+]
 
 
 def test_import_is_light():

@@ -45,10 +45,13 @@ METHODS = [value for value in vars(balancers).values() if isinstance(value, type
 METHODS.remove(Balancer)
 FAST = {"max_epochs": 2, "embedding_dim": 8, "random_state": 0, "device": "cpu"}
 LABELS = {
-    "text": np.array(["zero", "a one", "two"]), "objects": np.array(["b", "é", "long name"], dtype=object),
-    "integers": np.array([-5, 7, 2**40]), "bytes": np.array([3, 4, 200], dtype=np.uint8),
-    "booleans": np.array([False, True]), "floats": np.array([0.0, 1.0, 4.0]),
-}  # fmt: skip
+    "text": np.array(["zero", "a one", "two"]),
+    "objects": np.array(["b", "é", "long name"], dtype=object),
+    "integers": np.array([-5, 7, 2**40]),
+    "bytes": np.array([3, 4, 200], dtype=np.uint8),
+    "booleans": np.array([False, True]),
+    "floats": np.array([0.0, 1.0, 4.0]),
+}
 DATA = Path(__file__).parent / "data"
 
 pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
@@ -179,10 +182,13 @@ def test_the_analyzer(fitted, digits, there_and_back):
 def test_parameters_come_back_or_are_said_to_be_left_out(digits, there_and_back, path):
     X, y, modalities = digits
     kept = {
-        "guidance": (1.0, 0.5), "class_weight": {np.int64(label): 1.0 + label for label in range(10)},
-        "optimizer": torch.optim.RMSprop, "max_grad_norm": np.float32(2), "device": torch.device("cpu"),
+        "guidance": (1.0, 0.5),
+        "class_weight": {np.int64(label): 1.0 + label for label in range(10)},
+        "optimizer": torch.optim.RMSprop,
+        "max_grad_norm": np.float32(2),
+        "device": torch.device("cpu"),
         "modalities": {name: np.arange(300)[columns] for name, columns in modalities.items()},
-    }  # fmt: skip
+    }
     lost = {"callbacks": [Callback()], "random_state": np.random.RandomState(0)}
     clf = UDIClassifier(**FAST | kept | lost).fit(X, y)
     loaded = there_and_back(clf)
@@ -390,9 +396,12 @@ def test_other_objects_are_refused_with_a_way_out(fitted, digits, path):
     search = GridSearchCV(LateFusionClassifier(modalities, **FAST), {"lr": [0.1]}, cv=2).fit(X, y)
     for wrong, way_out in [
         (pipeline, r"'standardscaler': 'StandardScaler', .*save\(pipeline\['latefusionclassifier'\]"),
-        (search, "best_estimator_"), (Sub(modalities, **FAST).fit(X, y), "subclass of JointClassifier"),
-        (LogisticRegression(), "joblib"), (JointClassifier, "joblib"), (fitted.module_, "joblib"),
-    ]:  # fmt: skip
+        (search, "best_estimator_"),
+        (Sub(modalities, **FAST).fit(X, y), "subclass of JointClassifier"),
+        (LogisticRegression(), "joblib"),
+        (JointClassifier, "joblib"),
+        (fitted.module_, "joblib"),
+    ]:
         with pytest.raises(TypeError, match=way_out):
             save(wrong, path)
     with pytest.raises(NotFittedError):
@@ -404,11 +413,14 @@ def test_other_objects_are_refused_with_a_way_out(fitted, digits, path):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"embedding_dim": 9}, {"fusion": "sum"}, {"encoder": "linear"}, {"lr": "x"},
+        {"embedding_dim": 9},
+        {"fusion": "sum"},
+        {"encoder": "linear"},
+        {"lr": "x"},
         {"modalities": {"pixels": slice(0, 60), "fourier": slice(60, None)}},
     ],
     ids=lambda changed: next(iter(changed)),
-)  # fmt: skip
+)
 def test_parameters_changed_after_fit_are_refused(changed, fitted, path):
     other = pickle.loads(pickle.dumps(fitted)).set_params(**changed)
     with pytest.raises(ValueError, match="do not describe what was fitted"):
@@ -575,7 +587,7 @@ def classes(*values):
         (lambda parts: parts.fields.update({"class": "os.system"}), "none of"),
         (lambda parts: parts.fields.update({"class": "UDIClassifier"}), "UDIClassifier"),
     ],
-)  # fmt: skip
+)
 def test_lies_are_refused_whatever_their_checksums(fuzz_models, fitted, path, change, message):
     save(fitted, path)
     path.write_bytes(forged(fuzz_models, path.read_bytes(), change))
@@ -643,9 +655,16 @@ def test_other_files_are_refused_by_what_they_are(fitted, path, fuzz_models):
         ((2**40).to_bytes(8, "little") + whole[8:], "are allowed"),
         (whole.replace(b'"format":"1"', b'"format":"7"'), r"written by mmestim '.*' in format 7.*up to 1: upgrade"),
         (fuzz_models.framed(b'{"__metadata__":{"mmestim":"9.1","format":"3"}}', b""), "mmestim '9.1' in format 3"),
-        (fuzz_models.framed(b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
-            + b",".join(b'"%d":{}' % i for i in range(20_000)) + b"}", b""), "20000 tensors"),
-    ]:  # fmt: skip
+        (
+            fuzz_models.framed(
+                b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
+                + b",".join(b'"%d":{}' % i for i in range(20_000))
+                + b"}",
+                b"",
+            ),
+            "20000 tensors",
+        ),
+    ]:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"model\.mme' cannot be loaded: .*{message}"):
             load(path)
@@ -743,8 +762,10 @@ def test_the_command_line():
     os.close(reader)  # As if head had left.
     run = subprocess.run(
         [sys.executable, "-m", "mmestim", "info", str(DATA / "model.mme")],
-        stdout=writer, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     os.close(writer)
     assert (run.returncode, run.stderr) == (141, "")
     with pytest.raises(SystemExit, match="2"):

@@ -160,11 +160,17 @@ def test_a_network_of_ones_own(clips, tmp_path):
 def test_weights_that_the_user_has(clips, tmp_path):
     """Of a model of speech: once trained on, the detector needs them no more."""
     config = {
-        "extractor_mode": "layer_norm", "extractor_conv_bias": False, "encoder_embed_dim": 32, "encoder_num_layers": 2,
-        "extractor_conv_layer_config": [(16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2], "encoder_num_heads": 4,
-        "encoder_ff_interm_features": 64, "encoder_layer_norm_first": True, "encoder_pos_conv_kernel": 16,
+        "extractor_mode": "layer_norm",
+        "extractor_conv_bias": False,
+        "encoder_embed_dim": 32,
+        "encoder_num_layers": 2,
+        "extractor_conv_layer_config": [(16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2],
+        "encoder_num_heads": 4,
+        "encoder_ff_interm_features": 64,
+        "encoder_layer_norm_first": True,
+        "encoder_pos_conv_kernel": 16,
         "encoder_pos_conv_groups": 4,
-    }  # fmt: skip
+    }
     speech = SSLNet(1, config=config).backbone.state_dict()
     torch.save(speech, tmp_path / "speech.pt")
     (tmp_path / "config.json").write_text('{"num_attention_heads": 4}')
@@ -209,9 +215,9 @@ def test_files_that_lie(clips, tmp_path, name, spoil):
 
 def test_it_learns(clips):
     """Edits that cannot be missed, on speakers it does not know."""
-    detector = VoiceEditDetector(
-        ["low_pass", "echo"], model="features", window=1.2, n_clips=300, random_state=0
-    ).fit(clips[:8])  # fmt: skip
+    detector = VoiceEditDetector(["low_pass", "echo"], model="features", window=1.2, n_clips=300, random_state=0).fit(
+        clips[:8]
+    )
     assert detector.score(clips[8:] * 8) > 0.85
     report = detector.training_report_["window 1.2"]
     assert report["false_alarm_rate"] <= 0.05 + 1e-9
@@ -234,9 +240,13 @@ def test_edits_in_a_part_are_located(clips):
     ).fit(clips[:8])
     clip = speech(6.0, 70)
     edited, record = EditSimulator(["low_pass"]).apply(
-        clip, EditPlan(6.0, RATE, [{"edit": "low_pass", "cutoff": 1200.0, "slope": 48, "family": "butterworth",
-                                    "start": 2.0, "end": 4.0}]),
-    )  # fmt: skip
+        clip,
+        EditPlan(
+            6.0,
+            RATE,
+            [{"edit": "low_pass", "cutoff": 1200.0, "slope": 48, "family": "butterworth", "start": 2.0, "end": 4.0}],
+        ),
+    )
     ((segment,),) = detector.locate([edited])
     assert segment.label == "low_pass"
     assert_allclose([segment.start, segment.end], record.intervals["low_pass"][0], atol=0.5)
@@ -308,9 +318,14 @@ def test_columns_of_a_matrix_are_labels():
     orders = [["cut", "echo"], LABELS[1:]]
     with_tts = [["tts", "cut", "echo"], LABELS[1:]]
     for y, known in [
-        (named, orders), (whole, orders), (whole[:, 1:], orders), (pair, orders), (csr_matrix(pair), orders),
-        (np.column_stack([pair.max(axis=1) == 0, pair]), orders), (named[["tts", "cut", "echo"]].to_numpy(), with_tts),
-    ]:  # fmt: skip
+        (named, orders),
+        (whole, orders),
+        (whole[:, 1:], orders),
+        (pair, orders),
+        (csr_matrix(pair), orders),
+        (np.column_stack([pair.max(axis=1) == 0, pair]), orders),
+        (named[["tts", "cut", "echo"]].to_numpy(), with_tts),
+    ]:
         truth = truth_of(y, 4, known)
         assert truth.labels == ["cut", "echo"]
         assert [own.tolist() for own in truth.clips] == [[1, 0], [0, 1], [1, 1], [0, 0]]

@@ -52,10 +52,13 @@ def bank_at(rate):
     response[0] = 1
     voices = [voice(seconds, 13 + number, rate) for number, seconds in enumerate((3.0, 5.0, 2.0, 4.0, 2.5))]
     return Bank(
-        tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)], vc=[voice(3.0, 12, rate)], voices=voices,
-        own_voices=voices[1:3], noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)],
+        tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)],
+        vc=[voice(3.0, 12, rate)],
+        voices=voices,
+        own_voices=voices[1:3],
+        noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)],
         impulse_responses=[response],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")

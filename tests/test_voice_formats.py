@@ -20,10 +20,29 @@ SEGMENTS = [
     EditSegment.of("paste", 2.5, 3, 0.25),
 ]
 HOSTILE = [
-    "two words", " around ", "tab\tinside", 'a "quote"', '"', "a, comma; and 'more'", "line\nbreak", "cr\rlf\r\n",
-    "50%", "%20", "<NA>", "back\\slash\\n", "größer 音 \U0001f399", "\u2028\x85\x1f\xa0", "! comment", "take 2",
-    "cut 0.5", "1e5", "=1+1", ";;", "SPEAKER x 1 0 1", "IntervalTier",
-]  # fmt: skip
+    "two words",
+    " around ",
+    "tab\tinside",
+    'a "quote"',
+    '"',
+    "a, comma; and 'more'",
+    "line\nbreak",
+    "cr\rlf\r\n",
+    "50%",
+    "%20",
+    "<NA>",
+    "back\\slash\\n",
+    "größer 音 \U0001f399",
+    "\u2028\x85\x1f\xa0",
+    "! comment",
+    "take 2",
+    "cut 0.5",
+    "1e5",
+    "=1+1",
+    ";;",
+    "SPEAKER x 1 0 1",
+    "IntervalTier",
+]
 
 
 def written(segments, format, **options):
@@ -261,7 +280,7 @@ def test_textgrid_as_praat_writes_it(tmp_path):
         ("textgrid", TEXTGRID.replace("size = 5", "size = 1e999"), "Overflow"),
         ("textgrid", TEXTGRID.replace("size = 2", "size = 3"), "too early"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_says_where(format, text, message):
     with pytest.raises(ValueError, match=rf"(?s)cannot be read as {format}.*{message}"):
         read_segments(io.StringIO(text), format)

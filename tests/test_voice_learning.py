@@ -26,7 +26,7 @@ from mmestim.voice._training_windows import (
     window_start,
     window_truth,
     windows_of,
-)  # fmt: skip
+)
 from mmestim.voice._trees import BoostedTrees
 
 RATE = 16000
@@ -36,9 +36,16 @@ LABELS = ["cut", "paste", "mix", "mp3", "low_pass", "echo"]
 def record(intervals=None, points=None, inaudible=(), duration=10.0):
     labels = [label for label in LABELS if label in {**(intervals or {}), **(points or {})}]
     return EditRecord(
-        labels or ["unaltered"], EditPlan(duration, RATE), intervals or {}, points or {}, list(inaudible),
-        TimeMap.identity(duration), duration, RATE, 0.0,
-    )  # fmt: skip
+        labels or ["unaltered"],
+        EditPlan(duration, RATE),
+        intervals or {},
+        points or {},
+        list(inaudible),
+        TimeMap.identity(duration),
+        duration,
+        RATE,
+        0.0,
+    )
 
 
 def truth(own, start=2.0, seconds=4.0):
@@ -105,9 +112,16 @@ def test_simulated_windows(tmp_path, with_seams):
     clips = [rng.normal(scale=0.1, size=48000 + 8000 * number) for number in range(5)]
     simulator = EditSimulator(["cut", "paste", "low_pass"], random_state=3)
     windows = simulated_windows(
-        simulator, AudioCorpus(clips), 12, ["cut", "paste", "low_pass"], 2 * RATE, 0, None, tmp_path,
+        simulator,
+        AudioCorpus(clips),
+        12,
+        ["cut", "paste", "low_pass"],
+        2 * RATE,
+        0,
+        None,
+        tmp_path,
         with_seams=with_seams,
-    )  # fmt: skip
+    )
     assert simulator.random_state == 3
     assert len(windows) == 12 if with_seams else 12 <= len(windows) <= 15
     assert windows.waveforms.shape[1] == 2 * RATE
@@ -249,7 +263,7 @@ def test_trees_answer_as_scikit_learns_do(forest):
         rows = known[:, label]
         model = HistGradientBoostingClassifier(
             max_iter=12, max_leaf_nodes=7, early_stopping=False, random_state=5 + label
-        ).fit(X[rows], targets[rows, label])  # fmt: skip
+        ).fit(X[rows], targets[rows, label])
         assert_allclose(logits[:, label], model.decision_function(X), atol=1e-5)
     assert (logits[:, 2] < -5).all()
     assert (logits[:, 3] > 5).all()

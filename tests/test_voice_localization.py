@@ -154,8 +154,9 @@ def test_of_close_points_the_higher_stays():
     assert len(spans(PointTracker(["cut"], min_distance=1.5), scores)) == 3
     # The first and the last are far enough from each other, once the middle one is out of the way.
     assert [score for *_, score in spans(PointTracker(["cut"], min_distance=2.5), [0, 0.9, 0, 0.7, 0, 0.8, 0])] == [
-        0.9, 0.8,
-    ]  # fmt: skip
+        0.9,
+        0.8,
+    ]
     assert [start for start, *_ in spans(PointTracker(["cut"], min_distance=2.5), [0, 0.9, 0, 0.9, 0])] == [1.5]
 
 
@@ -178,11 +179,14 @@ def test_points_are_those_of_scipy(distance):
 
 TRACKERS = {
     "intervals": partial(
-        IntervalTracker, onset=[0.5, 0.7, 0.5], offset=[0.5, 0.3, 0.2], min_duration_on=[0, 0.3, 0.1],
+        IntervalTracker,
+        onset=[0.5, 0.7, 0.5],
+        offset=[0.5, 0.3, 0.2],
+        min_duration_on=[0, 0.3, 0.1],
         min_duration_off=[0, 0.4, 2],
     ),
     "points": partial(PointTracker, threshold=[0, 0.5, 0.8], min_distance=[0, 0.3, 2]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", TRACKERS)

@@ -25,7 +25,7 @@ from mmestim.voice.metrics import (
     segment_average_precision,
     segment_average_recall,
     segment_f1,
-)  # fmt: skip
+)
 
 
 def mix(*spans):

@@ -17,11 +17,17 @@ from mmestim.voice.front_ends import LFCC, ComplexSTFT, LogSpectrogram
 from mmestim.voice.networks import LCNN, BoundaryNet, ComplexNet, RawNet2, SmallCNN, SSLNet, load_wav2vec2
 
 TINY = {
-    "extractor_mode": "group_norm", "extractor_conv_bias": False, "encoder_embed_dim": 32, "encoder_num_layers": 2,
-    "extractor_conv_layer_config": [(8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2], "encoder_num_heads": 4,
-    "encoder_ff_interm_features": 48, "encoder_layer_norm_first": False, "encoder_pos_conv_kernel": 16,
+    "extractor_mode": "group_norm",
+    "extractor_conv_bias": False,
+    "encoder_embed_dim": 32,
+    "encoder_num_layers": 2,
+    "extractor_conv_layer_config": [(8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2],
+    "encoder_num_heads": 4,
+    "encoder_ff_interm_features": 48,
+    "encoder_layer_norm_first": False,
+    "encoder_pos_conv_kernel": 16,
     "encoder_pos_conv_groups": 2,  # of 16 channels: oneDNN 3.12 computes bfloat16 groups of 8 wrongly on CPUs with AMX
-}  # fmt: skip
+}
 LARGE = TINY | {"extractor_mode": "layer_norm", "extractor_conv_bias": True, "encoder_layer_norm_first": True}
 WAVLM = TINY | {"encoder_num_buckets": 20, "encoder_max_distance": 60}
 SSL = {"base": TINY, "large": LARGE, "wavlm": WAVLM}
@@ -297,7 +303,7 @@ def original(request):
     make = torchaudio.models.wavlm_model if request.param == "wavlm" else torchaudio.models.wav2vec2_model
     others = dict.fromkeys(
         ["encoder_projection_dropout", "encoder_attention_dropout", "encoder_ff_interm_dropout", "encoder_dropout"], 0.1
-    )  # fmt: skip
+    )
     return make(**config, **others, encoder_layer_drop=0.1, aux_num_out=None).eval(), config
 
 
@@ -345,11 +351,14 @@ def test_weights_in_the_names_of_transformers(original, tmp_path):
     state = transformers_names(model.state_dict(), config)
     torch.save(state, tmp_path / "pytorch_model.bin")
     told = {
-        "num_attention_heads": 4, "max_bucket_distance": 60,
+        "num_attention_heads": 4,
+        "max_bucket_distance": 60,
         "model_type": "wavlm" if "encoder_num_buckets" in config else "wav2vec2",
-        "do_stable_layer_norm": config["encoder_layer_norm_first"], "conv_dim": [8] * 7,
-        "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2],
-    }  # fmt: skip
+        "do_stable_layer_norm": config["encoder_layer_norm_first"],
+        "conv_dim": [8] * 7,
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    }
     (tmp_path / "config.json").write_text(json.dumps(told))
     (other := tmp_path / "other").mkdir()
     save_file({name: value.contiguous() for name, value in state.items()}, other / "model.safetensors")

@@ -35,15 +35,20 @@ def sweep(seconds):
 def detector():
     """What of a detector a report reads."""
     figures = {
-        "n_unedited": 20, "false_alarm_rate": 0.05, "macro": {"average_precision": 0.8, "roc_auc": 0.9},
+        "n_unedited": 20,
+        "false_alarm_rate": 0.05,
+        "macro": {"average_precision": 0.8, "roc_auc": 0.9},
         "labels": {"cut": {"threshold": 0.5}},
-    }  # fmt: skip
+    }
     return SimpleNamespace(
-        labels_=np.array(["unaltered", "cut", "mix"]), thresholds_=np.array([0.5, 0.6, 0.7]),
-        recalls_=np.array([0.9, 0.8, np.nan]), models_={1.2: None},
-        model="features", most_false_alarms=0.05,
+        labels_=np.array(["unaltered", "cut", "mix"]),
+        thresholds_=np.array([0.5, 0.6, 0.7]),
+        recalls_=np.array([0.9, 0.8, np.nan]),
+        models_={1.2: None},
+        model="features",
+        most_false_alarms=0.05,
         training_report_={"n_clips": 8, "n_speakers": 4, "window 1.2": figures},
-    )  # fmt: skip
+    )
 
 
 def scanned(path, seconds, segments=()):
@@ -58,12 +63,15 @@ def results(tmp_path_factory):
     for name in ("plain.wav", HOSTILE):
         soundfile.write(folder / name, sweep(4), RATE)
     segments = [
-        EditSegment.of("mix", 0.5, 2.5, 0.8), EditSegment.of("cut", 1.0, score=0.9), EditSegment.of("cut", 4.0),
-    ]  # fmt: skip
+        EditSegment.of("mix", 0.5, 2.5, 0.8),
+        EditSegment.of("cut", 1.0, score=0.9),
+        EditSegment.of("cut", 4.0),
+    ]
     return [
-        scanned(folder / "plain.wav", 4.0), Skipped(1, "bad<b>.wav", "is & remains no audio."),
+        scanned(folder / "plain.wav", 4.0),
+        Skipped(1, "bad<b>.wav", "is & remains no audio."),
         scanned(folder / HOSTILE, 4.0, segments),
-    ]  # fmt: skip
+    ]
 
 
 class Page(HTMLParser):
@@ -319,8 +327,9 @@ class Browser:
         flags = f"--headless=new --no-sandbox --disable-gpu --no-first-run --user-data-dir={folder} about:blank"
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" --remote-debugging-pipe {flags} 3<&{theirs} 4>&{back}', BROWSER],
-            pass_fds=[theirs, back], stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            pass_fds=[theirs, back],
+            stderr=subprocess.DEVNULL,
+        )
         os.close(theirs)
         os.close(back)
         self._number, self._buffer, self._session, self.events = 0, b"", {}, []
@@ -371,8 +380,12 @@ def test_the_page_in_a_browser(results, detector, tmp_path):
         assert picture[1] - 1 <= mark[1] <= mark[3] <= picture[3] + 1
     assert len(seen["buttons"]) == 3
     assert not seen["wide"]
-    errors = [e for e in browser.events if e["method"] == "Runtime.exceptionThrown"
-              or (e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error")]  # fmt: skip
+    errors = [
+        e
+        for e in browser.events
+        if e["method"] == "Runtime.exceptionThrown"
+        or (e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error")
+    ]
     assert errors == []
     asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert all(url.startswith(("file:", "data:", "about:")) for url in asked)

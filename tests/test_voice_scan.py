@@ -33,9 +33,7 @@ def echo(waveform):
 @pytest.fixture(scope="module")
 def detector():
     clips = [noise(1.25 + seed / 32, seed) for seed in range(8)]
-    detector = VoiceEditDetector(
-        ["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=120, random_state=0
-    )  # fmt: skip
+    detector = VoiceEditDetector(["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=120, random_state=0)
     return detector.fit(clips)
 
 
@@ -114,8 +112,11 @@ def test_whatever_is_in_a_folder_is_told_of(detector, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", locked)
     results = list(scan_files(detector, [tmp_path]))
     assert [os.path.basename(getattr(r, "path", getattr(r, "item", ""))) for r in results] == [
-        "call.m4a", "huge.wav", "locked", "ok.aiff",
-    ]  # fmt: skip
+        "call.m4a",
+        "huge.wav",
+        "locked",
+        "ok.aiff",
+    ]
     assert isinstance(results.pop(), ScannedFile)
     reasons = ["is not audio that can be read here", "samples of 1e+35, which no audio has", "cannot be listed: Permis"]
     assert all(reason in result.reason for reason, result in zip(reasons, results, strict=True))
@@ -165,9 +166,10 @@ def test_lines_and_what_could_not_be_read(model, folder, capsys):
     assert main(["scan", str(folder), "--model", model]) == 1
     out, err = capsys.readouterr()
     assert [line.split("\t")[:2] for line in out.splitlines()] == [
-        [str(folder / "a.wav"), "no edit found"], [str(folder / "b.wav"), "edits found"],
+        [str(folder / "a.wav"), "no edit found"],
+        [str(folder / "b.wav"), "edits found"],
         [str(folder / "deep" / "a.flac"), "no edit found"],
-    ]  # fmt: skip
+    ]
     assert "echo" in out.splitlines()[1]
     assert err.splitlines()[0] == "2 of 5 files could not be read:"
     assert "c.wav: is silent" in err.splitlines()[1]
@@ -328,9 +330,13 @@ def test_a_model_from_the_command_line_scans(tmp_path, capsys):
     assert "\tedits found\techo " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words, message", [
-    (["--model", "cnn"], "model='cnn' is not known"), (["--edits", "lowpass"], "edits has 'lowpass'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--model", "cnn"], "model='cnn' is not known"),
+        (["--edits", "lowpass"], "edits has 'lowpass'"),
+    ],
+)
 def test_training_checks_its_options_before_it_reads(tmp_path, capsys, monkeypatch, words, message):
     soundfile.write(tmp_path / "0.wav", noise(1.4, 0), RATE)
     monkeypatch.setattr("mmestim.voice.AudioCorpus", None)

@@ -14,9 +14,15 @@ from mmestim.voice.taxonomy import Between, Either, OneOf
 
 RATE = 16000
 PLAN = {
-    "version": 1, "duration": 1, "sample_rate": 16000, "steps": [], "trim": [0, 0], "crop": [0, 0], "gain": 0,
+    "version": 1,
+    "duration": 1,
+    "sample_rate": 16000,
+    "steps": [],
+    "trim": [0, 0],
+    "crop": [0, 0],
+    "gain": 0,
     "seed": 0,
-}  # fmt: skip
+}
 NEEDS_NO_AUDIO = [label for label in LABELS[1:] if label not in ("tts", "vc", "mix")]
 
 
@@ -91,8 +97,9 @@ def test_labels_are_those_of_what_is_there(simulated):
             assert all(0 <= start < end <= len(waveform) / RATE + 1e-9 for start, end in spans)
         categories = [TAXONOMY[label].category for label in done]
         assert len(set(categories)) == len(categories)
-        assert record.categories == sorted(set(record.categories), key=list(dict.fromkeys(
-            info.category for info in TAXONOMY.values())).index)  # fmt: skip
+        assert record.categories == sorted(
+            set(record.categories), key=list(dict.fromkeys(info.category for info in TAXONOMY.values())).index
+        )
 
 
 def test_records_and_plans_travel_as_json(simulated):
@@ -241,14 +248,16 @@ def test_order(order, share):
 
 def test_spans_move_with_what_comes_after(clips):
     plan = EditPlan(
-        3.2, RATE,
+        3.2,
+        RATE,
         [
             {"edit": "low_pass", "cutoff": 1500.0, "slope": 24, "family": "butterworth", "start": 1.0, "end": 2.0},
             {"edit": "cut", "cuts": [[0.5, 0.75]], "fade": 0.0, "place": "any"},
             {"edit": "speed_change", "rate": 0.8, "engine": "polyphase"},
         ],
-        crop=(0.1, 0.2), gain=-3.0,
-    )  # fmt: skip
+        crop=(0.1, 0.2),
+        gain=-3.0,
+    )
     waveform, record = EditSimulator().apply(clips[4], plan)
     assert record.labels == ["cut", "speed_change", "low_pass"]
     assert record.intervals["low_pass"] == [pytest.approx((0.75 / 0.8 - 0.1, 1.75 / 0.8 - 0.1), abs=1e-3)]
@@ -391,7 +400,7 @@ def test_measured_responses_are_used_beside_generated_ones(clips):
 def test_files_that_change_are_read_anew(clips, tmp_path):
     simulator = EditSimulator(
         {"background_noise": {"kind": OneOf(("file",))}}, n_edits=1, noises=[tmp_path / "n.wav"], random_state=0
-    )  # fmt: skip
+    )
     results = []
     for noise in (np.sin(np.arange(32000.0)), np.random.default_rng(0).normal(size=32000)):
         soundfile.write(tmp_path / "n.wav", 0.1 * noise, RATE)
@@ -505,7 +514,7 @@ def test_bad_parameters_are_named(clips, parameters, error, message):
         (json.dumps(PLAN | {"gain": float("nan")}), "gain=nan must be"),
         (json.dumps(PLAN | {"trim": [float("nan"), 0]}), "trim=nan must be at least 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_plans_are_named(text, message):
     with pytest.raises(ValueError, match=message):
         EditPlan.from_json(text)

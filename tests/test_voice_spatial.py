@@ -138,9 +138,13 @@ def test_bad_rooms_are_named(change, message):
 
 @pytest.mark.parametrize(
     "response, message",
-    [(np.zeros(50), "is silent"), (np.zeros(0), "is silent"), (np.eye(1, 30)[0], "has nothing after the 2.5 ms"),
-     (np.eye(1, 4000)[0], "has nothing after the 2.5 ms")],
-)  # fmt: skip
+    [
+        (np.zeros(50), "is silent"),
+        (np.zeros(0), "is silent"),
+        (np.eye(1, 30)[0], "has nothing after the 2.5 ms"),
+        (np.eye(1, 4000)[0], "has nothing after the 2.5 ms"),
+    ],
+)
 def test_bad_responses_are_named(response, message):
     bank = Bank(impulse_responses=[MEASURED, response.astype(np.float32)])
     with pytest.raises(AudioError, match=f"number 1 of impulse_responses: {message}"):
@@ -161,9 +165,12 @@ def test_echoes_come_when_and_as_loud_as_they_should():
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"delay": 0.0}, "delay=0.0 must be above 0"), ({"gain": 1.2}, "gain=1.2 must be at least 0 and at most 1"),
-     ({"n_taps": 0}, "n_taps=0 must be at least 1")],
-)  # fmt: skip
+    [
+        ({"delay": 0.0}, "delay=0.0 must be above 0"),
+        ({"gain": 1.2}, "gain=1.2 must be at least 0 and at most 1"),
+        ({"n_taps": 0}, "n_taps=0 must be at least 1"),
+    ],
+)
 def test_bad_echoes_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         apply("echo", impulse(RATE), **{"delay": 0.1, "gain": 0.5, "n_taps": 1} | change)

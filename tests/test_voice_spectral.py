@@ -115,9 +115,11 @@ def test_bad_filters_are_named(label, change, message):
 
 def test_each_band_does_what_it_says():
     bands = {
-        "kinds": ["low_shelf", "peak", "notch", "high_shelf"], "frequencies": [100.0, 700.0, 900.0, 6000.0],
-        "gains": [8.0, -9.0, 0.0, 6.0], "qs": [0.8, 2.0, 2.0, 0.8],
-    }  # fmt: skip
+        "kinds": ["low_shelf", "peak", "notch", "high_shelf"],
+        "frequencies": [100.0, 700.0, 900.0, 6000.0],
+        "gains": [8.0, -9.0, 0.0, 6.0],
+        "qs": [0.8, 2.0, 2.0, 0.8],
+    }
     for k, (gain, at) in enumerate([(8, 5.0), (-9, 700.0), (-100, 900.0), (6, 7900.0)]):
         one = {name: values[k : k + 1] for name, values in bands.items()}
         frequencies, level = decibels(apply("equalizer", impulse(), **one))
@@ -313,9 +315,12 @@ def test_the_root_is_drawn_where_a_scale_has_one():
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"scale": "blues"}, "scale='blues' is not known"), ({"strength": 1.5}, "strength=1.5 must be at least 0 and at"),
-     ({"glide": -1}, "glide=-1 must be at least 0")],
-)  # fmt: skip
+    [
+        ({"scale": "blues"}, "scale='blues' is not known"),
+        ({"strength": 1.5}, "strength=1.5 must be at least 0 and at"),
+        ({"glide": -1}, "glide=-1 must be at least 0"),
+    ],
+)
 def test_bad_tuning_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         apply("autotune", impulse(), **ON | change)

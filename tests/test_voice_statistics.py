@@ -133,9 +133,11 @@ def test_clipping_is_flat_and_rounding_has_few_values():
     clipped, crushed, soft = (
         edited("distortion", clean, kind=kind, **parameters)
         for kind, parameters in {
-            "clip": {"percentile": 10.0}, "bit_crush": {"bits": 6}, "tanh": {"amount": 0.6}
+            "clip": {"percentile": 10.0},
+            "bit_crush": {"bits": 6},
+            "tanh": {"amount": 0.6},
         }.items()
-    )  # fmt: skip
+    )
     plain, *found = statistics(clean, clipped, crushed, soft)
     assert found[0]["flat_loud_still"] > plain["flat_loud_still"] + 2
     assert found[0]["flat_longest"] > plain["flat_longest"] + 0.5
@@ -254,11 +256,19 @@ def hostile():
     impulse[3000] = 1.0
     pause[2000:5000] = 0
     return {
-        "silence": np.zeros(n), "offset": np.full(n, 0.3), "impulse": impulse, "first": np.eye(1, n)[0],
-        "clipping": square, "integers": (square * 32768 - (square > 0)).astype(np.int16), "digital pause": pause,
-        "one step": (np.arange(n) > n / 2).astype(float), "tone": tone(1000, n / RATE),
-        "faint": 1e-300 * noise(n / RATE), "huge": 1e300 * noise(n / RATE), "alternating": (-1.0) ** np.arange(n),
-    }  # fmt: skip
+        "silence": np.zeros(n),
+        "offset": np.full(n, 0.3),
+        "impulse": impulse,
+        "first": np.eye(1, n)[0],
+        "clipping": square,
+        "integers": (square * 32768 - (square > 0)).astype(np.int16),
+        "digital pause": pause,
+        "one step": (np.arange(n) > n / 2).astype(float),
+        "tone": tone(1000, n / RATE),
+        "faint": 1e-300 * noise(n / RATE),
+        "huge": 1e300 * noise(n / RATE),
+        "alternating": (-1.0) ** np.arange(n),
+    }
 
 
 @pytest.mark.parametrize("name", hostile())
@@ -289,15 +299,18 @@ def test_it_is_a_transformer():
     assert model.fit_transform([noise(0.5, seed) for seed in range(3)]).std() > 0.5
 
 
-@pytest.mark.parametrize("X, message", [
-    (noise(), "Wrap it in a list"),
-    ([], "no clip"),
-    ([noise(), noise(0.3)], "clip 1 has 4800 samples, and at 16000 Hz at least 5600"),
-    ([noise().reshape(2, -1)], "shape"),
-    ([np.full(8000, np.nan)], "NaN"),
-    ([noise() * 1j], "dtype"),
-    (AudioCorpus([noise()], sample_rate=8000), "8000 Hz"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "X, message",
+    [
+        (noise(), "Wrap it in a list"),
+        ([], "no clip"),
+        ([noise(), noise(0.3)], "clip 1 has 4800 samples, and at 16000 Hz at least 5600"),
+        ([noise().reshape(2, -1)], "shape"),
+        ([np.full(8000, np.nan)], "NaN"),
+        ([noise() * 1j], "dtype"),
+        (AudioCorpus([noise()], sample_rate=8000), "8000 Hz"),
+    ],
+)
 def test_bad_input_is_named(X, message):
     with pytest.raises(ValueError, match=message):
         ClipStatistics().transform(X)

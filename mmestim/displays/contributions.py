@@ -140,14 +140,27 @@ class ContributionDisplay:
         self.figure_ = self.ax_.figure
         grey = {"color": "0.6"}
         self.boxes_ = self.ax_.boxplot(
-            known, positions=places, orientation="horizontal", whis=(5, 95), widths=0.5, showfliers=False,
-            boxprops=grey, whiskerprops=grey, capprops=grey, medianprops=grey,
-        )  # fmt: skip
+            known,
+            positions=places,
+            orientation="horizontal",
+            whis=(5, 95),
+            widths=0.5,
+            showfliers=False,
+            boxprops=grey,
+            whiskerprops=grey,
+            capprops=grey,
+            medianprops=grey,
+        )
         reach = np.abs(found.contributions_interval.T - found.contributions_mean)
         self.means_ = self.ax_.errorbar(
-            found.contributions_mean, places, xerr=np.nan_to_num(reach), fmt="o", color=COLORS[0], capsize=4,
+            found.contributions_mean,
+            places,
+            xerr=np.nan_to_num(reach),
+            fmt="o",
+            color=COLORS[0],
+            capsize=4,
             label="mean and its confidence interval",
-        )  # fmt: skip
+        )
         self.ax_.axvline(0, color="black", linewidth=0.8)
         labels = [f"{name} ({len(values)} rows)" for name, values in zip(found.modalities, known, strict=True)]
         self.ax_.set_yticks(places, labels)

@@ -83,10 +83,20 @@ class ModalityGapDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: Any, *, cv: Any = None, groups: Any = None, labels: Any = None,
-        n_jobs: int | None = None, analyzer: ModalityGapAnalyzer | None = None, signed: bool | None = None,
-        ax: Axes | None = None, bins: Any = 30,
-    ) -> Self:  # fmt: skip
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        cv: Any = None,
+        groups: Any = None,
+        labels: Any = None,
+        n_jobs: int | None = None,
+        analyzer: ModalityGapAnalyzer | None = None,
+        signed: bool | None = None,
+        ax: Axes | None = None,
+        bins: Any = 30,
+    ) -> Self:
         """Draw the gaps between the modalities of classifiers.
 
         Parameters
@@ -134,9 +144,15 @@ class ModalityGapDisplay:
 
     @classmethod
     def from_scores(
-        cls, scores: Any, *, analyzer: ModalityGapAnalyzer | None = None, modality_names: Sequence[str] | None = None,
-        signed: bool | None = None, ax: Axes | None = None, bins: Any = 30,
-    ) -> Self:  # fmt: skip
+        cls,
+        scores: Any,
+        *,
+        analyzer: ModalityGapAnalyzer | None = None,
+        modality_names: Sequence[str] | None = None,
+        signed: bool | None = None,
+        ax: Axes | None = None,
+        bins: Any = 30,
+    ) -> Self:
         """Draw the gaps of a table of scores.
 
         Parameters
@@ -237,9 +253,16 @@ class ModalityGapDisplay:
                 continue
             heights = np.histogram(rows, edges)[0] / (len(gaps) * np.diff(edges))
             bars = self.ax_.bar(
-                edges[:-1], heights, np.diff(edges), top, align="edge", edgecolor="white", linewidth=0.3,
-                label=f"highest: {name} ({len(rows)} rows)", **_look(number, len(self.modality_names)),
-            )  # fmt: skip
+                edges[:-1],
+                heights,
+                np.diff(edges),
+                top,
+                align="edge",
+                edgecolor="white",
+                linewidth=0.3,
+                label=f"highest: {name} ({len(rows)} rows)",
+                **_look(number, len(self.modality_names)),
+            )
             self.bars_.append(bars)
             top = top + heights
         halo = [patheffects.withStroke(linewidth=3.5, foreground="white")]  # on dark bars too
@@ -249,9 +272,13 @@ class ModalityGapDisplay:
         ]
         self.posterior_ax_ = self.ax_.twinx()
         self.posterior_line_ = self.posterior_ax_.plot(
-            x, mixture.posterior(np.abs(x))[:, 1], "-.", color=_POSTERIOR_COLOR, path_effects=halo,
+            x,
+            mixture.posterior(np.abs(x))[:, 1],
+            "-.",
+            color=_POSTERIOR_COLOR,
+            path_effects=halo,
             label="posterior (right axis)",
-        )[0]  # fmt: skip
+        )[0]
         self._describe(gaps, mixture, n_left_out=np.count_nonzero(~has_gap))
         # Room above everything for the legend, on the upper of the two axes.
         self.ax_.set(xlim=(edges[0], edges[-1]), ylim=(0, _HEADROOM * max(top.max(), densities.max()) or None))

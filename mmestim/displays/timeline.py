@@ -187,7 +187,9 @@ class EditTimelineDisplay:
         pitches = np.arange(0, _HIGHEST_KHZ + 1, 2)
         self.ax_.set_yticks([*middles, *pitches], [*lanes, *(f"{kilohertz:g} kHz" for kilohertz in pitches)])
         self.ax_.set(
-            xlim=(0, self.duration), ylim=(-_LANE_KHZ * len(lanes), _HIGHEST_KHZ), xlabel="seconds",
+            xlim=(0, self.duration),
+            ylim=(-_LANE_KHZ * len(lanes), _HIGHEST_KHZ),
+            xlabel="seconds",
             title=f"{len(self.segments)} {'edit' if len(self.segments) == 1 else 'edits'} in {self.duration:.1f} s",
-        )  # fmt: skip
+        )
         return self

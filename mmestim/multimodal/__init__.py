@@ -10,6 +10,13 @@ from .shapley import modality_contributions
 from .udi import UDIClassifier
 
 __all__ = [
-    "Diagnosis", "JointClassifier", "LateFusionClassifier", "ModalityGapAnalyzer", "ModalityGapClassifier",
-    "UDIClassifier", "diagnose", "gap_scores", "modality_contributions",
-]  # fmt: skip
+    "Diagnosis",
+    "JointClassifier",
+    "LateFusionClassifier",
+    "ModalityGapAnalyzer",
+    "ModalityGapClassifier",
+    "UDIClassifier",
+    "diagnose",
+    "gap_scores",
+    "modality_contributions",
+]

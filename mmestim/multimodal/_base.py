@@ -59,15 +59,32 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
     __metadata_request__fit: ClassVar = {"groups": True}
 
     def __init__(
-        self, modalities: Modalities | None = None, *, shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
-        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
-        batch_size: int = 64, max_epochs: int = 100,
-        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
-        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
-    ) -> None:  # fmt: skip
+        self,
+        modalities: Modalities | None = None,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        encoder: Any = "auto",
+        embedding_dim: int = 64,
+        optimizer: Any = "sgd",
+        lr: float = 0.01,
+        lr_schedule: str | None = "step",
+        weight_decay: float = 1e-4,
+        max_grad_norm: float | None = None,
+        batch_size: int = 64,
+        max_epochs: int = 100,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None,
+        precision: str = "float32",
+        compile: bool = False,
+        device: Any = "auto",
+        max_memory: float = 1024,
+        callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
         self.modalities = modalities
         self.shapes = shapes
         self.encoder = encoder
@@ -277,9 +294,13 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
     def _new_encoder(self, name: str) -> tuple[nn.Module, int]:
         """An encoder, and its number of features, as the parameters say, without anything from the data."""
         return build_encoder(
-            self.encoder, name, self._sample_shape(name), is_signal=name in self.shapes_,
-            embedding_dim=self.embedding_dim, names=self.modalities_,
-        )  # fmt: skip
+            self.encoder,
+            name,
+            self._sample_shape(name),
+            is_signal=name in self.shapes_,
+            embedding_dim=self.embedding_dim,
+            names=self.modalities_,
+        )
 
     def _sample_shape(self, name: str) -> tuple[int, ...]:
         return self.shapes_.get(name, (len(self.modalities_[name]),))

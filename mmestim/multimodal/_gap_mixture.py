@@ -111,9 +111,13 @@ def fit_one(gaps: np.ndarray, min_variance: float = MIN_VARIANCE) -> GapMixture:
 
 
 def fit_two(
-    gaps: np.ndarray, *, min_variance: float = MIN_VARIANCE, max_iter: int = MAX_ITER, tol: float = TOL,
+    gaps: np.ndarray,
+    *,
+    min_variance: float = MIN_VARIANCE,
+    max_iter: int = MAX_ITER,
+    tol: float = TOL,
     start: GapMixture | None = None,
-) -> GapMixture:  # fmt: skip
+) -> GapMixture:
     """Maximum-likelihood mixture by EM, or one Gaussian where the rows do not split in two.
 
     EM begins at `start` or, without one or if it leads nowhere, at two splits of the rows, low from

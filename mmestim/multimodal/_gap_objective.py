@@ -21,10 +21,16 @@ _LEAST_DISTANCE, _LEAST_WEIGHT = 0.05, 0.02
 
 
 # What is remembered of each adaptive epoch.
-HISTORY = np.dtype([
-    ("means", float, 2), ("variances", float, 2), ("weights", float, 2), ("separation", float), ("mean_gap", float),
-    ("kept", bool),
-])  # fmt: skip
+HISTORY = np.dtype(
+    [
+        ("means", float, 2),
+        ("variances", float, 2),
+        ("weights", float, 2),
+        ("separation", float),
+        ("mean_gap", float),
+        ("kept", bool),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -110,9 +116,7 @@ class GapObjective(JointObjective):
             self.mixture = fit_one(known)
         posterior = self.mixture.posterior(gaps)[:, 0].astype(np.float32)
         self.balanced[rows.to(self.balanced.device)] = torch.from_numpy(posterior).to(self.balanced.device)
-        self.records.append((
-            fitted.means, fitted.variances, fitted.weights, fitted.separation, known.mean(), kept
-        ))  # fmt: skip
+        self.records.append((fitted.means, fitted.variances, fitted.weights, fitted.separation, known.mean(), kept))
 
 
 def gap_history(records: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:

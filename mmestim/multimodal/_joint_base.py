@@ -58,6 +58,12 @@ class JointBase(MultimodalClassifier):
     def _train_joint(self, job: FitJob, module: JointModule, objective: Objective) -> TrainingRun:
         """Train the network in place on the rows of the job."""
         return train(
-            module, job.train, job.valid, job.options, n_classes=job.n_classes, seed=job.seed_for("joint"),
-            stage="joint", objective=objective,
-        )  # fmt: skip
+            module,
+            job.train,
+            job.valid,
+            job.options,
+            n_classes=job.n_classes,
+            seed=job.seed_for("joint"),
+            stage="joint",
+            objective=objective,
+        )

@@ -66,11 +66,21 @@ class Diagnosis:
     """
 
     def __init__(
-        self, *, modalities: list[str], joint: np.ndarray, alternatives: dict[str, np.ndarray], inside: np.ndarray,
-        alone: np.ndarray, inside_probe: np.ndarray, alone_probe: np.ndarray, contributions: np.ndarray,
-        scores: np.ndarray, analyzer: ModalityGapAnalyzer | None, conflict: dict[str, np.ndarray],
+        self,
+        *,
+        modalities: list[str],
+        joint: np.ndarray,
+        alternatives: dict[str, np.ndarray],
+        inside: np.ndarray,
+        alone: np.ndarray,
+        inside_probe: np.ndarray,
+        alone_probe: np.ndarray,
+        contributions: np.ndarray,
+        scores: np.ndarray,
+        analyzer: ModalityGapAnalyzer | None,
+        conflict: dict[str, np.ndarray],
         confidence_level: float = 0.95,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.modalities = modalities
         self.joint = joint
         self.alternatives = alternatives
@@ -104,9 +114,7 @@ class Diagnosis:
         dict
             The attributes but the analyzer and the scores, and ``wasted`` and ``gains``.
         """
-        plain = {
-            key: _plain(value) for key, value in vars(self).items() if key not in ("analyzer", "scores")
-        }  # fmt: skip
+        plain = {key: _plain(value) for key, value in vars(self).items() if key not in ("analyzer", "scores")}
         gap = {}
         if self.analyzer is not None:
             gap = {name: _plain(getattr(self.analyzer, name + "_")) for name in ("means", "weights", "separation")}
@@ -202,9 +210,16 @@ class Diagnosis:
 
 
 def diagnose(
-    estimator: JointClassifier, X: Any, y: Any, *, balancers: Sequence[Balancer] = (), cv: Any = 5, groups: Any = None,
-    confidence_level: float = 0.95, n_jobs: int | None = None,
-) -> Diagnosis:  # fmt: skip
+    estimator: JointClassifier,
+    X: Any,
+    y: Any,
+    *,
+    balancers: Sequence[Balancer] = (),
+    cv: Any = 5,
+    groups: Any = None,
+    confidence_level: float = 0.95,
+    n_jobs: int | None = None,
+) -> Diagnosis:
     """Which modality is under-trained by joint training, by how much, and whether balancing would help.
 
     In each fold the joint network is trained, the same with unimodal losses and under any balancers, and
@@ -298,7 +313,9 @@ def diagnose(
     for (_, held_out), fold in zip(splits, folds, strict=True):
         scores[held_out] = fold["scores"]
     return Diagnosis(
-        modalities=folds[0]["modalities"], scores=scores, analyzer=_analyzed(scores),
+        modalities=folds[0]["modalities"],
+        scores=scores,
+        analyzer=_analyzed(scores),
         alternatives={
             name: np.array([fold["alternatives"][name] for fold in folds]) for name in folds[0]["alternatives"]
         },
@@ -308,7 +325,7 @@ def diagnose(
             key: np.array([fold[key] for fold in folds])
             for key in ("joint", "inside", "alone", "inside_probe", "alone_probe", "contributions")
         },
-    )  # fmt: skip
+    )
 
 
 def _fold(estimator, X, y, groups, balancers, train, test):

@@ -149,24 +149,58 @@ class LateFusionClassifier(MultimodalClassifier):
     """
 
     def __init__(
-        self, modalities: Modalities | None = None, *, fusion: str = "sum",
+        self,
+        modalities: Modalities | None = None,
+        *,
+        fusion: str = "sum",
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
-        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
-        batch_size: int = 64, max_epochs: int = 100,
-        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
-        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
-    ) -> None:  # fmt: skip
+        encoder: Any = "auto",
+        embedding_dim: int = 64,
+        optimizer: Any = "sgd",
+        lr: float = 0.01,
+        lr_schedule: str | None = "step",
+        weight_decay: float = 1e-4,
+        max_grad_norm: float | None = None,
+        batch_size: int = 64,
+        max_epochs: int = 100,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None,
+        precision: str = "float32",
+        compile: bool = False,
+        device: Any = "auto",
+        max_memory: float = 1024,
+        callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
         super().__init__(
-            modalities, shapes=shapes, encoder=encoder, embedding_dim=embedding_dim, optimizer=optimizer, lr=lr,
-            lr_schedule=lr_schedule, weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size,
-            max_epochs=max_epochs, early_stopping=early_stopping, validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change, class_weight=class_weight, precision=precision, compile=compile,
-            device=device, max_memory=max_memory, callbacks=callbacks, checkpoint=checkpoint,
-            verbose=verbose, random_state=random_state,
-        )  # fmt: skip
+            modalities,
+            shapes=shapes,
+            encoder=encoder,
+            embedding_dim=embedding_dim,
+            optimizer=optimizer,
+            lr=lr,
+            lr_schedule=lr_schedule,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            class_weight=class_weight,
+            precision=precision,
+            compile=compile,
+            device=device,
+            max_memory=max_memory,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            verbose=verbose,
+            random_state=random_state,
+        )
         self.fusion = fusion
 
     def _check_parameters(self) -> None:
@@ -192,8 +226,14 @@ class LateFusionClassifier(MultimodalClassifier):
     def _train_branch(self, job: FitJob, branch: Branch, stage: str, **train_kwargs: Any) -> TrainingRun:
         """Train one branch on the rows that have its modality."""
         run = train(
-            branch, *job.rows_of(branch.name), job.options, n_classes=job.n_classes,
-            seed=job.seed_for(branch.name, "training"), stage=stage, modality=branch.name, **train_kwargs,
-        )  # fmt: skip
+            branch,
+            *job.rows_of(branch.name),
+            job.options,
+            n_classes=job.n_classes,
+            seed=job.seed_for(branch.name, "training"),
+            stage=stage,
+            modality=branch.name,
+            **train_kwargs,
+        )
         self.history_ += run.history
         return run

@@ -248,10 +248,12 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
     def _describe(self, one: GapMixture, two: GapMixture, n_rows: int) -> None:
         """Take over what the fits of one and of two Gaussians to so many rows say."""
         self.means_, self.variances_, self.weights_ = two.means, two.variances, two.weights
-        self.bic_ = np.array([
-            n_parameters * np.log(n_rows) - 2 * n_rows * mixture.log_likelihood
-            for n_parameters, mixture in ((2, one), (5, two))
-        ])  # fmt: skip
+        self.bic_ = np.array(
+            [
+                n_parameters * np.log(n_rows) - 2 * n_rows * mixture.log_likelihood
+                for n_parameters, mixture in ((2, one), (5, two))
+            ]
+        )
         self.bimodal_ = bool(self.bic_[1] < self.bic_[0])
         self.n_peaks_ = two.n_peaks
         self.separation_ = two.separation
@@ -267,9 +269,13 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
 
     def _check(self, X, reset):
         X = validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
             ensure_min_features=2 if reset else 1,
-        )  # fmt: skip
+        )
         if self.signed and X.shape[1] > 2:
             raise ValueError(f"signed=True takes two modalities, got {X.shape[1]}. Use signed=False.")
         return X

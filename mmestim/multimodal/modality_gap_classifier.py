@@ -241,27 +241,68 @@ class ModalityGapClassifier(JointBase):
     """
 
     def __init__(
-        self, modalities: Modalities | None = None, *, fusion: str = "concat", unimodal_weight: float = 1.0,
-        gap_weight: float = 0.5, shift_weight: float = 0.5, balanced_weight: float = 1.0,
-        imbalanced_weight: float = 1.0, detach_stronger: bool = False, warmup_fraction: float = 0.1,
-        gap_source: str = "train", cv: Any = 3, fine_tune_epochs: int = 10,
+        self,
+        modalities: Modalities | None = None,
+        *,
+        fusion: str = "concat",
+        unimodal_weight: float = 1.0,
+        gap_weight: float = 0.5,
+        shift_weight: float = 0.5,
+        balanced_weight: float = 1.0,
+        imbalanced_weight: float = 1.0,
+        detach_stronger: bool = False,
+        warmup_fraction: float = 0.1,
+        gap_source: str = "train",
+        cv: Any = 3,
+        fine_tune_epochs: int = 10,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto", embedding_dim: int = 64, optimizer: Any = "sgd", lr: float = 0.01,
-        lr_schedule: str | None = "step", weight_decay: float = 1e-4, max_grad_norm: float | None = None,
-        batch_size: int = 64, max_epochs: int = 100,
-        early_stopping: bool = True, validation_fraction: float = 0.1, n_iter_no_change: int = 10,
-        class_weight: Mapping[Any, float] | str | None = None, precision: str = "float32", compile: bool = False,
-        device: Any = "auto", max_memory: float = 1024, callbacks: list[Any] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None, verbose: int = 0, random_state: Any = None,
-    ) -> None:  # fmt: skip
+        encoder: Any = "auto",
+        embedding_dim: int = 64,
+        optimizer: Any = "sgd",
+        lr: float = 0.01,
+        lr_schedule: str | None = "step",
+        weight_decay: float = 1e-4,
+        max_grad_norm: float | None = None,
+        batch_size: int = 64,
+        max_epochs: int = 100,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None,
+        precision: str = "float32",
+        compile: bool = False,
+        device: Any = "auto",
+        max_memory: float = 1024,
+        callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
         super().__init__(
-            modalities, shapes=shapes, encoder=encoder,
-            embedding_dim=embedding_dim, optimizer=optimizer, lr=lr, lr_schedule=lr_schedule,
-            weight_decay=weight_decay, max_grad_norm=max_grad_norm, batch_size=batch_size, max_epochs=max_epochs,
-            early_stopping=early_stopping, validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change,
-            class_weight=class_weight, precision=precision, compile=compile, device=device, max_memory=max_memory,
-            callbacks=callbacks, checkpoint=checkpoint, verbose=verbose, random_state=random_state,
-        )  # fmt: skip
+            modalities,
+            shapes=shapes,
+            encoder=encoder,
+            embedding_dim=embedding_dim,
+            optimizer=optimizer,
+            lr=lr,
+            lr_schedule=lr_schedule,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            class_weight=class_weight,
+            precision=precision,
+            compile=compile,
+            device=device,
+            max_memory=max_memory,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            verbose=verbose,
+            random_state=random_state,
+        )
         self.fusion = fusion
         self.unimodal_weight = unimodal_weight
         self.gap_weight = gap_weight
@@ -349,9 +390,15 @@ class ModalityGapClassifier(JointBase):
         weights, before = copy.deepcopy(module.state_dict()), evaluate(module, job.valid, options)
         try:
             run = train(
-                module, job.train.subset(rows), job.valid, options, n_classes=job.n_classes,
-                seed=job.seed_for("fine-tuning"), stage="fine-tuning", objective=JointObjective(self.unimodal_weight),
-            )  # fmt: skip
+                module,
+                job.train.subset(rows),
+                job.valid,
+                options,
+                n_classes=job.n_classes,
+                seed=job.seed_for("fine-tuning"),
+                stage="fine-tuning",
+                objective=JointObjective(self.unimodal_weight),
+            )
         except KeyboardInterrupt:  # Before the first epoch was over.
             module.load_state_dict(weights)
             return True

@@ -103,9 +103,11 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
         error = np.sqrt(variance.sum(axis=0) / (n - 1) / n)
         half = np.where(n > 1, t.ppf(0.5 + confidence_level / 2, np.maximum(n - 1, 1)) * error, np.nan)
     return Bunch(
-        modalities=names, contributions=contributions, contributions_mean=mean,
+        modalities=names,
+        contributions=contributions,
+        contributions_mean=mean,
         contributions_interval=np.column_stack([mean - half, mean + half]),
-    )  # fmt: skip
+    )
 
 
 @torch.no_grad()

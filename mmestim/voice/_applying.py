@@ -58,11 +58,16 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: Bank) -> tuple[np.nda
     there = [label for label in left if heard[label] and (spans[label] or moments[label])]
     inaudible = [label for label in left if label not in there]
     record = EditRecord(
-        labels=there or ([] if inaudible else ["unaltered"]), plan=plan,
+        labels=there or ([] if inaudible else ["unaltered"]),
+        plan=plan,
         intervals={label: spans[label] for label in there if spans[label]},
         points={label: moments[label] for label in there if moments[label]},
-        inaudible=inaudible, time_map=whole.then(cropping), duration=len(edited) / rate, sample_rate=rate, gain=gain,
-    )  # fmt: skip
+        inaudible=inaudible,
+        time_map=whole.then(cropping),
+        duration=len(edited) / rate,
+        sample_rate=rate,
+        gain=gain,
+    )
     return edited, record
 
 

@@ -134,9 +134,13 @@ def reaches(proba: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def tune_thresholds(
-    proba: np.ndarray, targets: np.ndarray, known: np.ndarray, is_unaltered: np.ndarray, most_false: float,
+    proba: np.ndarray,
+    targets: np.ndarray,
+    known: np.ndarray,
+    is_unaltered: np.ndarray,
+    most_false: float,
     least: float = _LEAST_FOUND,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Thresholds of the labels with the best F1 each, raised where unedited rows are above them, until few are.
 
     Parameters

@@ -43,8 +43,12 @@ class SavedDetector:
     _parameters_with_modules: ClassVar[tuple[str, ...]] = ("model",)
     # Audio, and what it is edited by.
     _parameters_left_out: ClassVar[tuple[str, ...]] = (
-        "weights", "simulator", "sources", "noises", "impulse_responses",
-    )  # fmt: skip
+        "weights",
+        "simulator",
+        "sources",
+        "noises",
+        "impulse_responses",
+    )
 
     @property
     def _finds_edits(self) -> bool:
@@ -87,8 +91,10 @@ class SavedDetector:
             arrays |= {f"{number}.arrays.{name}": values for name, values in own.items()}
             for kind, network in model.networks.items():
                 arrays |= {f"{number}.{kind}.{name}": value for name, value in network.state_dict().items()}
-        return facts, {name: torch.as_tensor(np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v)
-                       for name, v in arrays.items()}  # fmt: skip
+        return facts, {
+            name: torch.as_tensor(np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v)
+            for name, v in arrays.items()
+        }
 
     def _from_header(
         self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
@@ -130,9 +136,14 @@ class SavedDetector:
         models = []
         with float32(), seeded(0, CPU):
             for number in range(len(self._windows())):
-                models.append(build(
-                    self._sketch, partial(_check_networks, number, specs), is_users=True, is_modest=has_users_modules
-                ))  # fmt: skip
+                models.append(
+                    build(
+                        self._sketch,
+                        partial(_check_networks, number, specs),
+                        is_users=True,
+                        is_modest=has_users_modules,
+                    )
+                )
         return models
 
     def _from_tensors(

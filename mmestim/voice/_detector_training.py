@@ -90,9 +90,7 @@ class TrainedDetector:
                 began = time.perf_counter()
                 own_seed = seed_for(seed, f"{seconds:g}")
                 model = self._new_model()
-                lesson = self._lesson(
-                    corpus, truth, speakers, seconds, own_seed, options, Path(folder)
-                )  # fmt: skip
+                lesson = self._lesson(corpus, truth, speakers, seconds, own_seed, options, Path(folder))
                 simulated = time.perf_counter()
                 logits = model.fit(lesson)
                 combination, unknown = self._calibrate(lesson, logits)
@@ -151,22 +149,42 @@ class TrainedDetector:
         check_number("most_false_alarms", self.most_false_alarms, high=1)
         if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
             raise TypeError(f"simulator={self.simulator!r} must be an EditSimulator, or None.")
-        own = {name: getattr(self, name) for name in (
-            "optimizer", "weight_decay", "max_grad_norm", "batch_size", "precision", "device", "verbose",
-        )}  # fmt: skip
+        own = {
+            name: getattr(self, name)
+            for name in (
+                "optimizer",
+                "weight_decay",
+                "max_grad_norm",
+                "batch_size",
+                "precision",
+                "device",
+                "verbose",
+            )
+        }
         rest = {
-            "lr": 1.0 if self.lr is None else self.lr, "max_epochs": 1, "n_iter_no_change": 1, "embedding_dim": 1,
-            "max_memory": 0, "callbacks": None, "early_stopping": False, "compile": False, "lr_schedule": None,
-        }  # fmt: skip
+            "lr": 1.0 if self.lr is None else self.lr,
+            "max_epochs": 1,
+            "n_iter_no_change": 1,
+            "embedding_dim": 1,
+            "max_memory": 0,
+            "callbacks": None,
+            "early_stopping": False,
+            "compile": False,
+            "lr_schedule": None,
+        }
         if device is not None:
             own["device"] = device
         return TrainingOptions.of(SimpleNamespace(**own, **rest))
 
     def _default_simulator(self, **changes: Any) -> EditSimulator:
         return EditSimulator(
-            self.edits, sample_rate=RATE, sources=self.sources, noises=self.noises,
-            impulse_responses=self.impulse_responses, **changes,
-        )  # fmt: skip
+            self.edits,
+            sample_rate=RATE,
+            sources=self.sources,
+            noises=self.noises,
+            impulse_responses=self.impulse_responses,
+            **changes,
+        )
 
     def _simulator(self) -> EditSimulator:
         if self.simulator is None:
@@ -186,12 +204,17 @@ class TrainedDetector:
             self._say(f"{n_clips} clips are edited for windows of {seconds:g} s")
             windows = simulated_windows(
                 simulator, corpus, n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
-            )  # fmt: skip
+            )
             if self.model == "hybrid" and set(labels) & set(SEAMS):
                 dense = simulated_windows(
-                    simulator, corpus, round(_DENSE_SHARE * n_clips), seed=seed_for(seed, "seams"),
-                    folder=folder / "dense", with_seams=True, **how,
-                )  # fmt: skip
+                    simulator,
+                    corpus,
+                    round(_DENSE_SHARE * n_clips),
+                    seed=seed_for(seed, "seams"),
+                    folder=folder / "dense",
+                    with_seams=True,
+                    **how,
+                )
         else:
             windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
         self._say(f"{len(windows)} windows to learn from")
@@ -201,9 +224,17 @@ class TrainedDetector:
             for part in (windows, dense)
         ]
         return Lesson(
-            windows, dense, *kept, labels, not self._finds_edits, options, self.lr, float(self.effort), seed,
+            windows,
+            dense,
+            *kept,
+            labels,
+            not self._finds_edits,
+            options,
+            self.lr,
+            float(self.effort),
+            seed,
             self.n_jobs,
-        )  # fmt: skip
+        )
 
     def _calibrate(self, lesson, logits):
         """What log-odds mean, by the windows that the models do not know."""
@@ -221,12 +252,12 @@ class TrainedDetector:
         each = [
             tune_thresholds(part.proba, part.has, part.known, part.is_unaltered, self.most_false_alarms)
             for part in calibrated
-        ]  # fmt: skip
+        ]
         own = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
         self._unaltered = Unaltered.fit(
             np.concatenate([part.proba[part.is_certain] for part in calibrated]),
             np.concatenate([part.is_unaltered[part.is_certain] for part in calibrated]),
-        )  # fmt: skip
+        )
         self.thresholds_ = np.r_[0.5, own]
         self.recalls_ = np.mean([_recalls(part, own) for part in calibrated], axis=0)
 

@@ -84,9 +84,14 @@ def drawable(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> list
 
 
 def draw_plan(
-    rng: np.random.Generator, duration: float, sample_rate: int, ranges: dict[str, dict[str, Range]],
-    n_edits: tuple[int, int], order: str, bank: Bank,
-) -> EditPlan:  # fmt: skip
+    rng: np.random.Generator,
+    duration: float,
+    sample_rate: int,
+    ranges: dict[str, dict[str, Range]],
+    n_edits: tuple[int, int],
+    order: str,
+    bank: Bank,
+) -> EditPlan:
     """Edits and parameters for a clip of so many seconds, and what every clip goes through."""
     n_drawn = int(rng.integers(*n_edits, endpoint=True))
     shuffled = order == "random" or (rng.random() < _SHUFFLED_SHARE and order == "canonical")
@@ -109,9 +114,13 @@ def draw_plan(
                 break
     most = min(_MOST_CROPPED, length / 10)
     return EditPlan(
-        duration, sample_rate, steps, crop=(float(rng.uniform(0, most)), float(rng.uniform(0, most))),
-        gain=float(rng.uniform(-_GAIN_DB, _GAIN_DB)), seed=int(rng.integers(2**31)),
-    )  # fmt: skip
+        duration,
+        sample_rate,
+        steps,
+        crop=(float(rng.uniform(0, most)), float(rng.uniform(0, most))),
+        gain=float(rng.uniform(-_GAIN_DB, _GAIN_DB)),
+        seed=int(rng.integers(2**31)),
+    )
 
 
 def _is_of_words(values):

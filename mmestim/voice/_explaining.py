@@ -10,9 +10,12 @@ from .taxonomy import LABELS, TAXONOMY
 
 
 def explanation(
-    duration: float, proba: Mapping[str, float], found: Sequence[str], segments: Sequence[EditSegment],
+    duration: float,
+    proba: Mapping[str, float],
+    found: Sequence[str],
+    segments: Sequence[EditSegment],
     recalls: Mapping[str, float],
-) -> str:  # fmt: skip
+) -> str:
     """A paragraph on one recording that can be quoted.
 
     Parameters
@@ -33,7 +36,7 @@ def explanation(
         parts = [
             _described(label, proba[label], duration, [segment for segment in segments if segment.label == label])
             for label in edits
-        ]  # fmt: skip
+        ]
         first = f"The recording of {duration:.1f} s shows signs of {_listed(parts)}."
     else:
         first = (

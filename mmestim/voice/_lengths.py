@@ -47,8 +47,9 @@ def unit_level(waveform: torch.Tensor, lengths: torch.Tensor | None) -> torch.Te
             f"(n_clips, n_samples) with at least {MIN_SAMPLES} samples. Pad shorter clips with zeros and give lengths."
         )
     if lengths is not None and lengths.shape != waveform.shape[:1]:
-        raise ValueError(f"lengths has shape {tuple(lengths.shape)}: it must have one entry for each of {len(waveform)}"
-                         " clips.")  # fmt: skip
+        raise ValueError(
+            f"lengths has shape {tuple(lengths.shape)}: it must have one entry for each of {len(waveform)} clips."
+        )
     waveform = silence(waveform.float(), lengths)
     return waveform * mean(waveform.square(), lengths).clamp(min=1e-10).rsqrt()[:, None]
 

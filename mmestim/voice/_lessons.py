@@ -18,7 +18,7 @@ from ._training_windows import (
     frames_in,
     window_truth,
     windows_of,
-)  # fmt: skip
+)
 from .corpus import AudioCorpus
 from .records import EditRecord
 from .simulator import EditSimulator
@@ -31,9 +31,17 @@ _DRAWS = 20
 
 
 def simulated_windows(
-    simulator: EditSimulator, corpus: AudioCorpus, n_clips: int, labels: Sequence[str], n_samples: int, seed: int,
-    n_jobs: int | None, folder: Path, *, with_seams: bool = False,
-) -> Windows:  # fmt: skip
+    simulator: EditSimulator,
+    corpus: AudioCorpus,
+    n_clips: int,
+    labels: Sequence[str],
+    n_samples: int,
+    seed: int,
+    n_jobs: int | None,
+    folder: Path,
+    *,
+    with_seams: bool = False,
+) -> Windows:
     """Windows of so many clips that are edited from a corpus, which is gone through as often as it takes.
 
     Parameters

@@ -46,9 +46,11 @@ class Locator:
         self._columns = [labels.index(label) for label in lasting]
         onset = own[self._columns]
         offset = expit(np.log(onset / (1 - onset)) - _RELEASE)
-        self._intervals = IntervalTracker(
-            lasting, onset=onset, offset=offset, min_duration_on=_SHORTEST, min_duration_off=_GAP
-        ) if lasting else None  # fmt: skip
+        self._intervals = (
+            IntervalTracker(lasting, onset=onset, offset=offset, min_duration_on=_SHORTEST, min_duration_off=_GAP)
+            if lasting
+            else None
+        )
         self._points, self._uses_frames = None, frame_thresholds is not None
         points = [label for label in at_points if label in labels]
         # Of the windows' log-odds, or of the maps of seams.

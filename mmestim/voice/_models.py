@@ -184,12 +184,13 @@ def grow(X: np.ndarray, lesson: Lesson) -> BoostedTrees:
     # Of few rows fewer bins and trees tell as much, in less time.
     few = rows.sum()
     options = _TREES | {
-        "min_samples_leaf": max(1, min(20, few // 20)), "max_bins": max(16, min(63, few // 4)),
+        "min_samples_leaf": max(1, min(20, few // 20)),
+        "max_bins": max(16, min(63, few // 4)),
         "max_iter": max(20, min(120, few // 5)),
-    }  # fmt: skip
+    }
     return BoostedTrees.fit(
         X[rows], lesson.has[rows], lesson.known[rows], lesson.seed_for("trees"), lesson.n_jobs, **options
-    )  # fmt: skip
+    )
 
 
 def measure(statistics: ClipStatistics, windows: Windows, n_jobs: int | None) -> np.ndarray:
@@ -197,7 +198,7 @@ def measure(statistics: ClipStatistics, windows: Windows, n_jobs: int | None) ->
     starts = range(0, len(windows), _AT_ONCE)
     parts = Parallel(n_jobs)(
         delayed(_measure_some)(statistics, windows, slice(start, start + _AT_ONCE)) for start in starts
-    )  # fmt: skip
+    )
     return np.concatenate(parts)
 
 
@@ -244,10 +245,16 @@ class NetworkModel(WindowModel):
         device, held_out = lesson.options.device, lesson.held_out
         rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
-            lambda: self.new_networks(lesson.labels)[self.name], rows, label_loss(lesson, ~held_out), lesson.options,
-            seen=round(lesson.budget * self.seen), lr=lesson.lr or self.lr, seed=lesson.seed_for(self.name),
-            stage=self.name, backbone_lr=self.backbone_lr,
-        )  # fmt: skip
+            lambda: self.new_networks(lesson.labels)[self.name],
+            rows,
+            label_loss(lesson, ~held_out),
+            lesson.options,
+            seen=round(lesson.budget * self.seen),
+            lr=lesson.lr or self.lr,
+            seed=lesson.seed_for(self.name),
+            stage=self.name,
+            backbone_lr=self.backbone_lr,
+        )
         self.networks = {self.name: network}
         self.config = getattr(network, "config", None)
         self.place(device, lesson.options.precision)
@@ -276,7 +283,7 @@ def label_loss(lesson: Lesson, rows: np.ndarray) -> LabelLoss | ClassLoss:
 
 def in_parts(
     windows: Windows, rows: np.ndarray, read: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """What `read` makes of the waveforms, lengths and numbers of some windows, a part of them at a time."""
     numbers = np.flatnonzero(rows)
     parts = [numbers[start : start + _AT_ONCE] for start in range(0, len(numbers), _AT_ONCE)]

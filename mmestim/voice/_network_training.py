@@ -30,9 +30,13 @@ class WindowRows:
     """Some windows with what is to be learnt of them, served in whole batches."""
 
     def __init__(
-        self, windows: Windows, targets: np.ndarray, rows: np.ndarray, device: torch.device,
+        self,
+        windows: Windows,
+        targets: np.ndarray,
+        rows: np.ndarray,
+        device: torch.device,
         statistics: np.ndarray | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.windows, self.targets, self.device, self.statistics = windows, targets, device, statistics
         self.rows = torch.from_numpy(np.asarray(rows, dtype=np.int64))
 
@@ -91,8 +95,9 @@ class LabelLoss(Objective):
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits, known, y = output[0], batch.y != UNKNOWN, (batch.y == 1).float()
-        loss = _masked_mean(F.binary_cross_entropy_with_logits(
-            logits, y, reduction="none", pos_weight=self.weights), known)  # fmt: skip
+        loss = _masked_mean(
+            F.binary_cross_entropy_with_logits(logits, y, reduction="none", pos_weight=self.weights), known
+        )
         for columns in self.groups:
             # Of independent labels; where one is there, it does not matter that another is not known.
             none = F.logsigmoid(-logits[:, columns]).sum(1)
@@ -123,7 +128,7 @@ class FrameLoss(Objective):
         known = (y != UNKNOWN) & (logits > -29)  # those behind the end of a clip
         losses = F.binary_cross_entropy_with_logits(
             logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.weight)
-        )  # fmt: skip
+        )
         return _masked_mean(losses, known * torch.tensor(self.shares, device=logits.device)[:, None])
 
 
@@ -142,9 +147,17 @@ def label_weights(targets: np.ndarray, most: float = _MOST_WEIGHT) -> np.ndarray
 
 
 def train_network(
-    make: Callable[[], nn.Module], rows: WindowRows, objective: Objective, options: TrainingOptions, *, seen: int,
-    lr: float, seed: int, stage: str, backbone_lr: float | None = None,
-) -> tuple[nn.Module, list[dict[str, Any]]]:  # fmt: skip
+    make: Callable[[], nn.Module],
+    rows: WindowRows,
+    objective: Objective,
+    options: TrainingOptions,
+    *,
+    seen: int,
+    lr: float,
+    seed: int,
+    stage: str,
+    backbone_lr: float | None = None,
+) -> tuple[nn.Module, list[dict[str, Any]]]:
     """A network trained on so many windows, with a learning rate that rises for a tenth of them and then falls.
 
     Parameters
@@ -184,15 +197,26 @@ def train_network(
         rates = [min(backbone_lr, lr), lr]
         kwargs = {**kwargs, "param_groups": [("network.backbone.*", {"lr": rates[0]})]}
     options = replace(
-        options, lr=lr, lr_schedule=None, max_epochs=n_epochs, early_stopping=False, optimizer_kwargs=kwargs,
+        options,
+        lr=lr,
+        lr_schedule=None,
+        max_epochs=n_epochs,
+        early_stopping=False,
+        optimizer_kwargs=kwargs,
         callbacks=[*options.callbacks, one_cycle(rates, n_epochs * n_steps)],
-    )  # fmt: skip
+    )
     served: Any = rows  # all of Rows that training asks for
     with freed_memory_kept():
         run = train(
-            module, served, served, options, n_classes=2, seed=seed_for(seed, "training"), stage=stage,
+            module,
+            served,
+            served,
+            options,
+            n_classes=2,
+            seed=seed_for(seed, "training"),
+            stage=stage,
             objective=objective,
-        )  # fmt: skip
+        )
     if run.interrupted:
         raise KeyboardInterrupt
     return module.network.eval(), run.history
@@ -200,9 +224,13 @@ def train_network(
 
 @torch.no_grad()
 def ask(
-    network: nn.Module, waveforms: np.ndarray, lengths: np.ndarray, device: torch.device, precision: str,
+    network: nn.Module,
+    waveforms: np.ndarray,
+    lengths: np.ndarray,
+    device: torch.device,
+    precision: str,
     statistics: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits and embeddings of windows, float32."""
     logits, embeddings = [], []
     n = _AT_ONCE if device.type != "cpu" else min(_AT_ONCE, max(1, _SAMPLES_AT_ONCE // waveforms.shape[1]))

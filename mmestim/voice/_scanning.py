@@ -38,9 +38,15 @@ class ScannedClip(NamedTuple):
 
 
 def scan_clip(
-    blocks: Iterable[np.ndarray], models: Mapping[float, Fitted], labels: Sequence[str], *, hop: float | None,
-    rate: int, thresholds: np.ndarray | None, locates: bool,
-) -> ScannedClip:  # fmt: skip
+    blocks: Iterable[np.ndarray],
+    models: Mapping[float, Fitted],
+    labels: Sequence[str],
+    *,
+    hop: float | None,
+    rate: int,
+    thresholds: np.ndarray | None,
+    locates: bool,
+) -> ScannedClip:
     """Look at a recording through windows of every length.
 
     Parameters
@@ -63,11 +69,11 @@ def scan_clip(
     parts = [
         _through(blocks, fitted, list(labels), seconds, seconds / 2 if hop is None else hop, rate, thresholds, locates)
         for seconds, fitted in models.items()
-    ]  # fmt: skip
+    ]
     # Classes of clips are of all of a clip, whatever their names.
-    is_local = np.array([
-        thresholds is not None and label in TAXONOMY and TAXONOMY[label].scopes != ("clip",) for label in labels
-    ])  # fmt: skip
+    is_local = np.array(
+        [thresholds is not None and label in TAXONOMY and TAXONOMY[label].scopes != ("clip",) for label in labels]
+    )
     logits = np.mean([merged(part.logits, is_local) for part in parts], axis=0)
     duration = float(parts[0].spans[-1, 1])
     segments: list[EditSegment] = []

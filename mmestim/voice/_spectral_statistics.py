@@ -74,9 +74,11 @@ def frames(clip: Clip) -> Rows:
     quietest = np.argsort(energy, kind="stable")[: max(1, len(energy) // 10)]
     pause = clip.levels[quietest]
     yield "pause_level", numbered("band", 16), pooled(pause, 16).mean(axis=0)
-    yield "pause", ("flatness", "roughness", "std"), np.array(
-        [flatness[quietest].mean(), np.abs(np.diff(pause, axis=1)).mean(), pause.std(axis=0).mean()]
-    )  # fmt: skip
+    yield (
+        "pause",
+        ("flatness", "roughness", "std"),
+        np.array([flatness[quietest].mean(), np.abs(np.diff(pause, axis=1)).mean(), pause.std(axis=0).mean()]),
+    )
 
 
 _MODULATION_HZ = (0.5, 1, 2, 4, 8, 16, 32, 62.5)

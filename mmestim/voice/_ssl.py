@@ -65,9 +65,14 @@ class SSLNet(nn.Module):
     backbone: Any
 
     def __init__(
-        self, n_outputs: int, weights: Weights | None = None, *, config: Mapping[str, Any] | None = None,
-        fine_tune: bool = False, embedding_dim: int = 256,
-    ) -> None:  # fmt: skip
+        self,
+        n_outputs: int,
+        weights: Weights | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        fine_tune: bool = False,
+        embedding_dim: int = 256,
+    ) -> None:
         super().__init__()
         check_number("n_outputs", n_outputs, low=1, integer=True)
         check_number("embedding_dim", embedding_dim, low=1, integer=True)
@@ -94,9 +99,7 @@ class SSLNet(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(
-        self, waveform: torch.Tensor, lengths: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.set_grad_enabled(self.fine_tune and torch.is_grad_enabled()):
             layers, frames = _layers(self.backbone, self.config, waveform, lengths)
         shares = self.layer_weights.softmax(0)

@@ -25,9 +25,13 @@ Weights = str | os.PathLike | Mapping[str, torch.Tensor]
 _STRIDES = {(10, 3, 3, 3, 3, 2, 2): (5, 2, 2, 2, 2, 2, 2)}  # by kernel sizes: shapes of weights do not tell them
 _HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # by width, in the published models
 _DEFAULTS = {
-    "encoder_projection_dropout": 0.1, "encoder_attention_dropout": 0.1, "encoder_ff_interm_dropout": 0.1,
-    "encoder_dropout": 0.1, "encoder_layer_drop": 0.0, "aux_num_out": None,
-}  # fmt: skip
+    "encoder_projection_dropout": 0.1,
+    "encoder_attention_dropout": 0.1,
+    "encoder_ff_interm_dropout": 0.1,
+    "encoder_dropout": 0.1,
+    "encoder_layer_drop": 0.0,
+    "aux_num_out": None,
+}
 _WEIGHT_NORM = [("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")]
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -70,8 +74,10 @@ def load_wav2vec2(weights: Weights, config: Mapping[str, Any] | None = None) -> 
     odd = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
     if missing or odd:
         what = f"lack {missing[0]!r}" if missing else f"have another shape of {odd[0]!r} than config says"
-        raise ValueError(f"the weights {what}: they are no wav2vec 2.0, HuBERT or WavLM model that torchaudio can "
-                         "build, or config does not fit them.")  # fmt: skip
+        raise ValueError(
+            f"the weights {what}: they are no wav2vec 2.0, HuBERT or WavLM model that torchaudio can "
+            "build, or config does not fit them."
+        )
     model.load_state_dict({name: state[name] for name in expected})
     return model.eval(), config
 
@@ -95,9 +101,7 @@ def build_wav2vec2(config: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]
 
 def _plain(conv):
     """A convolution without its weight normalisation, which could not be pickled."""
-    plain = nn.Conv1d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, groups=conv.groups
-    )  # fmt: skip
+    plain = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, groups=conv.groups)
     with torch.no_grad():
         plain.weight.copy_(conv.weight)
         plain.bias.copy_(conv.bias)
@@ -199,10 +203,13 @@ def _infer(state):
     config = {
         "extractor_mode": "layer_norm" if is_layer_norm else "group_norm",
         "extractor_conv_bias": "feature_extractor.conv_layers.0.conv.bias" in state,
-        "encoder_embed_dim": width, "encoder_pos_conv_kernel": positions[2],
-        "encoder_pos_conv_groups": width // positions[1], "encoder_num_layers": n_layers,
-        "encoder_ff_interm_features": n_inner, "encoder_layer_norm_first": is_layer_norm,
-    }  # fmt: skip
+        "encoder_embed_dim": width,
+        "encoder_pos_conv_kernel": positions[2],
+        "encoder_pos_conv_groups": width // positions[1],
+        "encoder_num_layers": n_layers,
+        "encoder_ff_interm_features": n_inner,
+        "encoder_layer_norm_first": is_layer_norm,
+    }
     if strides := _STRIDES.get(tuple(shape[2] for shape in convolutions)):
         config["extractor_conv_layer_config"] = [
             (n_out, kernel, stride) for (n_out, _, kernel), stride in zip(convolutions, strides, strict=True)

@@ -18,7 +18,7 @@ from ._reading import (
     n_resampled,
     opened,
     read_frames,
-)  # fmt: skip
+)
 from ._resampling import resample_blocks
 
 _BLOCK = 2**18  # samples of each channel of the file

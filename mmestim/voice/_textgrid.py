@@ -38,15 +38,25 @@ def write_textgrid(recordings, duration):
     # Praat wants a tier, even if there is nothing in it.
     tiers = _tiers(segments) or [("edits", "IntervalTier", [])]
     lines = [
-        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end!r}",
-        "tiers? <exists>", f"size = {len(tiers)}", "item []:",
-    ]  # fmt: skip
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {end!r}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
     for number, (name, kind, members) in enumerate(tiers, 1):
         entries = _intervals(members, end) if kind == "IntervalTier" else _points(members)
         lines += [
-            f"    item [{number}]:", f'        class = "{kind}"', f"        name = {_quoted(name)}", "        xmin = 0",
-            f"        xmax = {end!r}", f"        {_TIERS[kind]}: size = {len(entries)}",
-        ]  # fmt: skip
+            f"    item [{number}]:",
+            f'        class = "{kind}"',
+            f"        name = {_quoted(name)}",
+            "        xmin = 0",
+            f"        xmax = {end!r}",
+            f"        {_TIERS[kind]}: size = {len(entries)}",
+        ]
         for i, entry in enumerate(entries, 1):
             lines += [f"        {_TIERS[kind]} [{i}]:", *(f"            {field} = {value}" for field, value in entry)]
     return "\n".join(lines) + "\n"

@@ -66,9 +66,13 @@ class Windows:
 
 
 def windows_of(
-    parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, int]], most: int, n_labels: int, n_samples: int,
-    sample_rate: int, folder: Path,
-) -> Windows:  # fmt: skip
+    parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, int]],
+    most: int,
+    n_labels: int,
+    n_samples: int,
+    sample_rate: int,
+    folder: Path,
+) -> Windows:
     """Windows in files that are mapped into memory.
 
     Parameters
@@ -105,16 +109,22 @@ def _on_disk(path, dtype, shape):
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise OSError(
-                    error.errno, f"{size / 1e6:.0f} MB for windows to learn from cannot be had: {error.strerror}. Set "
-                    "TMPDIR to a folder with more room, or lower n_clips", str(path.parent),
-                ) from error  # fmt: skip
+                    error.errno,
+                    f"{size / 1e6:.0f} MB for windows to learn from cannot be had: {error.strerror}. Set "
+                    "TMPDIR to a folder with more room, or lower n_clips",
+                    str(path.parent),
+                ) from error
     return array
 
 
 def edited_windows(
-    pairs: Iterable[tuple[np.ndarray, EditRecord]], labels: Sequence[str], n_samples: int, sample_rate: int,
-    rng: np.random.Generator, brick_wall_share: float,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:  # fmt: skip
+    pairs: Iterable[tuple[np.ndarray, EditRecord]],
+    labels: Sequence[str],
+    n_samples: int,
+    sample_rate: int,
+    rng: np.random.Generator,
+    brick_wall_share: float,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     """One window of each edited clip, and of a share of them a copy without what is above some frequency."""
     n_frames = frames_in(n_samples, sample_rate)
     for waveform, record in pairs:

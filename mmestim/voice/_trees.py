@@ -74,10 +74,12 @@ class BoostedTrees:
         together = np.concatenate([part.nodes for part in parts])
         shift = np.repeat(sizes[:-1], np.diff(sizes))
         nodes = {
-            "feature": together["feature"].astype(np.int32), "threshold": together["threshold"],
-            "left": (together["left"] + shift).astype(np.int32), "right": (together["right"] + shift).astype(np.int32),
+            "feature": together["feature"].astype(np.int32),
+            "threshold": together["threshold"],
+            "left": (together["left"] + shift).astype(np.int32),
+            "right": (together["right"] + shift).astype(np.int32),
             "value": together["value"],
-        }  # fmt: skip
+        }
         roots = np.concatenate([part.starts + size for part, size in zip(parts, sizes, strict=False)])
         labels = np.repeat(np.arange(len(parts)), [len(part.starts) for part in parts])
         return cls(np.array([part.baseline for part in parts]), nodes, roots.astype(np.int64), labels)
@@ -101,15 +103,19 @@ class BoostedTrees:
         size, here = len(nodes["value"]), np.arange(len(nodes["value"]))
         is_leaf = nodes["left"] == here
         fits = (
-            all(len(values) == size for values in nodes.values()) and len(roots) == len(labels)
-            and len(baseline) == n_labels and np.isfinite(baseline).all() and np.isfinite(nodes["value"]).all()
+            all(len(values) == size for values in nodes.values())
+            and len(roots) == len(labels)
+            and len(baseline) == n_labels
+            and np.isfinite(baseline).all()
+            and np.isfinite(nodes["value"]).all()
             and ((nodes["feature"] >= 0) & (nodes["feature"] < n_features)).all()
             # Children come after their parents, so that every path ends.
             and all(((nodes[side] >= here) & (nodes[side] < size)).all() for side in ("left", "right"))
             and (is_leaf == (nodes["right"] == here)).all()
-            and ((roots >= 0) & (roots < size)).all() and ((labels >= 0) & (labels < n_labels)).all()
+            and ((roots >= 0) & (roots < size)).all()
+            and ((labels >= 0) & (labels < n_labels)).all()
             and (np.diff(labels) >= 0).all()
-        )  # fmt: skip
+        )
         if not fits:
             raise ValueError("its trees are none: nodes, roots or labels do not fit together.")
         return cls(baseline, nodes, roots, labels)
@@ -141,9 +147,7 @@ class BoostedTrees:
         return logits
 
 
-_NODE_DTYPES = {
-    "feature": np.int32, "threshold": np.float64, "left": np.int32, "right": np.int32, "value": np.float64
-}  # fmt: skip
+_NODE_DTYPES = {"feature": np.int32, "threshold": np.float64, "left": np.int32, "right": np.int32, "value": np.float64}
 _MOST_DEPTH = 64
 _NODE = np.dtype([("feature", "i8"), ("threshold", "f8"), ("left", "i8"), ("right", "i8"), ("value", "f8")])
 

@@ -29,14 +29,30 @@ def amplitudes(clip: Clip) -> Rows:
     change = np.abs(np.diff(relative))
     loud = np.abs(relative[1:]) > 0.3
     still, flat = change == 0, (change < _FLAT) & loud
-    yield "flat", ("still", "loud_still", "loud", "longest"), np.array([
-        _log(still.mean()), _log((still & loud).mean()), _log(flat.mean()), np.log10(1 + _longest(flat)),
-    ])  # fmt: skip
+    yield (
+        "flat",
+        ("still", "loud_still", "loud", "longest"),
+        np.array(
+            [
+                _log(still.mean()),
+                _log((still & loud).mean()),
+                _log(flat.mean()),
+                np.log10(1 + _longest(flat)),
+            ]
+        ),
+    )
     values = np.unique(relative)
     gap = np.median(np.diff(values)) if len(values) > 1 else 1.0
-    yield "values", ("distinct", "bits"), np.array([
-        np.log10(len(values) / len(relative)), np.log2(1 / gap),
-    ])  # fmt: skip
+    yield (
+        "values",
+        ("distinct", "bits"),
+        np.array(
+            [
+                np.log10(len(values) / len(relative)),
+                np.log2(1 / gap),
+            ]
+        ),
+    )
 
 
 _CREST_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -105,9 +105,14 @@ class AudioCorpus(Sequence[np.ndarray]):
     """
 
     def __init__(
-        self, X: Any, *, sample_rate: int = 16000, source_rate: int | None = None, max_duration: float = 3600.0,
+        self,
+        X: Any,
+        *,
+        sample_rate: int = 16000,
+        source_rate: int | None = None,
+        max_duration: float = 3600.0,
         on_error: str = "raise",
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_number("sample_rate", sample_rate, low=1, integer=True)
         check_number("max_duration", max_duration, closed=False)
         check_choice("on_error", on_error, ["raise", "skip"])
@@ -184,9 +189,12 @@ class AudioCorpus(Sequence[np.ndarray]):
 
     def _read(self, index):
         return read_clip(
-            self._items[index], f"clip {self._numbers[index]}", sample_rate=self.sample_rate,
-            source_rate=self.source_rate, max_duration=self.max_duration,
-        )  # fmt: skip
+            self._items[index],
+            f"clip {self._numbers[index]}",
+            sample_rate=self.sample_rate,
+            source_rate=self.source_rate,
+            max_duration=self.max_duration,
+        )
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
         """Read one clip after the other.

@@ -156,14 +156,33 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     """
 
     def __init__(
-        self, edits: Any = "all", *, window: Any = 4.05, hop: float | None = None, model: Any = "hybrid",
-        weights: Any = None, fine_tune: bool = False, n_clips: int | None = None, effort: float = 1.0,
-        sample_rate: int = 16000, simulator: EditSimulator | None = None, sources: Any = None, noises: Any = None,
-        impulse_responses: Any = None, most_false_alarms: float = 0.05, optimizer: Any = "adamw",
-        lr: float | None = None, weight_decay: float = 1e-2, max_grad_norm: float | None = 5.0, batch_size: int = 32,
-        precision: str = "float32", device: Any = "auto", n_jobs: int | None = None, verbose: int = 0,
+        self,
+        edits: Any = "all",
+        *,
+        window: Any = 4.05,
+        hop: float | None = None,
+        model: Any = "hybrid",
+        weights: Any = None,
+        fine_tune: bool = False,
+        n_clips: int | None = None,
+        effort: float = 1.0,
+        sample_rate: int = 16000,
+        simulator: EditSimulator | None = None,
+        sources: Any = None,
+        noises: Any = None,
+        impulse_responses: Any = None,
+        most_false_alarms: float = 0.05,
+        optimizer: Any = "adamw",
+        lr: float | None = None,
+        weight_decay: float = 1e-2,
+        max_grad_norm: float | None = 5.0,
+        batch_size: int = 32,
+        precision: str = "float32",
+        device: Any = "auto",
+        n_jobs: int | None = None,
+        verbose: int = 0,
         random_state: Any = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.edits = edits
         self.window = window
         self.hop = hop
@@ -236,8 +255,10 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self.device_ = str(options.device)
         self.history_: list[dict[str, Any]] = []
         self.training_report_: dict[str, Any] = {
-            "n_clips": len(corpus), "n_speakers": len(np.unique(speakers)), "is_simulated": truth is None,
-        }  # fmt: skip
+            "n_clips": len(corpus),
+            "n_speakers": len(np.unique(speakers)),
+            "is_simulated": truth is None,
+        }
         self._check_networks()
         self.models_ = self._train(corpus, truth, speakers, seed, options)
         return self
@@ -461,9 +482,14 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         """One recording at the models' rate, in pieces that can be gone through again."""
         self._check_hop(min(self.models_))
         return scan_clip(
-            blocks, self.models_, self._columns, hop=self.hop, rate=RATE,
-            thresholds=self.thresholds_[1:] if self._finds_edits else None, locates=locates,
-        )  # fmt: skip
+            blocks,
+            self.models_,
+            self._columns,
+            hop=self.hop,
+            rate=RATE,
+            thresholds=self.thresholds_[1:] if self._finds_edits else None,
+            locates=locates,
+        )
 
     def _told(self, clip: ScannedClip) -> tuple[dict[str, float], list[str], str]:
         """Probabilities by label, edits that were found, the likeliest first, and the same in words."""

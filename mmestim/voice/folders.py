@@ -11,8 +11,21 @@ from ._reading import suggestion
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 # Sound that is rarely what one trains on, or cannot be read; who looks for edits in a folder must hear of it.
 _OTHER_SUFFIXES = (
-    ".aif", ".aiff", ".au", ".caf", ".w64", ".m4a", ".aac", ".wma", ".amr", ".3gp", ".mp4", ".mov", ".mkv", ".webm",
-)  # fmt: skip
+    ".aif",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".w64",
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".amr",
+    ".3gp",
+    ".mp4",
+    ".mov",
+    ".mkv",
+    ".webm",
+)
 # Books of several speakers have their own folder.
 _SEXES = {"female", "male", "mixed", "mix"}
 

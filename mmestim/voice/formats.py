@@ -25,9 +25,12 @@ _SUFFIXES = {".json": "json", ".csv": "csv", ".rttm": "rttm", ".textgrid": "text
 
 
 def write_segments(
-    segments: Recordings | Sequence[EditSegment], file: str | os.PathLike[str] | TextIO, format: str | None = None, *,
+    segments: Recordings | Sequence[EditSegment],
+    file: str | os.PathLike[str] | TextIO,
+    format: str | None = None,
+    *,
     duration: float | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write segments of one recording or of several.
 
     Parameters

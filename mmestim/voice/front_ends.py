@@ -77,7 +77,7 @@ class _STFT(FrontEnd):
         """Complex (n, n_bins, n_frames)."""
         return torch.stft(
             waveform, self.n_fft, self.hop_length, window=self.window, pad_mode="constant", return_complex=True
-        )[:, 1:]  # fmt: skip
+        )[:, 1:]
 
 
 def _log_power(spectrum: torch.Tensor) -> torch.Tensor:
@@ -188,11 +188,18 @@ class LFCC(FrontEnd):
         super().__init__(sample_rate // 100)
         self.sample_rate = sample_rate
         self.cepstrum = torchaudio.transforms.LFCC(
-            sample_rate, n_filter=20, n_lfcc=20, f_max=sample_rate / 2, log_lf=True,
+            sample_rate,
+            n_filter=20,
+            n_lfcc=20,
+            f_max=sample_rate / 2,
+            log_lf=True,
             speckwargs={
-                "n_fft": 1024, "win_length": sample_rate // 50, "hop_length": self.hop_length, "pad_mode": "constant",
+                "n_fft": 1024,
+                "win_length": sample_rate // 50,
+                "hop_length": self.hop_length,
+                "pad_mode": "constant",
             },
-        )  # fmt: skip
+        )
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         derivatives = [hold(self.cepstrum(waveform), frames)]
@@ -275,9 +282,14 @@ class ComplexCQT(FrontEnd):
     n_channels = 2
 
     def __init__(
-        self, sample_rate: int = 16000, hop_length: int = 160, *, n_bins: int = 84, bins_per_octave: int = 12,
+        self,
+        sample_rate: int = 16000,
+        hop_length: int = 160,
+        *,
+        n_bins: int = 84,
+        bins_per_octave: int = 12,
         f_min: float = 62.5,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(hop_length)
         for name, value in [("sample_rate", sample_rate), ("n_bins", n_bins), ("bins_per_octave", bins_per_octave)]:
             check_number(name, value, low=1, integer=True)

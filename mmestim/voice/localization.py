@@ -278,9 +278,14 @@ class IntervalTracker(_Tracker):
     """
 
     def __init__(
-        self, labels: Sequence[str], *, onset: Any = 0.5, offset: Any = None, min_duration_on: Any = 0.0,
+        self,
+        labels: Sequence[str],
+        *,
+        onset: Any = 0.5,
+        offset: Any = None,
+        min_duration_on: Any = 0.0,
         min_duration_off: Any = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(labels)
         self.onset = per_label("onset", onset, self.labels)
         self.offset = self.onset if offset is None else per_label("offset", offset, self.labels)

@@ -79,7 +79,7 @@ class BoundaryNet(nn.Module):
         self.hop_length = 2 * self.front_end.hop_length
         self.blocks, n_features = _conv_stack(
             self.front_end, widths=(8, 16, 24, 32), strides=((2, 1), (2, 1), (2, 2), (2, 1))
-        )  # fmt: skip
+        )
         self.context = nn.ModuleList()
         for n_in, kernel, dilation in ((n_features, 3, 1), (64, 5, 2), (64, 5, 4)):
             conv = nn.Conv1d(n_in, 64, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False)
@@ -127,22 +127,25 @@ class SmallCNN(nn.Module):
     """
 
     def __init__(
-        self, n_outputs: int, *, n_statistics: int = 0, embedding_dim: int = 128, dropout: float = 0.3,
+        self,
+        n_outputs: int,
+        *,
+        n_statistics: int = 0,
+        embedding_dim: int = 128,
+        dropout: float = 0.3,
         front_end: FrontEnd | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         _check_sizes(n_outputs=n_outputs, embedding_dim=embedding_dim)
         check_number("n_statistics", n_statistics, integer=True)
         self.front_end = LogSpectrogram() if front_end is None else front_end
         self.blocks, n_features = _conv_stack(
             self.front_end, widths=(12, 24, 48, 72, 96), strides=((2, 2), (2, 2), (2, 2), (2, 1), (2, 2))
-        )  # fmt: skip
+        )
         self.deep = ClipHead(n_features, embedding_dim)
         self.n_statistics, self.wide = n_statistics, None
         if n_statistics:
-            self.wide = nn.Sequential(
-                nn.BatchNorm1d(n_statistics), nn.Linear(n_statistics, embedding_dim), nn.ReLU()
-            )  # fmt: skip
+            self.wide = nn.Sequential(nn.BatchNorm1d(n_statistics), nn.Linear(n_statistics, embedding_dim), nn.ReLU())
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear((1 if self.wide is None else 2) * embedding_dim, n_outputs)
 
@@ -151,8 +154,9 @@ class SmallCNN(nn.Module):
     ) -> Output:
         got = 0 if statistics is None else statistics.shape[-1]
         if got != self.n_statistics:
-            raise ValueError(f"statistics has {got} columns, but the network was made for n_statistics="
-                             f"{self.n_statistics}.")  # fmt: skip
+            raise ValueError(
+                f"statistics has {got} columns, but the network was made for n_statistics={self.n_statistics}."
+            )
         x, frames = self.front_end(waveform, lengths), self.front_end.frames(lengths)
         embedding = self.deep(*run_blocks(self.blocks, x, frames))
         if self.wide is not None:
@@ -199,13 +203,19 @@ class LCNN(nn.Module):
             layers += [nn.BatchNorm2d(n_out, affine=False)] if normalizes else []
             return Block(*layers, stride=2 if pools else 1, pools=pools)
 
-        self.blocks = _channels_last([
-            convolve(self.front_end.n_channels, 32, 5, pools=True, normalizes=False),
-            convolve(32, 32, 1), convolve(32, 48, 3, pools=True),
-            convolve(48, 48, 1), convolve(48, 64, 3, pools=True, normalizes=False),
-            convolve(64, 64, 1), convolve(64, 32, 3),
-            convolve(32, 32, 1), convolve(32, 32, 3, pools=True, normalizes=False),
-        ])  # fmt: skip
+        self.blocks = _channels_last(
+            [
+                convolve(self.front_end.n_channels, 32, 5, pools=True, normalizes=False),
+                convolve(32, 32, 1),
+                convolve(32, 48, 3, pools=True),
+                convolve(48, 48, 1),
+                convolve(48, 64, 3, pools=True, normalizes=False),
+                convolve(64, 64, 1),
+                convolve(64, 32, 3),
+                convolve(32, 32, 1),
+                convolve(32, 32, 3, pools=True, normalizes=False),
+            ]
+        )
         self.dropout = nn.Dropout(dropout)
         size = self.front_end.n_bins // 16 * 32
         self.lstm = nn.LSTM(size, size // 2, num_layers=2, batch_first=True, bidirectional=True)
@@ -253,15 +263,20 @@ class ComplexNet(nn.Module):
     """
 
     def __init__(
-        self, n_outputs: int, *, widths: tuple[int, ...] = (16, 32, 48, 64), embedding_dim: int = 128,
+        self,
+        n_outputs: int,
+        *,
+        widths: tuple[int, ...] = (16, 32, 48, 64),
+        embedding_dim: int = 128,
         front_end: FrontEnd | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         _check_sizes(n_outputs=n_outputs, embedding_dim=embedding_dim)
         self.front_end = ComplexCQT() if front_end is None else front_end
         if self.front_end.n_channels != 2:
-            raise ValueError(f"front_end={type(self.front_end).__name__} has no complex spectrum. Use ComplexCQT or "
-                             "ComplexSTFT.")  # fmt: skip
+            raise ValueError(
+                f"front_end={type(self.front_end).__name__} has no complex spectrum. Use ComplexCQT or ComplexSTFT."
+            )
         self.blocks = nn.ModuleList()
         n_in, n_bins = 1, self.front_end.n_bins
         for n_out in widths:

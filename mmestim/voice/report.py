@@ -28,9 +28,13 @@ _LIBRARIES = ("mmestim", "torch", "numpy")
 
 
 def write_report(
-    results: Iterable[ScannedFile | Skipped], file: str | os.PathLike[str], detector: VoiceEditDetector, *,
-    model: str | os.PathLike[str] | None = None, n_jobs: int | None = None,
-) -> None:  # fmt: skip
+    results: Iterable[ScannedFile | Skipped],
+    file: str | os.PathLike[str],
+    detector: VoiceEditDetector,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    n_jobs: int | None = None,
+) -> None:
     """Write what was found in files as one HTML page, which needs no other file and no network.
 
     For each file it has the verdict, a paragraph that can be quoted, a spectrogram with the edits marked in it, the
@@ -84,9 +88,13 @@ def write_report(
 
 
 def _body(
-    title: str, files: Sequence[ScannedFile], bad: Sequence[Skipped], media: Iterable[Media],
-    detector: VoiceEditDetector, about_model: Sequence[tuple[str, str]],
-) -> Iterator[str]:  # fmt: skip
+    title: str,
+    files: Sequence[ScannedFile],
+    bad: Sequence[Skipped],
+    media: Iterable[Media],
+    detector: VoiceEditDetector,
+    about_model: Sequence[tuple[str, str]],
+) -> Iterator[str]:
     n_edited = sum(file.is_edited for file in files)
     read = f" {len(bad)} could not be read." if bad else ""
     now = datetime.now(UTC).astimezone()
@@ -123,8 +131,11 @@ def _section(number, file, media, detector):
         parts.append(_figure(file, media.picture, segments))
     parts += [_player(file, excerpt) for excerpt in media.excerpts]
     if media.excerpts:
-        whole = "" if len(media.excerpts) == 1 and media.excerpts[0].end - media.excerpts[0].start >= file.duration \
-            else "Only parts around edits are played. "  # fmt: skip
+        whole = (
+            ""
+            if len(media.excerpts) == 1 and media.excerpts[0].end - media.excerpts[0].start >= file.duration
+            else "Only parts around edits are played. "
+        )
         parts.append(f'<p class="quiet">{whole}The sound was compressed again for this page.</p>')
     if media.note:
         parts.append(f'<p class="quiet">{text(media.note)}</p>')
@@ -138,14 +149,25 @@ def _section(number, file, media, detector):
         for of_labels in (detector.thresholds_, detector.recalls_)
     )
     rows = [
-        [text(label), text(_imitates(label)), _bar(p), percent(limits[label]), percent(recalls[label]),
-         '<span class="found">found</span>' if label in file.found else "not found"]
-        for label, p in sorted(file.proba.items(), key=lambda item: -item[1]) if label != "unaltered"
-    ]  # fmt: skip
+        [
+            text(label),
+            text(_imitates(label)),
+            _bar(p),
+            percent(limits[label]),
+            percent(recalls[label]),
+            '<span class="found">found</span>' if label in file.found else "not found",
+        ]
+        for label, p in sorted(file.proba.items(), key=lambda item: -item[1])
+        if label != "unaltered"
+    ]
     parts.append(f"<p>Probability that nothing was edited: {percent(file.proba['unaltered'])}.</p>")
-    parts.append(table("Every edit that was looked for, the most probable first",
-                       ["Edit", "What people do", "Probability", "#Found from", "#Of such found in tests", "Verdict"],
-                       rows))  # fmt: skip
+    parts.append(
+        table(
+            "Every edit that was looked for, the most probable first",
+            ["Edit", "What people do", "Probability", "#Found from", "#Of such found in tests", "Verdict"],
+            rows,
+        )
+    )
     return "\n".join([*parts, "</section>"])
 
 
@@ -242,8 +264,10 @@ def _about_model(detector: VoiceEditDetector, model: Any) -> list[tuple[str, str
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         changed = datetime.fromtimestamp(os.path.getmtime(model), UTC)
         about += [
-            ("File", os.fspath(model)), ("Last changed", f"{changed:%Y-%m-%d %H:%M} UTC"), ("SHA-256", digest),
-        ]  # fmt: skip
+            ("File", os.fspath(model)),
+            ("Last changed", f"{changed:%Y-%m-%d %H:%M} UTC"),
+            ("SHA-256", digest),
+        ]
     windows = ", ".join(f"{seconds:g}" for seconds in detector.models_)
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
     about += [
@@ -255,11 +279,17 @@ def _about_model(detector: VoiceEditDetector, model: Any) -> list[tuple[str, str
         return [*about, ("Training", "The file does not tell how the model was trained.")]
     most = f"{detector.most_false_alarms:.1%}"
     about += [
-        ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, "
-         + ("edited by simulation" if report.get("is_simulated", True) else "of which the edits were known")),
-        ("Thresholds", "those from 25 % on with the best F1 for each edit, raised until at most "
-         f"{most} of the unedited windows of speakers kept from the models show any"),
-    ]  # fmt: skip
+        (
+            "Trained on",
+            f"{report['n_clips']} clips of {report['n_speakers']} speakers, "
+            + ("edited by simulation" if report.get("is_simulated", True) else "of which the edits were known"),
+        ),
+        (
+            "Thresholds",
+            "those from 25 % on with the best F1 for each edit, raised until at most "
+            f"{most} of the unedited windows of speakers kept from the models show any",
+        ),
+    ]
     for key, own in report.items():
         if isinstance(own, dict):
             about.append((f"On the speakers kept from the models, {key} s", training_figures(own)))

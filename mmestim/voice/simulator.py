@@ -91,10 +91,17 @@ class EditSimulator(BaseEstimator):
     """
 
     def __init__(
-        self, edits: Any = "all", *, n_edits: Any = (0, 3), order: str = "canonical", sample_rate: int = 16000,
-        sources: Mapping[str, Any] | None = None, noises: Any = None, impulse_responses: Any = None,
+        self,
+        edits: Any = "all",
+        *,
+        n_edits: Any = (0, 3),
+        order: str = "canonical",
+        sample_rate: int = 16000,
+        sources: Mapping[str, Any] | None = None,
+        noises: Any = None,
+        impulse_responses: Any = None,
         random_state: Any = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.edits = edits
         self.n_edits = n_edits
         self.order = order

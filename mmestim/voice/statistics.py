@@ -21,9 +21,23 @@ from ._waveform_statistics import amplitudes, clicks, crests, residual
 from .corpus import AudioCorpus
 
 _GROUPS = (
-    levels, tone, holes, frames, modulation, slopes, edges, phases, pitch, amplitudes, crests, clicks, residual,
-    cepstrum, repeats, copies,
-)  # fmt: skip
+    levels,
+    tone,
+    holes,
+    frames,
+    modulation,
+    slopes,
+    edges,
+    phases,
+    pitch,
+    amplitudes,
+    crests,
+    clicks,
+    residual,
+    cepstrum,
+    repeats,
+    copies,
+)
 _SHORTEST = 0.35  # seconds
 
 

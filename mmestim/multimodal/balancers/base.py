@@ -196,9 +196,15 @@ class Training(Stateful):
             alone = Branch(name, copy.deepcopy(branch.encoder), branch.embedding_dim, self.n_classes).to(self.device)
         train_rows, valid_rows = job.rows_of(name)
         run = train(
-            alone, train_rows, valid_rows, job.options, n_classes=self.n_classes, seed=job.seed_for(name, "training"),
-            stage="unimodal", modality=name,
-        )  # fmt: skip
+            alone,
+            train_rows,
+            valid_rows,
+            job.options,
+            n_classes=self.n_classes,
+            seed=job.seed_for(name, "training"),
+            stage="unimodal",
+            modality=name,
+        )
         self.history += run.history
         if run.interrupted:
             raise KeyboardInterrupt

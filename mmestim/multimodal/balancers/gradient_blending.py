@@ -145,9 +145,15 @@ class GradientBlending(Balancer):
         job = training.job
         # Neither a user's callbacks nor a stop by validation: each branch trains for the same number of epochs.
         options = replace(
-            job.options, lr=training.net.optimizer_.param_groups[0]["lr"], lr_schedule=None, max_epochs=self.n_epochs,
-            early_stopping=False, callbacks=[], verbose=0, compile=False,
-        )  # fmt: skip
+            job.options,
+            lr=training.net.optimizer_.param_groups[0]["lr"],
+            lr_schedule=None,
+            max_epochs=self.n_epochs,
+            early_stopping=False,
+            callbacks=[],
+            verbose=0,
+            compile=False,
+        )
         branches: list[tuple[nn.Module, Rows, Rows, str | None]] = [
             (training.module.branch(name), training.rows.having(name), training.valid.having(name), name)
             for name in training.names
@@ -156,9 +162,15 @@ class GradientBlending(Balancer):
             branch = copy.deepcopy(original)
             before = [evaluate(branch, part, options)[0] for part in (rows, valid)]
             run = train(
-                branch, rows, valid, options, n_classes=training.n_classes, stage="blending", modality=name,
+                branch,
+                rows,
+                valid,
+                options,
+                n_classes=training.n_classes,
+                stage="blending",
+                modality=name,
                 seed=job.seed_for(*([] if name is None else [name]), "blending", str(training.epoch)),
-            )  # fmt: skip
+            )
             training.history += run.history
             if run.interrupted:
                 raise KeyboardInterrupt

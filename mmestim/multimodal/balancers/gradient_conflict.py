@@ -67,14 +67,16 @@ class GradientConflict(Balancer):
                 continue
             own = unimodal_cross_entropy(z, outputs.batch, name)
             together, alone = (
-                torch.cat([
-                    g.flatten()
-                    for g in torch.autograd.grad(
-                        value, training.parameters[name], retain_graph=True, materialize_grads=True
-                    )
-                ])
+                torch.cat(
+                    [
+                        g.flatten()
+                        for g in torch.autograd.grad(
+                            value, training.parameters[name], retain_graph=True, materialize_grads=True
+                        )
+                    ]
+                )
                 for value in (fused, own)
-            )  # fmt: skip
+            )
             norms = together.norm(), alone.norm()
             cosines.append(together @ alone / (norms[0] * norms[1] + _EPS))
             ratios.append(norms[0] / (norms[1] + _EPS))

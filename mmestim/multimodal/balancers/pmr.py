@@ -81,9 +81,14 @@ class PMR(Balancer):
     """
 
     def __init__(
-        self, alpha: float = 1.0, mu: float = 0.01, entropy_epochs: int = 10, rule: str = "soft",
-        momentum: float = 0.2, fraction: float = 0.1,
-    ) -> None:  # fmt: skip
+        self,
+        alpha: float = 1.0,
+        mu: float = 0.01,
+        entropy_epochs: int = 10,
+        rule: str = "soft",
+        momentum: float = 0.2,
+        fraction: float = 0.1,
+    ) -> None:
         self.alpha = alpha
         self.mu = mu
         self.entropy_epochs = entropy_epochs

@@ -120,9 +120,16 @@ class ReconBoost(Balancer):
     """
 
     def __init__(
-        self, stage_epochs: int = 4, rectify_epochs: int = 4, *, ce_weight: float = 5.0, residual_weight: float = 1.0,
-        agreement: float = 0.5, detach_agreement: bool = False, rate: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        stage_epochs: int = 4,
+        rectify_epochs: int = 4,
+        *,
+        ce_weight: float = 5.0,
+        residual_weight: float = 1.0,
+        agreement: float = 0.5,
+        detach_agreement: bool = False,
+        rate: float = 1.0,
+    ) -> None:
         self.stage_epochs = stage_epochs
         self.rectify_epochs = rectify_epochs
         self.ce_weight = ce_weight

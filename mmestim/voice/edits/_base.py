@@ -137,9 +137,15 @@ class Effect(Edit):
         return parameters
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, start: float | None = None,
-        end: float | None = None, **parameters: Any,
-    ) -> Edited:  # fmt: skip
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank = NO_AUDIO,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        **parameters: Any,
+    ) -> Edited:
         if (start is None) != (end is None):
             raise ValueError(f"start={start!r} and end={end!r} must both be given, or neither for the whole clip.")
         if start is None or end is None:

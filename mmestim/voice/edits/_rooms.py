@@ -80,9 +80,10 @@ def aligned(response: np.ndarray, name: str, sample_rate: int) -> np.ndarray:
     peak = int(np.argmax(np.abs(response)))
     if not np.any(response[peak + round(DIRECT_SECONDS * sample_rate) :]):
         raise AudioError(
-            name, f"has nothing after the {1000 * DIRECT_SECONDS:g} ms of its direct sound, so there is no "
-            "reverberation to scale. Leave it out, or give all of it."
-        )  # fmt: skip
+            name,
+            f"has nothing after the {1000 * DIRECT_SECONDS:g} ms of its direct sound, so there is no "
+            "reverberation to scale. Leave it out, or give all of it.",
+        )
     return response[peak:] / np.float64(response[peak])
 
 

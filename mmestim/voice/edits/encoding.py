@@ -77,7 +77,7 @@ class MP3(_Encoding):
         level = max(0.0, (high - bitrate - 0.5) / (high - low))
         return partial(
             by_soundfile, container="MP3", subtype="MPEG_LAYER_III", level=level, mode=mode.upper()
-        ), stream_rate  # fmt: skip
+        ), stream_rate
 
 
 class Opus(_Encoding):
@@ -97,7 +97,7 @@ class Opus(_Encoding):
         if engine == "av":
             return partial(
                 by_av, encoder="libopus", decoder="opus", sample_format="flt", bitrate=bitrate, application="voip"
-            ), stream_rate  # fmt: skip
+            ), stream_rate
         level = 1 - (bitrate - 6) / 250  # libsndfile's way to write 6 to 256 kbps
         return partial(by_soundfile, container="OGG", subtype="OPUS", level=level), stream_rate
 
@@ -134,9 +134,14 @@ class VorbisAAC(_Encoding):
         quality = str(round(10 * (1 - level) * _LAMBDA))
         # It takes two channels only; the second, being the same, costs next to nothing.
         return partial(
-            by_av, encoder="vorbis", decoder="vorbis", layout="stereo", strict="experimental", flags="+qscale",
+            by_av,
+            encoder="vorbis",
+            decoder="vorbis",
+            layout="stereo",
+            strict="experimental",
+            flags="+qscale",
             global_quality=quality,
-        ), sample_rate  # fmt: skip
+        ), sample_rate
 
 
 _AMR = partial(by_av, encoder="libopencore_amrnb", decoder="amrnb", sample_format="s16")
@@ -146,12 +151,9 @@ _TELEPHONE: dict[str, dict[str, Codec]] = {
         name: partial(by_soundfile, container="WAV", subtype=subtype)
         for name, subtype in {"alaw": "ALAW", "mulaw": "ULAW", "gsm": "GSM610", "g721": "G721_32"}.items()
     },
-    "av": {
-        f"amr_nb_{kbps}": partial(_AMR, bitrate=kbps) for kbps in (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)
-    } | {
-        f"g726_{kbps}": partial(_G726, bitrate=kbps, code_size=str(kbps // 8)) for kbps in (16, 24, 32, 40)
-    },
-}  # fmt: skip
+    "av": {f"amr_nb_{kbps}": partial(_AMR, bitrate=kbps) for kbps in (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)}
+    | {f"g726_{kbps}": partial(_G726, bitrate=kbps, code_size=str(kbps // 8)) for kbps in (16, 24, 32, 40)},
+}
 
 
 class Telephone(_Encoding):

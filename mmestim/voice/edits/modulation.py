@@ -21,9 +21,14 @@ class PitchShift(Effect):
     name = "pitch_shift"
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, semitones: float = 2.0,
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank,
+        *,
+        semitones: float = 2.0,
         engine: str = "phase_vocoder",
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         check_number("semitones", semitones, low=-24, high=24)
         return shift_pitch(waveform, sample_rate, semitones, engine)
 
@@ -75,9 +80,16 @@ class Distortion(Effect):
         return {name: value for name, value in parameters.items() if name not in unused}
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kind: str = "tanh", amount: float = 0.4,
-        percentile: float = 10.0, bits: int = 8,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank,
+        *,
+        kind: str = "tanh",
+        amount: float = 0.4,
+        percentile: float = 10.0,
+        bits: int = 8,
+    ) -> np.ndarray:
         check_choice("kind", kind, KINDS)
         if kind == "tanh":
             check_number("amount", amount, high=1)

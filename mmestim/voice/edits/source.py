@@ -43,9 +43,18 @@ class _Synthetic(Edit):
         return {"index": index, "offset": offset, "seconds": seconds, "at": at, "fade": ranges["fade"].draw(rng)}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, index: int, seconds: float,
-        source: float = 0.0, offset: float = 0.0, at: float | None = None, fade: float = 0.0,
-    ) -> Edited:  # fmt: skip
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank = NO_AUDIO,
+        *,
+        index: int,
+        seconds: float,
+        source: float = 0.0,
+        offset: float = 0.0,
+        at: float | None = None,
+        fade: float = 0.0,
+    ) -> Edited:
         check_number("seconds", seconds, closed=False)
         recording, n_samples = bank.get(self.name, index), max(1, round(seconds * sample_rate))
         if at is not None:

@@ -60,10 +60,20 @@ class Reverb(_Kinds):
         return parameters
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kind: str, direct_ratio: float, rt60: float = 0.5,
-        seed: int = 0, response: int = 0, size: list[float] | None = None, source: list[float] | None = None,
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank,
+        *,
+        kind: str,
+        direct_ratio: float,
+        rt60: float = 0.5,
+        seed: int = 0,
+        response: int = 0,
+        size: list[float] | None = None,
+        source: list[float] | None = None,
         receiver: list[float] | None = None,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         check_choice("kind", kind, self.kinds)
         check_number("direct_ratio", direct_ratio, low=-60, high=60)
         check_number("rt60", rt60, low=0.05)
@@ -123,9 +133,14 @@ class BackgroundNoise(_Kinds):
 
     name = "background_noise"
     kinds = {  # noqa: RUF012
-        "white": None, "pink": None, "brown": None, "hum": None, "impulsive": None, "babble": "voices",
+        "white": None,
+        "pink": None,
+        "brown": None,
+        "hum": None,
+        "impulsive": None,
+        "babble": "voices",
         "file": "noises",
-    }  # fmt: skip
+    }
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
@@ -150,10 +165,20 @@ class BackgroundNoise(_Kinds):
         return OneOf(tuple(kind for kind in possible.values if kind != "babble"))
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kind: str, snr: float, seed: int = 0,
-        mains: int = 50, voices: list[int] | None = None, offsets: list[float] | None = None, noise: int = 0,
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank,
+        *,
+        kind: str,
+        snr: float,
+        seed: int = 0,
+        mains: int = 50,
+        voices: list[int] | None = None,
+        offsets: list[float] | None = None,
+        noise: int = 0,
         offset: float = 0.0,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         check_choice("kind", kind, self.kinds)
         check_number("snr", snr, low=-60, high=100)
         n, rng = len(waveform), np.random.default_rng(seed)

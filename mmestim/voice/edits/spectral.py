@@ -66,7 +66,7 @@ class _Filter(Effect):
 
     def process(
         self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cutoff: float, slope: int, family: str
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         check_frequency("cutoff", cutoff, sample_rate)
         check_choice("family", family, FAMILIES)
         if slope not in SLOPES:
@@ -136,9 +136,13 @@ def _biquads(kinds, frequencies, gains, qs, sample_rate):
             c, root = cos if kind == "low_shelf" else -cos, 2 * np.sqrt(a) * alpha
             up, down, sign = a + 1, a - 1, 1 if kind == "low_shelf" else -1
             section = [
-                a * (up - down * c + root), sign * 2 * a * (down - up * c), a * (up - down * c - root),
-                up + down * c + root, sign * -2 * (down + up * c), up + down * c - root,
-            ]  # fmt: skip
+                a * (up - down * c + root),
+                sign * 2 * a * (down - up * c),
+                a * (up - down * c - root),
+                up + down * c + root,
+                sign * -2 * (down + up * c),
+                up + down * c - root,
+            ]
         sections.append(np.divide(section, section[3]))
     return np.array(sections)
 
@@ -170,9 +174,16 @@ class Equalizer(Effect):
         return bands | super().draw(rng, duration, sample_rate, {}, bank)
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, kinds: list[str], frequencies: list[float],
-        gains: list[float], qs: list[float],
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank,
+        *,
+        kinds: list[str],
+        frequencies: list[float],
+        gains: list[float],
+        qs: list[float],
+    ) -> np.ndarray:
         sections = _biquads(kinds, frequencies, gains, qs, sample_rate)
         n_pad = min(len(waveform) - 1, round(_RING_SECONDS * sample_rate))
         return signal.sosfiltfilt(sections, waveform, padlen=n_pad).astype(np.float32)
@@ -197,9 +208,16 @@ class Autotune(Effect):
         return parameters if parameters["scale"] == "chromatic" else parameters | {"root": root}
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, scale: str, strength: float, glide: float,
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank,
+        *,
+        scale: str,
+        strength: float,
+        glide: float,
         root: int = 0,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         check_choice("scale", scale, SCALES)
         check_number("strength", strength, high=1)
         check_number("glide", glide)

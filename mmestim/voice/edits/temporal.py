@@ -124,9 +124,19 @@ class Paste(Edit):
         return parameters | {"source": start if start < before else start - before + at + APART_SECONDS}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, at: float, length: float, fade: float,
-        origin: str, source: float = 0.0, voice: int = 0, offset: float = 0.0,
-    ) -> Edited:  # fmt: skip
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank = NO_AUDIO,
+        *,
+        at: float,
+        length: float,
+        fade: float,
+        origin: str,
+        source: float = 0.0,
+        voice: int = 0,
+        offset: float = 0.0,
+    ) -> Edited:
         check_choice("origin", origin, ("clip", "speaker"))
         check_number("length", length, closed=False)
         n_samples = max(1, round(length * sample_rate))
@@ -174,14 +184,25 @@ class Mix(Edit):
         length = up_to(ranges["length"], min(room, len(donor) / sample_rate)).draw(rng)
         start = EDGE_SECONDS + float(rng.uniform(0, room - length))
         return {
-            "start": start, "end": start + length, "snr": ranges["snr"].draw(rng), "voice": voice,
+            "start": start,
+            "end": start + length,
+            "snr": ranges["snr"].draw(rng),
+            "voice": voice,
             "offset": float(rng.random()),
-        }  # fmt: skip
+        }
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *, start: float, end: float, snr: float,
-        voice: int, offset: float,
-    ) -> Edited:  # fmt: skip
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: Bank = NO_AUDIO,
+        *,
+        start: float,
+        end: float,
+        snr: float,
+        voice: int,
+        offset: float,
+    ) -> Edited:
         check_number("snr", snr, low=-100, high=100)
         donor = bank.get("voices", voice)
         first, last = span_of(start, end, len(waveform), sample_rate)
@@ -220,7 +241,7 @@ def up_to(values: Range, most: float) -> Between | Either | OneOf:
 
 def pick_longer(
     rng: np.random.Generator, bank: Bank, kind: str, least: float, sample_rate: int
-) -> tuple[int, np.ndarray]:  # fmt: skip
+) -> tuple[int, np.ndarray]:
     """One of a kind that lasts `least` seconds or more: its number, and itself."""
     tried = set()
     for _ in range(_MOST_PICKS):

@@ -8,7 +8,7 @@ from .segments import (
     segment_average_precision,
     segment_average_recall,
     segment_f1,
-)  # fmt: skip
+)
 
 __all__ = [
     "bootstrap_interval",

@@ -13,9 +13,13 @@ from ..._validation import check_level, check_number
 
 
 def bootstrap_interval(
-    metric: Callable[..., Any], groups: Sequence[Any], *data: Any, n_resamples: int = 1000,
-    confidence_level: float = 0.95, random_state: Any = None,
-) -> tuple[Any, Any]:  # fmt: skip
+    metric: Callable[..., Any],
+    groups: Sequence[Any],
+    *data: Any,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: Any = None,
+) -> tuple[Any, Any]:
     """Confidence interval of a metric by drawing groups of clips, such as speakers.
 
     Clips of one speaker are alike, so intervals from drawing clips would be too narrow. As many groups as

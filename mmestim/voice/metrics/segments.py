@@ -187,10 +187,15 @@ def boundary_scores(references: References, predictions: Predictions, *, toleran
 
 
 def localization_report(
-    references: References, predictions: Predictions, labels: Sequence[str] | None = None, *,
-    f1_ious: Sequence[float] = (0.3, 0.5, 0.7), ap_ious: Sequence[float] = (0.5, 0.75, 0.95), n_proposals: int = 20,
+    references: References,
+    predictions: Predictions,
+    labels: Sequence[str] | None = None,
+    *,
+    f1_ious: Sequence[float] = (0.3, 0.5, 0.7),
+    ap_ious: Sequence[float] = (0.5, 0.75, 0.95),
+    n_proposals: int = 20,
     tolerance: float = 0.05,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """How well each label is located.
 
     Parameters
