@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
 from ._modality_model import ModalityModel, Seed, check_names
-from ._validation import check_number
+from ._utils.validation import check_number
 
 __all__ = ["ModalityModel", "load_av_digits", "load_digit_views", "load_mfeat", "make_imbalanced_modalities"]
 

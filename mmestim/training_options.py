@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ._checkpoints import Checkpoints
-from ._validation import check_choice, check_flag, check_number
+from ._utils.validation import check_choice, check_flag, check_number
 from .devices import autocast, resolve_device
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}

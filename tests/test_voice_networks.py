@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmestim._torchaudio import torchaudio
+from mmestim._utils.torchaudio import torchaudio
 from mmestim.voice._layers import Block, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU
 from mmestim.voice._lengths import within
 from mmestim.voice.front_ends import LFCC, ComplexSTFT, LogSpectrogram

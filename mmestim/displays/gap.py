@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names, check_array, check_is_fitted
 
-from .._validation import check_number
+from .._utils.validation import check_number
 from ..multimodal._gap_mixture import GapMixture
 from ..multimodal.contributions import gap_scores
 from ..multimodal.modality_gap import ModalityGapAnalyzer

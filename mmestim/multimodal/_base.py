@@ -20,7 +20,7 @@ from torch import nn
 
 from .._checkpoints import Checkpoints, check_checkpoint
 from .._fingerprints import fingerprint
-from .._validation import check_number
+from .._utils.validation import check_number
 from ..batches import Batch, Rows, eval_batch_size
 from ..devices import autocast, device_here, seed_for, seeded
 from ..encoders import build_encoder, fit_statistics

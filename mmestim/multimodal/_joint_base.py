@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._validation import check_choice, check_number
+from .._utils.validation import check_choice, check_number
 from ..devices import seeded
 from ..training import Objective, TrainingRun, train
 from ._base import FitJob, MultimodalClassifier

@@ -12,7 +12,7 @@ from torch import nn
 
 from .._model_file import TensorSpec
 from .._sketching import CPU, build, check_specs, count_values, fill, float32, specs_of
-from .._validation import check_number
+from .._utils.validation import check_number
 from ..devices import seeded
 from ..encoders import encoder_of
 from ..modalities import resolve_modalities, resolve_shapes

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .._validation import check_choice
+from .._utils.validation import check_choice
 from ..modalities import Modalities
 from ..training import TrainingRun, train
 from ._base import FitJob, MultimodalClassifier

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._model_file import TensorSpec
-from .._validation import check_flag, check_number
+from .._utils.validation import check_flag, check_number
 from ._gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps, fit_one, fit_two
 from ._saving import check_feature_names
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .._validation import check_choice, check_flag, check_number
+from .._utils.validation import check_choice, check_flag, check_number
 from ..modalities import Modalities
 from ..training import evaluate, train, valid_rank
 from ._base import FitJob

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._validation import check_choice, check_number
+from .._utils.validation import check_choice, check_number
 from ..modalities import Modalities
 from ..training import evaluate
 from ._base import FitJob

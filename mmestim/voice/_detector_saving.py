@@ -12,7 +12,7 @@ import torch
 
 from .._model_file import TensorSpec
 from .._sketching import CPU, build, check_specs, float32, specs_of
-from .._validation import check_number
+from .._utils.validation import check_number
 from ..devices import device_here, seeded
 from ._calibration import Combination, Unaltered, check_recalls, check_thresholds
 from ._models import WindowModel

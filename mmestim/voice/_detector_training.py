@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
-from .._validation import check_choice, check_flag, check_number
+from .._utils.validation import check_choice, check_flag, check_number
 from ..devices import seed_for, seeded
 from ..training_options import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_choice
+from .._utils.validation import check_choice
 from .edits import EDITS
 from .edits._base import Bank, NoRecording
 from .records import EditPlan

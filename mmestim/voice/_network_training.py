@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._allocation import freed_memory_kept
+from .._utils.malloc import freed_memory_kept
 from ..batches import Batch
 from ..devices import autocast, seed_for, seeded
 from ..training import Objective, one_cycle, train

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._validation import check_choice, check_number
+from .._utils.validation import check_choice, check_number
 from ._reading import AudioError, read_clip
 from .folders import files_in, find_audio, place
 

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import unquote
 
-from .._validation import check_choice, check_number
+from .._utils.validation import check_choice, check_number
 from ._textgrid import parsed, read_textgrid, text_of, write_textgrid
 from .localization import EditSegment, in_order
 

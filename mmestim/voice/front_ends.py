@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from .._torchaudio import torchaudio
-from .._validation import check_number
+from .._utils.torchaudio import torchaudio
+from .._utils.validation import check_number
 from ._lengths import hold, silence, unit_level
 
 _FLOOR = 1e-6  # of power: what rounding to 16 bits leaves at unit level

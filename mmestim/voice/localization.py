@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_number
+from .._utils.validation import check_number
 from .records import EditRecord
 from .taxonomy import TAXONOMY
 

@@ -14,8 +14,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .._torchaudio import torchaudio
-from .._validation import check_number
+from .._utils.torchaudio import torchaudio
+from .._utils.validation import check_number
 from ._layers import (
     Block,
     ClipHead,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._validation import check_number
+from .._utils.validation import check_number
 from .taxonomy import CATEGORIES, LABELS, TAXONOMY
 from .time_map import TimeMap
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._atomic import write_whole
+from .._utils.atomic_write import write_whole
 from ._explaining import percent
 from ._report_media import Media, media_of, planned
 from ._report_page import facts, name, page, table, text

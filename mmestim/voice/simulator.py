@@ -14,7 +14,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from .._validation import check_choice, check_number
+from .._utils.validation import check_choice, check_number
 from ._applying import apply_plan
 from ._drawing import ORDER, check_audio, draw_plan, drawable, resolved
 from ._simulating import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
-from .._validation import check_number
+from .._utils.validation import check_number
 from ._clip import Clip
 from ._phase_statistics import phases
 from ._pitch_statistics import pitch

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_number
+from .._utils.validation import check_number
 
 CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spatial")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...encoders import Standardize
 from .._fusion_heads import FusionHead
 from ._tools import against_others

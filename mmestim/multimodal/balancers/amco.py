@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...training import unimodal_cross_entropy
 from .._fusion_heads import FusionHead
 from .base import Balancer, Outputs, Training

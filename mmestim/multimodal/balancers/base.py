@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from ..._checkpoints import Stateful
-from ..._validation import check_choice
+from ..._utils.validation import check_choice
 from ...batches import Batch, Rows
 from ...devices import seeded
 from ...training import train, unimodal_cross_entropy, weighted_cross_entropy

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...batches import Rows
 from ...training import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
 from ._tools import check_held_out

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from .base import Balancer, Outputs, Training
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...training import unimodal_cross_entropy, weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from ...batches import Batch
 from ...training import weighted_cross_entropy
 from .._fusion_heads import FusionHead

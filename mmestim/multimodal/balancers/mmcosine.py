@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from .._fusion_heads import FusionHead
 from .base import Balancer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...training import weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..._validation import check_flag, check_number
+from ..._utils.validation import check_flag, check_number
 from ._tools import score_ratios
 from .base import Balancer, Outputs, Training
 

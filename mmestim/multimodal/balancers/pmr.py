@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from .base import Balancer, Outputs, Training
 
 # Similarity to a class that has no prototype: no chance, and finite, so that nothing times zero is NaN.

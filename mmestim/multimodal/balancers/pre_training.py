@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...batches import Batch
 from .._modules import spread
 from ._tools import encode_rows

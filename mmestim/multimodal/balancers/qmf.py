@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..._validation import check_flag, check_number
+from ..._utils.validation import check_flag, check_number
 from ...batches import Batch
 from ...training import weighted_cross_entropy
 from .._fusion_heads import FusionHead

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from ..._validation import check_flag, check_number
+from ..._utils.validation import check_flag, check_number
 from ...batches import Batch
 from ...training import fill_momentum
 from .._fusion_heads import FusionHead

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ...batches import Rows
 from ._tools import check_held_out
 from .base import Balancer, Training

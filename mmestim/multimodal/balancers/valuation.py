@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from ...training import weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 

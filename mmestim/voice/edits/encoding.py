@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from ..taxonomy import Range
 from ._base import Bank, Effect
 from ._codecs import Codec, by_av, by_soundfile, round_trip

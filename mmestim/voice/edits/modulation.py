@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from ..taxonomy import Range
 from ._base import Bank, Effect, rms
 from ._stretching import resample, shift_pitch, stretch

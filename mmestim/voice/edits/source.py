@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ..corpus import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, signal
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, OneOf, Range
 from . import _rooms
 from ._base import Bank, Effect, rise, rms

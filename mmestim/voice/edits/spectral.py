@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, optimize, signal
 
-from ..._validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, Range
 from ._autotune import SCALES, tune
 from ._base import Bank, Effect

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..._validation import check_level, check_number
+from ..._utils.validation import check_level, check_number
 
 
 def bootstrap_interval(

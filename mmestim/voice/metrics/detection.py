@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ..localization import per_label
 from ..taxonomy import CATEGORIES, TAXONOMY
 

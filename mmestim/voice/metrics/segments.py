@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..._validation import check_number
+from ..._utils.validation import check_number
 from ..localization import EditSegment, record_segments
 from ..records import EditRecord
 from ..taxonomy import LABELS

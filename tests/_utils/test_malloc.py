@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mmestim._allocation import freed_memory_kept
+from mmestim._utils.malloc import freed_memory_kept
 
 glibc = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="of glibc alone"

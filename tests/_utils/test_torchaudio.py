@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmestim._torchaudio import _import_torchaudio
+from mmestim._utils.torchaudio import _import_torchaudio
 
 
 class Refuse:

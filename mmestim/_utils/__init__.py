@@ -1,0 +1,1 @@
+"""Helpers that know nothing of estimators: checks of parameters, whole files, memory, torchaudio."""
