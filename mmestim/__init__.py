@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 from . import balancers
+from ._data.modalities import stack_modalities
 from .displays import ContributionDisplay, DiagnosisDisplay, EditTimelineDisplay, ModalityGapDisplay
-from .modalities import stack_modalities
 from .multimodal import (
     Diagnosis,
     JointClassifier,

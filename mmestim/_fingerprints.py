@@ -16,7 +16,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ._checkpoints import FORMAT
-from .batches import Rows
+from ._data.batches import Rows
 
 # What these do goes by their version; other code is looked at.
 _LIBRARIES = {"mmestim": "mmestim", "numpy": "numpy", "skorch": "skorch", "sklearn": "scikit-learn", "torch": "torch"}

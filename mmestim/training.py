@@ -17,7 +17,7 @@ from torch._functorch import config as functorch_config
 from tqdm.auto import tqdm
 
 from ._checkpoints import Checkpoint, Stateful
-from .batches import Batch, Rows
+from ._data.batches import Batch, Rows
 from .devices import default_generators, seed_for, seeded
 from .training_options import TrainingOptions
 

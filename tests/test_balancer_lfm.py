@@ -10,8 +10,8 @@ from scipy.spatial.distance import cosine
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._data.batches import Batch
 from mmestim.balancers import LFM
-from mmestim.batches import Batch
 from mmestim.multimodal.balancers.lfm import info_nce
 from mmestim.training import weighted_cross_entropy
 

@@ -9,8 +9,8 @@ import torch
 from scipy.special import log_softmax
 
 from mmestim import JointClassifier
+from mmestim._data.batches import Batch
 from mmestim.balancers import MBSD
-from mmestim.batches import Batch
 from mmestim.multimodal.balancers.mbsd import distill
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}

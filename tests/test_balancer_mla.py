@@ -9,8 +9,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._data.batches import Batch
 from mmestim.balancers import MLA
-from mmestim.batches import Batch
 from mmestim.multimodal.balancers.mla import SharedHead
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}

@@ -10,8 +10,8 @@ from scipy.special import softmax
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._data.batches import Batch
 from mmestim.balancers import OGM
-from mmestim.batches import Batch
 from mmestim.multimodal.balancers.base import Outputs
 from mmestim.multimodal.balancers.ogm import score_ratios
 

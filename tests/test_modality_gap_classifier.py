@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from mmestim import JointClassifier, ModalityGapAnalyzer, ModalityGapClassifier, gap_scores
-from mmestim.batches import Batch
+from mmestim._data.batches import Batch
 from mmestim.multimodal import modality_gap_classifier
 from mmestim.multimodal._gap_mixture import GapMixture
 from mmestim.multimodal._gap_objective import (

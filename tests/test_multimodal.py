@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
-from mmestim.multimodal._splits import inner_split
+from mmestim._data.splits import inner_split
 
 CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}

@@ -19,10 +19,10 @@ from skorch.callbacks import (
 )
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
-from mmestim.batches import Rows
+from mmestim._data.batches import Rows
+from mmestim._data.modalities import Blocks
+from mmestim._data.splits import inner_split
 from mmestim.devices import seed_for
-from mmestim.modalities import Blocks
-from mmestim.multimodal._splits import inner_split
 from mmestim.training import Net, Objective, one_cycle, train, weighted_cross_entropy
 from mmestim.training_options import TrainingOptions
 

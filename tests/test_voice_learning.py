@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 
-from mmestim.batches import Batch
+from mmestim._data.batches import Batch
 from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
 from mmestim.voice._clip_windows import Stitcher, merged, windows_in

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..batches import Batch
+from .._data.batches import Batch
 from ..training import Objective
 from ._base import FitJob
 from .balancers.base import Balancer, Training

@@ -19,16 +19,16 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from torch import nn
 
 from .._checkpoints import Checkpoints, check_checkpoint
+from .._data.batches import Batch, Rows, eval_batch_size
+from .._data.modalities import Modalities, check_X
+from .._data.splits import inner_split, with_a_row_of
 from .._fingerprints import fingerprint
 from .._utils.validation import check_number
-from ..batches import Batch, Rows, eval_batch_size
 from ..devices import autocast, device_here, seed_for, seeded
 from ..encoders import build_encoder, fit_statistics
-from ..modalities import Modalities, check_X
 from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._saving import SavedNetwork
-from ._splits import inner_split, with_a_row_of
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..batches import Batch
+from .._data.batches import Batch
 
 
 class FusionHead(nn.Module):

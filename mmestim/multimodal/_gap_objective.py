@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..batches import Batch
+from .._data.batches import Batch
 from ..training import weighted_cross_entropy
 from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from ._gap_sources import TrainRows

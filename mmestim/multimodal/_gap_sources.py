@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._checkpoints import Stateful
-from ..batches import Rows
+from .._data.batches import Rows
+from .._data.splits import cross_splits
 from ..training import Companion
 from ._base import FitJob
 from ._modules import MultimodalModule
-from ._splits import cross_splits
 from .contributions import true_class_scores
 
 

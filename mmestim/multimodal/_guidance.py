@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..batches import Batch, Rows
+from .._data.batches import Batch, Rows
 from ..devices import seeded
 from ..training import Objective, weighted_cross_entropy
 from ._modules import Branch, fuse

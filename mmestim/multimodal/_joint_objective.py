@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..batches import Batch
+from .._data.batches import Batch
 from ..training import Objective, unimodal_cross_entropy
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..batches import Batch
+from .._data.batches import Batch
 from ._fusion_heads import FusionHead
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._data.modalities import resolve_modalities, resolve_shapes
 from .._model_file import TensorSpec
 from .._sketching import CPU, build, check_specs, count_values, fill, float32, specs_of
 from .._utils.validation import check_number
 from ..devices import seeded
 from ..encoders import encoder_of
-from ..modalities import resolve_modalities, resolve_shapes
 from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._sketching import answers, by_encoder

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import torch
 
+from .._data.batches import Batch
 from .._model_file import TensorSpec
 from .._sketching import CPU
-from ..batches import Batch
 from ..devices import seeded
 from ._modules import MultimodalModule
 

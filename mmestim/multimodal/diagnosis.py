@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._data.splits import check_each_once
 from .._utils.validation import check_level
-from ._splits import check_each_once
 from .balancers.base import Balancer
 from .balancers.gradient_conflict import GradientConflict
 from .contributions import gap_scores, take_rows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ..modalities import Modalities
+from .._data.modalities import Modalities
 from ._balanced_objective import BalancedObjective
 from ._base import FitJob
 from ._joint_base import JointBase

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from .._data.modalities import Modalities
 from .._utils.validation import check_choice
-from ..modalities import Modalities
 from ..training import TrainingRun, train
 from ._base import FitJob, MultimodalClassifier
 from ._modules import Branch, LateFusion

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from .._data.modalities import Modalities
 from .._utils.validation import check_choice, check_flag, check_number
-from ..modalities import Modalities
 from ..training import evaluate, train, valid_rank
 from ._base import FitJob
 from ._gap_objective import GapObjective, GapTerms, gap_history

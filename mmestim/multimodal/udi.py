@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._data.modalities import Modalities
 from .._utils.validation import check_choice, check_number
-from ..modalities import Modalities
 from ..training import evaluate
 from ._base import FitJob
 from ._guidance import GUIDANCE_RULES, Frozen, Guidance

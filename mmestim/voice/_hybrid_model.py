@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from scipy.special import expit
 from torch import nn
 
-from ..batches import Batch
+from .._data.batches import Batch
 from ..training import Objective
 from ._calibration import Combination, check_thresholds, tune_thresholds
 from ._models import (

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .._data.batches import Batch
 from .._utils.malloc import freed_memory_kept
-from ..batches import Batch
 from ..devices import autocast, seed_for, seeded
 from ..training import Objective, one_cycle, train
 from ..training_options import TrainingOptions

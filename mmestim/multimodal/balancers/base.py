@@ -12,8 +12,8 @@ import torch
 from sklearn.base import BaseEstimator
 
 from ..._checkpoints import Stateful
+from ..._data.batches import Batch, Rows
 from ..._utils.validation import check_choice
-from ...batches import Batch, Rows
 from ...devices import seeded
 from ...training import train, unimodal_cross_entropy, weighted_cross_entropy
 from .._fusion_heads import FusionHead

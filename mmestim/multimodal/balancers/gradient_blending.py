@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..._data.batches import Rows
 from ..._utils.validation import check_number
-from ...batches import Rows
 from ...training import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
 from ._tools import check_held_out
 from .base import Balancer, Outputs, Training

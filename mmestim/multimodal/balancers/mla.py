@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..._data.batches import Batch
 from ..._utils.validation import check_choice, check_number
-from ...batches import Batch
 from ...training import weighted_cross_entropy
 from .._fusion_heads import FusionHead
 from .._modules import presence, spread

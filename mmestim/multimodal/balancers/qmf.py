@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..._data.batches import Batch
 from ..._utils.validation import check_flag, check_number
-from ...batches import Batch
 from ...training import weighted_cross_entropy
 from .._fusion_heads import FusionHead
 from .._modules import presence

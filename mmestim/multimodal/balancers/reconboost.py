@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from ..._data.batches import Batch
 from ..._utils.validation import check_flag, check_number
-from ...batches import Batch
 from ...training import fill_momentum
 from .._fusion_heads import FusionHead
 from .._modules import presence, spread

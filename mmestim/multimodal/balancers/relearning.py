@@ -10,8 +10,8 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 
+from ..._data.batches import Rows
 from ..._utils.validation import check_number
-from ...batches import Rows
 from ._tools import check_held_out
 from .base import Balancer, Training
 

@@ -13,8 +13,9 @@ from scipy.sparse import csr_array, dok_matrix
 from sklearn.base import BaseEstimator, ClassifierMixin
 from skorch.helper import SliceDict
 
-from mmestim import LateFusionClassifier, modalities, stack_modalities
-from mmestim.modalities import check_X
+from mmestim import LateFusionClassifier, stack_modalities
+from mmestim._data import modalities
+from mmestim._data.modalities import check_X
 
 CPU = torch.device("cpu")
 AUDIO = np.arange(24.0).reshape(6, 4)

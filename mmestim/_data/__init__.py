@@ -1,0 +1,1 @@
+"""Rows of several modalities: how `X` is read, batched and split."""
