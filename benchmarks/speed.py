@@ -23,7 +23,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier, balancers
-from mmestim.encoders import ENCODERS
+from mmestim.encoders.choice import ENCODERS
 from mmestim.multimodal._guidance import jensen_shannon
 from mmestim.multimodal.mutual_information import CLUB
 

@@ -31,7 +31,6 @@ from mmestim import (
     ModalityGapClassifier,
     UDIClassifier,
     balancers,
-    encoders,
     gap_scores,
     load,
     save,
@@ -39,6 +38,7 @@ from mmestim import (
 from mmestim.__main__ import main
 from mmestim.balancers import OGM, Balancer
 from mmestim.datasets import load_digit_views
+from mmestim.encoders import choice as encoders
 
 CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 METHODS = [value for value in vars(balancers).values() if isinstance(value, type) and issubclass(value, Balancer)]

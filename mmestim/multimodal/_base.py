@@ -25,7 +25,7 @@ from .._data.splits import inner_split, with_a_row_of
 from .._fingerprints import fingerprint
 from .._utils.validation import check_number
 from ..devices import autocast, device_here, seed_for, seeded
-from ..encoders import build_encoder, fit_statistics
+from ..encoders.choice import build_encoder, fit_statistics
 from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._saving import SavedNetwork

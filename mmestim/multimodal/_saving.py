@@ -15,7 +15,7 @@ from .._model_file import TensorSpec
 from .._sketching import CPU, build, check_specs, count_values, fill, float32, specs_of
 from .._utils.validation import check_number
 from ..devices import seeded
-from ..encoders import encoder_of
+from ..encoders.choice import encoder_of
 from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._sketching import answers, by_encoder

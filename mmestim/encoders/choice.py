@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._utils.validation import check_choice
+from .._utils.validation import check_choice
 
 Shape = tuple[int, ...]
 

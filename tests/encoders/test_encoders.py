@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmestim import LateFusionClassifier
-from mmestim.encoders import ConvEncoder, LinearEncoder, MLPEncoder, Standardize, build_encoder
+from mmestim.encoders.choice import ConvEncoder, LinearEncoder, MLPEncoder, Standardize, build_encoder
 
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 

@@ -1,0 +1,1 @@
+"""Networks that map the block of one modality to a feature vector."""
