@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import balancers
-from ._plain_values import NotPlain, decode, encode
+from ._serialization.json_values import NotPlain, decode, encode
 from .balancers import Balancer
 
 _BALANCERS: dict[str, type] = {

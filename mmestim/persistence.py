@@ -17,9 +17,9 @@ import torch
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ._model_file import ModelFile, TensorSpec, write
-from ._plain_values import NotPlain, check_size, decode, encode
 from ._saved_parameters import decode_parameters, encode_parameters
+from ._serialization.json_values import NotPlain, check_size, decode, encode
+from ._serialization.model_file import ModelFile, TensorSpec, write
 from .devices import resolve_device
 from .multimodal import (
     JointClassifier,

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import mmestim
-from mmestim._model_file import ModelFile, write
+from mmestim._serialization.model_file import ModelFile, write
 from mmestim.voice import LABELS, AudioCorpus, EditPlan, EditSimulator, VoiceEditDetector
 from mmestim.voice._detector_input import truth_of
 from mmestim.voice._detector_training import Calibrated, _recalls

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from .._data.modalities import resolve_modalities, resolve_shapes
-from .._model_file import TensorSpec
-from .._sketching import CPU, build, check_specs, count_values, fill, float32, specs_of
+from .._serialization.model_file import TensorSpec
+from .._serialization.module_skeleton import CPU, build, check_specs, count_values, fill, float32, specs_of
 from .._utils.validation import check_number
 from ..devices import seeded
 from ..encoders.choice import encoder_of

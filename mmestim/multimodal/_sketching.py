@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 
 from .._data.batches import Batch
-from .._model_file import TensorSpec
-from .._sketching import CPU
+from .._serialization.model_file import TensorSpec
+from .._serialization.module_skeleton import CPU
 from ..devices import seeded
 from ._modules import MultimodalModule
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._model_file import TensorSpec
+from .._serialization.model_file import TensorSpec
 from .._utils.validation import check_flag, check_number
 from ._gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps, fit_one, fit_two
 from ._saving import check_feature_names

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .._model_file import TensorSpec
-from .._sketching import CPU, build, check_specs, float32, specs_of
+from .._serialization.model_file import TensorSpec
+from .._serialization.module_skeleton import CPU, build, check_specs, float32, specs_of
 from .._utils.validation import check_number
 from ..devices import device_here, seeded
 from ._calibration import Combination, Unaltered, check_recalls, check_thresholds

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ._model_file import TensorSpec
+from .model_file import TensorSpec
 
 CPU = torch.device("cpu")
 

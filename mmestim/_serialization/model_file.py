@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from ._utils.atomic_write import write_whole
+from .._utils.atomic_write import write_whole
 
 # What this version writes, and the latest that it reads.
 FORMAT = 1
