@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._saved_parameters import decode_parameters, encode_parameters
 from ._serialization.json_values import NotPlain, check_size, decode, encode
 from ._serialization.model_file import ModelFile, TensorSpec, write
-from .devices import resolve_device
+from ._training.devices import resolve_device
 from .multimodal import (
     JointClassifier,
     LateFusionClassifier,

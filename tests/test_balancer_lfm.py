@@ -11,9 +11,9 @@ from torch import nn
 
 from mmestim import JointClassifier
 from mmestim._data.batches import Batch
+from mmestim._training.net import weighted_cross_entropy
 from mmestim.balancers import LFM
 from mmestim.multimodal.balancers.lfm import info_nce
-from mmestim.training import weighted_cross_entropy
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}

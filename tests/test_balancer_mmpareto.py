@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._training.net import weighted_cross_entropy
 from mmestim.multimodal.balancers.mmpareto import MMPareto
-from mmestim.training import weighted_cross_entropy
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}

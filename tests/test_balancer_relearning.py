@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._training.net import evaluate
 from mmestim.balancers import Relearning
 from mmestim.multimodal.balancers import relearning
 from mmestim.multimodal.balancers.relearning import purity
-from mmestim.training import evaluate
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmestim import JointClassifier, ModalityGapAnalyzer, ModalityGapClassifier, gap_scores
 from mmestim._data.batches import Batch
+from mmestim._training.net import Net
 from mmestim.multimodal import modality_gap_classifier
 from mmestim.multimodal._gap_mixture import GapMixture
 from mmestim.multimodal._gap_objective import (
@@ -24,7 +25,6 @@ from mmestim.multimodal._gap_objective import (
     shift_loss,
 )
 from mmestim.multimodal._gap_sources import OutOfFold
-from mmestim.training import Net
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .._data.batches import Batch
-from ..training import Objective
+from .._training.net import Objective
 from ._base import FitJob
 from .balancers.base import Balancer, Training
 

@@ -18,15 +18,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 from torch import nn
 
-from .._checkpoints import Checkpoints, check_checkpoint
 from .._data.batches import Batch, Rows, eval_batch_size
 from .._data.modalities import Modalities, check_X
 from .._data.splits import inner_split, with_a_row_of
-from .._fingerprints import fingerprint
+from .._training.checkpoints import Checkpoints, check_checkpoint
+from .._training.devices import autocast, device_here, seed_for, seeded
+from .._training.fingerprint import fingerprint
+from .._training.options import TrainingOptions
 from .._utils.validation import check_number
-from ..devices import autocast, device_here, seed_for, seeded
 from ..encoders.choice import build_encoder, fit_statistics
-from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._saving import SavedNetwork
 

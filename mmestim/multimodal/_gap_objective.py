@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .._data.batches import Batch
-from ..training import weighted_cross_entropy
+from .._training.net import weighted_cross_entropy
 from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from ._gap_sources import TrainRows
 from ._joint_objective import JointObjective

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .._checkpoints import Stateful
 from .._data.batches import Rows
 from .._data.splits import cross_splits
-from ..training import Companion
+from .._training.checkpoints import Stateful
+from .._training.net import Companion
 from ._base import FitJob
 from ._modules import MultimodalModule
 from .contributions import true_class_scores

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._data.batches import Batch, Rows
-from ..devices import seeded
-from ..training import Objective, weighted_cross_entropy
+from .._training.devices import seeded
+from .._training.net import Objective, weighted_cross_entropy
 from ._modules import Branch, fuse
 from .mutual_information import CLUB, masked_mean
 

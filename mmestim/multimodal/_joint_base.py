@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from .._training.devices import seeded
+from .._training.net import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
-from ..devices import seeded
-from ..training import Objective, TrainingRun, train
 from ._base import FitJob, MultimodalClassifier
 from ._fusion_heads import build_head
 from ._modules import Branch, JointModule

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .._data.batches import Batch
-from ..training import Objective, unimodal_cross_entropy
+from .._training.net import Objective, unimodal_cross_entropy
 
 
 class JointObjective(Objective):

@@ -13,10 +13,10 @@ from torch import nn
 from .._data.modalities import resolve_modalities, resolve_shapes
 from .._serialization.model_file import TensorSpec
 from .._serialization.module_skeleton import CPU, build, check_specs, count_values, fill, float32, specs_of
+from .._training.devices import seeded
+from .._training.options import TrainingOptions
 from .._utils.validation import check_number
-from ..devices import seeded
 from ..encoders.choice import encoder_of
-from ..training_options import TrainingOptions
 from ._modules import Branch, MultimodalModule
 from ._sketching import answers, by_encoder
 

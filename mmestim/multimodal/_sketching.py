@@ -11,7 +11,7 @@ import torch
 from .._data.batches import Batch
 from .._serialization.model_file import TensorSpec
 from .._serialization.module_skeleton import CPU
-from ..devices import seeded
+from .._training.devices import seeded
 from ._modules import MultimodalModule
 
 

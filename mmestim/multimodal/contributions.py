@@ -17,7 +17,7 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 
 from .._data.batches import Rows
 from .._data.splits import check_each_once
-from ..training_options import TrainingOptions
+from .._training.options import TrainingOptions
 from ._base import MultimodalClassifier
 from ._modules import MultimodalModule, presence, true_class_share
 

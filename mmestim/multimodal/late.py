@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._data.modalities import Modalities
+from .._training.net import TrainingRun, train
 from .._utils.validation import check_choice
-from ..training import TrainingRun, train
 from ._base import FitJob, MultimodalClassifier
 from ._modules import Branch, LateFusion
 

@@ -15,8 +15,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.modalities import Modalities
+from .._training.net import evaluate, train, valid_rank
 from .._utils.validation import check_choice, check_flag, check_number
-from ..training import evaluate, train, valid_rank
 from ._base import FitJob
 from ._gap_objective import GapObjective, GapTerms, gap_history
 from ._gap_sources import OutOfFold, TrainRows, has_gaps

@@ -13,8 +13,8 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from .._training.devices import autocast
 from .._utils.validation import check_level
-from ..devices import autocast
 from ._modules import true_class_share
 from .contributions import class_codes, is_multimodal, unwrapped
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._data.modalities import Modalities
+from .._training.net import evaluate
 from .._utils.validation import check_choice, check_number
-from ..training import evaluate
 from ._base import FitJob
 from ._guidance import GUIDANCE_RULES, Frozen, Guidance
 from ._modules import Branch, LateFusion

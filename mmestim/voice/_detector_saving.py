@@ -12,8 +12,8 @@ import torch
 
 from .._serialization.model_file import TensorSpec
 from .._serialization.module_skeleton import CPU, build, check_specs, float32, specs_of
+from .._training.devices import device_here, seeded
 from .._utils.validation import check_number
-from ..devices import device_here, seeded
 from ._calibration import Combination, Unaltered, check_recalls, check_thresholds
 from ._models import WindowModel
 from ._scanning import Fitted

@@ -15,9 +15,9 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
+from .._training.devices import seed_for, seeded
+from .._training.options import TrainingOptions
 from .._utils.validation import check_choice, check_flag, check_number
-from ..devices import seed_for, seeded
-from ..training_options import TrainingOptions
 from ._calibration import Combination, Unaltered, tune_thresholds
 from ._lessons import given_windows, held_out_windows, simulated_windows
 from ._model_choice import MODELS, make_model

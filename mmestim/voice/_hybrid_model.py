@@ -12,7 +12,7 @@ from scipy.special import expit
 from torch import nn
 
 from .._data.batches import Batch
-from ..training import Objective
+from .._training.net import Objective
 from ._calibration import Combination, check_thresholds, tune_thresholds
 from ._models import (
     Answer,

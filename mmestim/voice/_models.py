@@ -11,8 +11,8 @@ import torch
 from joblib import Parallel, delayed
 from torch import nn
 
-from ..devices import seed_for
-from ..training_options import TrainingOptions
+from .._training.devices import seed_for
+from .._training.options import TrainingOptions
 from ._network_training import ClassLoss, LabelLoss, WindowRows, ask, label_weights, train_network
 from ._training_windows import UNKNOWN, Windows
 from ._trees import BoostedTrees

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._data.batches import Batch
+from .._training.devices import autocast, seed_for, seeded
+from .._training.net import Objective, one_cycle, train
+from .._training.options import TrainingOptions
 from .._utils.malloc import freed_memory_kept
-from ..devices import autocast, seed_for, seeded
-from ..training import Objective, one_cycle, train
-from ..training_options import TrainingOptions
 from ._training_windows import UNKNOWN, Windows
 from .taxonomy import TAXONOMY
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..._training.net import unimodal_cross_entropy
 from ..._utils.validation import check_number
-from ...training import unimodal_cross_entropy
 from .._fusion_heads import FusionHead
 from .base import Balancer, Outputs, Training
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from ..._checkpoints import Stateful
 from ..._data.batches import Batch, Rows
+from ..._training.checkpoints import Stateful
+from ..._training.devices import seeded
+from ..._training.net import train, unimodal_cross_entropy, weighted_cross_entropy
 from ..._utils.validation import check_choice
-from ...devices import seeded
-from ...training import train, unimodal_cross_entropy, weighted_cross_entropy
 from .._fusion_heads import FusionHead
 from .._modules import Branch, JointModule, presence, true_class_share
 

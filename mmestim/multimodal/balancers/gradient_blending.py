@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ..._data.batches import Rows
+from ..._training.net import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
 from ..._utils.validation import check_number
-from ...training import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
 from ._tools import check_held_out
 from .base import Balancer, Outputs, Training
 

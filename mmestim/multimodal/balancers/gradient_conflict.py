@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...training import unimodal_cross_entropy, weighted_cross_entropy
+from ..._training.net import unimodal_cross_entropy, weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 
 _EPS = 1e-12

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..._training.net import unimodal_cross_entropy, weighted_cross_entropy
 from ..._utils.validation import check_number
-from ...training import unimodal_cross_entropy, weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._training.net import weighted_cross_entropy
 from ..._utils.validation import check_choice, check_number
-from ...training import weighted_cross_entropy
 from .._fusion_heads import FusionHead
 from .._modules import presence, spread
 from .base import Balancer, Training

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..._training.net import weighted_cross_entropy
 from ..._utils.validation import check_number
-from ...training import weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 
 Gradients = Sequence[torch.Tensor | None]

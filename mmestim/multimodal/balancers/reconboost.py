@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._training.net import fill_momentum
 from ..._utils.validation import check_flag, check_number
-from ...training import fill_momentum
 from .._fusion_heads import FusionHead
 from .._modules import presence, spread
 from ._tools import encode_rows

@@ -7,8 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..._training.net import weighted_cross_entropy
 from ..._utils.validation import check_choice, check_number
-from ...training import weighted_cross_entropy
 from .base import Balancer, Outputs, Training
 
 # Contributions below each of these get one more copy.

@@ -19,10 +19,10 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRS
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier, balancers
-from mmestim._fingerprints import Fingerprint
+from mmestim._training.fingerprint import Fingerprint
+from mmestim._training.net import Net
 from mmestim.balancers import OGM, PMR, UMT, Balancer, GradientBlending
 from mmestim.datasets import load_digit_views
-from mmestim.training import Net
 
 METHODS = [value for value in vars(balancers).values() if isinstance(value, type) and issubclass(value, Balancer)]
 METHODS.remove(Balancer)

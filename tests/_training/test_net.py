@@ -22,9 +22,9 @@ from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier
 from mmestim._data.batches import Rows
 from mmestim._data.modalities import Blocks
 from mmestim._data.splits import inner_split
-from mmestim.devices import seed_for
-from mmestim.training import Net, Objective, one_cycle, train, weighted_cross_entropy
-from mmestim.training_options import TrainingOptions
+from mmestim._training.devices import seed_for
+from mmestim._training.net import Net, Objective, one_cycle, train, weighted_cross_entropy
+from mmestim._training.options import TrainingOptions
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}

@@ -16,10 +16,10 @@ from torch import nn
 from torch._functorch import config as functorch_config
 from tqdm.auto import tqdm
 
-from ._checkpoints import Checkpoint, Stateful
-from ._data.batches import Batch, Rows
+from .._data.batches import Batch, Rows
+from .checkpoints import Checkpoint, Stateful
 from .devices import default_generators, seed_for, seeded
-from .training_options import TrainingOptions
+from .options import TrainingOptions
 
 # A name that no callback of a user's has.
 _STOPPER = "mmestim_early_stopping"

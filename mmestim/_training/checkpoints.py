@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._utils.atomic_write import write_whole
+from .._utils.atomic_write import write_whole
 
 # Of the files; another makes other fingerprints.
 FORMAT = 2

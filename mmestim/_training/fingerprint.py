@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from ._checkpoints import FORMAT
-from ._data.batches import Rows
+from .._data.batches import Rows
+from .checkpoints import FORMAT
 
 # What these do goes by their version; other code is looked at.
 _LIBRARIES = {"mmestim": "mmestim", "numpy": "numpy", "skorch": "skorch", "sklearn": "scikit-learn", "torch": "torch"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ._checkpoints import Checkpoints
-from ._utils.validation import check_choice, check_flag, check_number
+from .._utils.validation import check_choice, check_flag, check_number
+from .checkpoints import Checkpoints
 from .devices import autocast, resolve_device
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
