@@ -10,8 +10,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._networks.fusion_heads import ConcatHead, FilmHead, GatedHead, SumHead
 from mmestim.balancers import AGM
-from mmestim.multimodal._fusion_heads import ConcatHead, FilmHead, GatedHead, SumHead
 from mmestim.multimodal.balancers.agm import contributions
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}

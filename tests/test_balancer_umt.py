@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from mmestim import JointClassifier
+from mmestim._networks.multimodal_networks import presence
 from mmestim.balancers import UMT
-from mmestim.multimodal._modules import presence
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from mmestim import LateFusionClassifier, UDIClassifier
+from mmestim._networks.multimodal_networks import fuse
 from mmestim._training.net import Net
 from mmestim.multimodal._guidance import Frozen, Guidance
-from mmestim.multimodal._modules import fuse
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}

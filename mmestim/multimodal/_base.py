@@ -21,13 +21,13 @@ from torch import nn
 from .._data.batches import Batch, Rows, eval_batch_size
 from .._data.modalities import Modalities, check_X
 from .._data.splits import inner_split, with_a_row_of
+from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, device_here, seed_for, seeded
 from .._training.fingerprint import fingerprint
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import build_encoder, fit_statistics
-from ._modules import Branch, MultimodalModule
 from ._saving import SavedNetwork
 
 

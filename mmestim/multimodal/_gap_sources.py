@@ -9,10 +9,10 @@ import numpy as np
 
 from .._data.batches import Rows
 from .._data.splits import cross_splits
+from .._networks.multimodal_networks import MultimodalModule
 from .._training.checkpoints import Stateful
 from .._training.net import Companion
 from ._base import FitJob
-from ._modules import MultimodalModule
 from .contributions import true_class_scores
 
 

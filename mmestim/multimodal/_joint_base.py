@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from .._networks.fusion_heads import build_head
+from .._networks.multimodal_networks import Branch, JointModule
 from .._training.devices import seeded
 from .._training.net import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
 from ._base import FitJob, MultimodalClassifier
-from ._fusion_heads import build_head
-from ._modules import Branch, JointModule
 from .balancers.base import Balancer
 
 FUSIONS = ("concat", "sum", "gated", "film")

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from .._data.modalities import resolve_modalities, resolve_shapes
+from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._serialization.module_skeleton import CPU, build, check_specs, count_values, fill, float32, specs_of
 from .._training.devices import seeded
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import encoder_of
-from ._modules import Branch, MultimodalModule
 from ._sketching import answers, by_encoder
 
 # What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of

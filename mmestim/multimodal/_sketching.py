@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 
 from .._data.batches import Batch
+from .._networks.multimodal_networks import MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._serialization.module_skeleton import CPU
 from .._training.devices import seeded
-from ._modules import MultimodalModule
 
 
 @torch.no_grad()

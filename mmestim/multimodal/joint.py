@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.base import clone
 
 from .._data.modalities import Modalities
+from .._networks.multimodal_networks import JointModule
 from ._balanced_objective import BalancedObjective
 from ._base import FitJob
 from ._joint_base import JointBase
 from ._joint_objective import JointObjective
-from ._modules import JointModule
 from .balancers.base import Balancer
 
 

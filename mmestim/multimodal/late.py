@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._data.modalities import Modalities
+from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import TrainingRun, train
 from .._utils.validation import check_choice
 from ._base import FitJob, MultimodalClassifier
-from ._modules import Branch, LateFusion
 
 
 class LateFusionClassifier(MultimodalClassifier):

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._data.modalities import Modalities
+from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import evaluate
 from .._utils.validation import check_choice, check_number
 from ._base import FitJob
 from ._guidance import GUIDANCE_RULES, Frozen, Guidance
-from ._modules import Branch, LateFusion
 from .late import LateFusionClassifier
 
 

@@ -1,6 +1,6 @@
 """Methods that keep one modality from silencing the others in joint training."""
 
-from .._fusion_heads import FusionHead
+from ..._networks.fusion_heads import FusionHead
 from .agm import AGM
 from .amco import AMCo
 from .base import Balancer, Outputs, Training

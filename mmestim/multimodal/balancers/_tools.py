@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .._modules import Branch
+from ..._networks.multimodal_networks import Branch
 from .base import Balancer, Outputs, Training
 
 

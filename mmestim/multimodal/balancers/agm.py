@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import torch
 
+from ..._networks.fusion_heads import FusionHead
 from ..._utils.validation import check_number
 from ...encoders.choice import Standardize
-from .._fusion_heads import FusionHead
 from ._tools import against_others
 from .base import Balancer, Outputs, Training
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..._networks.fusion_heads import FusionHead
 from ..._training.net import unimodal_cross_entropy
 from ..._utils.validation import check_number
-from .._fusion_heads import FusionHead
 from .base import Balancer, Outputs, Training
 
 

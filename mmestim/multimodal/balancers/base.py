@@ -12,12 +12,12 @@ import torch
 from sklearn.base import BaseEstimator
 
 from ..._data.batches import Batch, Rows
+from ..._networks.fusion_heads import FusionHead
+from ..._networks.multimodal_networks import Branch, JointModule, presence, true_class_share
 from ..._training.checkpoints import Stateful
 from ..._training.devices import seeded
 from ..._training.net import train, unimodal_cross_entropy, weighted_cross_entropy
 from ..._utils.validation import check_choice
-from .._fusion_heads import FusionHead
-from .._modules import Branch, JointModule, presence, true_class_share
 
 
 class Outputs:

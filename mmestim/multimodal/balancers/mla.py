@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._networks.fusion_heads import FusionHead
+from ..._networks.multimodal_networks import presence, spread
 from ..._training.net import weighted_cross_entropy
 from ..._utils.validation import check_choice, check_number
-from .._fusion_heads import FusionHead
-from .._modules import presence, spread
 from .base import Balancer, Training
 
 _PROJECTIONS = ("owm", "none")

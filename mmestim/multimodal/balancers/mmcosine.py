@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..._networks.fusion_heads import FusionHead
 from ..._utils.validation import check_number
-from .._fusion_heads import FusionHead
 from .base import Balancer
 
 

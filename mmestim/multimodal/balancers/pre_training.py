@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..._data.batches import Batch
+from ..._networks.multimodal_networks import spread
 from ..._utils.validation import check_number
-from .._modules import spread
 from ._tools import encode_rows
 from .base import Balancer, Outputs, Training
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._networks.fusion_heads import FusionHead
+from ..._networks.multimodal_networks import presence
 from ..._training.net import weighted_cross_entropy
 from ..._utils.validation import check_flag, check_number
-from .._fusion_heads import FusionHead
-from .._modules import presence
 from .base import Balancer, Outputs, Training
 
 

@@ -12,10 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._networks.fusion_heads import FusionHead
+from ..._networks.multimodal_networks import presence, spread
 from ..._training.net import fill_momentum
 from ..._utils.validation import check_flag, check_number
-from .._fusion_heads import FusionHead
-from .._modules import presence, spread
 from ._tools import encode_rows
 from .base import Balancer, Training
 

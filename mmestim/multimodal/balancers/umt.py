@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..._networks.multimodal_networks import spread
 from ..._utils.validation import check_number
-from .._modules import spread
 from ._tools import encode_rows
 from .base import Balancer, Outputs, Training
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._data.batches import Batch
-from ._fusion_heads import FusionHead
+from .fusion_heads import FusionHead
 
 
 class Branch(nn.Module):

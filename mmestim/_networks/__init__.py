@@ -1,0 +1,1 @@
+"""Networks of several modalities: branches, fusion heads and what they form together."""
