@@ -9,8 +9,8 @@ import torch
 
 from .._data.batches import Batch
 from .._training.net import Objective
+from ..balancers._base import Balancer, Training
 from ._base import FitJob
-from .balancers.base import Balancer, Training
 
 
 class BalancedObjective(Objective):

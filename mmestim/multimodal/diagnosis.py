@@ -22,8 +22,8 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._data.splits import check_each_once
 from .._utils.validation import check_level
-from .balancers.base import Balancer
-from .balancers.gradient_conflict import GradientConflict
+from ..balancers._base import Balancer
+from ..balancers.gradient_conflict import GradientConflict
 from .contributions import gap_scores, take_rows
 from .joint import JointClassifier
 from .late import LateFusionClassifier

@@ -1,0 +1,185 @@
+"""Gradient blending: losses weighed by how each modality overfits and generalises on its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._data.batches import Rows
+from .._training.net import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
+from .._utils.validation import check_number
+from ._base import Balancer, Outputs, Training
+from ._scores import check_held_out
+
+
+class GradientBlending(Balancer):
+    """Losses of the modalities' own heads and of the joint one, weighed by overfitting and generalisation.
+
+    Each branch, a modality under its own head or all under the joint one, is trained by itself for a
+    few epochs on a copy of the network; those that then generalise better than they overfit weigh more.
+
+    Parameters
+    ----------
+    n_epochs : int, default=10
+        Epochs that each branch trains in a measurement, at least 1.
+    super_epoch : int or None, default=None
+        Epochs after which the weights are measured anew from the current network, at least 1 (online
+        blending). `None` measures once, before the first epoch (offline).
+    eps : float, default=1e-3
+        Added to the squared overfitting, in squared nats, so that a branch which happens not to overfit
+        does not take all the weight; above 0.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_modalities + 1,)
+        Latest weights of the losses, of the modalities by name and of the joint head last.
+    generalisation_, overfitting_ : ndarray of shape (n_modalities + 1,)
+        G and O of each branch that gave them.
+
+    Notes
+    -----
+    With mean losses on the training and the validation rows before and after n epochs, branch k has
+
+    G_k = Lv_before - Lv_after,  O_k = (Lv - Lt)_after - (Lv - Lt)_before,
+
+    and the network minimises sum_k w_k CE_k with w_k proportional to abs(G_k) / (O_k^2 + eps) and of sum 1
+    [1]_. The validation rows are those that the classifier holds out for early stopping, which it
+    therefore needs. Released codes subtract sums over sets of different size; these are means.
+
+    Ours are: `eps`, without which an O near 0 by chance starved the joint head in trials; the same
+    formula for any number of modalities, each measured on the rows that have it; copies that start with
+    a fresh optimizer at the current learning rate and leave the network, its optimizer and its random
+    numbers as they were. In the paper a measurement lasts as long as its weights are used: set `n_epochs`
+    to `max_epochs` offline, and to `super_epoch` online. It costs twice the time of as many epochs,
+    however many modalities there are. The classifier's ``unimodal_weight``, where given, multiplies the
+    modalities' weights in the loss.
+
+    A branch that hardly overfits takes nearly all the weight. If that is not the joint one the fused head learns
+    slowly, and early stopping may end the training before it has; a larger `eps` evens the weights out.
+
+    `balance_history_` has ``weights``, ``generalisation`` and ``overfitting`` as used in each epoch;
+    `history_` has the epochs of the copies as stage ``blending``, with modality None for the joint one.
+
+    References
+    ----------
+    .. [1] W. Wang, D. Tran and M. Feiszli, "What Makes Training Multi-Modal Classification Networks
+       Hard?", CVPR 2020.
+
+    Examples
+    --------
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import GradientBlending
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=GradientBlending(1), max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_["weights"].shape
+    (2, 3)
+    """
+
+    unimodal = "heads"
+
+    def __init__(self, n_epochs: int = 10, super_epoch: int | None = None, eps: float = 1e-3) -> None:
+        self.n_epochs = n_epochs
+        self.super_epoch = super_epoch
+        self.eps = eps
+
+    def begin(self, training: Training) -> None:
+        """Check the parameters, and that there are rows to measure on.
+
+        Parameters
+        ----------
+        training : Training
+            The training that begins.
+        """
+        check_number("n_epochs", self.n_epochs, low=1, integer=True)
+        if self.super_epoch is not None:
+            check_number("super_epoch", self.super_epoch, low=1, integer=True)
+        check_number("eps", self.eps, closed=False)
+        check_held_out(self, training)
+
+    def begin_epoch(self, training: Training) -> None:
+        """Measure the branches where it is time to.
+
+        Parameters
+        ----------
+        training : Training
+            The training under way.
+        """
+        if training.epoch == 0 or (self.super_epoch is not None and training.epoch % self.super_epoch == 0):
+            measured = np.array(list(self._measure(training))).T
+            weights = blending_weights(measured[0], measured[1], self.eps)
+            self.weights_ = torch.tensor(weights, dtype=torch.float32, device=training.device)
+            self.generalisation_, self.overfitting_ = torch.from_numpy(measured)
+        training.record("weights", self.weights_)
+        training.record("generalisation", self.generalisation_)
+        training.record("overfitting", self.overfitting_)
+
+    def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
+        """Weighted sum of the losses of all branches.
+
+        Parameters
+        ----------
+        training : Training
+            The training under way.
+        outputs : Outputs
+            Of the network for one batch.
+
+        Returns
+        -------
+        Tensor of shape ()
+            The loss.
+        """
+        batch = outputs.batch
+        losses = []
+        for name, logits in outputs.unimodal.items():
+            losses.append(training.unimodal_weight * unimodal_cross_entropy(logits, batch, name))
+        return (self.weights_ * torch.stack([*losses, weighted_cross_entropy(outputs.logits, batch)])).sum()
+
+    def _measure(self, training: Training) -> Iterator[tuple[float, float]]:
+        """Gain and growth of overfitting of each branch, the joint one last."""
+        job = training.job
+        # Neither a user's callbacks nor a stop by validation: each branch trains for the same number of epochs.
+        options = replace(
+            job.options,
+            lr=training.net.optimizer_.param_groups[0]["lr"],
+            lr_schedule=None,
+            max_epochs=self.n_epochs,
+            early_stopping=False,
+            callbacks=[],
+            verbose=0,
+            compile=False,
+        )
+        branches: list[tuple[nn.Module, Rows, Rows, str | None]] = [
+            (training.module.branch(name), training.rows.having(name), training.valid.having(name), name)
+            for name in training.names
+        ]
+        for original, rows, valid, name in [*branches, (training.module, training.rows, training.valid, None)]:
+            branch = copy.deepcopy(original)
+            before = [evaluate(branch, part, options)[0] for part in (rows, valid)]
+            run = train(
+                branch,
+                rows,
+                valid,
+                options,
+                n_classes=training.n_classes,
+                stage="blending",
+                modality=name,
+                seed=job.seed_for(*([] if name is None else [name]), "blending", str(training.epoch)),
+            )
+            training.history += run.history
+            if run.interrupted:
+                raise KeyboardInterrupt
+            after = [evaluate(branch, part, options)[0] for part in (rows, valid)]
+            yield before[1] - after[1], (after[1] - after[0]) - (before[1] - before[0])
+
+
+def blending_weights(gains: np.ndarray, excesses: np.ndarray, eps: float) -> np.ndarray:
+    """Shares of each branch by its gain over its squared overfitting; equal ones where none gains."""
+    ratios = np.abs(gains) / (excesses**2 + eps)
+    total = ratios.sum()
+    return ratios / total if total > 0 else np.full(len(ratios), 1 / len(ratios))

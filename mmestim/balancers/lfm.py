@@ -1,0 +1,135 @@
+"""LFM: contrast between the modalities at first, the fitting of labels later."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from .._utils.validation import check_number
+from ._base import Balancer, Outputs, Training
+
+
+class LFM(Balancer):
+    """Contrastive loss between the modalities' features, which gives way to the classification loss.
+
+    Labels are harder to fit from some modalities than from others; to match the modalities of a row is
+    equally hard for all. So training begins with much of the latter and ends with little.
+
+    Parameters
+    ----------
+    temperature : float, default=0.07
+        What cosines are divided by, above 0.
+    strength : float, default=1.0
+        Factor of the contrastive loss's weight, from 0 to 1; with 0 training is plain.
+
+    Notes
+    -----
+    With CE the classification loss, which includes that of own heads where ``unimodal_weight`` asks for
+    them, epoch t = 1, 2, ... minimises
+
+    (1 - a_t) CE + a_t L,  a_t = strength * (1 - exp(-1/t)),
+
+    where L is the symmetric InfoNCE loss: the cosines of one modality's features with those of
+    another in all rows of the batch, divided by the temperature, are logits of which row is which, and L
+    the mean cross-entropy of both directions. This is the paper's heuristic rule [1]_; its other one, which
+    learns a_t by a second-order gradient, is left out, as is the Jensen-Shannon divergence between
+    predictions that re-implementations put in the place of L.
+
+    Ours are the temperature, which is CLIP's, `strength`, the mean over the pairs for more than two
+    modalities, each over the rows that have both, and features of different lengths: longer ones are
+    mapped to the shortest length by fixed random orthonormal columns, which do not train.
+
+    `balance_history_` has ``weight``, a_t, and ``contrast``, L.
+
+    References
+    ----------
+    .. [1] Y. Yang, F. Wan, Q.-Y. Jiang and Y. Xu, "Facilitating Multimodal Classification via
+       Dynamically Learning Modality Gap", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import LFM
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=LFM(), max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_["weight"].round(3)
+    array([0.632, 0.393], dtype=float32)
+    """
+
+    def __init__(self, temperature: float = 0.07, strength: float = 1.0) -> None:
+        self.temperature = temperature
+        self.strength = strength
+
+    def begin(self, training: Training) -> None:
+        """Check the parameters, and bring features to one length.
+
+        Parameters
+        ----------
+        training : Training
+            The training that begins.
+        """
+        check_number("temperature", self.temperature, closed=False)
+        check_number("strength", self.strength, high=1)
+        sizes = training.module.embedding_sizes
+        shortest = min(sizes.values())
+        self._maps = {}
+        for name in training.names:
+            if sizes[name] > shortest:
+                generator = torch.Generator().manual_seed(training.job.seed_for("LFM", name))
+                columns = torch.linalg.qr(torch.randn(sizes[name], shortest, generator=generator)).Q
+                self._maps[name] = columns.to(training.device)
+
+    def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
+        """Classification and contrast, by their weights in this epoch.
+
+        Parameters
+        ----------
+        training : Training
+            The training under way.
+        outputs : Outputs
+            Of the network for one batch.
+
+        Returns
+        -------
+        Tensor of shape ()
+            The loss.
+        """
+        weight = self.strength * -math.expm1(-1 / (training.epoch + 1))
+        features = [f @ self._maps[name] if name in self._maps else f for name, f in outputs.features.items()]
+        contrast = info_nce(torch.stack(features), outputs, self.temperature)
+        training.record("weight", torch.tensor(weight))
+        training.record("contrast", contrast)
+        return (1 - weight) * training.joint_loss(outputs) + weight * contrast
+
+
+def info_nce(features: torch.Tensor, outputs: Outputs, temperature: float) -> torch.Tensor:
+    """Mean symmetric InfoNCE loss over the pairs of modalities.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n_modalities, n_rows, n_features)
+        Of each modality.
+    outputs : Outputs
+        Of the network for these rows.
+    temperature : float
+        What cosines are divided by.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The mean, in which a pair that no row has counts 0.
+    """
+    first, second = torch.triu_indices(len(features), len(features), offset=1, device=features.device)
+    directions = F.normalize(features, dim=2)
+    both = outputs.present[first] & outputs.present[second]
+    cosines = directions[first] @ directions[second].transpose(1, 2)
+    # Finite, so that a row without candidates gives no NaN: its terms are not counted.
+    logits = (cosines / temperature).masked_fill(~(both.unsqueeze(1) & both.unsqueeze(2)), -1e9)
+    matches = torch.log_softmax(logits, dim=2) + torch.log_softmax(logits, dim=1)
+    terms = torch.where(both, -matches.diagonal(dim1=1, dim2=2) / 2, 0.0)
+    if outputs.batch.weight is not None:
+        terms = terms * outputs.batch.weight
+    return (terms.sum(1) / both.sum(1).clamp(min=1)).mean()

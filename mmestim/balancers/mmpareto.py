@@ -1,0 +1,132 @@
+"""MMPareto: each encoder follows a direction that serves the fused loss and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .._training.net import weighted_cross_entropy
+from .._utils.validation import check_number
+from ._base import Balancer, Outputs, Training
+
+Gradients = Sequence[torch.Tensor | None]
+
+
+class MMPareto(Balancer):
+    """Fused and unimodal gradients of an encoder combined so that neither loss pays for the other.
+
+    Each modality has a head of its own. Where the gradients of the fused and of the modality's own loss
+    agree they are summed; where they conflict, the encoder takes the shortest vector between them, which
+    lowers both losses, as long as the sum would have been. All is made longer by `gamma`.
+
+    Parameters
+    ----------
+    gamma : float, default=1.5
+        Factor on the gradients of the encoders, above 0.
+
+    See Also
+    --------
+    mmestim.JointClassifier : Takes it as `balancer`.
+
+    Notes
+    -----
+    For each encoder let a be the gradient of the fused loss and u that of the loss of its head, times
+    `unimodal_weight` where that is set. With w = 1/2 if a·u >= 0, else
+    w = (u·u - a·u) / (a·a + u·u - 2 a·u), and h = 2 w a + 2 (1 - w) u, each parameter tensor t gets
+    ``gamma * max(1, |a_t + u_t| / |h_t|) * h_t``, zero where h_t is. Heads get the plain sum. All this is
+    the paper's and its code's, which has > in place of >=. The limits that the released solver sets on w
+    apply only where one of the gradients is zero; the other is then followed whatever w is. More than two
+    modalities need no extension.
+
+    The loss of one head reaches one encoder only, so two backward passes give what the released code
+    takes one for each modality and two more for. Adam divides a constant scale out again: under it
+    `gamma` does nothing, and the directions remain.
+
+    `balance_history_` has ``weight`` (w, the share of the fused gradient) and ``cosine`` (of a and u; 0
+    where one of them is zero).
+
+    References
+    ----------
+    Yake Wei, Di Hu. MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance. ICML 2024.
+
+    Examples
+    --------
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import MMPareto
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=MMPareto(), max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_["weight"].shape
+    (2, 2)
+    """
+
+    unimodal = "heads"
+
+    def __init__(self, gamma: float = 1.5) -> None:
+        self.gamma = gamma
+
+    def begin(self, training: Training) -> None:
+        """Check the parameter."""
+        check_number("gamma", self.gamma, closed=False)
+        every = [id(p) for parameters in training.parameters.values() for p in parameters]
+        if len(set(every)) < len(every):
+            raise ValueError(
+                "balancer=MMPareto() tells the gradients of encoders apart, and here two encoders share parameters. "
+                "Give each modality an encoder of its own, or choose another balancer."
+            )
+
+    def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
+        """Fused loss and those of the heads."""
+        fused = weighted_cross_entropy(outputs.logits, outputs.batch)
+        alone = training.unimodal_weight * training.unimodal_loss(outputs.features, outputs.batch)
+        self._losses = fused, alone
+        return fused + alone
+
+    def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
+        """Combine the encoders' gradients of the two; all other parameters get their sum."""
+        fused, alone = self.__dict__.pop("_losses")  # A graph left behind could not be copied.
+        parameters = [p for p in training.module.parameters() if p.requires_grad]
+        of_fused = dict(zip(parameters, _gradients(fused, parameters, retain_graph=True), strict=True))
+        of_alone = dict(zip(parameters, _gradients(alone, parameters), strict=True))
+        weights, cosines = [], []
+        for name in training.names:
+            pairs = {p: (of_fused.pop(p), of_alone.pop(p)) for p in training.parameters[name]}
+            reached = [p for p, pair in pairs.items() if any(g is not None for g in pair)]
+            weight, cosine = loss.new_full((), 0.5), loss.new_zeros(())
+            if reached:
+                both = ([torch.zeros_like(p) if (g := pairs[p][i]) is None else g for p in reached] for i in (0, 1))
+                weight, cosine = self._combine(reached, *both)
+            weights.append(weight)
+            cosines.append(cosine)
+        for p, a in of_fused.items():  # those of the heads
+            u = of_alone[p]
+            p.grad = a if u is None else u if a is None else a + u
+        training.record("weight", torch.stack(weights))
+        training.record("cosine", torch.stack(cosines))
+
+    def _combine(self, parameters, a, u):
+        """Set the gradients of one encoder from those of the two losses."""
+        sizes = [p.numel() for p in parameters]
+        a, u = (torch.cat([g.reshape(-1) for g in gradients]) for gradients in (a, u))
+        aa, uu, au = a.dot(a), u.dot(u), a.dot(u)
+        weight = torch.where(au < 0, (uu - au) / (aa + uu - 2 * au), 0.5)
+        combined = (2 * torch.lerp(u, a, weight)).split(sizes)
+        lengths = _norms(combined)
+        factors = self.gamma * (_norms((a + u).split(sizes)) / lengths).clamp(min=1)
+        factors = torch.where(lengths > 0, factors, 0.0)
+        for p, h, factor in zip(parameters, combined, factors.unbind(), strict=True):
+            p.grad = h.mul_(factor).view_as(p)
+        size = (aa * uu).sqrt()
+        return weight, torch.where(size > 0, au / size, 0.0)
+
+
+def _gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor], retain_graph: bool = False) -> Gradients:
+    """Gradients of a loss that may reach none or some of the parameters."""
+    if not loss.requires_grad:
+        return [None] * len(parameters)
+    return torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+
+
+def _norms(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.stack(torch._foreach_norm(tensors))

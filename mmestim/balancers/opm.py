@@ -1,0 +1,133 @@
+"""On-the-fly prediction modulation: drop the features of the modality whose scores lead."""
+
+from __future__ import annotations
+
+import torch
+
+from .._utils.validation import check_number
+from ._base import Balancer, Outputs, Training
+from ._scores import fuse, score_ratios
+
+
+class OPM(Balancer):
+    """Features of a leading modality dropped at random, so that the fused loss trains the others.
+
+    In every batch each modality's probability of the true class is compared with that of the others; the
+    features of one that leads are left out of the fused prediction in some rows, the more the further it
+    leads.
+
+    Parameters
+    ----------
+    q_base : float, default=0.5
+        Probability, from 0 to 1, that a row loses the features of a modality that leads by next to nothing.
+    alpha : float, default=0.5
+        How much a lead adds to that probability, at least 0; it reaches ``q_base * (1 + alpha)``, at most 1.
+    p_exe : float, default=0.7
+        Probability, from 0 to 1, that a batch drops at all.
+    starts : int, default=6
+        First epoch in which features are dropped, counted from 0.
+
+    See Also
+    --------
+    OGM : Slows the encoder of the leading modality instead.
+    ModalityDropout : Drops features of all modalities alike.
+
+    Notes
+    -----
+    With s_m the sum over the batch of modality m's probabilities of the true class, from its part of the
+    fused logits, and s_j that of the other modality j::
+
+        r_m = tanh(max(0, s_m / s_j - 1))
+        q_m = min(1, q_base (1 + alpha r_m)) if r_m > 0 else 0
+        z_m <- B_m z_m / (1 - theta),    B_m ~ Bernoulli(1 - q_m) in every row,
+        theta = sum_m d_m q_m / sum_m d_m
+
+    with features z_m of length d_m. A row that loses all of them leaves the batch's loss.
+
+    The two-modality formula is the paper's; the defaults are those of the authors' code, whose ``lam`` is
+    `alpha`. Ours are: for more than two modalities s_j is the mean over the others; sums are over the rows
+    that have the modality and another, by their weights; theta counts the modalities that a row has; a row
+    with one modality keeps it as it is. Heads of single modalities, if there are any, see all features.
+
+    Over the epochs `balance_history_` has ``drop_probability``, q_m, and ``ratio``, s_m / s_j, by modality
+    in alphabetical order, and ``lost``, the fraction of rows that left the loss.
+
+    References
+    ----------
+    Y. Wei, D. Hu, H. Du, J.-R. Wen. On-the-Fly Modulation for Balanced Multimodal Learning. IEEE
+    Transactions on Pattern Analysis and Machine Intelligence, 2024.
+
+    Examples
+    --------
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import OPM
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=OPM(starts=0), max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_["drop_probability"].shape
+    (2, 2)
+    """
+
+    unimodal = "split"
+
+    def __init__(self, q_base: float = 0.5, *, alpha: float = 0.5, p_exe: float = 0.7, starts: int = 6) -> None:
+        self.q_base = q_base
+        self.alpha = alpha
+        self.p_exe = p_exe
+        self.starts = starts
+
+    def begin(self, training: Training) -> None:
+        """Check the parameters and seed the draws.
+
+        Parameters
+        ----------
+        training : Training
+            The training that begins.
+        """
+        check_number("q_base", self.q_base, high=1)
+        check_number("alpha", self.alpha)
+        check_number("p_exe", self.p_exe, high=1)
+        check_number("starts", self.starts, integer=True)
+        lengths = [[float(training.module.embedding_sizes[name])] for name in training.names]
+        self._sizes = torch.tensor(lengths, device=training.device)
+        self._generators = training.generators("OPM")
+        self._coin = torch.Generator(training.device).manual_seed(training.job.seed_for("OPM"))
+
+    def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
+        """Joint loss of the rows that are left, from the features that are.
+
+        Parameters
+        ----------
+        training : Training
+            The training under way.
+        outputs : Outputs
+            Of the network for one batch.
+
+        Returns
+        -------
+        Tensor of shape ()
+            The loss.
+        """
+        if training.epoch < self.starts:
+            training.record("drop_probability", torch.zeros(len(training.names)))
+            return training.joint_loss(outputs)
+        batch, present = outputs.batch, outputs.present
+        ratios = score_ratios(outputs)
+        leads = torch.tanh((ratios - 1).clamp(min=0))
+        q = torch.where(leads > 0, (self.q_base * (1 + self.alpha * leads)).clamp(max=1), 0.0)
+        drops = torch.rand(1, generator=self._coin, device=training.device) < self.p_exe
+        # Of each modality in each row: with no other beside it, it stays.
+        odds = torch.where(present & (present.sum(0) > 1) & drops, q.unsqueeze(1), 0.0)
+        draws = [torch.rand(batch.size, generator=g, device=training.device) for g in self._generators.values()]
+        kept = present & (torch.stack(draws) >= odds)
+        sizes = self._sizes * present
+        theta = (sizes * odds).sum(0) / sizes.sum(0).clamp(min=1)
+        factors = kept / (1 - theta).clamp(min=1e-5)
+        left = kept.any(0) | ~present.any(0)
+        training.record("drop_probability", q)
+        training.record("ratio", ratios)
+        training.record("lost", 1 - left.float().mean())
+        # The mean is over the rows that are left.
+        weighted = batch.weighing(left * batch.size / left.sum().clamp(min=1))
+        logits = fuse(training, outputs, factors)
+        return training.joint_loss(Outputs(training, batch, (logits, outputs.features)), weighted)

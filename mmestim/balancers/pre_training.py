@@ -1,0 +1,109 @@
+"""Encoders trained alone before they are trained together."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import torch
+
+from .._data.batches import Batch
+from .._networks.multimodal_networks import spread
+from .._utils.validation import check_number
+from ._base import Balancer, Outputs, Training
+from ._scores import encode_rows
+
+
+class PreTraining(Balancer):
+    """Each encoder is trained alone first; joint training then starts from what it has learnt.
+
+    After it has learnt alone, no modality is left untrained because of another. The encoders then
+    follow the joint loss at a fraction of the learning rate, or stay as they are.
+
+    Parameters
+    ----------
+    finetune : float or 'frozen', default=0.1
+        Learning rate of the encoders in joint training as a multiple of the classifier's `lr`,
+        above 0, or ``'frozen'`` to train the fusion head alone.
+
+    See Also
+    --------
+    UMT : Encoders trained alone teach those of the joint network.
+
+    Notes
+    -----
+    Each encoder trains under a head of its own by cross-entropy, on the rows that have its modality,
+    with the options of the classifier, early stopping included; `history_` has these epochs as stage
+    ``unimodal``. Its weights then go into the joint network, those of its head too if `unimodal_weight`
+    gives the network such heads (ours). An encoder without trainable parameters is left as it is.
+
+    The learning rate is scaled in what it does: after each step the encoders keep the fraction
+    `finetune` of their way, theta <- theta_before + finetune (theta_after - theta_before). The way of SGD,
+    momentum and weight decay included, and of Adam is proportional to the learning rate, so this equals
+    a parameter group with ``finetune * lr`` under any schedule; scaled gradients would not, because weight
+    decay stays at full strength and Adam undoes a constant scale. `max_grad_norm` sees the gradients
+    as they are.
+
+    Frozen encoders are evaluated once, in eval mode: their features are read from there for the rest of
+    the training, dropout is off, and statistics of BatchNorm do not move.
+
+    References
+    ----------
+    W. Wang, D. Tran and M. Feiszli, "What Makes Training Multi-Modal Classification Networks Hard?",
+    CVPR 2020, among whose baselines it is.
+
+    Examples
+    --------
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import PreTraining
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=PreTraining("frozen"), max_epochs=2, random_state=0)
+    >>> [row["stage"] for row in clf.fit(digits.data, digits.target).history_]
+    ['unimodal', 'unimodal', 'unimodal', 'unimodal', 'joint', 'joint']
+    """
+
+    def __init__(self, finetune: Any = 0.1) -> None:
+        self.finetune = finetune
+
+    def begin(self, training: Training) -> None:
+        """Train each encoder alone, and put what it has learnt into the joint network."""
+        if isinstance(self.finetune, numbers.Number):
+            check_number("finetune", self.finetune, closed=False)
+        elif self.finetune != "frozen":
+            raise ValueError(f"finetune={self.finetune!r} is not known. Use 'frozen' or a number above 0.")
+        for name in training.names:
+            if training.parameters[name]:
+                branch, alone = training.module.branch(name), training.train_alone(name)
+                branch.encoder.load_state_dict(alone.encoder.state_dict())
+                if training.module.unimodal_heads:
+                    branch.head.load_state_dict(alone.head.state_dict())
+        self._is_frozen = self.finetune == "frozen"
+        if self._is_frozen:
+            self._features = {name: encode_rows(training, training.module.branch(name)) for name in training.names}
+        else:
+            self._slow = [p for parameters in training.parameters.values() for p in parameters]
+            self._before = [torch.empty_like(p) for p in self._slow]
+
+    def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Learn jointly, the encoders slowly or not at all."""
+        if self._is_frozen:
+            return self._train_head(training, batch)
+        if not self._slow or self.finetune == 1:
+            return super().train_batch(training, batch)
+        with torch.no_grad():
+            torch._foreach_copy_(self._before, self._slow)
+        loss, logits = super().train_batch(training, batch)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._slow, self._before, 1 - float(self.finetune))
+        return loss, logits
+
+    def _train_head(self, training, batch):
+        training.zero_grad()
+        features = {name: spread(f[batch.having(name).rows], batch, name) for name, f in self._features.items()}
+        with training.job.options.autocast():
+            logits = training.module.fusion_head(features, batch).float()
+        loss = self.loss(training, Outputs(training, batch, (logits, features)))
+        loss.backward()
+        training.step(batch)
+        return loss.detach(), logits

@@ -1,0 +1,152 @@
+"""Re-learning: purity by hand, encoders moved as the formula says, early stopping that keeps judged weights."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmestim import JointClassifier
+from mmestim._training.net import evaluate
+from mmestim.balancers import Relearning, relearning
+from mmestim.balancers.relearning import purity
+
+GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three modalities, of which the second is noise."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 120)
+    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
+    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (1.0, 0.0, 3.0)])
+    return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def with_absent(data):
+    X, y = data[0].copy(), data[1]
+    X[::3, :4] = np.nan
+    X[1::3, 4:8] = np.nan
+    return X, y
+
+
+class Spy(Relearning):
+    """Keeps the network before and after each begin of an epoch, and the training."""
+
+    def begin_epoch(self, training):
+        if training.epoch == 0:
+            self.seen = []
+        before = copy.deepcopy(training.module)
+        super().begin_epoch(training)
+        self.seen.append((before, copy.deepcopy(training.module)))
+        self.training = training
+
+
+def test_purity_by_hand():
+    # Three tight clusters of four, three and two rows; one row of the first is of another class.
+    places = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 900.0]], [4, 3, 2], axis=0) + np.tile([0, 0.1, 0.2], 3)[:, None]
+    assert purity(places, np.array([0, 0, 0, 2, 1, 1, 1, 2, 2]), 3) == pytest.approx(8 / 9)
+    # Each column counts the same, whatever its scale: the first alone tells these classes apart.
+    column = np.array([0.0, 0.01, 1.0, 0.99])
+    assert purity(np.c_[column, [500.0, 500.0, 500.0, 501.0]], np.array([0, 0, 1, 1]), 2) == 1.0
+
+
+def test_purity_of_features_that_say_nothing_and_of_few_rows():
+    assert purity(np.zeros((5, 2)), np.array([0, 1, 1, 0, 1]), 3) == pytest.approx(3 / 5)
+    assert purity(np.ones((1, 2)), np.array([2]), 3) == 1.0
+
+
+def test_purity_of_many_rows_goes_by_mini_batches(monkeypatch):
+    monkeypatch.setattr(relearning, "_MANY_ROWS", 100)
+    classes = np.repeat([0, 1], 100)
+    features = 10 * classes[:, None] + np.random.default_rng(0).normal(size=(200, 2))
+    assert purity(features, classes, 2) == 1.0
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_encoders_move_by_the_formula(absent, data, with_absent):
+    clf = JointClassifier(GROUPS, balancer=Spy(interval=2, strength=2.5), **FAST).fit(
+        *(with_absent if absent else data)
+    )
+    spy, names = clf.balancer_, sorted(GROUPS)
+    before, after = spy.seen[2]
+    for k, name in enumerate(names):
+        purities = []
+        for rows in (spy.training.rows.having(name), spy.training.valid.having(name)):
+            batch = rows.batch(rows.rows)
+            with torch.no_grad():
+                features = before.branch(name).encode(batch).numpy()
+            purities.append(purity(features, batch.y.numpy(), 3))
+        gap = abs(purities[0] - purities[1])
+        w = np.tanh(2.5 * gap)
+        np.testing.assert_allclose(clf.balance_history_["gap"][2, k], gap, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(clf.balance_history_["weight"][2, k], w, rtol=1e-6, atol=1e-7)
+        trios = zip(
+            [p.detach().numpy() for p in spy.seen[0][0].branch(name).encoder.parameters()],
+            before.branch(name).encoder.parameters(),
+            after.branch(name).encoder.parameters(),
+            strict=True,
+        )
+        for initial, old, new in trios:
+            expected = w * initial + (1 - w) * old.detach().numpy()
+            np.testing.assert_allclose(new.detach().numpy(), expected, rtol=1e-5, atol=1e-7)
+    assert (clf.balance_history_["weight"][2] > 0).any()
+    assert (clf.balance_history_["weight"][[0, 1, 3]] == 0).all()
+    assert torch.equal(before.fusion_head.linear.weight, after.fusion_head.linear.weight)
+    for epoch in (0, 1, 3):
+        before, after = spy.seen[epoch]
+        assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+def test_at_most_so_many_times(data):
+    clf = JointClassifier(GROUPS, balancer=Relearning(interval=1, max_times=2), **FAST | {"max_epochs": 6}).fit(*data)
+    assert (clf.balance_history_["weight"] > 0).any(axis=1).tolist() == [False, True, True, False, False, False]
+    assert clf.balancer_.n_times_ == 2
+
+
+@pytest.mark.parametrize("off", [{"strength": 0}, {"max_times": 0}])
+def test_switched_off_it_is_plain(off, data):
+    settings = FAST | {"max_epochs": 40, "lr": 0.2, "n_iter_no_change": 2, "lr_schedule": None}
+    clf = JointClassifier(GROUPS, balancer=Relearning(interval=1, **off), **settings).fit(*data)
+    plain = JointClassifier(GROUPS, **settings).fit(*data)
+    assert clf.n_iter_ == plain.n_iter_ < 40
+    np.testing.assert_array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
+
+
+def test_early_stopping_keeps_weights_that_it_judged(data):
+    settings = FAST | {"max_epochs": 8, "lr": 0.05}
+    clf = JointClassifier(GROUPS, balancer=Spy(interval=1, max_times=9, strength=50.0), **settings).fit(*data)
+    best = max(clf.history_, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
+    loss, accuracy, _ = evaluate(clf.module_, clf.balancer_.training.valid, clf.balancer_.training.job.options)
+    assert (accuracy, loss) == pytest.approx((best["valid_accuracy"], best["valid_loss"]))
+
+
+def test_early_stopping_waits_after_a_return(data):
+    settings = FAST | {"max_epochs": 40, "lr": 0.2, "n_iter_no_change": 2, "lr_schedule": None}
+    plain = JointClassifier(GROUPS, **settings).fit(*data)
+    last = plain.n_iter_ - 1
+    clf = JointClassifier(GROUPS, balancer=Relearning(interval=last, max_times=1), **settings).fit(*data)
+    assert clf.balance_history_["weight"][last].any()
+    assert clf.n_iter_ >= 2 * last + 2
+
+
+def test_an_encoder_without_weights_stays_as_it_is(data):
+    encoder = {"image": nn.Identity()}
+    clf = JointClassifier(GROUPS, encoder=encoder, balancer=Relearning(interval=1), **FAST).fit(*data)
+    assert np.isfinite(clf.predict_proba(data[0])).all()
+
+
+def test_needs_held_out_rows(data):
+    clf = JointClassifier(GROUPS, balancer=Relearning(), early_stopping=False, **FAST)
+    with pytest.raises(ValueError, match=r"Relearning.*early_stopping=True"):
+        clf.fit(*data)
+
+
+@pytest.mark.parametrize("parameters", [{"interval": 0}, {"max_times": -1}, {"strength": -0.1}])
+def test_parameters_are_checked(parameters, data):
+    with pytest.raises(ValueError, match=next(iter(parameters))):
+        JointClassifier(GROUPS, balancer=Relearning(**parameters), **FAST).fit(*data)
