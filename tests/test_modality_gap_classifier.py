@@ -14,7 +14,7 @@ from mmestim import JointClassifier, ModalityGapAnalyzer, ModalityGapClassifier,
 from mmestim._data.batches import Batch
 from mmestim._training.net import Net
 from mmestim.multimodal import modality_gap_classifier
-from mmestim.multimodal._gap_mixture import GapMixture
+from mmestim.multimodal._analysis.gap_mixture import GapMixture
 from mmestim.multimodal._gap_objective import (
     HISTORY,
     GapObjective,

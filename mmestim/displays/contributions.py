@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.utils import Bunch
 
-from ..multimodal.shapley import modality_contributions
+from ..multimodal._analysis.shapley import modality_contributions
 from ._style import COLORS, pyplot_module
 
 if TYPE_CHECKING:

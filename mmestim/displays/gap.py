@@ -10,9 +10,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names, check_array, check_is_fitted
 
 from .._utils.validation import check_number
-from ..multimodal._gap_mixture import GapMixture
-from ..multimodal.contributions import gap_scores
-from ..multimodal.modality_gap import ModalityGapAnalyzer
+from ..multimodal._analysis.gap_mixture import GapMixture
+from ..multimodal._analysis.modality_gap import ModalityGapAnalyzer
+from ..multimodal._analysis.true_class_scores import gap_scores
 from ._style import COLORS, pyplot_module
 
 if TYPE_CHECKING:

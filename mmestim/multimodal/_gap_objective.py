@@ -12,7 +12,7 @@ import torch
 from .._data.batches import Batch
 from .._networks.multimodal_networks import presence, true_class_share
 from .._training.net import weighted_cross_entropy
-from ._gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
+from ._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from ._gap_sources import TrainRows
 from ._joint_objective import JointObjective
 

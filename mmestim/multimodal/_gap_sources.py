@@ -12,8 +12,8 @@ from .._data.splits import cross_splits
 from .._networks.multimodal_networks import MultimodalModule
 from .._training.checkpoints import Stateful
 from .._training.net import Companion
+from ._analysis.true_class_scores import true_class_scores
 from ._base import FitJob
-from .contributions import true_class_scores
 
 
 class TrainRows(Stateful):

@@ -24,11 +24,11 @@ from .._data.splits import check_each_once
 from .._utils.validation import check_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
-from .contributions import gap_scores, take_rows
+from ._analysis.modality_gap import ModalityGapAnalyzer
+from ._analysis.shapley import MOST_MODALITIES, modality_contributions
+from ._analysis.true_class_scores import gap_scores, take_rows
 from .joint import JointClassifier
 from .late import LateFusionClassifier
-from .modality_gap import ModalityGapAnalyzer
-from .shapley import MOST_MODALITIES, modality_contributions
 
 UNIMODAL_LOSSES, APART = "with unimodal losses", "trained apart"
 

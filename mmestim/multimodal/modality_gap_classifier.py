@@ -18,12 +18,12 @@ from .._data.modalities import Modalities
 from .._networks.multimodal_networks import JointModule
 from .._training.net import evaluate, train, valid_rank
 from .._utils.validation import check_choice, check_flag, check_number
+from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._base import FitJob
 from ._gap_objective import GapObjective, GapTerms, gap_history
 from ._gap_sources import OutOfFold, TrainRows, has_gaps
 from ._joint_base import JointBase
 from ._joint_objective import JointObjective
-from .modality_gap import ModalityGapAnalyzer
 
 GAP_SOURCES = ("train", "out_of_fold")
 

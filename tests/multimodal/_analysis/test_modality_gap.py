@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mmestim import ModalityGapAnalyzer
-from mmestim.multimodal._gap_mixture import GapMixture, fit_two
+from mmestim.multimodal._analysis.gap_mixture import GapMixture, fit_two
 
 # Means, standard deviations and weights; far enough from 0 that no gap is folded there.
 SEPARATED = ((1.2, 1.7), (0.05, 0.1), (0.6, 0.4))

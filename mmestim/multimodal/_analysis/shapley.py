@@ -13,10 +13,10 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .._networks.multimodal_networks import true_class_share
-from .._training.devices import autocast
-from .._utils.validation import check_level
-from .contributions import class_codes, is_multimodal, unwrapped
+from ..._networks.multimodal_networks import true_class_share
+from ..._training.devices import autocast
+from ..._utils.validation import check_level
+from .true_class_scores import class_codes, is_multimodal, unwrapped
 
 # Two to the power of it is the number of fusions.
 MOST_MODALITIES = 6

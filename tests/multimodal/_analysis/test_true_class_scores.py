@@ -29,7 +29,7 @@ from sklearn.svm import LinearSVC
 from skorch.helper import SliceDict
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, UDIClassifier, gap_scores
-from mmestim.multimodal.contributions import true_class_scores
+from mmestim.multimodal._analysis.true_class_scores import true_class_scores
 
 # Not in the order of the alphabet, so that the columns show whose order they follow.
 GROUPS = {"image": slice(5, 8), "audio": slice(0, 5)}
