@@ -24,8 +24,8 @@ from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier, balancers
 from mmestim.encoders.choice import ENCODERS
-from mmestim.multimodal._guidance import jensen_shannon
-from mmestim.multimodal.mutual_information import CLUB
+from mmestim.multimodal._objectives.guidance import jensen_shannon
+from mmestim.multimodal._objectives.mutual_information import CLUB
 
 N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}

@@ -15,7 +15,8 @@ from mmestim._data.batches import Batch
 from mmestim._training.net import Net
 from mmestim.multimodal import modality_gap_classifier
 from mmestim.multimodal._analysis.gap_mixture import GapMixture
-from mmestim.multimodal._gap_objective import (
+from mmestim.multimodal._objectives.gap_scorers import OutOfFold
+from mmestim.multimodal._objectives.modality_gap import (
     HISTORY,
     GapObjective,
     GapTerms,
@@ -24,7 +25,6 @@ from mmestim.multimodal._gap_objective import (
     gap_loss,
     shift_loss,
 )
-from mmestim.multimodal._gap_sources import OutOfFold
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}

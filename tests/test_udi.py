@@ -8,7 +8,7 @@ from torch import nn
 from mmestim import LateFusionClassifier, UDIClassifier
 from mmestim._networks.multimodal_networks import fuse
 from mmestim._training.net import Net
-from mmestim.multimodal._guidance import Frozen, Guidance
+from mmestim.multimodal._objectives.guidance import Frozen, Guidance
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}

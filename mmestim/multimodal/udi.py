@@ -15,7 +15,7 @@ from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import evaluate
 from .._utils.validation import check_choice, check_number
 from ._base import FitJob
-from ._guidance import GUIDANCE_RULES, Frozen, Guidance
+from ._objectives.guidance import GUIDANCE_RULES, Frozen, Guidance
 from .late import LateFusionClassifier
 
 

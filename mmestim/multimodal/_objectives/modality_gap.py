@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._data.batches import Batch
-from .._networks.multimodal_networks import presence, true_class_share
-from .._training.net import weighted_cross_entropy
-from ._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
-from ._gap_sources import TrainRows
-from ._joint_objective import JointObjective
+from ..._data.batches import Batch
+from ..._networks.multimodal_networks import presence, true_class_share
+from ..._training.net import weighted_cross_entropy
+from .._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
+from .gap_scorers import TrainRows
+from .joint import JointObjective
 
 # With less, the components are one or one of them is next to empty: no posteriors to train by.
 _LEAST_DISTANCE, _LEAST_WEIGHT = 0.05, 0.02

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmestim.multimodal.mutual_information import CLUB
+from mmestim.multimodal._objectives.mutual_information import CLUB
 
 
 def unit_club(n_features):

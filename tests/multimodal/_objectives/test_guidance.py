@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from mmestim.multimodal._guidance import _product, guidance_weights, jensen_shannon
+from mmestim.multimodal._objectives.guidance import _product, guidance_weights, jensen_shannon
 
 
 def test_jensen_shannon_agrees_with_scipy():

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._data.batches import Batch, Rows
-from .._networks.multimodal_networks import Branch, fuse
-from .._training.devices import seeded
-from .._training.net import Objective, weighted_cross_entropy
+from ..._data.batches import Batch, Rows
+from ..._networks.multimodal_networks import Branch, fuse
+from ..._training.devices import seeded
+from ..._training.net import Objective, weighted_cross_entropy
 from .mutual_information import CLUB, masked_mean
 
 # Mini-batches that judge an epoch's weights, and whether alignment is a cosine or a plain product.

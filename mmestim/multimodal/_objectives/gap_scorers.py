@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .._data.batches import Rows
-from .._data.splits import cross_splits
-from .._networks.multimodal_networks import MultimodalModule
-from .._training.checkpoints import Stateful
-from .._training.net import Companion
-from ._analysis.true_class_scores import true_class_scores
-from ._base import FitJob
+from ..._data.batches import Rows
+from ..._data.splits import cross_splits
+from ..._networks.multimodal_networks import MultimodalModule
+from ..._training.checkpoints import Stateful
+from ..._training.net import Companion
+from .._analysis.true_class_scores import true_class_scores
+from .._base import FitJob
 
 
 class TrainRows(Stateful):
