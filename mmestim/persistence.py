@@ -28,7 +28,7 @@ from .multimodal import (
     ModalityGapClassifier,
     UDIClassifier,
 )
-from .multimodal._saving import SavedNetwork
+from .multimodal.saved_classifier import SavedNetwork
 
 # Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.
 _ESTIMATORS: dict[str, type] = {

@@ -66,5 +66,5 @@ def test_shared_parameters_are_described_alike():
 
 
 def test_multimodal_does_not_know_skorch():
-    for name in ("_base", "_objectives.guidance", "joint", "late", "_objectives.mutual_information", "udi"):
+    for name in ("base", "_objectives.guidance", "joint", "late_fusion", "_objectives.mutual_information", "udi"):
         assert "skorch" not in vars(importlib.import_module(f"mmestim.multimodal.{name}"))

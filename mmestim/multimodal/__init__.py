@@ -5,7 +5,7 @@ from ._analysis.shapley import modality_contributions
 from ._analysis.true_class_scores import gap_scores
 from .diagnosis import Diagnosis, diagnose
 from .joint import JointClassifier
-from .late import LateFusionClassifier
+from .late_fusion import LateFusionClassifier
 from .modality_gap_classifier import ModalityGapClassifier
 from .udi import UDIClassifier
 

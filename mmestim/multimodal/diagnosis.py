@@ -28,7 +28,7 @@ from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._analysis.shapley import MOST_MODALITIES, modality_contributions
 from ._analysis.true_class_scores import gap_scores, take_rows
 from .joint import JointClassifier
-from .late import LateFusionClassifier
+from .late_fusion import LateFusionClassifier
 
 UNIMODAL_LOSSES, APART = "with unimodal losses", "trained apart"
 

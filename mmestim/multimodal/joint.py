@@ -12,10 +12,10 @@ from sklearn.base import clone
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import JointModule
 from ..balancers._base import Balancer
-from ._base import FitJob
-from ._joint_base import JointBase
 from ._objectives.balanced import BalancedObjective
 from ._objectives.joint import JointObjective
+from .base import FitJob
+from .joint_base import JointBase
 
 
 class JointClassifier(JointBase):

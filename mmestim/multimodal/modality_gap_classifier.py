@@ -19,11 +19,11 @@ from .._networks.multimodal_networks import JointModule
 from .._training.net import evaluate, train, valid_rank
 from .._utils.validation import check_choice, check_flag, check_number
 from ._analysis.modality_gap import ModalityGapAnalyzer
-from ._base import FitJob
-from ._joint_base import JointBase
 from ._objectives.gap_scorers import OutOfFold, TrainRows, has_gaps
 from ._objectives.joint import JointObjective
 from ._objectives.modality_gap import GapObjective, GapTerms, gap_history
+from .base import FitJob
+from .joint_base import JointBase
 
 GAP_SOURCES = ("train", "out_of_fold")
 

@@ -14,9 +14,9 @@ from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import evaluate
 from .._utils.validation import check_choice, check_number
-from ._base import FitJob
 from ._objectives.guidance import GUIDANCE_RULES, Frozen, Guidance
-from .late import LateFusionClassifier
+from .base import FitJob
+from .late_fusion import LateFusionClassifier
 
 
 class UDIClassifier(LateFusionClassifier):

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._serialization.model_file import TensorSpec
 from ..._utils.validation import check_flag, check_number
-from .._saving import check_feature_names
+from ..saved_classifier import check_feature_names
 from .gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps, fit_one, fit_two
 
 

@@ -19,7 +19,7 @@ from ..._data.batches import Rows
 from ..._data.splits import check_each_once
 from ..._networks.multimodal_networks import MultimodalModule, presence, true_class_share
 from ..._training.options import TrainingOptions
-from .._base import MultimodalClassifier
+from ..base import MultimodalClassifier
 
 # How far the probabilities of a row may be from adding up to 1: bfloat16 has three digits.
 _SUM_TOLERANCE = 1e-2

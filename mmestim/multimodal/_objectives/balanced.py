@@ -10,7 +10,7 @@ import torch
 from ..._data.batches import Batch
 from ..._training.net import Objective
 from ...balancers._base import Balancer, Training
-from .._base import FitJob
+from ..base import FitJob
 
 
 class BalancedObjective(Objective):

@@ -13,7 +13,7 @@ from ..._networks.multimodal_networks import MultimodalModule
 from ..._training.checkpoints import Stateful
 from ..._training.net import Companion
 from .._analysis.true_class_scores import true_class_scores
-from .._base import FitJob
+from ..base import FitJob
 
 
 class TrainRows(Stateful):

@@ -8,7 +8,7 @@ from .._training.devices import seeded
 from .._training.net import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
 from ..balancers._base import Balancer
-from ._base import FitJob, MultimodalClassifier
+from .base import FitJob, MultimodalClassifier
 
 FUSIONS = ("concat", "sum", "gated", "film")
 

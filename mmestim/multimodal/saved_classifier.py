@@ -18,7 +18,7 @@ from .._training.devices import seeded
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import encoder_of
-from ._sketching import answers, by_encoder
+from .saved_classifier_checks import answers, by_encoder
 
 # What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
 # its values in the file.

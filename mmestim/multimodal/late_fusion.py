@@ -10,7 +10,7 @@ from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import TrainingRun, train
 from .._utils.validation import check_choice
-from ._base import FitJob, MultimodalClassifier
+from .base import FitJob, MultimodalClassifier
 
 
 class LateFusionClassifier(MultimodalClassifier):

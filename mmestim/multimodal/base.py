@@ -28,7 +28,7 @@ from .._training.fingerprint import fingerprint
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import build_encoder, fit_statistics
-from ._saving import SavedNetwork
+from .saved_classifier import SavedNetwork
 
 
 @dataclass
