@@ -11,10 +11,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch, check_random_state
 
-from ._modality_model import ModalityModel, Seed, check_names
-from ._utils.validation import check_number
-
-__all__ = ["ModalityModel", "load_av_digits", "load_digit_views", "load_mfeat", "make_imbalanced_modalities"]
+from .._utils.validation import check_number
+from .modality_model import ModalityModel, Seed, check_names
 
 PerModality = float | Sequence[float] | Mapping[str, float]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._utils.validation import check_number
+from .._utils.validation import check_number
 
 Seed = int | np.random.RandomState | None
 

@@ -1,0 +1,6 @@
+"""Data sets with several modalities: views of digits, a synthetic model with known answers, two readers."""
+
+from .loaders import load_av_digits, load_digit_views, load_mfeat, make_imbalanced_modalities
+from .modality_model import ModalityModel
+
+__all__ = ["ModalityModel", "load_av_digits", "load_digit_views", "load_mfeat", "make_imbalanced_modalities"]
