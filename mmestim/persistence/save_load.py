@@ -17,18 +17,18 @@ import torch
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ._saved_parameters import decode_parameters, encode_parameters
-from ._serialization.json_values import NotPlain, check_size, decode, encode
-from ._serialization.model_file import ModelFile, TensorSpec, write
-from ._training.devices import resolve_device
-from .multimodal import (
+from .._serialization.json_values import NotPlain, check_size, decode, encode
+from .._serialization.model_file import ModelFile, TensorSpec, write
+from .._training.devices import resolve_device
+from ..multimodal import (
     JointClassifier,
     LateFusionClassifier,
     ModalityGapAnalyzer,
     ModalityGapClassifier,
     UDIClassifier,
 )
-from .multimodal.saved_classifier import SavedNetwork
+from ..multimodal.saved_classifier import SavedNetwork
+from .parameters import decode_parameters, encode_parameters
 
 # Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.
 _ESTIMATORS: dict[str, type] = {

@@ -511,7 +511,7 @@ def test_files_have_the_permissions_of_any_other(fitted, path):
 @pytest.fixture(scope="module")
 def fuzz_models():
     pytest.importorskip("resource")
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
     yield importlib.import_module("fuzz_models")
     sys.path.pop(0)
     sys.modules.pop("fuzz_models")

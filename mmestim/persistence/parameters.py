@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from . import balancers
-from ._serialization.json_values import NotPlain, decode, encode
-from .balancers import Balancer
+from .. import balancers
+from .._serialization.json_values import NotPlain, decode, encode
+from ..balancers import Balancer
 
 _BALANCERS: dict[str, type] = {
     name: found
