@@ -8,8 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from . import _scan_command, _train_command
-from ._console import say
+from ._cli import scan as _scan_command
+from ._cli import train as _train_command
+from ._cli.console import say
 from .persistence import describe
 
 _FAILED, _INTERRUPTED, _NOT_READ = 2, 130, 141  # the latter two as shells have them

@@ -13,7 +13,7 @@ import soundfile
 
 import mmestim
 from mmestim.__main__ import main
-from mmestim._scan_command import _names
+from mmestim._cli.scan import _names
 from mmestim.voice import ScannedFile, Skipped, VoiceEditDetector, audio_files, scan_files
 from mmestim.voice.formats import read_segments
 from mmestim.voice.localization import EditSegment

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ._console import say
-from ._scan_command import check_writable
+from .console import say
+from .scan import check_writable
 
 HELP = "train a detector of edits on a folder of clean speech"
 _DESCRIPTION = """\
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train and save, and return the exit status."""
     check_writable("--output", options.output)
-    from .persistence import save
-    from .voice import AudioCorpus, VoiceEditDetector
+    from ..persistence import save
+    from ..voice import AudioCorpus, VoiceEditDetector
 
     detector = VoiceEditDetector(
         options.edits or "all",
@@ -91,8 +91,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]:
-    from .voice.report import tested_labels, training_figures
-    from .voice.taxonomy import LABELS
+    from ..voice.report import tested_labels, training_figures
+    from ..voice.taxonomy import LABELS
 
     report = detector.training_report_
     whose = f"of {report['n_speakers']} speakers" if knows_speakers else "each taken for a speaker of its own"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ._console import give, say
+from .console import give, say
 
 if TYPE_CHECKING:
-    from .voice.scan import ScannedFile
+    from ..voice.scan import ScannedFile
 
 HELP = "say which edits recordings went through, and where"
 _DESCRIPTION = """\
@@ -55,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Scan, and return the exit status."""
     _check(options)
-    from .persistence import load
-    from .voice import Skipped, VoiceEditDetector
-    from .voice.report import write_report
-    from .voice.scan import audio_files, printable, scan_files
+    from ..persistence import load
+    from ..voice import Skipped, VoiceEditDetector
+    from ..voice.report import write_report
+    from ..voice.scan import audio_files, printable, scan_files
 
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not isinstance(detector.classes_, list):
@@ -116,7 +116,7 @@ def check_writable(option: str, path: str | None) -> None:
 
 
 def _write_segments(files: Sequence[ScannedFile], options: argparse.Namespace) -> None:
-    from .voice.formats import write_segments
+    from ..voice.formats import write_segments
 
     if options.format not in _OF_ONE:
         segments = {file.path: file.segments for file in files}
