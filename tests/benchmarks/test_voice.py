@@ -14,7 +14,7 @@ from mmestim.voice import LABELS, VoiceEditDetector
 
 @pytest.fixture
 def voice(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     monkeypatch.setitem(sys.modules, "audiomentations", None)  # importing it fails
     yield importlib.import_module("voice")
     sys.modules.pop("voice")

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def mixture(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     yield importlib.import_module("mixture")
     sys.modules.pop("mixture")
 
