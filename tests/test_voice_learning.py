@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score
 
 from mmestim._data.batches import Batch
 from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
+from mmestim.voice._audio.windowing import Stitcher, merged, windows_in
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
-from mmestim.voice._clip_windows import Stitcher, merged, windows_in
 from mmestim.voice._lessons import held_out_windows, simulated_windows
 from mmestim.voice._locating import Locator
 from mmestim.voice._network_training import FrameLoss

@@ -19,7 +19,7 @@ import soundfile
 
 import mmestim.voice._report_media as media
 from mmestim.voice import LABELS, ScannedFile, Skipped, write_report
-from mmestim.voice._spectrogram import Spectrogram, png, spectrogram
+from mmestim.voice._audio.spectrogram import Spectrogram, png, spectrogram
 from mmestim.voice.localization import EditSegment
 
 RATE = 16000

@@ -132,8 +132,8 @@ class EditTimelineDisplay:
             If the recording cannot be used.
         """
         from ..voice import AudioCorpus
-        from ..voice._spectrogram import spectrogram
-        from ..voice._streaming import AudioStream
+        from ..voice._audio.spectrogram import spectrogram
+        from ..voice._audio.streaming import AudioStream
 
         if isinstance(X, str | os.PathLike):
             stream = AudioStream(X, _RATE)

@@ -1,6 +1,6 @@
 """Voice edits: what is done to recordings, simulated, and found again."""
 
-from .corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 from .detector import VoiceEditDetector
 from .edits import EDITS
 from .records import EditPlan, EditRecord

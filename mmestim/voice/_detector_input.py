@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d, validate_data
 
-from .corpus import AudioCorpus
+from ._audio.corpus import AudioCorpus
 from .records import EditRecord
 from .taxonomy import LABELS
 

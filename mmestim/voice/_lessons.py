@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ._clip_windows import windows_in
+from ._audio.corpus import AudioCorpus
+from ._audio.windowing import windows_in
 from ._training_windows import (
     SeamSimulator,
     Windows,
@@ -19,7 +20,6 @@ from ._training_windows import (
     window_truth,
     windows_of,
 )
-from .corpus import AudioCorpus
 from .records import EditRecord
 from .simulator import EditSimulator
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit
 
-from ._clip_windows import Stitcher, Window
+from ._audio.windowing import Stitcher, Window
 from ._training_windows import FRAME_SECONDS, SEAMS
 from .localization import EditSegment, IntervalTracker, PointTracker, in_order
 from .taxonomy import TAXONOMY

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from ._reading import AudioError
-from ._spectrogram import Spectrogram, png
-from ._streaming import AudioStream
+from ._audio.reading import AudioError
+from ._audio.spectrogram import Spectrogram, png
+from ._audio.streaming import AudioStream
 from .localization import EditSegment
 from .scan import ScannedFile
 

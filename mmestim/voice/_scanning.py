@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from ._audio.windowing import merged, windows_in
 from ._calibration import Combination, reaches
-from ._clip_windows import merged, windows_in
 from ._locating import Locator
 from ._models import WindowModel
 from .localization import EditSegment

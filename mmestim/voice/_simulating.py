@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 
 from ._applying import apply_plan, prepared
-from .corpus import AudioCorpus, AudioError, trim_silence
+from ._audio.corpus import AudioCorpus, AudioError, trim_silence
 from .edits._base import Bank
 
 _MOST_KEPT = 2**26  # bytes of noises and responses

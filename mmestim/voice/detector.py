@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
+from ._audio.corpus import AudioCorpus
 from ._calibration import reaches
 from ._detector_input import clips_of, label_matrix, truth_of
 from ._detector_saving import SavedDetector
@@ -20,7 +21,6 @@ from ._detector_training import RATE, TrainedDetector, speakers_of
 from ._drawing import resolved
 from ._explaining import explanation
 from ._scanning import ScannedClip, scan_clip
-from .corpus import AudioCorpus
 from .localization import EditSegment
 from .metrics import per_label_scores
 from .simulator import EditSimulator

@@ -14,10 +14,10 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from .._utils.atomic_write import write_whole
+from ._audio.corpus import Skipped
 from ._explaining import percent
 from ._report_media import Media, media_of, planned
 from ._report_page import facts, name, page, table, text
-from .corpus import Skipped
 from .detector import VoiceEditDetector
 from .localization import EditSegment
 from .scan import ScannedFile, place_of

@@ -14,13 +14,13 @@ from functools import lru_cache
 import joblib
 from joblib import Parallel, delayed, effective_n_jobs
 
+from ._audio.corpus import Skipped
+from ._audio.folders import files_in
+from ._audio.reading import AudioError
+from ._audio.streaming import AudioStream
 from ._detector_training import RATE
 from ._explaining import percent
-from ._reading import AudioError
-from ._streaming import AudioStream
-from .corpus import Skipped
 from .detector import VoiceEditDetector
-from .folders import files_in
 from .localization import EditSegment
 
 _SHOWN_PLACES = 5  # of a label, in one line

@@ -16,9 +16,9 @@ from sklearn.utils import check_random_state
 
 from .._utils.validation import check_choice, check_number
 from ._applying import apply_plan
+from ._audio.corpus import AudioCorpus, AudioError
 from ._drawing import ORDER, check_audio, draw_plan, drawable, resolved
 from ._simulating import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes
-from .corpus import AudioCorpus, AudioError
 from .edits._base import Bank
 from .records import EditPlan, EditRecord
 from .taxonomy import TAXONOMY

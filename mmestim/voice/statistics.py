@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from .._utils.validation import check_number
+from ._audio.corpus import AudioCorpus
 from ._clip import Clip
 from ._phase_statistics import phases
 from ._pitch_statistics import pitch
 from ._repetition_statistics import cepstrum, copies, repeats
 from ._spectral_statistics import edges, frames, holes, levels, modulation, slopes, tone
 from ._waveform_statistics import amplitudes, clicks, crests, residual
-from .corpus import AudioCorpus
 
 _GROUPS = (
     levels,

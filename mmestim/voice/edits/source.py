@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._utils.validation import check_number
-from ..corpus import trim_silence
+from .._audio.corpus import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap
 from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rms

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._utils.validation import check_choice, check_number
-from ..corpus import AudioError
+from .._audio.corpus import AudioError
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
 from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms, span_of

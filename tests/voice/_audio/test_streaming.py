@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-import mmestim.voice._streaming as streaming
+import mmestim.voice._audio.streaming as streaming
 from mmestim.voice import AudioCorpus
-from mmestim.voice._resampling import resample, resample_blocks
-from mmestim.voice._streaming import AudioStream
+from mmestim.voice._audio.resampling import resample, resample_blocks
+from mmestim.voice._audio.streaming import AudioStream
 
 RATE = 16000
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from ._resampling import resample
+from .resampling import resample
 
 # A clip is silent if it stays within this of its mean: three steps of 16-bit samples.
 _SILENCE_DB = -80.0

@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any
 
-from ._reading import suggestion
+from .reading import suggestion
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 # Sound that is rarely what one trains on, or cannot be read; who looks for edits in a folder must hear of it.

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ._reading import (
+from .reading import (
     check_end,
     check_finite,
     check_heard,
@@ -19,7 +19,7 @@ from ._reading import (
     opened,
     read_frames,
 )
-from ._resampling import resample_blocks
+from .resampling import resample_blocks
 
 _BLOCK = 2**18  # samples of each channel of the file
 

@@ -14,9 +14,9 @@ import soundfile
 import torch
 from sklearn.model_selection import GroupKFold, train_test_split
 
-from mmestim.voice._reading import SequentialFile
-from mmestim.voice._streaming import AudioStream
-from mmestim.voice.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from mmestim.voice._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from mmestim.voice._audio.reading import SequentialFile
+from mmestim.voice._audio.streaming import AudioStream
 
 RATE = 16000
 
@@ -56,7 +56,7 @@ def opened(monkeypatch):
             names.append(os.path.basename(os.fsdecode(getattr(file, "name", file))))
             super().__init__(file, *args, **kwargs)
 
-    monkeypatch.setattr("mmestim.voice._reading.SequentialFile", Counted)
+    monkeypatch.setattr("mmestim.voice._audio.reading.SequentialFile", Counted)
     return names
 
 

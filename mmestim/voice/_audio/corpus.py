@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._utils.validation import check_choice, check_number
-from ._reading import AudioError, read_clip
+from ..._utils.validation import check_choice, check_number
 from .folders import files_in, find_audio, place
+from .reading import AudioError, read_clip
 
 __all__ = ["AudioCorpus", "AudioError", "Skipped", "find_audio", "trim_silence"]
 

@@ -1,0 +1,1 @@
+"""Audio: read from files, resampled, trimmed, cut into windows."""
