@@ -12,8 +12,8 @@ from torch import nn
 
 from ._hybrid_model import HybridModel
 from ._models import FeatureModel, NetworkModel, WindowModel
-from ._ssl_weights import weights_file
 from .networks import LCNN, ComplexNet, RawNet2, SSLNet
+from .networks.ssl_checkpoints import weights_file
 
 # Windows that a network sees, and its highest learning rate.
 _NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {

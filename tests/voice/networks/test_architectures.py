@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmestim._utils.torchaudio import torchaudio
-from mmestim.voice._layers import Block, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU
-from mmestim.voice._lengths import within
-from mmestim.voice.front_ends import LFCC, ComplexSTFT, LogSpectrogram
 from mmestim.voice.networks import LCNN, BoundaryNet, ComplexNet, RawNet2, SmallCNN, SSLNet, load_wav2vec2
+from mmestim.voice.networks.front_ends import LFCC, ComplexSTFT, LogSpectrogram
+from mmestim.voice.networks.layers import Block, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU
+from mmestim.voice.networks.masking import within
 
 TINY = {
     "extractor_mode": "group_norm",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ._lengths import mean_max_deviation, silence, silence_
+from .masking import mean_max_deviation, silence, silence_
 
 
 class Block(nn.Sequential):

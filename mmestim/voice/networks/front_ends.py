@@ -13,9 +13,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from .._utils.torchaudio import torchaudio
-from .._utils.validation import check_number
-from ._lengths import hold, silence, unit_level
+from ..._utils.torchaudio import torchaudio
+from ..._utils.validation import check_number
+from .masking import hold, silence, unit_level
 
 _FLOOR = 1e-6  # of power: what rounding to 16 bits leaves at unit level
 Lengths = TypeVar("Lengths", int, torch.Tensor, torch.Tensor | None)

@@ -14,9 +14,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .._utils.torchaudio import torchaudio
-from .._utils.validation import check_number
-from ._layers import (
+from ..._utils.torchaudio import torchaudio
+from ..._utils.validation import check_number
+from .front_ends import LFCC, ComplexCQT, FrontEnd, LogSpectrogram, PhaseDifferences
+from .layers import (
     Block,
     ClipHead,
     ComplexConv2d,
@@ -27,12 +28,7 @@ from ._layers import (
     run_blocks,
     run_recurrent,
 )
-from ._lengths import mean, silence, unit_level, within
-from ._ssl import SSLNet
-from ._ssl_weights import load_wav2vec2
-from .front_ends import LFCC, ComplexCQT, FrontEnd, LogSpectrogram, PhaseDifferences
-
-__all__ = ["LCNN", "BoundaryNet", "ComplexNet", "RawNet2", "SSLNet", "SmallCNN", "load_wav2vec2"]
+from .masking import mean, silence, unit_level, within
 
 Output = tuple[torch.Tensor, torch.Tensor]
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.fft
 import torch
 
-from mmestim.voice.front_ends import LFCC, ComplexCQT, ComplexSTFT, LogSpectrogram, PhaseDifferences
+from mmestim.voice.networks.front_ends import LFCC, ComplexCQT, ComplexSTFT, LogSpectrogram, PhaseDifferences
 
 RATE = 16000
 FRONT_ENDS = pytest.mark.parametrize("make", [LogSpectrogram, PhaseDifferences, LFCC, ComplexSTFT, ComplexCQT])

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from .._utils.torchaudio import torchaudio
+from ..._utils.torchaudio import torchaudio
 
 import_huggingface = torchaudio.models.wav2vec2.utils.import_huggingface  # needs no transformers
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._utils.validation import check_flag, check_number
-from ._lengths import mean, unit_level, within
-from ._ssl_weights import Weights, build_wav2vec2, load_wav2vec2
+from ..._utils.validation import check_flag, check_number
+from .masking import mean, unit_level, within
+from .ssl_checkpoints import Weights, build_wav2vec2, load_wav2vec2
 
 
 class SSLNet(nn.Module):
