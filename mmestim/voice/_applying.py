@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .edits import EDITS
-from .edits._base import Bank, Interval, rms
+from .edits.base import Bank, Interval, rms
 from .records import EditPlan, EditRecord
 from .taxonomy import LABELS
 from .time_map import TimeMap

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._utils.validation import check_choice
 from .edits import EDITS
-from .edits._base import Bank, NoRecording
+from .edits.base import Bank, NoRecording
 from .records import EditPlan
 from .taxonomy import LABELS, TAXONOMY, Between, Either, FirstInstalled, OneOf, Range
 

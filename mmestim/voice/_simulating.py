@@ -16,7 +16,7 @@ import numpy as np
 
 from ._applying import apply_plan, prepared
 from ._audio.corpus import AudioCorpus, AudioError, trim_silence
-from .edits._base import Bank
+from .edits.base import Bank
 
 _MOST_KEPT = 2**26  # bytes of noises and responses
 _ATTEMPTS = 50  # draws for a clip, until none is of audio that cannot be read

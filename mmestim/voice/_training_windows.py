@@ -14,7 +14,7 @@ from scipy.signal import fftconvolve, firwin
 
 from ._drawing import resolved
 from .edits import EDITS
-from .edits._base import Bank
+from .edits.base import Bank
 from .records import EditPlan, EditRecord
 from .simulator import EditSimulator
 from .taxonomy import TAXONOMY

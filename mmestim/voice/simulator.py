@@ -19,7 +19,7 @@ from ._applying import apply_plan
 from ._audio.corpus import AudioCorpus, AudioError
 from ._drawing import ORDER, check_audio, draw_plan, drawable, resolved
 from ._simulating import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes
-from .edits._base import Bank
+from .edits.base import Bank
 from .records import EditPlan, EditRecord
 from .taxonomy import TAXONOMY
 

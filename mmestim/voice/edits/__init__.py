@@ -1,7 +1,7 @@
 """The edits, by the labels of the taxonomy."""
 
 from . import encoding, modulation, source, spatial, spectral, temporal
-from ._base import Bank, Edit, Edited
+from .base import Bank, Edit, Edited
 
 _ROOMS = (source, temporal, modulation, encoding, spectral, spatial)
 EDITS: dict[str, Edit] = {

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import Range
-from ._base import Bank, Effect
-from ._codecs import Codec, by_av, by_soundfile, round_trip
+from ._engines.codecs import Codec, by_av, by_soundfile, round_trip
+from .base import Bank, Effect
 
 _ENGINES = ("soundfile", "av")
 # Rates of each generation of MPEG audio, and the kbps that LAME has for one channel there.

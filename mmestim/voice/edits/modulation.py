@@ -9,8 +9,8 @@ import numpy as np
 
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import Range
-from ._base import Bank, Effect, rms
-from ._stretching import resample, shift_pitch, stretch
+from ._engines.time_stretching import resample, shift_pitch, stretch
+from .base import Bank, Effect, rms
 
 KINDS = {"tanh": "amount", "clip": "percentile", "bit_crush": "bits"}
 

@@ -11,7 +11,7 @@ from ..._utils.validation import check_number
 from .._audio.corpus import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rms
+from .base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rms
 from .temporal import APART_SECONDS, excerpt, excerpt_start, fits, insert, matched, pick_longer, up_to
 
 # Where a clip is long enough to have synthetic speech put into it, how often it is replaced instead.

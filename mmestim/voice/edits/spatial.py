@@ -10,8 +10,8 @@ from scipy import fft, signal
 
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, OneOf, Range
-from . import _rooms
-from ._base import Bank, Effect, rise, rms
+from ._engines import room_acoustics as _rooms
+from .base import Bank, Effect, rise, rms
 
 # Reverberation -------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from scipy import fft, optimize, signal
 
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, Range
-from ._autotune import SCALES, tune
-from ._base import Bank, Effect
+from ._engines.autotune import SCALES, tune
+from .base import Bank, Effect
 
 # Highest frequency that is drawn, of half the sample rate: above it there is little left to change.
 _HIGHEST = 0.8

@@ -11,7 +11,7 @@ from ..._utils.validation import check_choice, check_number
 from .._audio.corpus import AudioError
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
-from ._base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms, span_of
+from .base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms, span_of
 
 # Seams are at least this far from each other, and a passage from where it is put: a copy right beside
 # its original would show no seam on that side.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._audio.reading import AudioError
+from ..._audio.reading import AudioError
 
 _SOUND = 343.0  # m/s
 _DECAY = 3 * np.log(10)  # of amplitude, over a reverberation time

@@ -13,7 +13,7 @@ import pytest
 import mmestim
 from mmestim.voice import CATEGORIES, EDITS, LABELS, TAXONOMY
 from mmestim.voice.edits import Bank
-from mmestim.voice.edits._base import EDGE_SECONDS
+from mmestim.voice.edits.base import EDGE_SECONDS
 
 RATE = 16000
 OPTIONAL = {"av": "av", "soxr": "soxr", "signalsmith": "python_stretch", "aac": "av", "amr_nb": "av"}

@@ -6,7 +6,7 @@ import soundfile
 
 from mmestim.voice import EDITS, TAXONOMY
 from mmestim.voice.edits import Bank
-from mmestim.voice.edits._base import EDGE_SECONDS, rms
+from mmestim.voice.edits.base import EDGE_SECONDS, rms
 from mmestim.voice.edits.temporal import APART_SECONDS, excerpt, fits, speech_level, up_to
 from mmestim.voice.taxonomy import Between, Either, OneOf
 

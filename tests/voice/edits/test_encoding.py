@@ -10,7 +10,8 @@ import soundfile
 from scipy.signal import welch
 
 from mmestim.voice import TAXONOMY
-from mmestim.voice.edits import EDITS, Bank, _codecs
+from mmestim.voice.edits import EDITS, Bank
+from mmestim.voice.edits._engines import codecs as _codecs
 
 RATES = (8000, 16000, 44100)
 SETTINGS = [

@@ -8,8 +8,9 @@ import soundfile
 from scipy import signal
 
 from mmestim.voice import EDITS, TAXONOMY
-from mmestim.voice.edits import Bank, _autotune
-from mmestim.voice.edits._autotune import SCALES, track
+from mmestim.voice.edits import Bank
+from mmestim.voice.edits._engines import autotune as _autotune
+from mmestim.voice.edits._engines.autotune import SCALES, track
 from mmestim.voice.edits.spectral import FAMILIES, SLOPES
 
 RATE = 16000

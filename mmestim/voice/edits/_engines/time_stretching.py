@@ -11,7 +11,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.ndimage import maximum_filter1d
 from scipy.signal import firwin, resample_poly
 
-from ..._utils.validation import check_choice
+from ...._utils.validation import check_choice
 
 STRETCHERS = ("signalsmith", "phase_vocoder")
 RESAMPLERS = ("polyphase", "soxr")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from .._audio.resampling import resample
+from ..._audio.resampling import resample
 
 # libvorbis puts what one call writes on the stack, and crashes where that is more than fits.
 _BLOCK = 16384

@@ -5,7 +5,7 @@ import pytest
 
 from mmestim.voice import EDITS, TimeMap
 from mmestim.voice.edits import Bank
-from mmestim.voice.edits._base import EDGE_SECONDS, rms
+from mmestim.voice.edits.base import EDGE_SECONDS, rms
 from mmestim.voice.taxonomy import OneOf
 
 RATE = 16000

@@ -1,0 +1,1 @@
+"""Signal processing that several edits use: codecs, stretching, rooms, autotune."""
