@@ -14,6 +14,7 @@ from torch import nn
 from .._data.batches import Batch
 from .._training.net import Objective
 from ._calibration import Combination, check_thresholds, tune_thresholds
+from ._features.clip_statistics import ClipStatistics
 from ._models import (
     Answer,
     Lesson,
@@ -28,7 +29,6 @@ from ._network_training import FrameLoss, WindowRows, ask, train_network
 from ._training_windows import SEAMS, UNKNOWN, Windows
 from ._trees import BoostedTrees
 from .networks import BoundaryNet, SmallCNN
-from .statistics import ClipStatistics
 
 _DEEP = ("deep0", "deep1")
 _CALIBRATED = 600  # windows

@@ -13,10 +13,10 @@ from torch import nn
 
 from .._training.devices import seed_for
 from .._training.options import TrainingOptions
+from ._features.clip_statistics import ClipStatistics
 from ._network_training import ClassLoss, LabelLoss, WindowRows, ask, label_weights, train_network
 from ._training_windows import UNKNOWN, Windows
 from ._trees import BoostedTrees
-from .statistics import ClipStatistics
 
 SHORTEST_SECONDS = 0.35  # seconds that statistics need
 _AT_ONCE = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._clip import Clip, Rows, numbered, pooled, stretches
+from .clip_spectra import Clip, Rows, numbered, pooled, stretches
 
 _BANDS = 32
 

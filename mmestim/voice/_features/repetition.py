@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import fft, ndimage
 
-from ._clip import Clip, Rows
+from .clip_spectra import Clip, Rows
 
 _QUEFRENCIES = np.geomspace(0.002, 2.0, 15)  # seconds
 _PEAKS = 3

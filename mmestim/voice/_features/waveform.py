@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage, signal
 
-from ._clip import N_BANDS, Clip, Rows, decibels, percents, quantiles, stretches
+from .clip_spectra import N_BANDS, Clip, Rows, decibels, percents, quantiles, stretches
 
 _SIZES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 _SIZE_QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99, 0.999)

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmestim.voice import AudioCorpus
+from mmestim.voice._features.clip_statistics import ClipStatistics
 from mmestim.voice.edits import EDITS, Bank
-from mmestim.voice.statistics import ClipStatistics
 
 RATE = 16000
 SECONDS = 2.0

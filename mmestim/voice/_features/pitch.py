@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from ._clip import Clip, Rows, decibels, percents, quantiles
+from .clip_spectra import Clip, Rows, decibels, percents, quantiles
 
 _LOWEST, _HIGHEST = 60.0, 500.0  # Hz
 _BELOW = 2000.0  # Hz; above it there is more noise than harmonics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft, signal
 
-from ._clip import N_BANDS, Clip, Rows, decibels, numbered, percents, pooled, quantiles, stretches
+from .clip_spectra import N_BANDS, Clip, Rows, decibels, numbered, percents, pooled, quantiles, stretches
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

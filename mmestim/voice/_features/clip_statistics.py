@@ -11,14 +11,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
-from .._utils.validation import check_number
-from ._audio.corpus import AudioCorpus
-from ._clip import Clip
-from ._phase_statistics import phases
-from ._pitch_statistics import pitch
-from ._repetition_statistics import cepstrum, copies, repeats
-from ._spectral_statistics import edges, frames, holes, levels, modulation, slopes, tone
-from ._waveform_statistics import amplitudes, clicks, crests, residual
+from ..._utils.validation import check_number
+from .._audio.corpus import AudioCorpus
+from .clip_spectra import Clip
+from .phase import phases
+from .pitch import pitch
+from .repetition import cepstrum, copies, repeats
+from .spectral import edges, frames, holes, levels, modulation, slopes, tone
+from .waveform import amplitudes, clicks, crests, residual
 
 _GROUPS = (
     levels,

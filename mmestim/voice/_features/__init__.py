@@ -1,0 +1,1 @@
+"""Statistics of clips, computed without learning."""
