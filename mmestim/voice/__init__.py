@@ -1,12 +1,12 @@
 """Voice edits: what is done to recordings, simulated, and found again."""
 
 from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from ._simulation.simulator import EditSimulator
 from .detector import VoiceEditDetector
 from .edits import EDITS
 from .records import EditPlan, EditRecord
 from .report import write_report
 from .scan import ScannedFile, audio_files, scan_files
-from .simulator import EditSimulator
 from .taxonomy import CATEGORIES, LABELS, TAXONOMY, Between, EditInfo, Either, FirstInstalled, OneOf
 from .time_map import TimeMap
 

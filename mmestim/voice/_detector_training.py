@@ -24,9 +24,9 @@ from ._lessons import given_windows, held_out_windows, simulated_windows
 from ._model_choice import MODELS, make_model
 from ._models import SHORTEST_SECONDS, Lesson, WindowModel
 from ._scanning import Fitted
+from ._simulation.simulator import EditSimulator
 from ._training_windows import SEAMS
 from .metrics import detection_report
-from .simulator import EditSimulator
 
 RATE = 16000
 _N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from ._audio.corpus import AudioCorpus
 from ._audio.windowing import windows_in
+from ._simulation.simulator import EditSimulator
 from ._training_windows import (
     SeamSimulator,
     Windows,
@@ -21,7 +22,6 @@ from ._training_windows import (
     windows_of,
 )
 from .records import EditRecord
-from .simulator import EditSimulator
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15

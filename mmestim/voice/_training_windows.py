@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, firwin
 
-from ._drawing import resolved
+from ._simulation.plan_sampling import resolved
+from ._simulation.simulator import EditSimulator
 from .edits import EDITS
 from .edits.base import Bank
 from .records import EditPlan, EditRecord
-from .simulator import EditSimulator
 from .taxonomy import TAXONOMY
 
 FRAME_SECONDS = 0.01

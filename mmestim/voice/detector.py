@@ -18,12 +18,12 @@ from ._calibration import reaches
 from ._detector_input import clips_of, label_matrix, truth_of
 from ._detector_saving import SavedDetector
 from ._detector_training import RATE, TrainedDetector, speakers_of
-from ._drawing import resolved
 from ._explaining import explanation
 from ._scanning import ScannedClip, scan_clip
+from ._simulation.plan_sampling import resolved
+from ._simulation.simulator import EditSimulator
 from .localization import EditSegment
 from .metrics import per_label_scores
-from .simulator import EditSimulator
 from .taxonomy import CATEGORIES, LABELS, TAXONOMY
 
 _SCORE_SEED = 0

@@ -14,14 +14,14 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from .._utils.validation import check_choice, check_number
-from ._applying import apply_plan
-from ._audio.corpus import AudioCorpus, AudioError
-from ._drawing import ORDER, check_audio, draw_plan, drawable, resolved
-from ._simulating import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes
-from .edits.base import Bank
-from .records import EditPlan, EditRecord
-from .taxonomy import TAXONOMY
+from ..._utils.validation import check_choice, check_number
+from .._audio.corpus import AudioCorpus, AudioError
+from ..edits.base import Bank
+from ..records import EditPlan, EditRecord
+from ..taxonomy import TAXONOMY
+from .plan_application import apply_plan
+from .plan_sampling import ORDER, check_audio, draw_plan, drawable, resolved
+from .workers import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes
 
 _ORDERS = ("canonical", "fixed", "random")
 _SOURCES = ("tts", "vc", "voices")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.validation import check_choice
-from .edits import EDITS
-from .edits.base import Bank, NoRecording
-from .records import EditPlan
-from .taxonomy import LABELS, TAXONOMY, Between, Either, FirstInstalled, OneOf, Range
+from ..._utils.validation import check_choice
+from ..edits import EDITS
+from ..edits.base import Bank, NoRecording
+from ..records import EditPlan
+from ..taxonomy import LABELS, TAXONOMY, Between, Either, FirstInstalled, OneOf, Range
 
 ORDER = ("source", "temporal", "modulation", "spectral", "spatial", "encoding")
 _SHUFFLED_SHARE = 0.2

@@ -46,7 +46,7 @@ def _local():
 
 @pytest.mark.parametrize("label", _local())
 def test_edits_show_in_nothing_but_themselves(clips, label, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
     shortcut_auc = importlib.import_module("_shortcuts").shortcut_auc
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
     auc, with_histogram, n_clips = shortcut_auc(label, AudioCorpus(clips), model, n_seeds=2)

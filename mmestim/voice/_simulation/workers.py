@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
-from ._applying import apply_plan, prepared
-from ._audio.corpus import AudioCorpus, AudioError, trim_silence
-from .edits.base import Bank
+from .._audio.corpus import AudioCorpus, AudioError, trim_silence
+from ..edits.base import Bank
+from .plan_application import apply_plan, prepared
 
 _MOST_KEPT = 2**26  # bytes of noises and responses
 _ATTEMPTS = 50  # draws for a clip, until none is of audio that cannot be read

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .edits import EDITS
-from .edits.base import Bank, Interval, rms
-from .records import EditPlan, EditRecord
-from .taxonomy import LABELS
-from .time_map import TimeMap
+from ..edits import EDITS
+from ..edits.base import Bank, Interval, rms
+from ..records import EditPlan, EditRecord
+from ..taxonomy import LABELS
+from ..time_map import TimeMap
 
 _PEAK = 0.99
 # A step that changes the samples by less than this share of their level is neither there nor absent.

@@ -1,0 +1,1 @@
+"""Simulation of edits: plans are sampled, then applied to clips."""
