@@ -16,7 +16,6 @@ from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, Time
 from mmestim.voice._audio.windowing import Stitcher, merged, windows_in
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
 from mmestim.voice._lessons import held_out_windows, simulated_windows
-from mmestim.voice._locating import Locator
 from mmestim.voice._network_training import FrameLoss
 from mmestim.voice._training_windows import (
     SEAMS,
@@ -28,6 +27,7 @@ from mmestim.voice._training_windows import (
     windows_of,
 )
 from mmestim.voice._trees import BoostedTrees
+from mmestim.voice.localization.locator import Locator
 
 RATE = 16000
 LABELS = ["cut", "paste", "mix", "mp3", "low_pass", "echo"]

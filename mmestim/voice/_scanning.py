@@ -11,9 +11,9 @@ from scipy.special import expit
 
 from ._audio.windowing import merged, windows_in
 from ._calibration import Combination, reaches
-from ._locating import Locator
 from ._models import WindowModel
 from .localization import EditSegment
+from .localization.locator import Locator
 from .taxonomy import TAXONOMY
 
 _AT_ONCE = 16  # windows

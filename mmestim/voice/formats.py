@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from .._utils.validation import check_choice, check_number
 from ._textgrid import parsed, read_textgrid, text_of, write_textgrid
-from .localization import EditSegment, in_order
+from .localization import EditSegment
+from .localization.trackers import in_order
 
 Recordings = Mapping[str, Sequence[EditSegment]]
 

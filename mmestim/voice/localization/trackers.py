@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.validation import check_number
-from .records import EditRecord
-from .taxonomy import TAXONOMY
+from ..._utils.validation import check_number
+from ..records import EditRecord
+from ..taxonomy import TAXONOMY
 
 
 @dataclass(frozen=True)

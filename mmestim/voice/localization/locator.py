@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit
 
-from ._audio.windowing import Stitcher, Window
-from ._training_windows import FRAME_SECONDS, SEAMS
-from .localization import EditSegment, IntervalTracker, PointTracker, in_order
-from .taxonomy import TAXONOMY
+from .._audio.windowing import Stitcher, Window
+from .._training_windows import FRAME_SECONDS, SEAMS
+from ..taxonomy import TAXONOMY
+from . import EditSegment, IntervalTracker, PointTracker
+from .trackers import in_order
 
 # An interval ends where its odds are below a third of those that begin it.
 _RELEASE = np.log(3.0)
