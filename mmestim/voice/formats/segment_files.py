@@ -13,10 +13,10 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import unquote
 
-from .._utils.validation import check_choice, check_number
-from ._textgrid import parsed, read_textgrid, text_of, write_textgrid
-from .localization import EditSegment
-from .localization.trackers import in_order
+from ..._utils.validation import check_choice, check_number
+from ..localization import EditSegment
+from ..localization.trackers import in_order
+from .textgrid import parsed, read_textgrid, text_of, write_textgrid
 
 Recordings = Mapping[str, Sequence[EditSegment]]
 

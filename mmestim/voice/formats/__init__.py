@@ -1,0 +1,5 @@
+"""Segments in files that other programs read: JSON, CSV, RTTM, Praat TextGrid, Audacity labels."""
+
+from .segment_files import read_segments, write_segments
+
+__all__ = ["read_segments", "write_segments"]
