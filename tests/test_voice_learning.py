@@ -15,9 +15,9 @@ from mmestim._data.batches import Batch
 from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
 from mmestim.voice._audio.windowing import Stitcher, merged, windows_in
 from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
-from mmestim.voice._lessons import held_out_windows, simulated_windows
 from mmestim.voice._network_training import FrameLoss
-from mmestim.voice._training_windows import (
+from mmestim.voice._training_data.sources import held_out_windows, simulated_windows
+from mmestim.voice._training_data.window_set import (
     SEAMS,
     UNKNOWN,
     clip_truth,

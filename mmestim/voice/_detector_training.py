@@ -20,12 +20,12 @@ from .._training.options import TrainingOptions
 from .._utils.validation import check_choice, check_flag, check_number
 from ._audio.corpus import AudioCorpus
 from ._calibration import Combination, Unaltered, tune_thresholds
-from ._lessons import given_windows, held_out_windows, simulated_windows
 from ._model_choice import MODELS, make_model
 from ._models import SHORTEST_SECONDS, Lesson, WindowModel
 from ._scanning import Fitted
 from ._simulation.simulator import EditSimulator
-from ._training_windows import SEAMS
+from ._training_data.sources import given_windows, held_out_windows, simulated_windows
+from ._training_data.window_set import SEAMS
 from .metrics import detection_report
 
 RATE = 16000

@@ -26,7 +26,7 @@ from ._models import (
     statistics_of,
 )
 from ._network_training import FrameLoss, WindowRows, ask, train_network
-from ._training_windows import SEAMS, UNKNOWN, Windows
+from ._training_data.window_set import SEAMS, UNKNOWN, Windows
 from ._trees import BoostedTrees
 from .networks import BoundaryNet, SmallCNN
 

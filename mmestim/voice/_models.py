@@ -15,7 +15,7 @@ from .._training.devices import seed_for
 from .._training.options import TrainingOptions
 from ._features.clip_statistics import ClipStatistics
 from ._network_training import ClassLoss, LabelLoss, WindowRows, ask, label_weights, train_network
-from ._training_windows import UNKNOWN, Windows
+from ._training_data.window_set import UNKNOWN, Windows
 from ._trees import BoostedTrees
 
 SHORTEST_SECONDS = 0.35  # seconds that statistics need

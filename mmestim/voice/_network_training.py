@@ -16,7 +16,7 @@ from .._training.devices import autocast, seed_for, seeded
 from .._training.net import Objective, one_cycle, train
 from .._training.options import TrainingOptions
 from .._utils.malloc import freed_memory_kept
-from ._training_windows import UNKNOWN, Windows
+from ._training_data.window_set import UNKNOWN, Windows
 from .taxonomy import TAXONOMY
 
 # Rare labels count more, but no more than this.

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from .._audio.windowing import Stitcher, Window
-from .._training_windows import FRAME_SECONDS, SEAMS
+from .._training_data.window_set import FRAME_SECONDS, SEAMS
 from ..taxonomy import TAXONOMY
 from . import EditSegment, IntervalTracker, PointTracker
 from .trackers import in_order

@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ._audio.corpus import AudioCorpus
-from ._audio.windowing import windows_in
-from ._simulation.simulator import EditSimulator
-from ._training_windows import (
-    SeamSimulator,
-    Windows,
-    clip_truth,
-    edited_windows,
-    frames_in,
-    window_truth,
-    windows_of,
-)
-from .records import EditRecord
+from .._audio.corpus import AudioCorpus
+from .._audio.windowing import windows_in
+from .._simulation.simulator import EditSimulator
+from ..records import EditRecord
+from .window_set import SeamSimulator, Windows, clip_truth, edited_windows, frames_in, window_truth, windows_of
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, firwin
 
-from ._simulation.plan_sampling import resolved
-from ._simulation.simulator import EditSimulator
-from .edits import EDITS
-from .edits.base import Bank
-from .records import EditPlan, EditRecord
-from .taxonomy import TAXONOMY
+from .._simulation.plan_sampling import resolved
+from .._simulation.simulator import EditSimulator
+from ..edits import EDITS
+from ..edits.base import Bank
+from ..records import EditPlan, EditRecord
+from ..taxonomy import TAXONOMY
 
 FRAME_SECONDS = 0.01
 # Of these the borders can be heard; each has a map of frames of its own, before those of what goes on inside.

@@ -1,0 +1,1 @@
+"""Windows that detectors are trained on, with their labels."""
