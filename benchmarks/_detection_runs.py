@@ -22,8 +22,10 @@ from threadpoolctl import threadpool_limits
 
 from _detection_data import BRICK_WALLS_HZ, VARIANTS, ClipSet, Data, Windows, brick_wall
 from _detection_scores import Line, detection_lines, false_alarm_lines, localization_lines
-from mmestim.voice import AudioCorpus, VoiceEditDetector, _hybrid_model, _models
-from mmestim.voice._trees import BoostedTrees
+from mmestim.voice import AudioCorpus, VoiceEditDetector
+from mmestim.voice._models import base as _models
+from mmestim.voice._models import hybrid as _hybrid_model
+from mmestim.voice._models.boosted_trees import BoostedTrees
 
 FIELDS = ("part", "label", "metric", "value", "low", "high")
 # The last figure of a part: what is there before it is whole.

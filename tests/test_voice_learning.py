@@ -14,8 +14,9 @@ from sklearn.metrics import f1_score
 from mmestim._data.batches import Batch
 from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, TimeMap
 from mmestim.voice._audio.windowing import Stitcher, merged, windows_in
-from mmestim.voice._calibration import Combination, Unaltered, tune_thresholds
-from mmestim.voice._network_training import FrameLoss
+from mmestim.voice._models.boosted_trees import BoostedTrees
+from mmestim.voice._models.calibration import Combination, Unaltered, tune_thresholds
+from mmestim.voice._models.network_training import FrameLoss
 from mmestim.voice._training_data.sources import held_out_windows, simulated_windows
 from mmestim.voice._training_data.window_set import (
     SEAMS,
@@ -26,7 +27,6 @@ from mmestim.voice._training_data.window_set import (
     window_truth,
     windows_of,
 )
-from mmestim.voice._trees import BoostedTrees
 from mmestim.voice.localization.locator import Locator
 
 RATE = 16000

@@ -19,9 +19,9 @@ from .._training.devices import seed_for, seeded
 from .._training.options import TrainingOptions
 from .._utils.validation import check_choice, check_flag, check_number
 from ._audio.corpus import AudioCorpus
-from ._calibration import Combination, Unaltered, tune_thresholds
-from ._model_choice import MODELS, make_model
-from ._models import SHORTEST_SECONDS, Lesson, WindowModel
+from ._models.base import SHORTEST_SECONDS, Lesson, WindowModel
+from ._models.calibration import Combination, Unaltered, tune_thresholds
+from ._models.registry import MODELS, make_model
 from ._scanning import Fitted
 from ._simulation.simulator import EditSimulator
 from ._training_data.sources import given_windows, held_out_windows, simulated_windows

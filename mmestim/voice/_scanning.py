@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import expit
 
 from ._audio.windowing import merged, windows_in
-from ._calibration import Combination, reaches
-from ._models import WindowModel
+from ._models.base import WindowModel
+from ._models.calibration import Combination, reaches
 from .localization import EditSegment
 from .localization.locator import Locator
 from .taxonomy import TAXONOMY

@@ -14,11 +14,11 @@ from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
 from ._audio.corpus import AudioCorpus
-from ._calibration import reaches
 from ._detector_input import clips_of, label_matrix, truth_of
 from ._detector_saving import SavedDetector
 from ._detector_training import RATE, TrainedDetector, speakers_of
 from ._explaining import explanation
+from ._models.calibration import reaches
 from ._scanning import ScannedClip, scan_clip
 from ._simulation.plan_sampling import resolved
 from ._simulation.simulator import EditSimulator

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from ._hybrid_model import HybridModel
-from ._models import FeatureModel, NetworkModel, WindowModel
-from .networks import LCNN, ComplexNet, RawNet2, SSLNet
-from .networks.ssl_checkpoints import weights_file
+from ..networks import LCNN, ComplexNet, RawNet2, SSLNet
+from ..networks.ssl_checkpoints import weights_file
+from .base import FeatureModel, NetworkModel, WindowModel
+from .hybrid import HybridModel
 
 # Windows that a network sees, and its highest learning rate.
 _NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._data.batches import Batch
-from .._training.devices import autocast, seed_for, seeded
-from .._training.net import Objective, one_cycle, train
-from .._training.options import TrainingOptions
-from .._utils.malloc import freed_memory_kept
-from ._training_data.window_set import UNKNOWN, Windows
-from .taxonomy import TAXONOMY
+from ..._data.batches import Batch
+from ..._training.devices import autocast, seed_for, seeded
+from ..._training.net import Objective, one_cycle, train
+from ..._training.options import TrainingOptions
+from ..._utils.malloc import freed_memory_kept
+from .._training_data.window_set import UNKNOWN, Windows
+from ..taxonomy import TAXONOMY
 
 # Rare labels count more, but no more than this.
 _MOST_WEIGHT = 10.0

@@ -11,24 +11,15 @@ from joblib import Parallel, delayed
 from scipy.special import expit
 from torch import nn
 
-from .._data.batches import Batch
-from .._training.net import Objective
-from ._calibration import Combination, check_thresholds, tune_thresholds
-from ._features.clip_statistics import ClipStatistics
-from ._models import (
-    Answer,
-    Lesson,
-    WindowModel,
-    grow,
-    in_parts,
-    label_loss,
-    measure,
-    statistics_of,
-)
-from ._network_training import FrameLoss, WindowRows, ask, train_network
-from ._training_data.window_set import SEAMS, UNKNOWN, Windows
-from ._trees import BoostedTrees
-from .networks import BoundaryNet, SmallCNN
+from ..._data.batches import Batch
+from ..._training.net import Objective
+from .._features.clip_statistics import ClipStatistics
+from .._training_data.window_set import SEAMS, UNKNOWN, Windows
+from ..networks import BoundaryNet, SmallCNN
+from .base import Answer, Lesson, WindowModel, grow, in_parts, label_loss, measure, statistics_of
+from .boosted_trees import BoostedTrees
+from .calibration import Combination, check_thresholds, tune_thresholds
+from .network_training import FrameLoss, WindowRows, ask, train_network
 
 _DEEP = ("deep0", "deep1")
 _CALIBRATED = 600  # windows

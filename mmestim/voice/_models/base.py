@@ -11,12 +11,12 @@ import torch
 from joblib import Parallel, delayed
 from torch import nn
 
-from .._training.devices import seed_for
-from .._training.options import TrainingOptions
-from ._features.clip_statistics import ClipStatistics
-from ._network_training import ClassLoss, LabelLoss, WindowRows, ask, label_weights, train_network
-from ._training_data.window_set import UNKNOWN, Windows
-from ._trees import BoostedTrees
+from ..._training.devices import seed_for
+from ..._training.options import TrainingOptions
+from .._features.clip_statistics import ClipStatistics
+from .._training_data.window_set import UNKNOWN, Windows
+from .boosted_trees import BoostedTrees
+from .network_training import ClassLoss, LabelLoss, WindowRows, ask, label_weights, train_network
 
 SHORTEST_SECONDS = 0.35  # seconds that statistics need
 _AT_ONCE = 64
