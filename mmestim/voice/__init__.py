@@ -1,8 +1,8 @@
 """Voice edits: what is done to recordings, simulated, and found again."""
 
 from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from ._detection.detector import VoiceEditDetector
 from ._simulation.simulator import EditSimulator
-from .detector import VoiceEditDetector
 from .edits import EDITS
 from .records import EditPlan, EditRecord
 from .report import write_report

@@ -15,10 +15,10 @@ from joblib import Parallel, delayed
 
 from .._utils.atomic_write import write_whole
 from ._audio.corpus import Skipped
-from ._explaining import percent
+from ._detection.detector import VoiceEditDetector
+from ._detection.explanation import percent
 from ._report_media import Media, media_of, planned
 from ._report_page import facts, name, page, table, text
-from .detector import VoiceEditDetector
 from .localization import EditSegment
 from .scan import ScannedFile, place_of
 from .taxonomy import LABELS, TAXONOMY

@@ -23,8 +23,8 @@ from torch import nn
 import mmestim
 from mmestim._serialization.model_file import ModelFile, write
 from mmestim.voice import LABELS, AudioCorpus, EditPlan, EditSimulator, VoiceEditDetector
-from mmestim.voice._detector_input import truth_of
-from mmestim.voice._detector_training import Calibrated, _recalls
+from mmestim.voice._detection.inputs import truth_of
+from mmestim.voice._detection.trainer import Calibrated, _recalls
 from mmestim.voice.networks import SSLNet
 from mmestim.voice.taxonomy import Between
 
@@ -411,7 +411,7 @@ def test_groups_keep_a_speaker_on_one_side(clips):
 
 
 def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
-    from mmestim.voice._scanning import scan_clip
+    from mmestim.voice._detection.clip_inference import scan_clip
 
     recording = np.concatenate([speech(2.0, seed) for seed in range(4)])
     how = {"hop": None, "rate": RATE, "thresholds": np.full(3, 0.05), "locates": True}

@@ -13,18 +13,18 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
-from ._audio.corpus import AudioCorpus
-from ._detector_input import clips_of, label_matrix, truth_of
-from ._detector_saving import SavedDetector
-from ._detector_training import RATE, TrainedDetector, speakers_of
-from ._explaining import explanation
-from ._models.calibration import reaches
-from ._scanning import ScannedClip, scan_clip
-from ._simulation.plan_sampling import resolved
-from ._simulation.simulator import EditSimulator
-from .localization import EditSegment
-from .metrics import per_label_scores
-from .taxonomy import CATEGORIES, LABELS, TAXONOMY
+from .._audio.corpus import AudioCorpus
+from .._models.calibration import reaches
+from .._simulation.plan_sampling import resolved
+from .._simulation.simulator import EditSimulator
+from ..localization import EditSegment
+from ..metrics import per_label_scores
+from ..taxonomy import CATEGORIES, LABELS, TAXONOMY
+from .clip_inference import ScannedClip, scan_clip
+from .explanation import explanation
+from .inputs import clips_of, label_matrix, truth_of
+from .saved_detector import SavedDetector
+from .trainer import RATE, TrainedDetector, speakers_of
 
 _SCORE_SEED = 0
 

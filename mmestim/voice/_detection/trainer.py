@@ -15,18 +15,18 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
-from .._training.devices import seed_for, seeded
-from .._training.options import TrainingOptions
-from .._utils.validation import check_choice, check_flag, check_number
-from ._audio.corpus import AudioCorpus
-from ._models.base import SHORTEST_SECONDS, Lesson, WindowModel
-from ._models.calibration import Combination, Unaltered, tune_thresholds
-from ._models.registry import MODELS, make_model
-from ._scanning import Fitted
-from ._simulation.simulator import EditSimulator
-from ._training_data.sources import given_windows, held_out_windows, simulated_windows
-from ._training_data.window_set import SEAMS
-from .metrics import detection_report
+from ..._training.devices import seed_for, seeded
+from ..._training.options import TrainingOptions
+from ..._utils.validation import check_choice, check_flag, check_number
+from .._audio.corpus import AudioCorpus
+from .._models.base import SHORTEST_SECONDS, Lesson, WindowModel
+from .._models.calibration import Combination, Unaltered, tune_thresholds
+from .._models.registry import MODELS, make_model
+from .._simulation.simulator import EditSimulator
+from .._training_data.sources import given_windows, held_out_windows, simulated_windows
+from .._training_data.window_set import SEAMS
+from ..metrics import detection_report
+from .clip_inference import Fitted
 
 RATE = 16000
 _N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .._serialization.model_file import TensorSpec
-from .._serialization.module_skeleton import CPU, build, check_specs, float32, specs_of
-from .._training.devices import device_here, seeded
-from .._utils.validation import check_number
-from ._models.base import WindowModel
-from ._models.calibration import Combination, Unaltered, check_recalls, check_thresholds
-from ._scanning import Fitted
-from .taxonomy import CATEGORIES, LABELS
+from ..._serialization.model_file import TensorSpec
+from ..._serialization.module_skeleton import CPU, build, check_specs, float32, specs_of
+from ..._training.devices import device_here, seeded
+from ..._utils.validation import check_number
+from .._models.base import WindowModel
+from .._models.calibration import Combination, Unaltered, check_recalls, check_thresholds
+from ..taxonomy import CATEGORIES, LABELS
+from .clip_inference import Fitted
 
 
 class SavedDetector:

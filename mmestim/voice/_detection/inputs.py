@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d, validate_data
 
-from ._audio.corpus import AudioCorpus
-from .records import EditRecord
-from .taxonomy import LABELS
+from .._audio.corpus import AudioCorpus
+from ..records import EditRecord
+from ..taxonomy import LABELS
 
 
 def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, reset: bool) -> AudioCorpus:

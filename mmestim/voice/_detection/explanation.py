@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .localization import EditSegment
-from .taxonomy import LABELS, TAXONOMY
+from ..localization import EditSegment
+from ..taxonomy import LABELS, TAXONOMY
 
 
 def explanation(

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from ._audio.windowing import merged, windows_in
-from ._models.base import WindowModel
-from ._models.calibration import Combination, reaches
-from .localization import EditSegment
-from .localization.locator import Locator
-from .taxonomy import TAXONOMY
+from .._audio.windowing import merged, windows_in
+from .._models.base import WindowModel
+from .._models.calibration import Combination, reaches
+from ..localization import EditSegment
+from ..localization.locator import Locator
+from ..taxonomy import TAXONOMY
 
 _AT_ONCE = 16  # windows
 

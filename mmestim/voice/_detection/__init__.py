@@ -1,0 +1,1 @@
+"""The detector: fitted on clips, and applied to recordings."""
