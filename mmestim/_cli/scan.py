@@ -14,7 +14,7 @@ from tqdm import tqdm
 from .console import give, say
 
 if TYPE_CHECKING:
-    from ..voice.scan import ScannedFile
+    from ..voice._reporting.scan import ScannedFile
 
 HELP = "say which edits recordings went through, and where"
 _DESCRIPTION = """\
@@ -57,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     from ..persistence import load
     from ..voice import Skipped, VoiceEditDetector
-    from ..voice.report import write_report
-    from ..voice.scan import audio_files, printable, scan_files
+    from ..voice._reporting.report import write_report
+    from ..voice._reporting.scan import audio_files, printable, scan_files
 
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not isinstance(detector.classes_, list):

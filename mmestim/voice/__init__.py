@@ -2,11 +2,11 @@
 
 from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 from ._detection.detector import VoiceEditDetector
+from ._reporting.report import write_report
+from ._reporting.scan import ScannedFile, audio_files, scan_files
 from ._simulation.simulator import EditSimulator
 from .edits import EDITS
 from .records import EditPlan, EditRecord
-from .report import write_report
-from .scan import ScannedFile, audio_files, scan_files
 from .taxonomy import CATEGORIES, LABELS, TAXONOMY, Between, EditInfo, Either, FirstInstalled, OneOf
 from .time_map import TimeMap
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import mmestim.voice._report_media as media
+import mmestim.voice._reporting.media as media
 from mmestim.voice import LABELS, ScannedFile, Skipped, write_report
 from mmestim.voice._audio.spectrogram import Spectrogram, png, spectrogram
 from mmestim.voice.localization import EditSegment

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._utils.atomic_write import write_whole
-from ._audio.corpus import Skipped
-from ._detection.detector import VoiceEditDetector
-from ._detection.explanation import percent
-from ._report_media import Media, media_of, planned
-from ._report_page import facts, name, page, table, text
-from .localization import EditSegment
+from ..._utils.atomic_write import write_whole
+from .._audio.corpus import Skipped
+from .._detection.detector import VoiceEditDetector
+from .._detection.explanation import percent
+from ..localization import EditSegment
+from ..taxonomy import LABELS, TAXONOMY
+from .html_page import facts, name, page, table, text
+from .media import Media, media_of, planned
 from .scan import ScannedFile, place_of
-from .taxonomy import LABELS, TAXONOMY
 
 _MOST_PLACES = 100  # of a file, in the picture and the table
 _LIBRARIES = ("mmestim", "torch", "numpy")

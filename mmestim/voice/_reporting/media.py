@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from ._audio.reading import AudioError
-from ._audio.spectrogram import Spectrogram, png
-from ._audio.streaming import AudioStream
-from .localization import EditSegment
+from .._audio.reading import AudioError
+from .._audio.spectrogram import Spectrogram, png
+from .._audio.streaming import AudioStream
+from ..localization import EditSegment
 from .scan import ScannedFile
 
 RATE = 16000

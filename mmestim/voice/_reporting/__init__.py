@@ -1,0 +1,1 @@
+"""Scans of files and the HTML report on them."""
