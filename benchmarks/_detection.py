@@ -36,7 +36,7 @@ PACKAGES = ("mmestim", "torch", "scikit-learn", "numpy", "scipy", "soundfile", "
 FULL = {
     "clips": 1500,
     "n_clips": None,
-    "effort": 1.0,
+    "training_budget": 1.0,
     "seeds": [0, 1, 2],
     "windows": [4.05],
     "speakers": None,
@@ -48,7 +48,7 @@ FULL = {
 QUICK = {
     "clips": 12,
     "n_clips": 40,
-    "effort": 0.01,
+    "training_budget": 0.01,
     "seeds": [0],
     "windows": [1.2],
     "speakers": 8,
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seeds", nargs="+", type=int, metavar="SEED", help="of the detectors (default: 0 1 2)")
     add("--edits", nargs="+", metavar="LABEL", help="default: all but vc, of which there is no audio")
     add("--n-clips", type=int, help="the detector's parameter")
-    add("--effort", type=float, help="the detector's parameter (default: 1)")
+    add("--training-budget", type=float, help="the detector's parameter (default: 1)")
     add("--device", default="auto", help="the detector's parameter (default: %(default)s)")
     add("--weights", type=Path, help="file for the model ssl")
     add("--fresh", action="store_true", help="make and compute again what is there")
@@ -102,7 +102,7 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     folder = options.out / "voice-detection"
     folder.mkdir(parents=True, exist_ok=True)
     runs = [
-        Run(model, window, options.effort, seed, config)
+        Run(model, window, options.training_budget, seed, config)
         for seed in options.seeds
         for window in options.windows
         for model in options.models
@@ -123,8 +123,8 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
 
     def report():
         # What other calls have found until now is told as well.
-        found = {Run.of(path.stem): stored(path) for path in folder.glob(f"*-{config}.csv")}
-        in_order = sorted(found, key=lambda run: (-run.effort, run.model, -run.window, run.seed))
+        found = {Run.from_name(path.stem): stored(path) for path in folder.glob(f"*-{config}.csv")}
+        in_order = sorted(found, key=lambda run: (-run.training_budget, run.model, -run.window, run.seed))
         told = markdown({run: found[run] for run in in_order if found[run]}, text)
         (options.out / "voice-detection.md").write_text(told)
         return told

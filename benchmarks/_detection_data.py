@@ -22,7 +22,7 @@ import soundfile
 from scipy.signal import fftconvolve, firwin
 
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator, OneOf
-from mmestim.voice._training_data.window_set import SEAMS, frames_in, window_start, window_truth
+from mmestim.voice._training_data.window_set import SPLICED_LABELS, frames_in, window_start, window_truth
 
 RATE = 16_000
 # Utterances that are shorter are left out, and the others cut into equal parts of about so many seconds.
@@ -104,7 +104,7 @@ def synthetic(folder: Path, systems: Sequence[str], *, trained: bool) -> AudioCo
 # Sets of edited clips ------------------------------------------------------------------------------
 
 
-class Windows(NamedTuple):
+class WindowSet(NamedTuple):
     """One window of each clip of a set."""
 
     waveforms: list[np.ndarray]  # int16
@@ -144,7 +144,7 @@ class ClipSet:
         """A clip in 16 bits."""
         return self.samples[self.ends[number] : self.ends[number + 1]]
 
-    def windows(self, seconds: float, labels: Sequence[str]) -> Windows:
+    def windows(self, seconds: float, labels: Sequence[str]) -> WindowSet:
         """Of each clip one window as in training, half of them placed around some border; silent ones are left out."""
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), round(seconds * 1000)])
         waveforms, truth, fills, kept, n_samples = [], [], [], [], round(seconds * RATE)
@@ -159,9 +159,9 @@ class ClipSet:
             unaltered = 0.0 if (known == 1).any() else np.nan if np.isnan(known).any() else 1.0
             waveforms.append(part)
             truth.append([unaltered, *known])
-            fills.append([False, *((frames[len(SEAMS) :] == 1).mean(axis=1) >= ALL)])
+            fills.append([False, *((frames[len(SPLICED_LABELS) :] == 1).mean(axis=1) >= ALL)])
             kept.append(number)
-        return Windows(waveforms, np.array(truth), np.array(fills), self.speakers[kept])
+        return WindowSet(waveforms, np.array(truth), np.array(fills), self.speakers[kept])
 
 
 def brick_wall(waveform: np.ndarray, cutoff: float) -> np.ndarray:

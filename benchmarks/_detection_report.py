@@ -66,10 +66,10 @@ NONE = Figure(np.nan, np.nan, np.nan)
 
 
 class Group:
-    """All seeds of a model, a length of windows and an effort."""
+    """All seeds of a model, a length of windows and a training budget."""
 
-    def __init__(self, model: str, window: float, effort: float, runs: list[dict[str, list[Line]]]) -> None:
-        self.model, self.window, self.effort, self.n_seeds = model, window, effort, len(runs)
+    def __init__(self, model: str, window: float, training_budget: float, runs: list[dict[str, list[Line]]]) -> None:
+        self.model, self.window, self.training_budget, self.n_seeds = model, window, training_budget, len(runs)
         self._found: dict[tuple[str, str, str], list[tuple[float, ...]]] = {}
         for run in runs:
             for part, lines in run.items():
@@ -78,7 +78,9 @@ class Group:
 
     @property
     def name(self) -> str:
-        return f"{self.model}, {self.window:g} s" + (f", effort {self.effort:g}" if self.effort != 1 else "")
+        return f"{self.model}, {self.window:g} s" + (
+            f", budget {self.training_budget:g}" if self.training_budget != 1 else ""
+        )
 
     def __call__(self, part: str, label: str, metric: str) -> Figure:
         values = self._found.get((part, label, metric))
@@ -104,10 +106,10 @@ def plain(value: float) -> str:
 
 
 def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) -> str:
-    """The report of some runs, which have a model, a window and an effort."""
+    """The report of some runs, which have a model, a window and a training budget."""
     by_group: dict[tuple[str, float, float], list[dict[str, list[Line]]]] = {}
     for run, parts in runs.items():
-        by_group.setdefault((run.model, run.window, run.effort), []).append(parts)
+        by_group.setdefault((run.model, run.window, run.training_budget), []).append(parts)
     groups = [Group(*key, own) for key, own in by_group.items()]
     text = ["# Detection of voice edits\n", *(f"{line}\n" for line in setting)]
     text.append(
@@ -142,14 +144,14 @@ Section = tuple[str, str, list[list[str]]]
 
 def aims(groups: list[Group]) -> Section:
     """Each aim beside what every model reached, with a verdict on the model that it is of."""
-    own = [group for group in groups if group.window == AIMED_WINDOW and group.effort == 1]
+    own = [group for group in groups if group.window == AIMED_WINDOW and group.training_budget == 1]
     rows = [["aim", "of", "goal", *(group.model for group in own), "verdict"]]
     for aim in AIMS:
         figures = {group.model: group(aim.part, aim.label, aim.metric) for group in own}
         goal = f"{'at most' if aim.at_most else 'at least'} {aim.goal:g}"
         verdict = verdict_of(aim, figures.get(aim.model, NONE))
         rows.append([aim.about, aim.model, goal, *map(str, figures.values()), verdict])
-    notes = f"At {AIMED_WINDOW:g} s, effort 1. A mean decides; where the interval has the goal in it, chance may have."
+    notes = f"At {AIMED_WINDOW:g} s, training budget 1. The mean decides; an interval with the goal in it leaves it open."
     return "Aims", notes, rows
 
 

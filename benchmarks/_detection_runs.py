@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from _detection_data import BRICK_WALLS_HZ, VARIANTS, ClipSet, Data, Windows, brick_wall
+from _detection_data import BRICK_WALLS_HZ, VARIANTS, ClipSet, Data, WindowSet, brick_wall
 from _detection_scores import Line, detection_lines, false_alarm_lines, localization_lines
 from mmestim.voice import AudioCorpus, VoiceEditDetector
 from mmestim.voice._models import base as _models
@@ -40,19 +40,19 @@ class Run(NamedTuple):
 
     model: str
     window: float
-    effort: float
+    training_budget: float
     seed: int
     config: str
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.window:g}-{self.effort:g}-{self.seed}-{self.config}"
+        return f"{self.model}-{self.window:g}-{self.training_budget:g}-{self.seed}-{self.config}"
 
     @classmethod
-    def of(cls, name: str) -> Run:
+    def from_name(cls, name: str) -> Run:
         """The one that has such a name."""
-        model, window, effort, seed, config = name.rsplit("-", 4)
-        return cls(model, float(window), float(effort), int(seed), config)
+        model, window, training_budget, seed, config = name.rsplit("-", 4)
+        return cls(model, float(window), float(training_budget), int(seed), config)
 
 
 def stored(path: Path) -> dict[str, list[Line]]:
@@ -115,7 +115,7 @@ class Asked:
                 model=self.run.model,
                 weights=self.options.weights,
                 n_clips=self.options.n_clips,
-                effort=self.run.effort,
+                training_budget=self.run.training_budget,
                 sources={"tts": self.data.voices},
                 noises=self.data.noises,
                 device=self.options.device,
@@ -151,7 +151,7 @@ class Asked:
         with np.load(path) as arrays:
             return arrays["proba"]
 
-    def windows(self, clips: ClipSet) -> Windows:
+    def windows(self, clips: ClipSet) -> WindowSet:
         return clips.windows(self.run.window, self.labels[1:])
 
     # Parts: each gives its lines

@@ -84,8 +84,8 @@ def multimodal():
 
 def voice():
     clips = [speech(1.5 + 0.3 * number, number) for number in range(12)]
-    for model, effort in (("features", 0.02), ("hybrid", 0.01), ("lcnn", 0.002)):
-        detector = VoiceEditDetector(EDITS, model=model, effort=effort, **TINY).fit(clips)
+    for model, training_budget in (("features", 0.02), ("hybrid", 0.01), ("lcnn", 0.002)):
+        detector = VoiceEditDetector(EDITS, model=model, training_budget=training_budget, **TINY).fit(clips)
         yield (
             f"detector {model}",
             digest(detector.predict_proba(clips), detector.transform(clips), detector.thresholds_, detector.recalls_),
@@ -93,12 +93,12 @@ def voice():
         detector.thresholds_ = np.full(len(EDITS) + 1, 0.05)
         segments = [(s.start, s.end, s.label, s.score) for clip in detector.locate(clips) for s in clip]
         yield f"segments {model}", digest(np.array(segments, dtype=object))
-        spans = [part for pair in detector.window_proba(clips[:3]) for part in pair]
+        spans = [part for pair in detector.predict_proba_per_window(clips[:3]) for part in pair]
         yield f"windows {model}", digest(*spans)
         yield f"score {model}", digest(detector.score(clips[:4]))
-    two = VoiceEditDetector(EDITS, model="features", effort=0.02, **TINY | {"window": [0.35, 1.2]}).fit(clips)
+    two = VoiceEditDetector(EDITS, model="features", training_budget=0.02, **TINY | {"window": [0.35, 1.2]}).fit(clips)
     yield "detector two windows", digest(two.predict_proba(clips))
-    kind = VoiceEditDetector(model="lcnn", effort=0.01, **TINY).fit(clips, np.arange(12) % 3)
+    kind = VoiceEditDetector(model="lcnn", training_budget=0.01, **TINY).fit(clips, np.arange(12) % 3)
     yield "detector classes", digest(kind.predict_proba(clips))
     pool = [speech(4, 100 + number) for number in range(6)]
     labels = [label for label in LABELS if label not in ("unaltered", "tts", "vc")]

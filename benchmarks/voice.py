@@ -38,7 +38,7 @@ from _detection import add_options, detect
 from _shortcuts import shortcut_auc
 from memory import private_mib, watch
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditSimulator
-from mmestim.voice.edits import EDITS, Bank
+from mmestim.voice.edits import EDITS, AudioPool
 
 RATE = 16000
 PACKAGES = (
@@ -277,7 +277,7 @@ CASES = [
 ]
 
 
-def audio_files(folder: Path) -> Bank:
+def audio_files(folder: Path) -> AudioPool:
     """Half a minute of noise and a response of half a second in a folder, and the bank a simulator makes of them."""
     rng = np.random.default_rng(0)
     decay = np.exp(-np.arange(RATE // 2) / (0.07 * RATE))
@@ -384,7 +384,7 @@ def each_edit(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iter
 
 
 def edit_alone(label: str, clips: list[np.ndarray], rounds: int) -> str:
-    bank, ranges = Bank(tts=clips, vc=clips, voices=clips), TAXONOMY[label].variant("train")
+    bank, ranges = AudioPool(tts=clips, vc=clips, voices=clips), TAXONOMY[label].variant("train")
     edit, drawn = EDITS[label], []
     for number, clip in enumerate(clips):
         rng, duration = np.random.default_rng(number), len(clip) / RATE

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     weight: torch.Tensor | None = None
     rows: torch.Tensor = torch.empty(0)
 
-    def having(self, name: str) -> Batch:
+    def with_modality(self, name: str) -> Batch:
         """The targets and weights of the rows that have modality `name`."""
         if name not in self.present:
             return self
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
         weight = None if self.weight is None else self.weight[at]
         return self._replace(size=len(at), y=self.y[at], weight=weight, rows=self.rows[at])
 
-    def weighing(self, factor: torch.Tensor) -> Batch:
+    def reweighted(self, factor: torch.Tensor) -> Batch:
         """The batch with the weight of each row times `factor`."""
         return self._replace(weight=factor if self.weight is None else self.weight * factor)
 
@@ -62,7 +62,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def having(self, name: str) -> Rows:
+    def with_modality(self, name: str) -> Rows:
         """The rows that have modality `name`, serving it alone."""
         present = torch.from_numpy(self.blocks.present(name))[self.rows]
         return Rows(self.blocks, self.y, self.weight, self.rows[present], [name])

@@ -52,7 +52,7 @@ class MultimodalModule(nn.Module):
 
     def encode(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Each modality's features, with zeros in rows that lack it."""
-        return {name: spread(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
+        return {name: scatter_rows(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
 
     def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Fused logits from features of the modalities that the rows of the batch have."""
@@ -77,7 +77,7 @@ class LateFusion(MultimodalModule):
         logits = [self.unimodal_logits(features, name) for name in self.names]
         if not batch.present:
             return fuse(logits, None, self.fusion)
-        masks = [presence(batch, name) for name in self.names]
+        masks = [present_mask(batch, name) for name in self.names]
         return fuse([z * mask.unsqueeze(1) for z, mask in zip(logits, masks, strict=True)], masks, self.fusion)
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
@@ -116,17 +116,17 @@ class JointModule(MultimodalModule):
         return self.fusion_head.unimodal(features, name).float()
 
 
-def spread(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
+def scatter_rows(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
     """Values of the rows that have modality `name`, put at their places in the batch, others zero."""
     if name not in batch.present:
         return values
     return values.new_zeros(batch.size, *values.shape[1:]).index_copy(0, batch.present[name], values)
 
 
-def presence(batch: Batch, name: str) -> torch.Tensor:
+def present_mask(batch: Batch, name: str) -> torch.Tensor:
     """Boolean mask of the rows of the batch that have modality `name`."""
     ones = torch.ones(len(batch.x[name]), dtype=torch.bool, device=batch.x[name].device)
-    return spread(ones, batch, name)
+    return scatter_rows(ones, batch, name)
 
 
 def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, fusion: str) -> torch.Tensor:

@@ -45,7 +45,7 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> TensorSpec:
+    def from_tensor(cls, tensor: torch.Tensor) -> TensorSpec:
         """The spec of a tensor, on whatever device."""
         return cls(tensor.dtype, tuple(tensor.shape))
 
@@ -192,7 +192,7 @@ def write(
         flat = tensors[name].detach().cpu().contiguous().reshape(-1)
         arrays[name] = flat.view(torch.uint8).numpy().data
         digest.update(arrays[name])
-    specs = {name: TensorSpec.of(tensors[name]) for name in ordered}
+    specs = {name: TensorSpec.from_tensor(tensors[name]) for name in ordered}
     header = _header(_dumps(fields), specs, written_by, digest.hexdigest(), FORMAT)
     sizes = {"bytes": len(header), "brackets": _n_brackets(header), "tensors": len(specs)}
     most = {"bytes": _MAX_HEADER, "brackets": _MAX_BRACKETS, "tensors": _MAX_TENSORS}

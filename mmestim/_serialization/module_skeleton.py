@@ -18,22 +18,24 @@ CPU = torch.device("cpu")
 Made = TypeVar("Made")
 
 
-def build(make: Callable[[], Made], check: Callable[[Made], None], *, is_users: bool, is_modest: bool) -> Made:
+def build_on_meta(
+    make: Callable[[], Made], check: Callable[[Made], None], *, is_user_defined: bool, is_small_enough: bool
+) -> Made:
     """What `make` makes, checked: ours without memory; a user's with it, for it may have buffers that no file holds.
 
-    A user's is sketched first as well. It may need numbers to be made, and then is, if it `is_modest`.
+    A user's is sketched first as well. It may need numbers to be made, and then is, if it `is_small_enough`.
     """
     try:
         with torch.device("meta"), warnings.catch_warnings():
-            if is_users:  # Weights that it brings do not reach a sketch, as torch would say.
+            if is_user_defined:  # Weights that it brings do not reach a sketch, as torch would say.
                 warnings.simplefilter("ignore")
             made = make()
     except Exception:
-        if not is_users or not is_modest:
+        if not is_user_defined or not is_small_enough:
             raise
     else:
         check(made)
-        if not is_users:
+        if not is_user_defined:
             return made
     with CPU:
         made = make()
@@ -52,7 +54,7 @@ def float32() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Copy tensors into the parts that have memory, and hand them over to those that have none."""
     sketched = {tensor.is_meta for tensor in module.state_dict().values()}
     if len(sketched) < 2:
@@ -63,12 +65,12 @@ def fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
         child, _, rest = name.partition(".")
         parts[child][rest] = tensor
     for child, part in module.named_children():
-        fill(part, parts[child])
+        load_weights(part, parts[child])
 
 
 def specs_of(module: nn.Module, prefix: str) -> dict[str, TensorSpec]:
     """What a file has of a network or a part, whose names there begin with `prefix`."""
-    return {f"{prefix}{name}": TensorSpec.of(tensor) for name, tensor in module.state_dict().items()}
+    return {f"{prefix}{name}": TensorSpec.from_tensor(tensor) for name, tensor in module.state_dict().items()}
 
 
 def count_values(specs: Mapping[str, TensorSpec]) -> int:

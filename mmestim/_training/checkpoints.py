@@ -60,16 +60,16 @@ def check_checkpoint(checkpoint: Any, random_state: Any) -> None:
 
 
 class Stateful:
-    """Objects whose state are the attributes that `kept` names, as far as they are there.
+    """Objects whose state are the attributes that `state_attributes` names, as far as they are there.
 
     `state_dict` may hold objects that have one themselves; `load_state_dict` is called once these are restored.
     """
 
-    kept: ClassVar[tuple[str, ...]] = ()
+    state_attributes: ClassVar[tuple[str, ...]] = ()
 
     def state_dict(self) -> dict[str, Any]:
         """What changes in training."""
-        return {name: getattr(self, name) for name in self.kept if hasattr(self, name)}
+        return {name: getattr(self, name) for name in self.state_attributes if hasattr(self, name)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""

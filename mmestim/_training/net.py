@@ -22,10 +22,10 @@ from .devices import default_generators, seed_for, seeded
 from .options import TrainingOptions
 
 # A name that no callback of a user's has.
-_STOPPER = "mmestim_early_stopping"
+EARLY_STOPPING_NAME = "mmestim_early_stopping"
 
 # What a fit that goes on takes up of skorch's callbacks, a user's included.
-_KEPT = {
+RESUMABLE_CALLBACK_STATE = {
     LRScheduler: ("lr_scheduler_", "batch_idx_"),
     EarlyStopping: ("misses_", "dynamic_threshold_", "best_model_weights_", "best_epoch_"),
     EpochScoring: ("best_score_",),
@@ -52,7 +52,7 @@ def unimodal_cross_entropy(logits: torch.Tensor, batch: Batch, name: str) -> tor
     """The same of logits for all rows, on those that have modality `name`; 0 where none has."""
     if not len(batch.x[name]):
         return logits.new_zeros(())
-    having = batch.having(name)
+    having = batch.with_modality(name)
     return weighted_cross_entropy(logits if having is batch else logits[batch.present[name]], having)
 
 
@@ -82,7 +82,7 @@ def evaluate(
     return loss / weight, hits / weight, entropy / weight
 
 
-def valid_rank(loss: float, accuracy: float) -> float:
+def selection_score(loss: float, accuracy: float) -> float:
     """What the best state of a module has most of: accuracy, and of equal ones the lowest loss."""
     return accuracy - 1e-6 * loss
 
@@ -146,9 +146,9 @@ class Net(NeuralNetClassifier):
             # Last, because it ends the round of callbacks when it stops.
             callbacks.append(
                 (
-                    _STOPPER,
+                    EARLY_STOPPING_NAME,
                     EarlyStopping(
-                        "valid_rank",
+                        "selection_score",
                         options.n_iter_no_change,
                         lower_is_better=False,
                         threshold=0,
@@ -204,7 +204,7 @@ class Net(NeuralNetClassifier):
         generator = torch.Generator().manual_seed(seed)
         checkpoint = None if self.options.checkpoints is None else self.options.checkpoints.start()
         self.initialize()
-        self._told_gradients: list[Callback] = []
+        self.gradient_listeners: list[Callback] = []
         self.objective.begin(self)
         self._initialize_callbacks()  # Nets that were trained in `begin` have taken over the user's.
         is_new = checkpoint is None or not checkpoint.is_finished
@@ -227,7 +227,7 @@ class Net(NeuralNetClassifier):
         for name, callback in self.callbacks_:
             if hasattr(callback, "load_state_dict"):
                 callbacks[name] = callback
-            for kind, names in _KEPT.items():
+            for kind, names in RESUMABLE_CALLBACK_STATE.items():
                 if isinstance(callback, kind):
                     callbacks[name] = {key: vars(callback)[key] for key in names if key in vars(callback)}
         module = getattr(self.module_, "_orig_mod", self.module_)
@@ -267,7 +267,7 @@ class Net(NeuralNetClassifier):
                 self.history.pop()
             if not self.history:
                 raise
-            best = getattr(dict(self.callbacks_).get(_STOPPER), "best_model_weights_", None)
+            best = getattr(dict(self.callbacks_).get(EARLY_STOPPING_NAME), "best_model_weights_", None)
             if best is not None:  # The epoch under way has moved the weights on from it.
                 self.module_.load_state_dict(best)
             return True
@@ -283,7 +283,7 @@ class Net(NeuralNetClassifier):
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
             self._check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
-            scores["valid_rank"] = valid_rank(scores["valid_loss"], scores["valid_accuracy"])
+            scores["selection_score"] = selection_score(scores["valid_loss"], scores["valid_accuracy"])
         for name, score in scores.items():
             before = [row[name] for row in self.history[:-1]]
             self.history.record(name, score)
@@ -299,7 +299,7 @@ class Net(NeuralNetClassifier):
     def _train_epoch(self, train, epoch):
         self.module_.train()
         before, after = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
-        self._told_gradients = self._listeners("on_grad_computed")
+        self.gradient_listeners = self._listeners("on_grad_computed")
         losses = torch.empty(len(epoch), device=self.options.device)
         for step, rows in enumerate(epoch):
             batch = train.batch(rows, training=True)
@@ -313,7 +313,7 @@ class Net(NeuralNetClassifier):
 
     def step(self, batch: Batch) -> None:
         """Move the weights by the gradients that are there."""
-        for callback in self._told_gradients:
+        for callback in self.gradient_listeners:
             named = list(self.module_.named_parameters())
             callback.on_grad_computed(self, named_parameters=named, X=batch.x, y=batch.y, training=True)
         if self.options.max_grad_norm is not None:
@@ -322,7 +322,7 @@ class Net(NeuralNetClassifier):
 
     def restart_stopping(self, n_epochs: int = 0) -> None:
         """Put early stopping off for `n_epochs`, to be said before each of them; with 0 it begins anew."""
-        if stopper := dict(self.callbacks_).get(_STOPPER):
+        if stopper := dict(self.callbacks_).get(EARLY_STOPPING_NAME):
             if n_epochs == 0:
                 stopper.on_train_begin(self)
             stopper.misses_ = -n_epochs
@@ -372,7 +372,7 @@ def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
                 optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
-class Companion(Stateful):
+class ShadowNetwork(Stateful):
     """A network of the same kind trained beside a net, with its objective and learning rate, on other rows."""
 
     def __init__(self, module: nn.Module, rows: Rows, net: Net, seed: int, title: str) -> None:

@@ -40,7 +40,7 @@ class TrainingOptions:
     checkpoints: Checkpoints | None = None
 
     @classmethod
-    def of(cls, estimator: Any) -> TrainingOptions:
+    def from_estimator(cls, estimator: Any) -> TrainingOptions:
         """Options from the parameters of an estimator, with an error for the first bad one."""
         p = estimator
         for name in ("lr", "weight_decay"):

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 
 from .._data.batches import Batch, Rows
 from .._networks.fusion_heads import FusionHead
-from .._networks.multimodal_networks import Branch, JointModule, presence, true_class_share
+from .._networks.multimodal_networks import Branch, JointModule, present_mask, true_class_share
 from .._training.checkpoints import Stateful
 from .._training.devices import seeded
 from .._training.net import train, unimodal_cross_entropy, weighted_cross_entropy
@@ -54,7 +54,7 @@ class Outputs:
     @cached_property
     def present(self) -> torch.Tensor:
         """Boolean of shape (n_modalities, n_rows): which rows have which modality."""
-        return torch.stack([presence(self.batch, name) for name in self.features])
+        return torch.stack([present_mask(self.batch, name) for name in self.features])
 
     @cached_property
     def scores(self) -> torch.Tensor:
@@ -103,16 +103,16 @@ class Training(Stateful):
         Number of epochs that are over.
     """
 
-    kept = ("records", "history", "_sums", "_counts")
+    state_attributes = ("records", "history", "_sums", "_counts")
 
-    def __init__(self, net: Any, job: Any, balancer: Balancer, unimodal_weight: float) -> None:
-        self.net, self.job = net, job
+    def __init__(self, net: Any, context: Any, balancer: Balancer, unimodal_weight: float) -> None:
+        self.net, self.context = net, context
         self.module: JointModule = getattr(net.module_, "_orig_mod", net.module_)
         self.names = self.module.names
-        self.rows: Rows = job.train
-        self.valid: Rows = job.valid
-        self.n_classes: int = job.n_classes
-        self.device: torch.device = job.options.device
+        self.rows: Rows = context.train
+        self.valid: Rows = context.valid
+        self.n_classes: int = context.n_classes
+        self.device: torch.device = context.options.device
         self.epoch = 0
         self.parameters = {
             name: [p for p in self.module.branch(name).encoder.parameters() if p.requires_grad] for name in self.names
@@ -142,7 +142,7 @@ class Training(Stateful):
             raise TypeError(
                 "this balancer reads the logits of single modalities: set unimodal = 'split' or 'heads' in its class."
             )
-        with self.job.options.autocast():
+        with self.context.options.autocast():
             if self._heads_answer:
                 return {name: self.module.branch(name).head(f).float() for name, f in features.items()}
             return {name: z.float() for name, z in self.module.fusion_head.split(features).items()}
@@ -174,13 +174,13 @@ class Training(Stateful):
 
     def unimodal_loss(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Sum of the cross-entropies of the modalities' own heads, each on the rows that have it."""
-        with self.job.options.autocast():
+        with self.context.options.autocast():
             logits = {name: self.module.branch(name).head(f).float() for name, f in features.items()}
         return torch.stack([unimodal_cross_entropy(z, batch, name) for name, z in logits.items()]).sum()
 
     def generators(self, purpose: str) -> dict[str, torch.Generator]:
         """Random numbers on the device, of each modality's own, so that their order does not matter."""
-        seeds = {name: self.job.seed_for(purpose, name) for name in self.names}
+        seeds = {name: self.context.seed_for(purpose, name) for name in self.names}
         return {name: torch.Generator(self.device).manual_seed(seed) for name, seed in seeds.items()}
 
     def scale_gradients(self, name: str, factor: torch.Tensor) -> None:
@@ -191,17 +191,17 @@ class Training(Stateful):
 
     def train_alone(self, name: str) -> Branch:
         """A copy of a modality's encoder as it is now, under a new head, trained by itself on the rows that have it."""
-        branch, job = self.module.branch(name), self.job
-        with seeded(job.seed_for(name, "head"), self.device):
+        branch, context = self.module.branch(name), self.context
+        with seeded(context.seed_for(name, "head"), self.device):
             alone = Branch(name, copy.deepcopy(branch.encoder), branch.embedding_dim, self.n_classes).to(self.device)
-        train_rows, valid_rows = job.rows_of(name)
+        train_rows, valid_rows = context.split_for(name)
         run = train(
             alone,
             train_rows,
             valid_rows,
-            job.options,
+            context.options,
             n_classes=self.n_classes,
-            seed=job.seed_for(name, "training"),
+            seed=context.seed_for(name, "training"),
             stage="unimodal",
             modality=name,
         )
@@ -216,7 +216,7 @@ class Training(Stateful):
         was_training = self.module.training
         self.module.eval()
         try:
-            for part in rows.epoch(rows.eval_batch_size(self.job.options.batch_size)):
+            for part in rows.epoch(rows.eval_batch_size(self.context.options.batch_size)):
                 yield self.forward(rows.batch(part))
         finally:
             self.module.train(was_training)

@@ -47,7 +47,7 @@ def score_ratios(outputs: Outputs) -> torch.Tensor:
 def fuse(training: Training, outputs: Outputs, factors: torch.Tensor) -> torch.Tensor:
     """Fused logits from features times a factor by modality and row."""
     scaled = {name: f * k.unsqueeze(1) for (name, f), k in zip(outputs.features.items(), factors, strict=True)}
-    with training.job.options.autocast():
+    with training.context.options.autocast():
         return training.module.fusion_head(scaled, outputs.batch).float()
 
 
@@ -56,11 +56,11 @@ def encode_rows(training: Training, branch: Branch) -> torch.Tensor:
     """Features of a branch in eval mode for the training rows, at their numbers in X; zeros elsewhere."""
     was_training = branch.training
     branch.eval()
-    rows = training.rows.having(branch.name)
+    rows = training.rows.with_modality(branch.name)
     features = torch.zeros(len(rows.y), branch.embedding_dim, device=training.device)
-    for part in rows.epoch(rows.eval_batch_size(training.job.options.batch_size)):
+    for part in rows.epoch(rows.eval_batch_size(training.context.options.batch_size)):
         batch = rows.batch(part)
-        with training.job.options.autocast():
+        with training.context.options.autocast():
             features[batch.rows] = branch.encode(batch).float()
     branch.train(was_training)
     return features
@@ -75,7 +75,7 @@ def check_held_out(balancer: Balancer, training: Training) -> None:
             "validation_fraction that holds out rows, or more rows."
         )
     for name in training.names:
-        if not len(training.valid.having(name)):
+        if not len(training.valid.with_modality(name)):
             raise ValueError(
                 f"balancer={method}() measures on held-out rows, and none of them has modality {name!r}. Use a larger "
                 "validation_fraction, or more rows that have it."

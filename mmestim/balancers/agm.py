@@ -119,7 +119,7 @@ class AGM(Balancer):
         Tensor of shape ()
             The loss.
         """
-        with training.job.options.autocast():
+        with training.context.options.autocast():
             muted = muted_features(training)
             parts = contributions(training.module.fusion_head, outputs.features, muted, outputs.present).float()
         coefficients = self._coefficients(training, outputs, parts.detach())

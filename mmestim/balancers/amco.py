@@ -110,7 +110,7 @@ class AMCo(Balancer):
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         """Cross-entropy of the fused logits, of which some are hidden, and of the heads."""
-        batch, head, autocast = outputs.batch, cast(Any, training.module.fusion_head), training.job.options.autocast
+        batch, head, autocast = outputs.batch, cast(Any, training.module.fusion_head), training.context.options.autocast
         with autocast():
             own = {name: z.float() for name, z in head.heads(outputs.features).items()}
         logits = torch.stack(list(own.values()))

@@ -142,10 +142,10 @@ class GradientBlending(Balancer):
 
     def _measure(self, training: Training) -> Iterator[tuple[float, float]]:
         """Gain and growth of overfitting of each branch, the joint one last."""
-        job = training.job
+        context = training.context
         # Neither a user's callbacks nor a stop by validation: each branch trains for the same number of epochs.
         options = replace(
-            job.options,
+            context.options,
             lr=training.net.optimizer_.param_groups[0]["lr"],
             lr_schedule=None,
             max_epochs=self.n_epochs,
@@ -155,7 +155,7 @@ class GradientBlending(Balancer):
             compile=False,
         )
         branches: list[tuple[nn.Module, Rows, Rows, str | None]] = [
-            (training.module.branch(name), training.rows.having(name), training.valid.having(name), name)
+            (training.module.branch(name), training.rows.with_modality(name), training.valid.with_modality(name), name)
             for name in training.names
         ]
         for original, rows, valid, name in [*branches, (training.module, training.rows, training.valid, None)]:
@@ -169,7 +169,7 @@ class GradientBlending(Balancer):
                 n_classes=training.n_classes,
                 stage="blending",
                 modality=name,
-                seed=job.seed_for(*([] if name is None else [name]), "blending", str(training.epoch)),
+                seed=context.seed_for(*([] if name is None else [name]), "blending", str(training.epoch)),
             )
             training.history += run.history
             if run.interrupted:

@@ -78,7 +78,7 @@ class LFM(Balancer):
         self._maps = {}
         for name in training.names:
             if sizes[name] > shortest:
-                generator = torch.Generator().manual_seed(training.job.seed_for("LFM", name))
+                generator = torch.Generator().manual_seed(training.context.seed_for("LFM", name))
                 columns = torch.linalg.qr(torch.randn(sizes[name], shortest, generator=generator)).Q
                 self._maps[name] = columns.to(training.device)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
-from .._networks.multimodal_networks import presence, spread
+from .._networks.multimodal_networks import present_mask, scatter_rows
 from .._training.net import weighted_cross_entropy
 from .._utils.validation import check_choice, check_number
 from ._base import Balancer, Training
@@ -55,7 +55,7 @@ class SharedHead(FusionHead):
 
     def present(self, batch: Batch) -> torch.Tensor:
         """1 where a row has a modality, else 0, of shape (n_modalities, n_rows)."""
-        return torch.stack([presence(batch, name) for name in self.names]).float()
+        return torch.stack([present_mask(batch, name) for name in self.names]).float()
 
     def shares(self, logits: torch.Tensor, batch: Batch | None) -> torch.Tensor:
         """Weight of each modality in each row, 0 where it is absent; logits are of all modalities, stacked."""
@@ -154,7 +154,7 @@ class MLA(Balancer):
         """Start with a projector that lets everything pass."""
         width = _head(training).linear.in_features
         self.projector_ = torch.eye(width, device=training.device)
-        self._n_batches = len(training.rows.epoch(training.job.options.batch_size))
+        self._n_batches = len(training.rows.epoch(training.context.options.batch_size))
         self._is_first = True
 
     def begin_epoch(self, training: Training) -> None:
@@ -173,9 +173,9 @@ class MLA(Balancer):
             own, z, seen = self._forward(training, batch, name)
             own.backward()
             if self.projection == "owm":
-                self._project(head.linear.weight, seen.detach(), batch.having(name).weight)
+                self._project(head.linear.weight, seen.detach(), batch.with_modality(name).weight)
             training.step(batch)
-            loss, logits[name] = loss + own.detach(), spread(z.detach(), batch, name)
+            loss, logits[name] = loss + own.detach(), scatter_rows(z.detach(), batch, name)
         self._batch += 1
         stacked = torch.stack(list(logits.values()))
         shares = head.shares(stacked, batch)
@@ -184,14 +184,14 @@ class MLA(Balancer):
 
     def _forward(self, training, batch, name):
         """Loss of one modality, its logits, and its features as the head sees them."""
-        branch, having = training.module.branch(name), batch.having(name)
-        with training.job.options.autocast():
+        branch, having = training.module.branch(name), batch.with_modality(name)
+        with training.context.options.autocast():
             features = branch.encode(batch).float()
             seen = _head(training).embed(features, name)
             z = _head(training).linear(seen).float()
         loss = weighted_cross_entropy(z, having)
         if training.module.unimodal_heads:
-            own = training.unimodal_loss({name: spread(features, batch, name)}, batch)
+            own = training.unimodal_loss({name: scatter_rows(features, batch, name)}, batch)
             loss = loss + training.unimodal_weight * own
         return loss, z, seen.float()
 

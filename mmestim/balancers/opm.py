@@ -91,7 +91,7 @@ class OPM(Balancer):
         lengths = [[float(training.module.embedding_sizes[name])] for name in training.names]
         self._sizes = torch.tensor(lengths, device=training.device)
         self._generators = training.generators("OPM")
-        self._coin = torch.Generator(training.device).manual_seed(training.job.seed_for("OPM"))
+        self._coin = torch.Generator(training.device).manual_seed(training.context.seed_for("OPM"))
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         """Joint loss of the rows that are left, from the features that are.
@@ -128,6 +128,6 @@ class OPM(Balancer):
         training.record("ratio", ratios)
         training.record("lost", 1 - left.float().mean())
         # The mean is over the rows that are left.
-        weighted = batch.weighing(left * batch.size / left.sum().clamp(min=1))
+        weighted = batch.reweighted(left * batch.size / left.sum().clamp(min=1))
         logits = fuse(training, outputs, factors)
         return training.joint_loss(Outputs(training, batch, (logits, outputs.features)), weighted)

@@ -109,7 +109,7 @@ class PMR(Balancer):
             name: torch.zeros(n_classes, sizes[name], device=training.device) for name in training.names
         }
         self.known_ = torch.zeros(len(training.names), n_classes, dtype=torch.bool, device=training.device)
-        self._random = np.random.default_rng(training.job.seed_for("PMR", "prototypes"))
+        self._random = np.random.default_rng(training.context.seed_for("PMR", "prototypes"))
 
     def begin_epoch(self, training: Training) -> None:
         """Move the prototypes to the class means of some of the training rows."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .._data.batches import Batch
-from .._networks.multimodal_networks import spread
+from .._networks.multimodal_networks import scatter_rows
 from .._utils.validation import check_number
 from ._base import Balancer, Outputs, Training
 from ._scores import encode_rows
@@ -100,8 +100,10 @@ class PreTraining(Balancer):
 
     def _train_head(self, training, batch):
         training.zero_grad()
-        features = {name: spread(f[batch.having(name).rows], batch, name) for name, f in self._features.items()}
-        with training.job.options.autocast():
+        features = {
+            name: scatter_rows(f[batch.with_modality(name).rows], batch, name) for name, f in self._features.items()
+        }
+        with training.context.options.autocast():
             logits = training.module.fusion_head(features, batch).float()
         loss = self.loss(training, Outputs(training, batch, (logits, features)))
         loss.backward()

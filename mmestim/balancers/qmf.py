@@ -11,7 +11,7 @@ from torch import nn
 
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
-from .._networks.multimodal_networks import presence
+from .._networks.multimodal_networks import present_mask
 from .._training.net import weighted_cross_entropy
 from .._utils.validation import check_flag, check_number
 from ._base import Balancer, Outputs, Training
@@ -40,7 +40,7 @@ class EnergyHead(FusionHead):
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         if not batch.present:
             return self.fuse(features)
-        masks = torch.stack([presence(batch, name) for name in features])
+        masks = torch.stack([present_mask(batch, name) for name in features])
         return (masks.unsqueeze(2) * self._weigh(features)).sum(0)
 
     def _weigh(self, features):
@@ -123,16 +123,16 @@ class QMF(Balancer):
         check_flag("released_margin", self.released_margin)
         n_rows, device = len(training.rows.y), training.device
         self._sums = {name: torch.zeros(n_rows, device=device) for name in training.names}
-        self._members = {name: training.rows.having(name).rows.to(device) for name in training.names}
+        self._members = {name: training.rows.with_modality(name).rows.to(device) for name in training.names}
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         """Losses of the fused and of each modality's logits, and of the ranking by confidence."""
         head, loss = cast(EnergyHead, training.module.fusion_head), training.joint_loss(outputs)
         confidences, ranks = [], []
         for name in training.names:
-            with training.job.options.autocast():
+            with training.context.options.autocast():
                 logits = head.unimodal(outputs.features, name).float()
-            batch = outputs.batch.having(name)
+            batch = outputs.batch.with_modality(name)
             if batch is not outputs.batch:
                 logits = logits[outputs.batch.present[name]]
             confidence = head.confidence(logits)

@@ -13,7 +13,7 @@ from torch import nn
 
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
-from .._networks.multimodal_networks import presence, spread
+from .._networks.multimodal_networks import present_mask, scatter_rows
 from .._training.net import fill_momentum
 from .._utils.validation import check_flag, check_number
 from ._base import Balancer, Training
@@ -40,7 +40,7 @@ class BoostedHead(FusionHead):
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         if not batch.present:
             return self.fuse(features)
-        masks = torch.stack([presence(batch, name) for name in features])
+        masks = torch.stack([present_mask(batch, name) for name in features])
         logits = torch.stack([self.unimodal(features, name).float() for name in features])
         return self.rate * (masks.unsqueeze(2) * logits).sum(0)
 
@@ -151,7 +151,7 @@ class ReconBoost(Balancer):
         check_number("residual_weight", self.residual_weight, high=self.ce_weight)
         check_number("agreement", self.agreement)
         check_flag("detach_agreement", self.detach_agreement)
-        n_modalities, max_epochs = len(training.names), training.job.options.max_epochs
+        n_modalities, max_epochs = len(training.names), training.context.options.max_epochs
         needed = (self.stage_epochs + self.rectify_epochs) * n_modalities - self.rectify_epochs
         if max_epochs < needed:
             warnings.warn(
@@ -185,7 +185,7 @@ class ReconBoost(Balancer):
         for name in training.names:
             if name != self._name:
                 features = encode_rows(training, training.module.branch(name))
-                with training.job.options.autocast():
+                with training.context.options.autocast():
                     logits = head.unimodal({name: features}, name).float()
                 present = torch.from_numpy(rows.blocks.present(name)).to(training.device)
                 self._others += present.unsqueeze(1) * logits
@@ -201,22 +201,22 @@ class ReconBoost(Balancer):
         return self._train_one(training, batch, self._name)
 
     def _train_one(self, training, batch, name):
-        head, having = _head(training), batch.having(name)
+        head, having = _head(training), batch.with_modality(name)
         others = head.rate.detach() * self._others[batch.rows]
         training.zero_grad()
         if not having.size:
             training.step(batch)  # It moves nothing, and schedules expect it.
             return others.new_zeros(()), others
-        with training.job.options.autocast():
+        with training.context.options.autocast():
             features = training.module.branch(name).encode(batch).float()
             logits = head.unimodal({name: features}, name).float()
         loss = self._loss(logits, others if having is batch else others[batch.present[name]], having)
         if training.module.unimodal_heads:
-            own = training.unimodal_loss({name: spread(features, batch, name)}, batch)
+            own = training.unimodal_loss({name: scatter_rows(features, batch, name)}, batch)
             loss = loss + training.unimodal_weight * own
         loss.backward()
         training.step(batch)
-        return loss.detach(), others + head.rate.detach() * spread(logits.detach(), batch, name)
+        return loss.detach(), others + head.rate.detach() * scatter_rows(logits.detach(), batch, name)
 
     def _loss(self, logits, others, batch):
         """The loss of one modality's stage, all of the rows that have it."""

@@ -135,7 +135,7 @@ class Relearning(Balancer):
         classes: dict[str, list[np.ndarray]] = {name: [] for name in training.names}
         for outputs in training.evaluate(rows):
             for name, f in outputs.features.items():
-                having = outputs.batch.having(name)
+                having = outputs.batch.with_modality(name)
                 at = slice(None) if having is outputs.batch else outputs.batch.present[name]
                 features[name].append(f[at].cpu().numpy())
                 classes[name].append(having.y.cpu().numpy())

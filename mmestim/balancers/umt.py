@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .._networks.multimodal_networks import spread
+from .._networks.multimodal_networks import scatter_rows
 from .._utils.validation import check_number
 from ._base import Balancer, Outputs, Training
 from ._scores import encode_rows
@@ -72,7 +72,7 @@ class UMT(Balancer):
         batch = outputs.batch
         distances = dict.fromkeys(training.names, loss.new_zeros(()))
         for name, features in self._taught.items():
-            teacher = spread(features[batch.having(name).rows], batch, name)
+            teacher = scatter_rows(features[batch.with_modality(name).rows], batch, name)
             # Rows that lack the modality have zeros on both sides.
             error = (outputs.features[name] - teacher).square().mean(1)
             weighted = error if batch.weight is None else error * batch.weight

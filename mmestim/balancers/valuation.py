@@ -107,7 +107,7 @@ class Valuation(Balancer):
         self.copies_ = torch.zeros(shape, dtype=torch.int8, device=training.device)
         self._shares = shapley_shares(len(training.names)).to(training.device)
         self._generators = training.generators("Valuation")
-        self._subset = torch.Generator().manual_seed(training.job.seed_for("Valuation"))
+        self._subset = torch.Generator().manual_seed(training.context.seed_for("Valuation"))
 
     def begin_epoch(self, training: Training) -> None:
         """Value the modalities and count the copies.
@@ -146,7 +146,7 @@ class Valuation(Balancer):
             return loss
         batch = outputs.batch
         copies = self.copies_[:, batch.rows] * outputs.present
-        with training.job.options.autocast():
+        with training.context.options.autocast():
             alone = [training.module.fusion_head.unimodal(outputs.features, name) for name in training.names]
         losses = torch.stack([F.cross_entropy(z.float(), batch.y, reduction="none") for z in alone])
         if batch.weight is not None:
@@ -166,7 +166,7 @@ class Valuation(Balancer):
         for number in range(1, 2 ** len(names)):
             members = [bool(number >> k & 1) for k in range(len(names))]
             kept = {name: (features if m else nothing)[name] for name, m in zip(names, members, strict=True)}
-            with training.job.options.autocast():
+            with training.context.options.autocast():
                 logits = training.module.fusion_head.fuse(kept)
             size = present[torch.tensor(members, device=present.device)].sum(0)
             worth.append(size * (logits.argmax(1) == y))

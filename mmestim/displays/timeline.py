@@ -58,7 +58,7 @@ class EditTimelineDisplay:
     >>> from mmestim.displays import EditTimelineDisplay
     >>> from mmestim.voice.localization import EditSegment
     >>> waveform = np.random.default_rng(0).normal(scale=0.1, size=32000)
-    >>> segments = [EditSegment.of("mix", 0.5, 1.25, 0.8), EditSegment.of("cut", 1.5, score=0.93)]
+    >>> segments = [EditSegment.from_label("mix", 0.5, 1.25, 0.8), EditSegment.from_label("cut", 1.5, score=0.93)]
     >>> display = EditTimelineDisplay.from_segments(segments, waveform, sample_rate=16000)
     >>> print(display.ax_.get_title())
     2 edits in 2.0 s

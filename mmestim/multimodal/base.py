@@ -32,7 +32,7 @@ from .saved_classifier import SavedNetwork
 
 
 @dataclass
-class FitJob:
+class FitContext:
     """What one fit works on."""
 
     train: Rows
@@ -46,9 +46,9 @@ class FitJob:
         """The seed of one branch or helper network."""
         return seed_for(self.seed, *purpose)
 
-    def rows_of(self, name: str) -> tuple[Rows, Rows]:
+    def split_for(self, name: str) -> tuple[Rows, Rows]:
         """Training and validation rows that have a modality; the former validate where none of the latter has it."""
-        train, valid = self.train.having(name), self.valid.having(name)
+        train, valid = self.train.with_modality(name), self.valid.with_modality(name)
         return train, valid if len(valid) else train
 
 
@@ -138,7 +138,7 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
             If a parameter, X or y is not as described, or training diverges.
         """
         self.__dict__.pop("module_", None)  # Should this fit fail, an earlier one must not answer for it.
-        options = TrainingOptions.of(self)
+        options = TrainingOptions.from_estimator(self)
         check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
         if self.checkpoint is not None:
             check_checkpoint(self.checkpoint, self.random_state)
@@ -170,9 +170,9 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
         if self.checkpoint is not None:
             name = fingerprint(self, every, groups, seed, options.device)
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, name, options.device))
-        job = FitJob(every.subset(train), every.subset(valid), options, seed, len(self.classes_), groups)
+        context = FitContext(every.subset(train), every.subset(valid), options, seed, len(self.classes_), groups)
         self.history_: list[dict[str, Any]] = []
-        self.module_, interrupted = self._fit_module(job)
+        self.module_, interrupted = self._fit_module(context)
         self.module_.eval()
         self.n_iter_ = len(self.history_)
         self.device_ = str(options.device)
@@ -272,7 +272,7 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
     def _check_parameters(self) -> None:
         """Check the parameters of the subclass."""
 
-    def _fit_module(self, job: FitJob) -> tuple[MultimodalModule, bool]:
+    def _fit_module(self, context: FitContext) -> tuple[MultimodalModule, bool]:
         """The trained network, and whether Ctrl-C cut its training short."""
         raise NotImplementedError
 
@@ -282,14 +282,14 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
 
     # What subclasses use -------------------------------------------------------------------------
 
-    def _build_branch(self, job: FitJob, name: str) -> Branch:
+    def _build_branch(self, context: FitContext, name: str) -> Branch:
         """A new branch for one modality, the same one at every call of a fit."""
-        with seeded(job.seed_for(name), job.options.device):
-            branch = Branch(name, *self._new_encoder(name), job.n_classes)
-        rows = job.train.having(name)
+        with seeded(context.seed_for(name), context.options.device):
+            branch = Branch(name, *self._new_encoder(name), context.n_classes)
+        rows = context.train.with_modality(name)
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
         fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
-        return branch.to(job.options.device)
+        return branch.to(context.options.device)
 
     def _new_encoder(self, name: str) -> tuple[nn.Module, int]:
         """An encoder, and its number of features, as the parameters say, without anything from the data."""

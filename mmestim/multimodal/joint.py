@@ -14,7 +14,7 @@ from .._networks.multimodal_networks import JointModule
 from ..balancers._base import Balancer
 from ._objectives.balanced import BalancedObjective
 from ._objectives.joint import JointObjective
-from .base import FitJob
+from .base import FitContext
 from .joint_base import JointBase
 
 
@@ -232,17 +232,17 @@ class JointClassifier(JointBase):
                 f"balancer={self.balancer!r} must be an instance of one of the classes in mmestim.balancers, or None."
             )
 
-    def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
+    def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.balancer_: Balancer | None = None
         self.balance_history_: dict[str, np.ndarray] = {}
         balancer = self._new_balancer()
         if balancer is None:
-            module = self._build_joint(job)
-            run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
+            module = self._build_joint(context)
+            run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
         else:
-            module = self._build_joint(job, balancer)
-            objective = BalancedObjective(self.unimodal_weight, balancer, job)
-            run = self._train_joint(job, module, objective)
+            module = self._build_joint(context, balancer)
+            objective = BalancedObjective(self.unimodal_weight, balancer, context)
+            run = self._train_joint(context, module, objective)
             self.balancer_, self.balance_history_ = balancer, objective.history(len(run.history))
             self.history_ += objective.training.history
         self.history_ += run.history

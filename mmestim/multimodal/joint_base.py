@@ -8,7 +8,7 @@ from .._training.devices import seeded
 from .._training.net import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
 from ..balancers._base import Balancer
-from .base import FitJob, MultimodalClassifier
+from .base import FitContext, MultimodalClassifier
 
 FUSIONS = ("concat", "sum", "gated", "film")
 
@@ -23,12 +23,12 @@ class JointBase(MultimodalClassifier):
         check_choice("fusion", self.fusion, FUSIONS)
         check_number("unimodal_weight", self.unimodal_weight)
 
-    def _build_joint(self, job: FitJob, balancer: Balancer | None = None) -> JointModule:
+    def _build_joint(self, context: FitContext, balancer: Balancer | None = None) -> JointModule:
         """The network before training."""
-        branches = {name: self._build_branch(job, name) for name in self.modalities_}
-        with seeded(job.seed_for("fusion"), job.options.device):
-            module = self._join(branches, job.n_classes, balancer)
-        return module.to(job.options.device)
+        branches = {name: self._build_branch(context, name) for name in self.modalities_}
+        with seeded(context.seed_for("fusion"), context.options.device):
+            module = self._join(branches, context.n_classes, balancer)
+        return module.to(context.options.device)
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> JointModule:
         return self._join(branches, n_classes, self._new_balancer())
@@ -55,15 +55,15 @@ class JointBase(MultimodalClassifier):
                 "Use fusion='concat' or 'sum'."
             )
 
-    def _train_joint(self, job: FitJob, module: JointModule, objective: Objective) -> TrainingRun:
+    def _train_joint(self, context: FitContext, module: JointModule, objective: Objective) -> TrainingRun:
         """Train the network in place on the rows of the job."""
         return train(
             module,
-            job.train,
-            job.valid,
-            job.options,
-            n_classes=job.n_classes,
-            seed=job.seed_for("joint"),
+            context.train,
+            context.valid,
+            context.options,
+            n_classes=context.n_classes,
+            seed=context.seed_for("joint"),
             stage="joint",
             objective=objective,
         )

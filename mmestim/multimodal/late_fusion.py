@@ -10,7 +10,7 @@ from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import TrainingRun, train
 from .._utils.validation import check_choice
-from .base import FitJob, MultimodalClassifier
+from .base import FitContext, MultimodalClassifier
 
 
 class LateFusionClassifier(MultimodalClassifier):
@@ -206,31 +206,31 @@ class LateFusionClassifier(MultimodalClassifier):
     def _check_parameters(self) -> None:
         check_choice("fusion", self.fusion, ("sum", "mean"))
 
-    def _fit_module(self, job: FitJob) -> tuple[LateFusion, bool]:
-        branches, interrupted = self._fit_branches(job)
+    def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
+        branches, interrupted = self._fit_branches(context)
         return LateFusion(branches, self.fusion), interrupted
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
         return LateFusion(branches, self.fusion)
 
-    def _fit_branches(self, job: FitJob) -> tuple[dict[str, Branch], bool]:
+    def _fit_branches(self, context: FitContext) -> tuple[dict[str, Branch], bool]:
         """Every branch trained alone, and whether Ctrl-C ended the last one."""
         branches: dict[str, Branch] = {}
         for name in self.modalities_:
-            branches[name] = self._build_branch(job, name)
-            run = self._train_branch(job, branches[name], "unimodal")
+            branches[name] = self._build_branch(context, name)
+            run = self._train_branch(context, branches[name], "unimodal")
             if run.interrupted and len(branches) < len(self.modalities_):
                 raise KeyboardInterrupt
         return branches, run.interrupted
 
-    def _train_branch(self, job: FitJob, branch: Branch, stage: str, **train_kwargs: Any) -> TrainingRun:
+    def _train_branch(self, context: FitContext, branch: Branch, stage: str, **train_kwargs: Any) -> TrainingRun:
         """Train one branch on the rows that have its modality."""
         run = train(
             branch,
-            *job.rows_of(branch.name),
-            job.options,
-            n_classes=job.n_classes,
-            seed=job.seed_for(branch.name, "training"),
+            *context.split_for(branch.name),
+            context.options,
+            n_classes=context.n_classes,
+            seed=context.seed_for(branch.name, "training"),
             stage=stage,
             modality=branch.name,
             **train_kwargs,

@@ -16,13 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import JointModule
-from .._training.net import evaluate, train, valid_rank
+from .._training.net import evaluate, selection_score, train
 from .._utils.validation import check_choice, check_flag, check_number
 from ._analysis.modality_gap import ModalityGapAnalyzer
-from ._objectives.gap_scorers import OutOfFold, TrainRows, has_gaps
+from ._objectives.gap_scorers import OutOfFoldScores, TrainingScores, has_gaps
 from ._objectives.joint import JointObjective
 from ._objectives.modality_gap import GapObjective, GapTerms, gap_history
-from .base import FitJob
+from .base import FitContext
 from .joint_base import JointBase
 
 GAP_SOURCES = ("train", "out_of_fold")
@@ -343,17 +343,17 @@ class ModalityGapClassifier(JointBase):
         check_number("n_warmup_", self.n_warmup_, high=self.n_iter_, integer=True)
         check_flag("fine_tuned_", self.fine_tuned_)
 
-    def _fit_module(self, job: FitJob) -> tuple[JointModule, bool]:
+    def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False
-        if not has_gaps(job.train):
-            module = self._build_joint(job)
-            run = self._train_joint(job, module, JointObjective(self.unimodal_weight))
+        if not has_gaps(context.train):
+            module = self._build_joint(context)
+            run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
             self.history_ += run.history
             self.n_warmup_ = len(run.history)
             return module, run.interrupted
-        module = self._build_joint(job)
-        source = OutOfFold(job, self.cv) if self.gap_source == "out_of_fold" else TrainRows(job)
+        module = self._build_joint(context)
+        source = OutOfFoldScores(context, self.cv) if self.gap_source == "out_of_fold" else TrainingScores(context)
         terms = GapTerms(
             self.gap_weight, self.shift_weight, self.balanced_weight, self.imbalanced_weight, self.detach_stronger
         )
@@ -361,7 +361,7 @@ class ModalityGapClassifier(JointBase):
         n_warmup = math.ceil(round(self.warmup_fraction * self.max_epochs, 9))
         is_adaptive = terms.are_on and n_warmup < self.max_epochs
         objective = GapObjective(self.unimodal_weight, terms, source, n_warmup if is_adaptive else None)
-        run = self._train_joint(job, module, objective)
+        run = self._train_joint(context, module, objective)
         self.n_warmup_ = min(n_warmup, len(run.history)) if is_adaptive else len(run.history)
         # Ctrl-C within an epoch leaves a record of its gaps that the history of the training has not.
         self.gap_history_ = gap_history(objective.records[: len(run.history) - self.n_warmup_])
@@ -378,24 +378,26 @@ class ModalityGapClassifier(JointBase):
         if run.interrupted or self.fine_tune_epochs == 0:
             return module, run.interrupted
         has_gap = ~np.isnan(self.analyzer_.gap(scores))
-        balanced = job.train.rows.numpy()[has_gap & (self.analyzer_.transform(scores)[:, 0] > 0.5)]
-        return module, self._fine_tune(job, module, balanced)
+        balanced = context.train.rows.numpy()[has_gap & (self.analyzer_.transform(scores)[:, 0] > 0.5)]
+        return module, self._fine_tune(context, module, balanced)
 
-    def _fine_tune(self, job: FitJob, module: JointModule, rows: np.ndarray) -> bool:
+    def _fine_tune(self, context: FitContext, module: JointModule, rows: np.ndarray) -> bool:
         """Train on some rows at a tenth of the learning rate, for the better or not at all; whether by Ctrl-C."""
-        codes = job.train.y.cpu().numpy()
-        if len(rows) < 2 or set(codes[rows]) < set(codes[job.train.rows.numpy()]):
+        codes = context.train.y.cpu().numpy()
+        if len(rows) < 2 or set(codes[rows]) < set(codes[context.train.rows.numpy()]):
             return False  # It would forget the classes that have no row here.
-        options = replace(job.options, lr=0.1 * job.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs)
-        weights, before = copy.deepcopy(module.state_dict()), evaluate(module, job.valid, options)
+        options = replace(
+            context.options, lr=0.1 * context.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs
+        )
+        weights, before = copy.deepcopy(module.state_dict()), evaluate(module, context.valid, options)
         try:
             run = train(
                 module,
-                job.train.subset(rows),
-                job.valid,
+                context.train.subset(rows),
+                context.valid,
                 options,
-                n_classes=job.n_classes,
-                seed=job.seed_for("fine-tuning"),
+                n_classes=context.n_classes,
+                seed=context.seed_for("fine-tuning"),
                 stage="fine-tuning",
                 objective=JointObjective(self.unimodal_weight),
             )
@@ -403,8 +405,8 @@ class ModalityGapClassifier(JointBase):
             module.load_state_dict(weights)
             return True
         self.history_ += run.history
-        after = evaluate(module, job.valid, options)
-        self.fine_tuned_ = not options.early_stopping or valid_rank(*after[:2]) > valid_rank(*before[:2])
+        after = evaluate(module, context.valid, options)
+        self.fine_tuned_ = not options.early_stopping or selection_score(*after[:2]) > selection_score(*before[:2])
         if not self.fine_tuned_:
             module.load_state_dict(weights)
         return run.interrupted

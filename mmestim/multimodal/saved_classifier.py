@@ -13,12 +13,20 @@ from torch import nn
 from .._data.modalities import resolve_modalities, resolve_shapes
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
-from .._serialization.module_skeleton import CPU, build, check_specs, count_values, fill, float32, specs_of
+from .._serialization.module_skeleton import (
+    CPU,
+    build_on_meta,
+    check_specs,
+    count_values,
+    float32,
+    load_weights,
+    specs_of,
+)
 from .._training.devices import seeded
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import encoder_of
-from .saved_classifier_checks import answers, by_encoder
+from .saved_classifier_checks import by_encoder, probe_outputs
 
 # What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
 # its values in the file.
@@ -94,7 +102,7 @@ class SavedNetwork:
             )
         self._take_names(facts, sizes)
         self._check_facts()
-        TrainingOptions.of(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
+        TrainingOptions.from_estimator(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
         self._check_parameters()
         return self._sketch(specs, has_users_modules)
 
@@ -110,7 +118,7 @@ class SavedNetwork:
         if (names := getattr(self, "feature_names_in_", None)) is not None:
             self._column_names = {name: [*names[index]] for name, index in self.modalities_.items()}
         state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
-        fill(module, state)
+        load_weights(module, state)
         self.module_, self.device_ = module.to(device).eval(), str(device)
 
     def _check_facts(self) -> None:
@@ -152,11 +160,11 @@ class SavedNetwork:
             columns = {f"columns.{name}": TensorSpec(torch.int64, (len(at),)) for name, at in self.modalities_.items()}
             n_weights = n_classes * sum(branch.embedding_dim for branch in branches.values())
             in_head = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
-            return build(
+            return build_on_meta(
                 lambda: self._assemble(branches, n_classes),
                 lambda made: check_specs(specs_of(made, "module.") | columns, specs),
-                is_users=has_users_modules,
-                is_modest=n_weights <= max(_MODEST_HEAD, count_values(in_head)),
+                is_user_defined=has_users_modules,
+                is_small_enough=n_weights <= max(_MODEST_HEAD, count_values(in_head)),
             )
 
     def _sketch_encoder(self, name: str, prefix: str, found: Mapping[str, TensorSpec]) -> tuple[nn.Module, int]:
@@ -166,11 +174,11 @@ class SavedNetwork:
         if isinstance(given, str) and len(found) < _LEAST_TENSORS:
             raise ValueError(f"its {len(found)} tensors are too few for the encoder of modality {name!r}.")
         n_features = 0 if isinstance(given, nn.Module) else self.embedding_dim
-        return build(
+        return build_on_meta(
             lambda: self._new_encoder(name),
             lambda made: check_specs(specs_of(made[0], prefix), found),
-            is_users=not isinstance(given, str),
-            is_modest=n_features <= max(_MODEST_FEATURES, count_values(found)),
+            is_user_defined=not isinstance(given, str),
+            is_small_enough=n_features <= max(_MODEST_FEATURES, count_values(found)),
         )
 
     def _check_rebuilt(self, rebuilt: SavedNetwork) -> None:
@@ -183,7 +191,7 @@ class SavedNetwork:
                     "it with persistent=True."
                 )
         shapes = {name: self._sample_shape(name) for name in self.modalities_}
-        for mine, other in zip(*(answers(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
+        for mine, other in zip(*(probe_outputs(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
             if mine.shape != other.shape or not torch.allclose(mine, other, 1e-4, 1e-5, equal_nan=True):
                 raise ValueError("the network that they describe gives other answers.")
 
@@ -196,7 +204,7 @@ def check_feature_names(names: Any, n_features: int) -> None:
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    if other is None or TensorSpec.of(one) != TensorSpec.of(other):
+    if other is None or TensorSpec.from_tensor(one) != TensorSpec.from_tensor(other):
         return False
     return bool(((one == other) | ((one != one) & (other != other))).all())
 

@@ -16,7 +16,7 @@ from .._training.devices import seeded
 
 
 @torch.no_grad()
-def answers(module: MultimodalModule, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
+def probe_outputs(module: MultimodalModule, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
     """Features of zeros, which every encoder was tried on, and what the head makes of random ones, on the CPU."""
     if any(tensor.device != CPU for tensor in module.state_dict().values()):
         module = copy.deepcopy(module).to(CPU)

@@ -15,7 +15,7 @@ from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.net import evaluate
 from .._utils.validation import check_choice, check_number
 from ._objectives.guidance import GUIDANCE_RULES, Frozen, Guidance
-from .base import FitJob
+from .base import FitContext
 from .late_fusion import LateFusionClassifier
 
 
@@ -294,18 +294,18 @@ class UDIClassifier(LateFusionClassifier):
         for name, score in self.branch_scores_.items():
             check_number(f"branch_scores_[{name!r}]", score, high=1)
 
-    def _fit_module(self, job: FitJob) -> tuple[LateFusion, bool]:
+    def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
         check_choice("anchor", self.anchor, ["auto", *self.modalities_])
-        branches, interrupted = self._fit_branches(job)
-        self.order_ = self._rank({name: _judge(job, branch) for name, branch in branches.items()})
+        branches, interrupted = self._fit_branches(context)
+        self.order_ = self._rank({name: _judge(context, branch) for name, branch in branches.items()})
         self.anchor_ = self.order_[0]
         self.guidance_history_: dict[str, dict[str, np.ndarray]] = {}
         if self.guidance is not None:
-            frozen = Frozen(job.train, self.fusion)
+            frozen = Frozen(context.train, self.fusion)
             for done, name in itertools.pairwise(self.order_):
                 if not interrupted:
-                    frozen.add(branches[done], job.options)
-                    branches[name], interrupted = self._fit_follower(job, branches[name], frozen)
+                    frozen.add(branches[done], context.options)
+                    branches[name], interrupted = self._fit_follower(context, branches[name], frozen)
         return LateFusion(branches, self.fusion), interrupted
 
     def _rank(self, judged: dict[str, tuple[float, float]]) -> list[str]:
@@ -317,13 +317,13 @@ class UDIClassifier(LateFusionClassifier):
         others = sorted(judged.keys() - {anchor}, key=lambda name: (-self.branch_scores_[name], name))
         return [anchor, *others]
 
-    def _fit_follower(self, job: FitJob, branch: Branch, frozen: Frozen) -> tuple[Branch, bool]:
+    def _fit_follower(self, context: FitContext, branch: Branch, frozen: Frozen) -> tuple[Branch, bool]:
         """A branch trained under the guidance of those before it, and whether Ctrl-C cut it short."""
         alone = branch
-        branch = copy.deepcopy(alone) if self.follower_init == "warm" else self._build_branch(job, alone.name)
-        guidance = Guidance(frozen, self.guidance, job.seed_for(alone.name, "mutual information"))
+        branch = copy.deepcopy(alone) if self.follower_init == "warm" else self._build_branch(context, alone.name)
+        guidance = Guidance(frozen, self.guidance, context.seed_for(alone.name, "mutual information"))
         try:
-            run = self._train_branch(job, branch, "guided", objective=guidance)
+            run = self._train_branch(context, branch, "guided", objective=guidance)
         except KeyboardInterrupt:  # Before the first epoch was over: the branch trained alone will do.
             return alone, True
         history = guidance.history()
@@ -332,8 +332,8 @@ class UDIClassifier(LateFusionClassifier):
         return branch, run.interrupted
 
 
-def _judge(job: FitJob, branch: Branch) -> tuple[float, float]:
+def _judge(context: FitContext, branch: Branch) -> tuple[float, float]:
     """Accuracy of a branch on the validation rows, and mean entropy of its predictions in nats."""
-    _, valid = job.rows_of(branch.name)
-    _, accuracy, entropy = evaluate(branch, valid, job.options)
+    _, valid = context.split_for(branch.name)
+    _, accuracy, entropy = evaluate(branch, valid, context.options)
     return accuracy, entropy

@@ -285,7 +285,7 @@ def _check_that_it_opens(
     estimator: Any, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], modules: Mapping[str, Any]
 ) -> None:
     """Raise ValueError unless `load` would make the same of it, with `modules` as the fit was given them."""
-    specs = {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}
+    specs = {name: TensorSpec.from_tensor(tensor) for name, tensor in tensors.items()}
     try:
         rebuilt = _rebuild(_checked(fields), specs, lambda: tensors, torch.device("cpu"), modules)
         if isinstance(estimator, SavedNetwork):

@@ -183,11 +183,11 @@ def test_modality_gap_goes_on_in_fine_tuning(tmp_path, monkeypatch):
     check_resumes(ModalityGapClassifier, tmp_path, ("fine-tuning", 1), fine_tune_epochs=3)
 
 
-def fine_tune_on_all(self, job):
+def fine_tune_on_all(self, context):
     """As the method does, were all rows balanced."""
     self.analyzer_, self.gap_history_, self.fine_tuned_, self.n_warmup_ = None, {}, False, 0
-    module = self._build_joint(job)
-    return module, self._fine_tune(job, module, job.train.rows.numpy())
+    module = self._build_joint(context)
+    return module, self._fine_tune(context, module, context.train.rows.numpy())
 
 
 def noisy_encoder(input_shape, embedding_dim):
@@ -602,7 +602,7 @@ class Teacher(Balancer):
         self._weights = training.parameters[name]
         self._scale = torch.ones(3, requires_grad=True)
         self._optimizer = torch.optim.Adam([*self._network.parameters(), self._scale], lr=0.1)
-        self._numpy = np.random.default_rng(training.job.seed_for("teacher"))
+        self._numpy = np.random.default_rng(training.context.seed_for("teacher"))
         self._torch = [torch.Generator().manual_seed(3)]
         self.seen_ = {"rows": 0, "shares": np.zeros(2), "kinds": {1, 2}, ("a", 1): None}
         self.both_ = torch.zeros(4)

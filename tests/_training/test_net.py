@@ -92,14 +92,14 @@ def test_optimizers_learn(optimizer, weight_decay, data):
 
 
 def test_sgd_has_momentum_and_weight_decay():
-    options = TrainingOptions.of(JointClassifier(weight_decay=0.3, device="cpu"))
+    options = TrainingOptions.from_estimator(JointClassifier(weight_decay=0.3, device="cpu"))
     assert options.optimizer is torch.optim.SGD
     assert options.optimizer_kwargs.items() >= {"momentum": 0.9, "weight_decay": 0.3}.items()
 
 
 def test_a_partial_keeps_its_own_weight_decay():
     optimizer = functools.partial(torch.optim.AdamW, weight_decay=0.5)
-    assert TrainingOptions.of(JointClassifier(optimizer=optimizer, device="cpu")).optimizer_kwargs == {}
+    assert TrainingOptions.from_estimator(JointClassifier(optimizer=optimizer, device="cpu")).optimizer_kwargs == {}
 
 
 def test_long_gradients_are_cut(data):
@@ -413,7 +413,14 @@ def test_objective_hooks_come_in_order(data):
 
     estimator = JointClassifier(max_epochs=2, batch_size=100, early_stopping=False, device="cpu")
     run = train(
-        Module(8, 3), rows, rows, TrainingOptions.of(estimator), n_classes=3, seed=0, stage="test", objective=Spy()
+        Module(8, 3),
+        rows,
+        rows,
+        TrainingOptions.from_estimator(estimator),
+        n_classes=3,
+        seed=0,
+        stage="test",
+        objective=Spy(),
     )
     step = ["loss", "after_backward"]
     assert events == ["begin", *["begin_epoch of 150", *step, *step, "end_epoch"] * 2]

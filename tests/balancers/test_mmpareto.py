@@ -60,7 +60,11 @@ class Checked(MMPareto):
 
     def backward(self, training, outputs, loss):
         heads = {
-            name: (training.module.branch(name).head(f), outputs.batch.having(name), outputs.batch.present.get(name))
+            name: (
+                training.module.branch(name).head(f),
+                outputs.batch.with_modality(name),
+                outputs.batch.present.get(name),
+            )
             for name, f in outputs.features.items()
         }
         losses = [weighted_cross_entropy(outputs.logits, outputs.batch)]

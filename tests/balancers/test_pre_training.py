@@ -127,7 +127,7 @@ class Compared(PreTraining):
     def begin(self, training):
         super().begin(training)
         self.copy = copy.deepcopy(training.module)
-        options = training.job.options
+        options = training.context.options
         groups = [
             {"params": list(self.copy.branches.parameters()), "factor": self.finetune},
             {"params": list(self.copy.fusion_head.parameters()), "factor": 1.0},

@@ -44,7 +44,7 @@ class Compared(QMF):
 
     def begin(self, training):
         super().begin(training)
-        rows = {name: training.rows.having(name).rows.tolist() for name in training.names}
+        rows = {name: training.rows.with_modality(name).rows.tolist() for name in training.names}
         self.hardness = {name: dict.fromkeys(rows[name], 0.0) for name in training.names}
         self.checked = 0
 

@@ -76,7 +76,7 @@ def test_encoders_move_by_the_formula(absent, data, with_absent):
     before, after = spy.seen[2]
     for k, name in enumerate(names):
         purities = []
-        for rows in (spy.training.rows.having(name), spy.training.valid.having(name)):
+        for rows in (spy.training.rows.with_modality(name), spy.training.valid.with_modality(name)):
             batch = rows.batch(rows.rows)
             with torch.no_grad():
                 features = before.branch(name).encode(batch).numpy()
@@ -121,7 +121,7 @@ def test_early_stopping_keeps_weights_that_it_judged(data):
     settings = FAST | {"max_epochs": 8, "lr": 0.05}
     clf = JointClassifier(GROUPS, balancer=Spy(interval=1, max_times=9, strength=50.0), **settings).fit(*data)
     best = max(clf.history_, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
-    loss, accuracy, _ = evaluate(clf.module_, clf.balancer_.training.valid, clf.balancer_.training.job.options)
+    loss, accuracy, _ = evaluate(clf.module_, clf.balancer_.training.valid, clf.balancer_.training.context.options)
     assert (accuracy, loss) == pytest.approx((best["valid_accuracy"], best["valid_loss"]))
 
 

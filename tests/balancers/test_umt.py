@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmestim import JointClassifier
-from mmestim._networks.multimodal_networks import presence
+from mmestim._networks.multimodal_networks import present_mask
 from mmestim.balancers import UMT
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
@@ -61,7 +61,7 @@ class Compared(UMT):
         weight = np.ones(batch.size) if batch.weight is None else batch.weight.numpy()
         expected, gradients = training.joint_loss(outputs).item(), []
         for name, features in outputs.features.items():
-            has = presence(batch, name).numpy()
+            has = present_mask(batch, name).numpy()
             with torch.no_grad():
                 teacher = self.teachers[name].encoder(batch.x[name]).numpy()
             difference = np.zeros(features.shape)

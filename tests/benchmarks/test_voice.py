@@ -81,7 +81,7 @@ def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
     voice.main(call)
     report, (table,) = (out / "voice-detection.md").read_text(), (out / "voice-detection").iterdir()
     assert report in capsys.readouterr().out
-    labels = [row[0] for row in rows(report, "Labels: features, 1.2 s, effort 0.01")]
+    labels = [row[0] for row in rows(report, "Labels: features, 1.2 s, budget 0.01")]
     assert labels == ["unaltered", "tts", "cut", "mp3", "reverb"]
     clips = [row[2] for row in rows(report, "Overview")]
     assert clips[:4] == [f"{name}, composed" for name in ("seen", "held out", "implementation", "unseen")]
@@ -98,11 +98,11 @@ def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
     assert rows(printed, "Overview") == rows(report, "Overview")
     assert table.read_text().startswith("".join(lines[:-1]))
 
-    # What calls with another effort left is in the report of the next call.
+    # What calls with another budget left is in the report of the next call.
     shutil.copy(table, table.with_name(table.name.replace("-0.01-", "-1-")))
     voice.main(call)
     names = [row[0] for row in rows(capsys.readouterr().out, "Overview")]
-    assert names == ["features, 1.2 s"] * 8 + ["features, 1.2 s, effort 0.01"] * 8
+    assert names == ["features, 1.2 s"] * 8 + ["features, 1.2 s, budget 0.01"] * 8
 
 
 def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice, data_folder, tmp_path):

@@ -468,9 +468,9 @@ def waveform():
 
 
 SEGMENTS = [
-    EditSegment.of("mix", 0.25, 0.75, 0.8),
-    EditSegment.of("cut", 1.0, score=0.9),
-    EditSegment.of("mix", 1.25, 1.5),
+    EditSegment.from_label("mix", 0.25, 0.75, 0.8),
+    EditSegment.from_label("cut", 1.0, score=0.9),
+    EditSegment.from_label("mix", 1.25, 1.5),
 ]
 
 

@@ -15,7 +15,7 @@ from mmestim._data.batches import Batch
 from mmestim._training.net import Net
 from mmestim.multimodal import modality_gap_classifier
 from mmestim.multimodal._analysis.gap_mixture import GapMixture
-from mmestim.multimodal._objectives.gap_scorers import OutOfFold
+from mmestim.multimodal._objectives.gap_scorers import OutOfFoldScores
 from mmestim.multimodal._objectives.modality_gap import (
     HISTORY,
     GapObjective,
@@ -388,13 +388,13 @@ def test_refitting_forgets_the_first_gaps(data):
 
 def test_each_row_is_scored_by_a_network_that_has_not_seen_it(data, monkeypatch):
     seen = []
-    original = OutOfFold.train_epoch
+    original = OutOfFoldScores.train_epoch
 
     def train_epoch(self, net):
         seen.append((self, net))
         original(self, net)
 
-    monkeypatch.setattr(OutOfFold, "train_epoch", train_epoch)
+    monkeypatch.setattr(OutOfFoldScores, "train_epoch", train_epoch)
     X, y = data
     clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=4, **EVERY_ROW).fit(X, y)
     source, net = seen[-1]
@@ -427,8 +427,8 @@ def test_networks_out_of_fold_draw_no_random_numbers_of_the_main_one(data):
 
 def test_a_class_that_only_one_fold_has_gives_no_gap(data, monkeypatch):
     tables = []
-    original = OutOfFold.scores
-    monkeypatch.setattr(OutOfFold, "scores", lambda *args: (tables.append(original(*args)), tables[-1])[1])
+    original = OutOfFoldScores.scores
+    monkeypatch.setattr(OutOfFoldScores, "scores", lambda *args: (tables.append(original(*args)), tables[-1])[1])
     y = data[1].copy()
     y[7] = 3
     ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW).fit(data[0], y)
@@ -460,8 +460,8 @@ def test_gaps_out_of_fold_outlive_learning_by_heart():
 def splits(monkeypatch):
     """Splits of the fits of a test."""
     seen = []
-    original = OutOfFold.begin
-    monkeypatch.setattr(OutOfFold, "begin", lambda self, net: (seen.append(self.splits), original(self, net)))
+    original = OutOfFoldScores.begin
+    monkeypatch.setattr(OutOfFoldScores, "begin", lambda self, net: (seen.append(self.splits), original(self, net)))
     return seen
 
 

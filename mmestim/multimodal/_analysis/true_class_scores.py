@@ -17,7 +17,7 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 
 from ..._data.batches import Rows
 from ..._data.splits import check_each_once
-from ..._networks.multimodal_networks import MultimodalModule, presence, true_class_share
+from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_share
 from ..._training.options import TrainingOptions
 from ..base import MultimodalClassifier
 
@@ -124,7 +124,7 @@ def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOpt
             scores = [true_class_share(module.unimodal_logits(features, name), batch.y) for name in module.names]
         for name, score in zip(module.names, scores, strict=True):
             if name in batch.present:
-                score.masked_fill_(~presence(batch, name), torch.nan)
+                score.masked_fill_(~present_mask(batch, name), torch.nan)
         parts.append(torch.stack(scores, dim=1))
     return torch.cat(parts).cpu().numpy()
 

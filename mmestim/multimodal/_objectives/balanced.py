@@ -10,19 +10,19 @@ import torch
 from ..._data.batches import Batch
 from ..._training.net import Objective
 from ...balancers._base import Balancer, Training
-from ..base import FitJob
+from ..base import FitContext
 
 
 class BalancedObjective(Objective):
     """Hands the hooks of training on to a balancer."""
 
-    kept = ("training", "balancer")
+    state_attributes = ("training", "balancer")
 
-    def __init__(self, unimodal_weight: float, balancer: Balancer, job: FitJob) -> None:
-        self.unimodal_weight, self.balancer, self.job = unimodal_weight, balancer, job
+    def __init__(self, unimodal_weight: float, balancer: Balancer, context: FitContext) -> None:
+        self.unimodal_weight, self.balancer, self.context = unimodal_weight, balancer, context
 
     def begin(self, net: Any) -> None:
-        self.training = Training(net, self.job, self.balancer, self.unimodal_weight)
+        self.training = Training(net, self.context, self.balancer, self.unimodal_weight)
         self.balancer.begin(self.training)
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:

@@ -11,16 +11,16 @@ from ..._data.batches import Rows
 from ..._data.splits import cross_splits
 from ..._networks.multimodal_networks import MultimodalModule
 from ..._training.checkpoints import Stateful
-from ..._training.net import Companion
+from ..._training.net import ShadowNetwork
 from .._analysis.true_class_scores import true_class_scores
-from ..base import FitJob
+from ..base import FitContext
 
 
-class TrainRows(Stateful):
+class TrainingScores(Stateful):
     """The network in training scores the rows that it is trained on."""
 
-    def __init__(self, job: FitJob) -> None:
-        self.train, self.options = job.train, job.options
+    def __init__(self, context: FitContext) -> None:
+        self.train, self.options = context.train, context.options
 
     def begin(self, net: Any) -> None:
         """Before the first epoch."""
@@ -33,29 +33,31 @@ class TrainRows(Stateful):
         return true_class_scores(module, self.train, self.options)
 
 
-class OutOfFold(TrainRows):
+class OutOfFoldScores(TrainingScores):
     """Networks trained in step with the main one, from the same start, each score the rows of the fold they lack."""
 
-    kept = ("companions",)
+    state_attributes = ("companions",)
 
-    def __init__(self, job: FitJob, cv: Any) -> None:
-        super().__init__(job)
-        codes = job.train.y.cpu().numpy()
+    def __init__(self, context: FitContext, cv: Any) -> None:
+        super().__init__(context)
+        codes = context.train.y.cpu().numpy()
         self.splits = []
-        for kept, held_out in cross_splits(job.train.rows.numpy(), codes, job.groups, cv, job.seed_for("folds")):
+        for kept, held_out in cross_splits(
+            context.train.rows.numpy(), codes, context.groups, cv, context.seed_for("folds")
+        ):
             # Of a class that it has not met a network knows nothing, which would look like agreement.
             self.splits.append((kept, held_out[np.isin(codes[held_out], codes[kept])]))
-        if not has_gaps(job.train.subset(np.concatenate([scored for _, scored in self.splits]))):
+        if not has_gaps(context.train.subset(np.concatenate([scored for _, scored in self.splits]))):
             raise ValueError(
                 "gap_source='out_of_fold' finds no row to score: those with two modalities have classes of which no "
                 "other fold has a row. Use gap_source='train', or give more rows."
             )
-        self.seeds = [job.seed_for("fold", str(fold)) for fold in range(len(self.splits))]
+        self.seeds = [context.seed_for("fold", str(fold)) for fold in range(len(self.splits))]
 
     def begin(self, net: Any) -> None:
         module = getattr(net.module_, "_orig_mod", net.module_)
         self.companions = [
-            Companion(copy.deepcopy(module), self.train.subset(kept), net, seed, f"{net.title}, fold {fold}")
+            ShadowNetwork(copy.deepcopy(module), self.train.subset(kept), net, seed, f"{net.title}, fold {fold}")
             for fold, ((kept, _), seed) in enumerate(zip(self.splits, self.seeds, strict=True))
         ]
 

@@ -47,7 +47,7 @@ class Frozen:
     def add(self, branch: Branch, options: Any) -> None:
         """Freeze a branch: from here on only its outputs are used."""
         branch.eval()
-        rows = self.rows.having(branch.name)
+        rows = self.rows.with_modality(branch.name)
         n_rows, device = len(rows.y), options.device
         logits = torch.zeros(n_rows, branch.n_classes, device=device)
         features = torch.zeros(n_rows, branch.embedding_dim, device=device)
@@ -83,7 +83,7 @@ class Guidance(Objective):
         Seed of the networks that estimate mutual information.
     """
 
-    kept = ("weights", "records", "clubs", "club_optimizer")
+    state_attributes = ("weights", "records", "clubs", "club_optimizer")
 
     def __init__(self, frozen: Frozen, rule: Any, seed: int) -> None:
         self.frozen, self.rule, self.seed = frozen, rule, seed

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from ..._data.batches import Batch
-from ..._networks.multimodal_networks import presence, true_class_share
+from ..._networks.multimodal_networks import present_mask, true_class_share
 from ..._training.net import weighted_cross_entropy
 from .._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
-from .gap_scorers import TrainRows
+from .gap_scorers import TrainingScores
 from .joint import JointObjective
 
 # With less, the components are one or one of them is next to empty: no posteriors to train by.
@@ -55,9 +55,9 @@ class GapObjective(JointObjective):
     Without `n_warmup` the loss stays the joint one, and only `source` keeps in step.
     """
 
-    kept = ("mixture", "records", "balanced", "source")
+    state_attributes = ("mixture", "records", "balanced", "source")
 
-    def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainRows, n_warmup: int | None) -> None:
+    def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainingScores, n_warmup: int | None) -> None:
         super().__init__(unimodal_weight)
         self.terms, self.source, self.n_warmup = terms, source, n_warmup
         self.mixture: GapMixture | None = None
@@ -80,7 +80,7 @@ class GapObjective(JointObjective):
         if self.mixture is None:
             return super().loss(net, output, batch)
         terms, balanced = self.terms, self.balanced[batch.rows]
-        loss = weighted_cross_entropy(output[0], batch.weighing(1 + terms.balanced_weight * balanced))
+        loss = weighted_cross_entropy(output[0], batch.reweighted(1 + terms.balanced_weight * balanced))
         if not (self.unimodal_weight or terms.gap_weight or terms.shift_weight):
             return loss
         logits = self.unimodal_logits(net, output, batch)
@@ -136,7 +136,7 @@ def batch_gaps(
     if not batch.present:
         high, low, known = scores.amax(0), scores.amin(0), None
     else:
-        have = torch.stack([presence(batch, name) for name in logits])
+        have = torch.stack([present_mask(batch, name) for name in logits])
         # Beyond what a probability can be, so that absent ones are neither.
         high, low = scores.masked_fill(~have, -1).amax(0), scores.masked_fill(~have, 2).amin(0)
         known = have.sum(0) > 1

@@ -17,7 +17,7 @@ class Window(NamedTuple):
     length: int  # samples that are the recording's
 
 
-def windows_in(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[Window]:
+def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[Window]:
     """Windows of a recording; the last ends with it, and a short recording has one that it does not fill.
 
     Parameters
@@ -49,7 +49,7 @@ def _window(start, part, size):
     return Window(start, np.pad(centred, (0, size - len(part))), len(part))
 
 
-def merged(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:
+def pool_window_logits(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:
     """Log-odds of a recording from those of its windows.
 
     Of a label that may be in one window, each as likely, the odds are the mean of theirs. Where it is nowhere, that
@@ -70,7 +70,7 @@ def merged(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:
     return np.where(is_local, logsumexp(logits, axis=0) - np.log(len(logits)), logits.mean(axis=0))
 
 
-class Stitcher:
+class OverlapAverager:
     """The frames of a recording from those of its windows, where they overlap their mean.
 
     Parameters

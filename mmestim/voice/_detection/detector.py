@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
 from .._audio.corpus import AudioCorpus
-from .._models.calibration import reaches
-from .._simulation.plan_sampling import resolved
+from .._models.calibration import exceeds_threshold
+from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator
 from ..localization import EditSegment
 from ..metrics import per_label_scores
@@ -58,7 +58,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
     n_clips : int or None, default=None
         Clips that are edited to train on; `None` is 5000 for ``'features'``, which learns little from more, and
         10000 for others.
-    effort : float, default=1.0
+    training_budget : float, default=1.0
         Times the usual number of windows that networks see; below 1 for trials.
     sample_rate : int, default=16000
         Rate of waveforms that are given as arrays, in Hz; files know theirs. All are resampled to 16 kHz.
@@ -68,7 +68,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Synthetic speech for 'tts' and 'vc', and 'voices' to mix in.
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and responses for 'reverb'.
-    most_false_alarms : float, default=0.05
+    max_false_alarm_rate : float, default=0.05
         Share of unedited windows, of speakers that the models do not know, in which any edit may be seen.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Of networks.
@@ -165,13 +165,13 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         weights: Any = None,
         fine_tune: bool = False,
         n_clips: int | None = None,
-        effort: float = 1.0,
+        training_budget: float = 1.0,
         sample_rate: int = 16000,
         simulator: EditSimulator | None = None,
         sources: Any = None,
         noises: Any = None,
         impulse_responses: Any = None,
-        most_false_alarms: float = 0.05,
+        max_false_alarm_rate: float = 0.05,
         optimizer: Any = "adamw",
         lr: float | None = None,
         weight_decay: float = 1e-2,
@@ -190,13 +190,13 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self.weights = weights
         self.fine_tune = fine_tune
         self.n_clips = n_clips
-        self.effort = effort
+        self.training_budget = training_budget
         self.sample_rate = sample_rate
         self.simulator = simulator
         self.sources = sources
         self.noises = noises
         self.impulse_responses = impulse_responses
-        self.most_false_alarms = most_false_alarms
+        self.max_false_alarm_rate = max_false_alarm_rate
         self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
@@ -395,7 +395,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         indicators = label_matrix(truth_of(y, len(proba), [self._columns, *self._orders()]), self._columns)
         return float(np.nanmean(per_label_scores(average_precision_score, indicators, proba)[1:]))
 
-    def window_proba(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    def predict_proba_per_window(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         """Probability of each label in each window.
 
         Parameters
@@ -451,7 +451,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
 
     def _orders(self) -> list[list[str]]:
         """What the columns of a matrix without names may be."""
-        return [list(resolved(self._simulator().edits)), list(LABELS[1:])]
+        return [list(resolve_ranges(self._simulator().edits)), list(LABELS[1:])]
 
     def _check_finds_edits(self, method: str) -> None:
         check_is_fitted(self)
@@ -465,7 +465,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         return np.column_stack([self._unaltered.proba(proba), proba]).astype(np.float32)
 
     def _decided(self, proba: np.ndarray) -> np.ndarray:
-        found = reaches(proba, self.thresholds_)
+        found = exceeds_threshold(proba, self.thresholds_)
         found[:, 0] = ~found[:, 1:].any(axis=1)
         return found.astype(np.int64)
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from ..._serialization.model_file import TensorSpec
-from ..._serialization.module_skeleton import CPU, build, check_specs, float32, specs_of
+from ..._serialization.module_skeleton import CPU, build_on_meta, check_specs, float32, specs_of
 from ..._training.devices import device_here, seeded
 from ..._utils.validation import check_number
 from .._models.base import WindowModel
-from .._models.calibration import Combination, Unaltered, check_recalls, check_thresholds
+from .._models.calibration import ScoreFusion, UnalteredCalibrator, check_recalls, check_thresholds
 from ..taxonomy import CATEGORIES, LABELS
-from .clip_inference import Fitted
+from .clip_inference import FittedWindowModel
 
 
 class SavedDetector:
@@ -28,12 +28,12 @@ class SavedDetector:
     classes_: Any
     thresholds_: np.ndarray
     recalls_: np.ndarray
-    models_: dict[float, Fitted]
+    models_: dict[float, FittedWindowModel]
     precision: str
     _columns: list[str]
     training_report_: dict[str, Any]
     n_features_in_: int
-    _unaltered: Unaltered
+    _unaltered: UnalteredCalibrator
     _options: Callable[[Any], Any]
     _windows: Callable[[], list[float]]
     _new_model: Callable[[Any], WindowModel]
@@ -60,7 +60,7 @@ class SavedDetector:
             # Tensors travel on the CPU, so that a machine without this device can read them.
             state["models_"] = copy.deepcopy(self.models_)
             for fitted in state["models_"].values():
-                fitted.model.place(CPU, fitted.model.precision)
+                fitted.model.to(CPU, fitted.model.precision)
         return state
 
     def __setstate__(self, state):
@@ -70,7 +70,7 @@ class SavedDetector:
         device = device_here(self.device_, type(self).__name__)
         self.device_ = str(device)
         for fitted in self.models_.values():
-            fitted.model.place(device, fitted.model.precision)
+            fitted.model.to(device, fitted.model.precision)
 
     _facts: ClassVar[tuple[str, ...]] = ("labels", "training_report_")
 
@@ -86,8 +86,8 @@ class SavedDetector:
             arrays["unaltered"] = np.array([self._unaltered.weight, self._unaltered.offset])
         else:
             facts["classes_"] = self.classes_
-        for number, (model, combination) in enumerate(self.models_.values()):
-            own = {"weights": combination.weights, "offsets": combination.offsets, **model.arrays()}
+        for number, (model, fusion) in enumerate(self.models_.values()):
+            own = {"weights": fusion.weights, "offsets": fusion.offsets, **model.arrays()}
             arrays |= {f"{number}.arrays.{name}": values for name, values in own.items()}
             for kind, network in model.networks.items():
                 arrays |= {f"{number}.{kind}.{name}": value for name, value in network.state_dict().items()}
@@ -137,11 +137,11 @@ class SavedDetector:
         with float32(), seeded(0, CPU):
             for number in range(len(self._windows())):
                 models.append(
-                    build(
+                    build_on_meta(
                         self._sketch,
                         partial(_check_networks, number, specs),
-                        is_users=True,
-                        is_modest=has_users_modules,
+                        is_user_defined=True,
+                        is_small_enough=has_users_modules,
                     )
                 )
         return models
@@ -160,22 +160,22 @@ class SavedDetector:
             line = _array(tensors, "unaltered")
             if line.shape != (2,) or not np.isfinite(line).all() or line[0] <= 0:
                 raise ValueError("its calibration of 'unaltered' is none.")
-            self._unaltered = Unaltered(*line.tolist())
+            self._unaltered = UnalteredCalibrator(*line.tolist())
             used |= {"thresholds", "recalls", "unaltered"}
         fitted = {}
         for number, (seconds, model) in enumerate(zip(self._windows(), models, strict=True)):
             start = f"{number}.arrays."
             arrays = {name.removeprefix(start): _array(tensors, name) for name in tensors if name.startswith(start)}
             weights, offsets = arrays.pop("weights", np.zeros(0)), arrays.pop("offsets", np.zeros(0))
-            combination = Combination.of_arrays(weights, offsets, n_labels, model.n_models)
+            fusion = ScoreFusion.from_arrays(weights, offsets, n_labels, model.n_models)
             model.set_arrays(arrays, n_labels)
             used |= {name for name in tensors if name.startswith(start)}
             for kind, network in model.networks.items():
                 state = {name: tensors[f"{number}.{kind}.{name}"] for name in network.state_dict()}
                 network.load_state_dict(state)
                 used |= {f"{number}.{kind}.{name}" for name in state}
-            model.place(device, self.precision)
-            fitted[seconds] = Fitted(model, combination)
+            model.to(device, self.precision)
+            fitted[seconds] = FittedWindowModel(model, fusion)
         if unused := sorted(set(tensors) - used):
             raise ValueError(f"it has the tensors {unused[:3]}, which belong to nothing.")
         self.device_, self.models_ = str(device), fitted

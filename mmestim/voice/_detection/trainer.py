@@ -19,14 +19,14 @@ from ..._training.devices import seed_for, seeded
 from ..._training.options import TrainingOptions
 from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
-from .._models.base import SHORTEST_SECONDS, Lesson, WindowModel
-from .._models.calibration import Combination, Unaltered, tune_thresholds
+from .._models.base import SHORTEST_SECONDS, TrainingSet, WindowModel
+from .._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
 from .._models.registry import MODELS, make_model
 from .._simulation.simulator import EditSimulator
 from .._training_data.sources import given_windows, held_out_windows, simulated_windows
-from .._training_data.window_set import SEAMS
+from .._training_data.window_set import SPLICED_LABELS
 from ..metrics import detection_report
-from .clip_inference import Fitted
+from .clip_inference import FittedWindowModel
 
 RATE = 16000
 _N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000
@@ -38,18 +38,18 @@ class Calibrated(NamedTuple):
     """Windows of speakers that models do not know, what these say of them, and what is true."""
 
     proba: np.ndarray
-    has: np.ndarray
-    known: np.ndarray
+    is_positive: np.ndarray
+    is_labelled: np.ndarray
 
     @property
     def is_unaltered(self) -> np.ndarray:
         """Windows that have no label for certain."""
-        return (self.known & ~self.has).all(axis=1)
+        return (self.is_labelled & ~self.is_positive).all(axis=1)
 
     @property
     def is_certain(self) -> np.ndarray:
         """Windows of which it is known whether they have any."""
-        return self.is_unaltered | (self.known & self.has).any(axis=1)
+        return self.is_unaltered | (self.is_labelled & self.is_positive).any(axis=1)
 
 
 class TrainedDetector:
@@ -65,13 +65,13 @@ class TrainedDetector:
     lr: Any
     n_clips: Any
     batch_size: Any
-    effort: Any
+    training_budget: Any
     sample_rate: Any
     simulator: Any
     sources: Any
     noises: Any
     impulse_responses: Any
-    most_false_alarms: Any
+    max_false_alarm_rate: Any
     n_jobs: Any
     verbose: Any
     history_: list[dict[str, Any]]
@@ -90,15 +90,15 @@ class TrainedDetector:
                 began = time.perf_counter()
                 own_seed = seed_for(seed, f"{seconds:g}")
                 model = self._new_model()
-                lesson = self._lesson(corpus, truth, speakers, seconds, own_seed, options, Path(folder))
+                training_set = self._lesson(corpus, truth, speakers, seconds, own_seed, options, Path(folder))
                 simulated = time.perf_counter()
-                logits = model.fit(lesson)
-                combination, unknown = self._calibrate(lesson, logits)
-                fitted[seconds] = Fitted(model, combination)
+                logits = model.fit(training_set)
+                fusion, unknown = self._calibrate(training_set, logits)
+                fitted[seconds] = FittedWindowModel(model, fusion)
                 calibrated.append(unknown)
-                self.history_ += lesson.history
+                self.history_ += training_set.history
                 spent = {"data": simulated - began, "training": time.perf_counter() - simulated}
-                facts.append({"seconds": spent, "n_windows": len(lesson.windows)})
+                facts.append({"seconds": spent, "n_windows": len(training_set.windows)})
         self._set_thresholds(calibrated)
         for seconds, unknown, own in zip(fitted, calibrated, facts, strict=True):
             self.training_report_[f"window {seconds:g}"] = own | self._report(unknown)
@@ -143,10 +143,10 @@ class TrainedDetector:
             raise ValueError("batch_size=1: the networks of model='hybrid' need at least 2, for batch normalisation.")
         if self.n_clips is not None:
             check_number("n_clips", self.n_clips, low=1, integer=True)
-        check_number("effort", self.effort, closed=False)
+        check_number("training_budget", self.training_budget, closed=False)
         check_flag("fine_tune", self.fine_tune)
         check_number("sample_rate", self.sample_rate, low=1, integer=True)
-        check_number("most_false_alarms", self.most_false_alarms, high=1)
+        check_number("max_false_alarm_rate", self.max_false_alarm_rate, high=1)
         if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
             raise TypeError(f"simulator={self.simulator!r} must be an EditSimulator, or None.")
         own = {
@@ -174,7 +174,7 @@ class TrainedDetector:
         }
         if device is not None:
             own["device"] = device
-        return TrainingOptions.of(SimpleNamespace(**own, **rest))
+        return TrainingOptions.from_estimator(SimpleNamespace(**own, **rest))
 
     def _default_simulator(self, **changes: Any) -> EditSimulator:
         return EditSimulator(
@@ -194,7 +194,7 @@ class TrainedDetector:
         return clone(self.simulator)
 
     def _lesson(self, corpus, truth, speakers, seconds, seed, options, folder):
-        n_samples, labels, dense = round(seconds * RATE), self._columns, None
+        n_samples, labels, spliced_windows = round(seconds * RATE), self._columns, None
         simulator = self._simulator()
         if truth is None:
             how = {"labels": labels, "n_samples": n_samples, "n_jobs": self.n_jobs}
@@ -205,14 +205,14 @@ class TrainedDetector:
             windows = simulated_windows(
                 simulator, corpus, n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
             )
-            if self.model == "hybrid" and set(labels) & set(SEAMS):
-                dense = simulated_windows(
+            if self.model == "hybrid" and set(labels) & set(SPLICED_LABELS):
+                spliced_windows = simulated_windows(
                     simulator,
                     corpus,
                     round(_DENSE_SHARE * n_clips),
                     seed=seed_for(seed, "seams"),
                     folder=folder / "dense",
-                    with_seams=True,
+                    add_splices=True,
                     **how,
                 )
         else:
@@ -221,40 +221,45 @@ class TrainedDetector:
         # An ordinary classifier gives the scores of its model as they are, and learns from all clips.
         kept = [
             None if part is None else held_out_windows(part.clips, speakers, seed) & self._finds_edits
-            for part in (windows, dense)
+            for part in (windows, spliced_windows)
         ]
-        return Lesson(
+        return TrainingSet(
             windows,
-            dense,
+            spliced_windows,
             *kept,
             labels,
             not self._finds_edits,
             options,
             self.lr,
-            float(self.effort),
+            float(self.training_budget),
             seed,
             self.n_jobs,
         )
 
-    def _calibrate(self, lesson, logits):
+    def _calibrate(self, training_set, logits):
         """What log-odds mean, by the windows that the models do not know."""
-        has, known = lesson.has[lesson.held_out], lesson.known[lesson.held_out]
+        is_positive, is_labelled = (
+            training_set.is_positive[training_set.held_out],
+            training_set.is_labelled[training_set.held_out],
+        )
         if self._finds_edits:
-            combination = Combination.fit(logits, has, known)
+            fusion = ScoreFusion.fit(logits, is_positive, is_labelled)
         else:
-            combination = Combination.mean(*logits.shape[1:])
-        return combination, Calibrated(expit(combination.logits(logits)), has, known)
+            fusion = ScoreFusion.mean(*logits.shape[1:])
+        return fusion, Calibrated(expit(fusion.logits(logits)), is_positive, is_labelled)
 
     def _set_thresholds(self, calibrated):
         """Thresholds and 'unaltered' from windows of speakers that models do not know, over all lengths of windows."""
         if not self._finds_edits:
             return
         each = [
-            tune_thresholds(part.proba, part.has, part.known, part.is_unaltered, self.most_false_alarms)
+            tune_thresholds(
+                part.proba, part.is_positive, part.is_labelled, part.is_unaltered, self.max_false_alarm_rate
+            )
             for part in calibrated
         ]
         own = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
-        self._unaltered = Unaltered.fit(
+        self._unaltered = UnalteredCalibrator.fit(
             np.concatenate([part.proba[part.is_certain] for part in calibrated]),
             np.concatenate([part.is_unaltered[part.is_certain] for part in calibrated]),
         )
@@ -265,7 +270,7 @@ class TrainedDetector:
         """How well the windows of speakers that models do not know were told."""
         if not self._finds_edits:
             return {}
-        truth = np.where(part.known, part.has, np.nan)
+        truth = np.where(part.is_labelled, part.is_positive, np.nan)
         scores = detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
         return {"n_held_out": len(truth), **scores}
 
@@ -280,7 +285,7 @@ class TrainedDetector:
 def _recalls(part, thresholds):
     """Share of windows that are unaltered, and of those that have each label, of which that is said."""
     found = part.proba >= thresholds
-    there = np.column_stack([part.is_unaltered, part.known & part.has])
+    there = np.column_stack([part.is_unaltered, part.is_labelled & part.is_positive])
     hits, n = (there & np.column_stack([~found.any(axis=1), found])).sum(axis=0), there.sum(axis=0)
     return np.where(n > 0, hits / np.maximum(n, 1), np.nan)
 

@@ -14,9 +14,9 @@ from torch import nn
 from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
 from .._features.clip_statistics import ClipStatistics
-from .._training_data.window_set import UNKNOWN, Windows
+from .._training_data.window_set import LABEL_UNKNOWN, WindowSet
 from .boosted_trees import BoostedTrees
-from .network_training import ClassLoss, LabelLoss, WindowRows, ask, label_weights, train_network
+from .network_training import ClassLoss, LabelLoss, WindowRows, label_weights, predict_in_batches, train_network
 
 SHORTEST_SECONDS = 0.35  # seconds that statistics need
 _AT_ONCE = 64
@@ -25,7 +25,7 @@ _TREES: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "learning_
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """What a model is trained on, and how.
 
     Parameters
@@ -52,10 +52,10 @@ class Lesson:
         Processes.
     """
 
-    windows: Windows
-    dense: Windows | None
+    windows: WindowSet
+    spliced_windows: WindowSet | None
     held_out: np.ndarray
-    dense_held_out: np.ndarray | None
+    spliced_held_out: np.ndarray | None
     labels: list[str]
     is_exclusive: bool
     options: TrainingOptions
@@ -74,22 +74,22 @@ class Lesson:
         return np.zeros((0, n_models, len(self.labels)), np.float32)
 
     @property
-    def known(self) -> np.ndarray:
+    def is_labelled(self) -> np.ndarray:
         """Where the targets say something."""
-        return self.windows.targets != UNKNOWN
+        return self.windows.targets != LABEL_UNKNOWN
 
     @property
-    def has(self) -> np.ndarray:
+    def is_positive(self) -> np.ndarray:
         """Where a label is there."""
         return self.windows.targets == 1
 
 
-class Answer(NamedTuple):
+class WindowOutputs(NamedTuple):
     """What a model says of windows."""
 
     logits: np.ndarray  # (n_windows, n_models, n_labels)
     embeddings: np.ndarray  # (n_windows, embedding_dim)
-    frames: np.ndarray | None = None  # log-odds (n_windows, n_maps, n_frames) of the maps of `Windows.frames`
+    frames: np.ndarray | None = None  # log-odds (n_windows, n_maps, n_frames) of the maps of `WindowSet.frames`
 
 
 class WindowModel:
@@ -102,7 +102,7 @@ class WindowModel:
     # Of frames, where the answers have them: from which log-odds on a map is there.
     frame_thresholds: np.ndarray | None = None
 
-    def fit(self, lesson: Lesson) -> np.ndarray:
+    def fit(self, training_set: TrainingSet) -> np.ndarray:
         """Learn.
 
         Returns
@@ -112,7 +112,7 @@ class WindowModel:
         """
         raise NotImplementedError
 
-    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
+    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
         """What is in windows of shape (n_windows, n_samples) that have so many samples each."""
         raise NotImplementedError
 
@@ -142,7 +142,7 @@ class WindowModel:
         if arrays:
             raise ValueError(f"its model has {sorted(arrays)}, which it does not know.")
 
-    def place(self, device: torch.device, precision: str) -> None:
+    def to(self, device: torch.device, precision: str) -> None:
         """Where networks are, and how they compute."""
         self.device, self.precision = device, precision
         for network in self.networks.values():
@@ -158,29 +158,29 @@ class FeatureModel(WindowModel):
     def __init__(self, sample_rate: int) -> None:
         self.statistics, self.networks = ClipStatistics(sample_rate), {}
 
-    def fit(self, lesson: Lesson) -> np.ndarray:
-        X = measure(self.statistics, lesson.windows, lesson.n_jobs)
-        self.trees = grow(X, lesson)
-        return self.trees.decision_function(X[lesson.held_out])[:, None]
+    def fit(self, training_set: TrainingSet) -> np.ndarray:
+        X = compute_features(self.statistics, training_set.windows, training_set.n_jobs)
+        self.trees = fit_trees(X, training_set)
+        return self.trees.decision_function(X[training_set.held_out])[:, None]
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.trees.arrays()
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
-        self.trees = BoostedTrees.of_arrays(arrays, n_labels, self.embedding_dim)
+        self.trees = BoostedTrees.from_arrays(arrays, n_labels, self.embedding_dim)
 
-    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
+    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
         X = statistics_of(self.statistics, waveforms, lengths)
-        return Answer(self.trees.decision_function(X)[:, None], X)
+        return WindowOutputs(self.trees.decision_function(X)[:, None], X)
 
     @property
     def embedding_dim(self) -> int:
         return len(self.statistics.get_feature_names_out())
 
 
-def grow(X: np.ndarray, lesson: Lesson) -> BoostedTrees:
+def fit_trees(X: np.ndarray, training_set: TrainingSet) -> BoostedTrees:
     """Trees on the rows of the windows that are to be trained on."""
-    rows = ~lesson.held_out
+    rows = ~training_set.held_out
     # Of few rows fewer bins and trees tell as much, in less time.
     few = rows.sum()
     options = _TREES | {
@@ -189,11 +189,16 @@ def grow(X: np.ndarray, lesson: Lesson) -> BoostedTrees:
         "max_iter": max(20, min(120, few // 5)),
     }
     return BoostedTrees.fit(
-        X[rows], lesson.has[rows], lesson.known[rows], lesson.seed_for("trees"), lesson.n_jobs, **options
+        X[rows],
+        training_set.is_positive[rows],
+        training_set.is_labelled[rows],
+        training_set.seed_for("trees"),
+        training_set.n_jobs,
+        **options,
     )
 
 
-def measure(statistics: ClipStatistics, windows: Windows, n_jobs: int | None) -> np.ndarray:
+def compute_features(statistics: ClipStatistics, windows: WindowSet, n_jobs: int | None) -> np.ndarray:
     """Statistics of all windows."""
     starts = range(0, len(windows), _AT_ONCE)
     parts = Parallel(n_jobs)(
@@ -233,56 +238,62 @@ class NetworkModel(WindowModel):
         network = self.new_networks(labels)[self.name]
         if not isinstance(network, nn.Module):
             raise TypeError(f"model={self.name} gives a {type(network).__name__}: it must give an nn.Module.")
-        answer = network.eval()(torch.zeros(1, _TRIAL), torch.tensor([_TRIAL]))
-        shapes = [tuple(part.shape) for part in answer] if isinstance(answer, tuple) else type(answer).__name__
+        outputs = network.eval()(torch.zeros(1, _TRIAL), torch.tensor([_TRIAL]))
+        shapes = [tuple(part.shape) for part in outputs] if isinstance(outputs, tuple) else type(outputs).__name__
         if len(shapes) != 2 or shapes[0] != (1, len(labels)) or len(shapes[1]) != 2:
             raise ValueError(
                 f"model={self.name} answers for one waveform and {len(labels)} labels with {shapes}: it must give a "
                 f"tuple of logits (1, {len(labels)}) and embeddings (1, n_features)."
             )
 
-    def fit(self, lesson: Lesson) -> np.ndarray:
-        device, held_out = lesson.options.device, lesson.held_out
-        rows = WindowRows(lesson.windows, lesson.windows.targets, np.flatnonzero(~held_out), device)
+    def fit(self, training_set: TrainingSet) -> np.ndarray:
+        device, held_out = training_set.options.device, training_set.held_out
+        rows = WindowRows(training_set.windows, training_set.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
-            lambda: self.new_networks(lesson.labels)[self.name],
+            lambda: self.new_networks(training_set.labels)[self.name],
             rows,
-            label_loss(lesson, ~held_out),
-            lesson.options,
-            seen=round(lesson.budget * self.seen),
-            lr=lesson.lr or self.lr,
-            seed=lesson.seed_for(self.name),
+            label_loss(training_set, ~held_out),
+            training_set.options,
+            seen=round(training_set.budget * self.seen),
+            lr=training_set.lr or self.lr,
+            seed=training_set.seed_for(self.name),
             stage=self.name,
             backbone_lr=self.backbone_lr,
         )
         self.networks = {self.name: network}
         self.config = getattr(network, "config", None)
-        self.place(device, lesson.options.precision)
-        lesson.history.extend(history)
+        self.to(device, training_set.options.precision)
+        training_set.history.extend(history)
         if not held_out.any():
-            return lesson.no_logits(1)
-        return in_parts(lesson.windows, held_out, lambda waveforms, lengths, _: self.answer(waveforms, lengths).logits)
+            return training_set.no_logits(1)
+        return in_parts(
+            training_set.windows, held_out, lambda waveforms, lengths, _: self.predict(waveforms, lengths).logits
+        )
 
-    def answer(self, waveforms: np.ndarray, lengths: np.ndarray) -> Answer:
-        logits, embeddings = ask(self.networks[self.name], waveforms, lengths, self.device, self.precision)
-        return Answer(logits[:, None], embeddings)
+    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
+        logits, embeddings = predict_in_batches(
+            self.networks[self.name], waveforms, lengths, self.device, self.precision
+        )
+        return WindowOutputs(logits[:, None], embeddings)
 
     @property
     def embedding_dim(self) -> int:
         silence = np.zeros((1, _TRIAL), np.float32)
-        return ask(self.networks[self.name], silence, np.array([_TRIAL]), self.device, self.precision)[1].shape[1]
+        return predict_in_batches(self.networks[self.name], silence, np.array([_TRIAL]), self.device, self.precision)[
+            1
+        ].shape[1]
 
 
-def label_loss(lesson: Lesson, rows: np.ndarray) -> LabelLoss | ClassLoss:
+def label_loss(training_set: TrainingSet, rows: np.ndarray) -> LabelLoss | ClassLoss:
     """The loss of the labels, with weights by the windows that are trained on."""
-    if lesson.is_exclusive:
+    if training_set.is_exclusive:
         return ClassLoss()
-    weights = torch.from_numpy(label_weights(lesson.windows.targets[rows])).to(lesson.options.device)
-    return LabelLoss(lesson.labels, weights)
+    weights = torch.from_numpy(label_weights(training_set.windows.targets[rows])).to(training_set.options.device)
+    return LabelLoss(training_set.labels, weights)
 
 
 def in_parts(
-    windows: Windows, rows: np.ndarray, read: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    windows: WindowSet, rows: np.ndarray, read: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """What `read` makes of the waveforms, lengths and numbers of some windows, a part of them at a time."""
     numbers = np.flatnonzero(rows)

@@ -45,7 +45,13 @@ class BoostedTrees:
 
     @classmethod
     def fit(
-        cls, X: np.ndarray, targets: np.ndarray, known: np.ndarray, seed: int, n_jobs: int | None = None, **options: Any
+        cls,
+        X: np.ndarray,
+        targets: np.ndarray,
+        is_labelled: np.ndarray,
+        seed: int,
+        n_jobs: int | None = None,
+        **options: Any,
     ) -> BoostedTrees:
         """Trees for all labels.
 
@@ -63,12 +69,12 @@ class BoostedTrees:
             Parameters of `HistGradientBoostingClassifier`.
         """
         parts = Parallel(n_jobs)(
-            delayed(_fit_label)(X, targets[:, i], known[:, i], seed + i, options) for i in range(targets.shape[1])
+            delayed(_fit_label)(X, targets[:, i], is_labelled[:, i], seed + i, options) for i in range(targets.shape[1])
         )
-        return cls.of(parts)
+        return cls.from_labels(parts)
 
     @classmethod
-    def of(cls, parts: Sequence[_Label]) -> BoostedTrees:
+    def from_labels(cls, parts: Sequence[_Label]) -> BoostedTrees:
         """All labels' trees together."""
         sizes = np.cumsum([0, *(len(part.nodes) for part in parts)])
         together = np.concatenate([part.nodes for part in parts])
@@ -90,7 +96,7 @@ class BoostedTrees:
         return {f"trees.{name}": values for name, values in {**self.nodes, **own}.items()}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, np.ndarray], n_labels: int, n_features: int) -> BoostedTrees:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], n_labels: int, n_features: int) -> BoostedTrees:
         """Trees from such arrays, if they are trees."""
         dtypes = {**_NODE_DTYPES, "baseline": np.float64, "roots": np.int64, "labels": np.int64}
         if set(arrays) != {f"trees.{name}" for name in dtypes}:
@@ -152,16 +158,16 @@ _MOST_DEPTH = 64
 _NODE = np.dtype([("feature", "i8"), ("threshold", "f8"), ("left", "i8"), ("right", "i8"), ("value", "f8")])
 
 
-def _fit_label(X, target, known, seed, options):
+def _fit_label(X, target, is_labelled, seed, options):
     """Trees of one label, or none where it is always or never there."""
-    y = target[known]
+    y = target[is_labelled]
     if y.all() or not y.any():
         baseline = _CONSTANT_LOGIT if len(y) and y.all() else -_CONSTANT_LOGIT
         return _Label(baseline, np.zeros(0, _NODE), np.zeros(0, np.int64))
     model = HistGradientBoostingClassifier(random_state=seed % 2**31, early_stopping=False, **options)
     # Where others use the cores, threads wait for each other, a hundred times as long as one takes alone.
     with threadpool_limits(1):
-        model.fit(X[known], y)
+        model.fit(X[is_labelled], y)
     trees = [_plain(trees[0].nodes) for trees in model._predictors]
     starts = np.cumsum([0, *map(len, trees)])
     for tree, start in zip(trees, starts, strict=False):

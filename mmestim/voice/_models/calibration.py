@@ -13,7 +13,7 @@ _N_THRESHOLDS = 199
 _LEAST_FOUND = 0.25
 
 
-class Combination:
+class ScoreFusion:
     """Probability of each label by a logistic regression on the models' log-odds, fitted out of fold.
 
     With one model this is Platt's scaling.
@@ -30,12 +30,12 @@ class Combination:
         self.weights, self.offsets = weights, offsets
 
     @classmethod
-    def mean(cls, n_models: int, n_labels: int) -> Combination:
+    def mean(cls, n_models: int, n_labels: int) -> ScoreFusion:
         """The models' mean as it is."""
         return cls(np.full((n_labels, n_models), 1 / n_models), np.zeros(n_labels))
 
     @classmethod
-    def of_arrays(cls, weights: np.ndarray, offsets: np.ndarray, n_labels: int, n_models: int) -> Combination:
+    def from_arrays(cls, weights: np.ndarray, offsets: np.ndarray, n_labels: int, n_models: int) -> ScoreFusion:
         """What a file says, checked."""
         if weights.shape != (n_labels, n_models) or offsets.shape != (n_labels,):
             raise ValueError(f"its calibration has {weights.shape} weights for {n_labels} labels, {n_models} model(s).")
@@ -44,7 +44,7 @@ class Combination:
         return cls(weights, offsets)
 
     @classmethod
-    def fit(cls, logits: np.ndarray, targets: np.ndarray, known: np.ndarray) -> Combination:
+    def fit(cls, logits: np.ndarray, targets: np.ndarray, is_labelled: np.ndarray) -> ScoreFusion:
         """Weights and offsets from rows that the models were not trained on.
 
         Parameters
@@ -57,7 +57,7 @@ class Combination:
         n_models, n_labels = logits.shape[1:]
         weights, offsets = np.full((n_labels, n_models), 1 / n_models), np.zeros(n_labels)
         for label in range(n_labels):
-            rows = known[:, label]
+            rows = is_labelled[:, label]
             x, y = logits[rows, :, label], targets[rows, label]
             if y.all() or not y.any():
                 continue
@@ -83,7 +83,7 @@ class Combination:
         return calibrated.clip(logit(_LEAST), -logit(_LEAST))
 
 
-class Unaltered:
+class UnalteredCalibrator:
     """Probability that no label is there: their product, put right by a logistic regression.
 
     Parameters
@@ -96,7 +96,7 @@ class Unaltered:
         self.weight, self.offset = weight, offset
 
     @classmethod
-    def fit(cls, proba: np.ndarray, is_unaltered: np.ndarray) -> Unaltered:
+    def fit(cls, proba: np.ndarray, is_unaltered: np.ndarray) -> UnalteredCalibrator:
         """From probabilities of the labels, of shape (n_rows, n_labels), and which rows have none of them."""
         if is_unaltered.all() or not is_unaltered.any():
             return cls()
@@ -128,7 +128,7 @@ def check_recalls(recalls: np.ndarray, n_labels: int) -> np.ndarray:
     return recalls
 
 
-def reaches(proba: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def exceeds_threshold(proba: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Which labels are found, as float32, which predictions are."""
     return proba.astype(np.float32) >= thresholds.astype(np.float32)
 
@@ -136,7 +136,7 @@ def reaches(proba: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 def tune_thresholds(
     proba: np.ndarray,
     targets: np.ndarray,
-    known: np.ndarray,
+    is_labelled: np.ndarray,
     is_unaltered: np.ndarray,
     most_false: float,
     least: float = _LEAST_FOUND,
@@ -163,7 +163,7 @@ def tune_thresholds(
     """
     thresholds = np.full(proba.shape[1], 0.5)
     for label in range(proba.shape[1]):
-        rows = known[:, label]
+        rows = is_labelled[:, label]
         if targets[rows, label].any():
             thresholds[label] = _best_f1(proba[rows, label], targets[rows, label], least)
     if not is_unaltered.any():

@@ -16,7 +16,7 @@ from ..._training.devices import autocast, seed_for, seeded
 from ..._training.net import Objective, one_cycle, train
 from ..._training.options import TrainingOptions
 from ..._utils.malloc import freed_memory_kept
-from .._training_data.window_set import UNKNOWN, Windows
+from .._training_data.window_set import LABEL_UNKNOWN, WindowSet
 from ..taxonomy import TAXONOMY
 
 # Rare labels count more, but no more than this.
@@ -31,7 +31,7 @@ class WindowRows:
 
     def __init__(
         self,
-        windows: Windows,
+        windows: WindowSet,
         targets: np.ndarray,
         rows: np.ndarray,
         device: torch.device,
@@ -94,21 +94,23 @@ class LabelLoss(Objective):
         self.synthetic = [column for column, label in enumerate(labels) if label in ("tts", "vc")]
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
-        logits, known, y = output[0], batch.y != UNKNOWN, (batch.y == 1).float()
+        logits, is_labelled, y = output[0], batch.y != LABEL_UNKNOWN, (batch.y == 1).float()
         loss = _masked_mean(
-            F.binary_cross_entropy_with_logits(logits, y, reduction="none", pos_weight=self.weights), known
+            F.binary_cross_entropy_with_logits(logits, y, reduction="none", pos_weight=self.weights), is_labelled
         )
         for columns in self.groups:
             # Of independent labels; where one is there, it does not matter that another is not known.
             none = F.logsigmoid(-logits[:, columns]).sum(1)
             some = torch.log(-torch.expm1(none.clamp(max=-1e-6)))
-            has = y[:, columns].amax(1)
-            is_known = known[:, columns].all(1) | (has == 1)
-            loss = loss + _CATEGORY_SHARE / len(self.groups) * _masked_mean(-(has * some + (1 - has) * none), is_known)
+            is_positive = y[:, columns].amax(1)
+            is_known = is_labelled[:, columns].all(1) | (is_positive == 1)
+            loss = loss + _CATEGORY_SHARE / len(self.groups) * _masked_mean(
+                -(is_positive * some + (1 - is_positive) * none), is_known
+            )
         if len(self.synthetic) > 1:
             choices = F.pad(logits[:, self.synthetic], (1, 0))
             which = F.pad(y[:, self.synthetic], (1, 0), value=0.5).argmax(1)
-            is_known = known[:, self.synthetic].all(1).float()
+            is_known = is_labelled[:, self.synthetic].all(1).float()
             loss = loss + (F.cross_entropy(choices, which, reduction="none") * is_known).mean()
         return loss
 
@@ -125,11 +127,11 @@ class FrameLoss(Objective):
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits = output[0]
         y = batch.y[:, :, : logits.shape[2]]
-        known = (y != UNKNOWN) & (logits > -29)  # those behind the end of a clip
+        is_labelled = (y != LABEL_UNKNOWN) & (logits > -29)  # those behind the end of a clip
         losses = F.binary_cross_entropy_with_logits(
             logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.weight)
         )
-        return _masked_mean(losses, known * torch.tensor(self.shares, device=logits.device)[:, None])
+        return _masked_mean(losses, is_labelled * torch.tensor(self.shares, device=logits.device)[:, None])
 
 
 class ClassLoss(Objective):
@@ -142,8 +144,8 @@ class ClassLoss(Objective):
 def label_weights(targets: np.ndarray, most: float = _MOST_WEIGHT) -> np.ndarray:
     """Windows without a label for each that has it, at most `most`; by column, over all other axes but the second."""
     axes = tuple(axis for axis in range(targets.ndim) if axis != 1)
-    has, known = (targets == 1).sum(axis=axes), (targets != UNKNOWN).sum(axis=axes)
-    return ((known - has) / np.maximum(has, 1)).clip(1, most).astype(np.float32)
+    is_positive, is_labelled = (targets == 1).sum(axis=axes), (targets != LABEL_UNKNOWN).sum(axis=axes)
+    return ((is_labelled - is_positive) / np.maximum(is_positive, 1)).clip(1, most).astype(np.float32)
 
 
 def train_network(
@@ -223,7 +225,7 @@ def train_network(
 
 
 @torch.no_grad()
-def ask(
+def predict_in_batches(
     network: nn.Module,
     waveforms: np.ndarray,
     lengths: np.ndarray,

@@ -277,7 +277,7 @@ def _about_model(detector: VoiceEditDetector, model: Any) -> list[tuple[str, str
     report = getattr(detector, "training_report_", None)
     if not report:
         return [*about, ("Training", "The file does not tell how the model was trained.")]
-    most = f"{detector.most_false_alarms:.1%}"
+    most = f"{detector.max_false_alarm_rate:.1%}"
     about += [
         (
             "Trained on",

@@ -49,7 +49,7 @@ class ScannedFile:  # numpydoc ignore=PR02
     --------
     >>> from mmestim.voice.localization import EditSegment
     >>> from mmestim.voice.scan import ScannedFile
-    >>> cut = EditSegment.of("cut", 3.2, score=0.93)
+    >>> cut = EditSegment.from_label("cut", 3.2, score=0.93)
     >>> print(ScannedFile("a.wav", 8.0, {"unaltered": 0.07, "cut": 0.93}, ("cut",), (cut,), "...").summary)
     cut 93 % at 3.20 s
     """

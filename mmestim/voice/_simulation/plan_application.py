@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..edits import EDITS
-from ..edits.base import Bank, Interval, rms
+from ..edits.base import AudioPool, Interval, rms
 from ..records import EditPlan, EditRecord
 from ..taxonomy import LABELS
 from ..time_map import TimeMap
@@ -17,7 +17,7 @@ _AUDIBLE = 1e-3
 _SHORTEST = 0.05
 
 
-def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: Bank) -> tuple[np.ndarray, EditRecord]:
+def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: AudioPool) -> tuple[np.ndarray, EditRecord]:
     """Trim and prepare a clip, edit it, and bring it into the state that every clip is left in."""
     rate = plan.sample_rate
     given = _checked(waveform, plan)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._utils.validation import check_choice
 from ..edits import EDITS
-from ..edits.base import Bank, NoRecording
+from ..edits.base import AudioPool, NoRecording
 from ..records import EditPlan
 from ..taxonomy import LABELS, TAXONOMY, Between, Either, FirstInstalled, OneOf, Range
 
@@ -21,7 +21,7 @@ _MOST_CROPPED, _GAIN_DB = 0.18, 6.0
 _LONG = 60.0  # seconds of a clip for which no edit is too long
 
 
-def resolved(edits: Any) -> dict[str, dict[str, Range]]:
+def resolve_ranges(edits: Any) -> dict[str, dict[str, Range]]:
     """Of each label that may be drawn, what its parameters are drawn from."""
     given: Mapping[str, Any]
     if isinstance(edits, str):
@@ -65,9 +65,9 @@ def resolved(edits: Any) -> dict[str, dict[str, Range]]:
     return ranges
 
 
-def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> None:
+def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[AudioPool]) -> None:
     """Raise if a label can be drawn with none of the banks."""
-    found = drawable(ranges, banks)
+    found = available_labels(ranges, banks)
     for label in ranges:
         if label not in found:
             raise ValueError(
@@ -77,34 +77,34 @@ def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> N
             )
 
 
-def drawable(ranges: dict[str, dict[str, Range]], banks: Iterable[Bank]) -> list[str]:
+def available_labels(ranges: dict[str, dict[str, Range]], banks: Iterable[AudioPool]) -> list[str]:
     """Labels that some clip can have, in the order of the taxonomy."""
     found = {label for bank in banks for label, own in ranges.items() if EDITS[label].can_draw(_LONG, own, bank)}
     return [label for label in LABELS if label in found]
 
 
-def draw_plan(
+def sample_plan(
     rng: np.random.Generator,
     duration: float,
     sample_rate: int,
     ranges: dict[str, dict[str, Range]],
     n_edits: tuple[int, int],
     order: str,
-    bank: Bank,
+    bank: AudioPool,
 ) -> EditPlan:
     """Edits and parameters for a clip of so many seconds, and what every clip goes through."""
     n_drawn = int(rng.integers(*n_edits, endpoint=True))
     shuffled = order == "random" or (rng.random() < _SHUFFLED_SHARE and order == "canonical")
-    drawable = [label for label, own in ranges.items() if EDITS[label].can_draw(duration, own, bank)]
+    available_labels = [label for label, own in ranges.items() if EDITS[label].can_draw(duration, own, bank)]
     # Every label is as likely as the others, and of a category only the first counts.
     firsts: dict[str, str] = {}
-    for number in rng.permutation(len(drawable)):
-        firsts.setdefault(TAXONOMY[drawable[number]].category, drawable[number])
+    for number in rng.permutation(len(available_labels)):
+        firsts.setdefault(TAXONOMY[available_labels[number]].category, available_labels[number])
     chosen = list(firsts.items())[:n_drawn]
     steps, length = [], duration
     for category, first in chosen if shuffled else sorted(chosen, key=lambda item: ORDER.index(item[0])):
         # An edit before it may have left too little for the first.
-        for label in [first, *(other for other in drawable if TAXONOMY[other].category == category)]:
+        for label in [first, *(other for other in available_labels if TAXONOMY[other].category == category)]:
             if not EDITS[label].can_draw(length, ranges[label], bank):
                 continue
             with contextlib.suppress(NoRecording):

@@ -16,12 +16,12 @@ from sklearn.utils import check_random_state
 
 from ..._utils.validation import check_choice, check_number
 from .._audio.corpus import AudioCorpus, AudioError
-from ..edits.base import Bank
+from ..edits.base import AudioPool
 from ..records import EditPlan, EditRecord
 from ..taxonomy import TAXONOMY
 from .plan_application import apply_plan
-from .plan_sampling import ORDER, check_audio, draw_plan, drawable, resolved
-from .workers import Kept, Prepared, StoredTask, Task, corpora, extremes, speaker_codes
+from .plan_sampling import ORDER, available_labels, check_audio, resolve_ranges, sample_plan
+from .workers import CachedAudio, ConditionedAudio, StoredTask, Task, corpora, reachable_pools, speaker_codes
 
 _ORDERS = ("canonical", "fixed", "random")
 _SOURCES = ("tts", "vc", "voices")
@@ -212,7 +212,7 @@ class EditSimulator(BaseEstimator):
     def _iterate_some(self, corpus: AudioCorpus, rows: np.ndarray, n_jobs: int | None) -> Iterator[Any]:
         """Clips of these numbers, which may get voices of all others."""
         bank, codes = self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))
-        self._check_audio(*extremes(bank, codes))
+        self._check_audio(*reachable_pools(bank, codes))
         return self._iterate(corpus, rows, bank, codes, effective_n_jobs(n_jobs))
 
     def _iterate(self, corpus, rows, bank, codes, n_jobs):
@@ -224,7 +224,7 @@ class EditSimulator(BaseEstimator):
         with contextlib.ExitStack() as stack:
             if not uses_threads:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
-                task = StoredTask.of(task, folder)
+                task = StoredTask.from_task(task, folder)
             parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
             step = 1 if n_jobs == 1 else _CHUNK * n_jobs
             for start in range(0, len(rows), step):
@@ -254,7 +254,9 @@ class EditSimulator(BaseEstimator):
     def _labels_for(self, corpus: AudioCorpus) -> list[str]:
         """Labels that clips of a corpus can have."""
         self._check()
-        return drawable(resolved(self.edits), extremes(self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))))
+        return available_labels(
+            resolve_ranges(self.edits), reachable_pools(self._bank(corpus), speaker_codes(corpus.speakers, len(corpus)))
+        )
 
     def _corpus(self, X):
         corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)
@@ -268,7 +270,7 @@ class EditSimulator(BaseEstimator):
         low, high = self._numbers()
         if low > high:
             raise ValueError(f"n_edits={self.n_edits!r} must have the fewest edits first.")
-        categories = {TAXONOMY[label].category for label in resolved(self.edits)}
+        categories = {TAXONOMY[label].category for label in resolve_ranges(self.edits)}
         if low > len(categories):
             raise ValueError(
                 f"n_edits={self.n_edits!r}: a clip has at most one edit of a category, and those of edits are of "
@@ -293,18 +295,22 @@ class EditSimulator(BaseEstimator):
 
     def _check_audio(self, *banks):
         if not isinstance(self.edits, str):  # 'all' are those that there is audio for
-            check_audio(resolved(self.edits), banks)
+            check_audio(resolve_ranges(self.edits), banks)
 
     def _draw(self, rng, duration, bank):
-        return draw_plan(rng, duration, self.sample_rate, resolved(self.edits), self._numbers(), self.order, bank)
+        return sample_plan(
+            rng, duration, self.sample_rate, resolve_ranges(self.edits), self._numbers(), self.order, bank
+        )
 
-    def _bank(self, corpus: AudioCorpus | None) -> Bank:
+    def _bank(self, corpus: AudioCorpus | None) -> AudioPool:
         sources = self.sources or {}
         audio = {**sources, "noises": self.noises, "impulse_responses": self.impulse_responses}
         read = {kind: self._corpus(x) for kind, x in audio.items() if x is not None}
-        kinds: dict[str, Any] = {kind: Prepared(x) if kind in _SOURCES else Kept(x) for kind, x in read.items()}
+        kinds: dict[str, Any] = {
+            kind: ConditionedAudio(x) if kind in _SOURCES else CachedAudio(x) for kind, x in read.items()
+        }
         if corpus is not None:
-            kinds["own_voices"] = Prepared(corpus)
+            kinds["own_voices"] = ConditionedAudio(corpus)
             kinds.setdefault("voices", kinds["own_voices"])
             read["own_voices"] = corpus
-        return Bank(**kinds, skips=any(part.on_error == "skip" for part in read.values()))
+        return AudioPool(**kinds, skips=any(part.on_error == "skip" for part in read.values()))

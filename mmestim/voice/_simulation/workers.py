@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 
 from .._audio.corpus import AudioCorpus, AudioError, trim_silence
-from ..edits.base import Bank
+from ..edits.base import AudioPool
 from .plan_application import apply_plan, prepared
 
 _MOST_KEPT = 2**26  # bytes of noises and responses
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
     simulator: Any
     corpus: AudioCorpus
-    bank: Bank
+    bank: AudioPool
     codes: np.ndarray
     seed: int
 
@@ -53,7 +53,7 @@ class StoredTask(NamedTuple):
     path: str
 
     @classmethod
-    def of(cls, task: Task, folder: str) -> StoredTask:
+    def from_task(cls, task: Task, folder: str) -> StoredTask:
         path = os.path.join(folder, "task")
         joblib.dump(tuple(task), path)
         return cls(path)
@@ -67,7 +67,7 @@ def _stored(path):
     return Task(*joblib.load(path))
 
 
-def for_clip(bank: Bank, number: int, codes: np.ndarray) -> Bank:
+def for_clip(bank: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
     """The bank as one clip may use it: whose voices of the corpus are another's, and which its own elsewhere."""
     here = np.arange(len(codes)) == number
     own = (codes == codes[number]) & (codes >= 0)
@@ -77,16 +77,16 @@ def for_clip(bank: Bank, number: int, codes: np.ndarray) -> Bank:
     return replace(bank, allowed=allowed)
 
 
-def extremes(bank: Bank, codes: np.ndarray) -> list[Bank]:
+def reachable_pools(bank: AudioPool, codes: np.ndarray) -> list[AudioPool]:
     """The bank of the clips with most of others and with most of their own: what neither can get, none can."""
     _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
     return [for_clip(bank, int(end(counts[speakers])), codes) for end in (np.argmin, np.argmax)]
 
 
-def corpora(bank: Bank) -> list[AudioCorpus]:
+def corpora(bank: AudioPool) -> list[AudioCorpus]:
     """The clips of a bank, as they are read."""
     kinds = (bank.tts, bank.vc, bank.voices, bank.noises, bank.impulse_responses)
-    return [kind.corpus for kind in kinds if isinstance(kind, Kept | Prepared)]
+    return [kind.corpus for kind in kinds if isinstance(kind, CachedAudio | ConditionedAudio)]
 
 
 def _simulate_one(simulator, corpus, number, seed, bank):
@@ -110,7 +110,7 @@ def _simulate_one(simulator, corpus, number, seed, bank):
                 raise
 
 
-class Kept(Sequence[np.ndarray]):
+class CachedAudio(Sequence[np.ndarray]):
     """Clips of a corpus that are used again and again: the latest are kept as they were read."""
 
     def __init__(self, corpus: AudioCorpus) -> None:
@@ -133,10 +133,10 @@ class Kept(Sequence[np.ndarray]):
             return self._latest[index]
 
     def __reduce__(self):
-        return Kept, (self.corpus,)
+        return CachedAudio, (self.corpus,)
 
 
-class Prepared(Sequence[np.ndarray]):
+class ConditionedAudio(Sequence[np.ndarray]):
     """Clips of a corpus in the state of those that they are put into."""
 
     def __init__(self, corpus: AudioCorpus) -> None:

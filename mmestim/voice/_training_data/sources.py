@@ -10,10 +10,18 @@ import numpy as np
 from sklearn.base import clone
 
 from .._audio.corpus import AudioCorpus
-from .._audio.windowing import windows_in
+from .._audio.windowing import iter_windows
 from .._simulation.simulator import EditSimulator
 from ..records import EditRecord
-from .window_set import SeamSimulator, Windows, clip_truth, edited_windows, frames_in, window_truth, windows_of
+from .window_set import (
+    SpliceSimulator,
+    WindowSet,
+    build_window_set,
+    clip_truth,
+    edited_windows,
+    frames_in,
+    window_truth,
+)
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15
@@ -32,8 +40,8 @@ def simulated_windows(
     n_jobs: int | None,
     folder: Path,
     *,
-    with_seams: bool = False,
-) -> Windows:
+    add_splices: bool = False,
+) -> WindowSet:
     """Windows of so many clips that are edited from a corpus, which is gone through as often as it takes.
 
     Parameters
@@ -57,18 +65,18 @@ def simulated_windows(
     with_seams : bool, default=False
         Whether each clip gets several cuts, passages and voices, and no copies without high frequencies.
     """
-    if with_seams:
-        simulator = SeamSimulator(**{**simulator.get_params(deep=False), "n_edits": (0, 1)})
-    share, rng = 0.0 if with_seams else _BRICK_WALL_SHARE, np.random.default_rng(seed)
+    if add_splices:
+        simulator = SpliceSimulator(**{**simulator.get_params(deep=False), "n_edits": (0, 1)})
+    share, rng = 0.0 if add_splices else _BRICK_WALL_SHARE, np.random.default_rng(seed)
     pairs = _passes(clone(simulator), corpus, n_clips, seed, n_jobs)
     parts = edited_windows(pairs, labels, n_samples, simulator.sample_rate, rng, share)
     most = n_clips + round(1.5 * share * n_clips)
-    return windows_of(parts, most, len(labels), n_samples, simulator.sample_rate, folder)
+    return build_window_set(parts, most, len(labels), n_samples, simulator.sample_rate, folder)
 
 
 def given_windows(
     corpus: AudioCorpus, truths: Sequence[Any], labels: Sequence[str], n_samples: int, folder: Path
-) -> Windows:
+) -> WindowSet:
     """All windows of clips of which it is known what they are.
 
     Parameters
@@ -87,7 +95,7 @@ def given_windows(
     seconds = [waveform.size for _, waveform in corpus.read()]
     most = sum(max(1, -(-size // n_samples)) for size in seconds)
     parts = _known(corpus, truths, labels, n_samples)
-    return windows_of(parts, most, len(labels), n_samples, corpus.sample_rate, folder)
+    return build_window_set(parts, most, len(labels), n_samples, corpus.sample_rate, folder)
 
 
 def held_out_windows(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
@@ -146,7 +154,7 @@ def _known(corpus, truths, labels, n_samples):
     n_frames = frames_in(n_samples, corpus.sample_rate)
     for number, waveform in corpus.read():
         truth = truths[number]
-        for window in windows_in([waveform], n_samples, n_samples):
+        for window in iter_windows([waveform], n_samples, n_samples):
             part, start = window.waveform[: window.length], window.start / corpus.sample_rate
             if isinstance(truth, EditRecord):
                 targets, frames = window_truth(truth, labels, start, len(part) / corpus.sample_rate, n_frames)

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, firwin
 
-from .._simulation.plan_sampling import resolved
+from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator
 from ..edits import EDITS
-from ..edits.base import Bank
+from ..edits.base import AudioPool
 from ..records import EditPlan, EditRecord
 from ..taxonomy import TAXONOMY
 
 FRAME_SECONDS = 0.01
 # Of these the borders can be heard; each has a map of frames of its own, before those of what goes on inside.
-SEAMS = ("cut", "paste", "mix")
+SPLICED_LABELS = ("cut", "paste", "mix")
 # Neither 1 nor 0: it cannot be said.
-UNKNOWN = 255
+LABEL_UNKNOWN = 255
 # A border is in a window if so far from its ends, and what goes on is if it does for so long.
 _EDGE_SECONDS, _LEAST_SECONDS = 0.05, 0.3
 # Half of the windows are placed so that some border of an interval or some point is inside.
@@ -34,7 +34,7 @@ _N_SEAMS = (2, 4)
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowSet:
     """Windows of one length in 16 bits, and what is in them.
 
     Parameters
@@ -44,9 +44,9 @@ class Windows:
     lengths : int64 ndarray of shape (n_windows,)
         Samples of the clip in each.
     targets : uint8 ndarray of shape (n_windows, n_labels)
-        1 where the window has the label, 0 where not, or `UNKNOWN`.
+        1 where the window has the label, 0 where not, or `LABEL_UNKNOWN`.
     frames : uint8 ndarray of shape (n_windows, n_maps, n_frames)
-        The same of every 10 ms: of the borders of each of `SEAMS`, then of each label.
+        The same of every 10 ms: of the borders of each of `SPLICED_LABELS`, then of each label.
     clips : int64 ndarray of shape (n_windows,)
         Number of the clip that each is of.
     """
@@ -65,14 +65,14 @@ class Windows:
         return self.waveforms[rows].astype(np.float32) / np.float32(32768)
 
 
-def windows_of(
+def build_window_set(
     parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, int]],
     most: int,
     n_labels: int,
     n_samples: int,
     sample_rate: int,
     folder: Path,
-) -> Windows:
+) -> WindowSet:
     """Windows in files that are mapped into memory.
 
     Parameters
@@ -87,7 +87,7 @@ def windows_of(
         Where the files are put.
     """
     folder.mkdir(exist_ok=True)
-    n_maps, n_frames = len(SEAMS) + n_labels, frames_in(n_samples, sample_rate)
+    n_maps, n_frames = len(SPLICED_LABELS) + n_labels, frames_in(n_samples, sample_rate)
     waveforms = _on_disk(folder / "waveforms.npy", np.int16, (most, n_samples))
     frames = _on_disk(folder / "frames.npy", np.uint8, (most, n_maps, n_frames))
     lengths, clips, n = np.zeros(most, np.int64), np.zeros(most, np.int64), 0
@@ -96,7 +96,7 @@ def windows_of(
         waveforms[n, : len(waveform)] = np.round(waveform * 32768).clip(-32768, 32767)
         lengths[n], targets[n], frames[n], clips[n] = len(waveform), target, frame, clip
         n += 1
-    return Windows(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
+    return WindowSet(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
 
 
 def _on_disk(path, dtype, shape):
@@ -180,18 +180,18 @@ def window_truth(
     -------
     targets : uint8 ndarray of shape (n_labels,)
         1 where a point of the label, or for 'paste' a border, is 50 ms from the ends or farther, or its spans last
-        for 0.3 s of the window or all of it; 0 where nothing of it is there, else `UNKNOWN`.
+        for 0.3 s of the window or all of it; 0 where nothing of it is there, else `LABEL_UNKNOWN`.
     frames : uint8 ndarray of shape (n_seams + n_labels, n_frames)
         1 at the borders and the frames beside them, and inside spans.
     """
     targets = np.zeros(len(labels), np.uint8)
-    frames = np.zeros((len(SEAMS) + len(labels), n_frames), np.uint8)
+    frames = np.zeros((len(SPLICED_LABELS) + len(labels), n_frames), np.uint8)
     for column, label in enumerate(labels):
-        inside = frames[len(SEAMS) + column]
+        inside = frames[len(SPLICED_LABELS) + column]
         if label in record.inaudible:
-            targets[column], inside[:] = UNKNOWN, UNKNOWN
-            if label in SEAMS:
-                frames[SEAMS.index(label)] = UNKNOWN
+            targets[column], inside[:] = LABEL_UNKNOWN, LABEL_UNKNOWN
+            if label in SPLICED_LABELS:
+                frames[SPLICED_LABELS.index(label)] = LABEL_UNKNOWN
             continue
         spans = [(first - start, last - start) for first, last in record.intervals.get(label, [])]
         moments = [moment - start for moment in record.points.get(label, [])]
@@ -205,24 +205,24 @@ def window_truth(
         else:
             is_there = lasting >= min(_LEAST_SECONDS, seconds)
         near = lasting > 0 or any(-_EDGE_SECONDS <= t <= seconds + _EDGE_SECONDS for t in borders)
-        targets[column] = 1 if is_there else UNKNOWN if near else 0
+        targets[column] = 1 if is_there else LABEL_UNKNOWN if near else 0
         for first, last in inner:
             inside[round(first / FRAME_SECONDS) : round(last / FRAME_SECONDS) + 1] = 1
-        if label in SEAMS:
+        if label in SPLICED_LABELS:
             for t in borders:
                 middle = round(t / FRAME_SECONDS)
                 if -1 <= middle <= n_frames:
-                    frames[SEAMS.index(label), max(0, middle - 1) : middle + 2] = 1
+                    frames[SPLICED_LABELS.index(label), max(0, middle - 1) : middle + 2] = 1
     return targets, frames
 
 
-class SeamSimulator(EditSimulator):
+class SpliceSimulator(EditSimulator):
     """Makes clips with several seams each, for networks that learn to see them."""
 
-    def _draw(self, rng: np.random.Generator, duration: float, bank: Bank) -> EditPlan:
-        ranges, steps, length = resolved(self.edits), [], duration
+    def _draw(self, rng: np.random.Generator, duration: float, bank: AudioPool) -> EditPlan:
+        ranges, steps, length = resolve_ranges(self.edits), [], duration
         for _ in range(int(rng.integers(*_N_SEAMS, endpoint=True))):
-            possible = [label for label in SEAMS if label in ranges]
+            possible = [label for label in SPLICED_LABELS if label in ranges]
             possible = [label for label in possible if EDITS[label].can_draw(length, ranges[label], bank)]
             if not possible:
                 break
@@ -230,7 +230,7 @@ class SeamSimulator(EditSimulator):
             parameters = EDITS[label].draw(rng, length, self.sample_rate, ranges[label], bank)
             length = EDITS[label].duration_after(length, **parameters)
             steps.append({"edit": label, **parameters})
-        others = {label: own for label, own in ranges.items() if label not in SEAMS}
+        others = {label: own for label, own in ranges.items() if label not in SPLICED_LABELS}
         if not others:
             plan = EditSimulator(n_edits=0, sample_rate=self.sample_rate)._draw(rng, length, bank)
         else:
@@ -253,14 +253,14 @@ def clip_truth(targets: np.ndarray, labels: Sequence[str], n_frames: int) -> np.
     Returns
     -------
     uint8 ndarray of shape (n_seams + n_labels, n_frames)
-        0 where there is none of a label, 1 where it must be everywhere, else `UNKNOWN`.
+        0 where there is none of a label, 1 where it must be everywhere, else `LABEL_UNKNOWN`.
     """
     everywhere = [label in TAXONOMY and TAXONOMY[label].scopes == ("clip",) for label in labels]
-    frames = np.zeros((len(SEAMS) + len(labels), n_frames), np.uint8)
-    frames[len(SEAMS) :] = np.where(targets == 0, 0, np.where(everywhere, targets, UNKNOWN))[:, None]
-    for number, seam in enumerate(SEAMS):
+    frames = np.zeros((len(SPLICED_LABELS) + len(labels), n_frames), np.uint8)
+    frames[len(SPLICED_LABELS) :] = np.where(targets == 0, 0, np.where(everywhere, targets, LABEL_UNKNOWN))[:, None]
+    for number, seam in enumerate(SPLICED_LABELS):
         if seam not in labels or targets[list(labels).index(seam)] != 0:
-            frames[number] = UNKNOWN
+            frames[number] = LABEL_UNKNOWN
     return frames
 
 
@@ -277,7 +277,7 @@ def _with_unknown_low_pass(targets, frames, labels):
         return targets, frames
     targets, frames, column = targets.copy(), frames.copy(), list(labels).index("low_pass")
     if targets[column] != 1:
-        targets[column] = UNKNOWN
-    inside = frames[len(SEAMS) + column]
-    inside[inside == 0] = UNKNOWN
+        targets[column] = LABEL_UNKNOWN
+    inside = frames[len(SPLICED_LABELS) + column]
+    inside[inside == 0] = LABEL_UNKNOWN
     return targets, frames

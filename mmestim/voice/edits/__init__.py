@@ -1,7 +1,7 @@
 """The edits, by the labels of the taxonomy."""
 
 from . import encoding, modulation, source, spatial, spectral, temporal
-from .base import Bank, Edit, Edited
+from .base import AudioPool, Edit, Edited
 
 _ROOMS = (source, temporal, modulation, encoding, spectral, spatial)
 EDITS: dict[str, Edit] = {
@@ -11,4 +11,4 @@ EDITS: dict[str, Edit] = {
     if isinstance(value, type) and issubclass(value, Edit) and hasattr(value, "name")
 }
 
-__all__ = ["EDITS", "Bank", "Edit", "Edited"]
+__all__ = ["EDITS", "AudioPool", "Edit", "Edited"]

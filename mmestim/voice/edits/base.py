@@ -22,7 +22,7 @@ EDGE_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Bank:
+class AudioPool:
     """Audio that edits bring in: sequences of waveforms at the rate of the clip, read when they are indexed."""
 
     tts: Sequence[np.ndarray] = ()
@@ -60,7 +60,7 @@ class Bank:
         return self.allowed.get(kind, range(len(getattr(self, kind))))
 
 
-NO_AUDIO = Bank()
+EMPTY_POOL = AudioPool()
 
 
 class NoRecording(ValueError):
@@ -91,18 +91,18 @@ class Edit:
         """Its row of the taxonomy."""
         return TAXONOMY[self.name]
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         """Whether a clip of so many seconds, and the bank, have what the edit needs."""
         return all(bank.has(kind) for kind in self.needs)
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         """Parameters for a clip of `duration` seconds, ready for JSON: one value of each range."""
         return {name: values.draw(rng) for name, values in ranges.items()}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank = NO_AUDIO, *args: Any, **parameters: Any
+        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool = EMPTY_POOL, *args: Any, **parameters: Any
     ) -> Edited:
         """The edited clip; the waveform that comes in is left as it is."""
         raise NotImplementedError
@@ -120,12 +120,14 @@ class Effect(Edit):
         """Seconds before per second after."""
         return 1.0
 
-    def process(self, waveform: np.ndarray, sample_rate: int, bank: Bank, *args: Any, **parameters: Any) -> np.ndarray:
+    def process(
+        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *args: Any, **parameters: Any
+    ) -> np.ndarray:
         """The stretch after the edit, float32, ``round(n / rate)`` samples; the input is left as it is."""
         raise NotImplementedError
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, bank)
         room = duration - 2 * EDGE_SECONDS
@@ -140,7 +142,7 @@ class Effect(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank = NO_AUDIO,
+        bank: AudioPool = EMPTY_POOL,
         *,
         start: float | None = None,
         end: float | None = None,

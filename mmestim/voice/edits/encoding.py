@@ -12,7 +12,7 @@ import numpy as np
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import Range
 from ._engines.codecs import Codec, by_av, by_soundfile, round_trip
-from .base import Bank, Effect
+from .base import AudioPool, Effect
 
 _ENGINES = ("soundfile", "av")
 # Rates of each generation of MPEG audio, and the kbps that LAME has for one channel there.
@@ -36,13 +36,13 @@ class _Encoding(Effect):
     _codec: Callable[..., tuple[Codec, int]]
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         drawn = super().draw(rng, duration, sample_rate, ranges, bank)
         needless = [name for name, (other, value) in self.only_with.items() if drawn.get(other) != value]
         return {name: value for name, value in drawn.items() if name not in needless}
 
-    def process(self, waveform: np.ndarray, sample_rate: int, bank: Bank, **parameters: Any) -> np.ndarray:
+    def process(self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, **parameters: Any) -> np.ndarray:
         return round_trip(waveform, sample_rate, *self._codec(sample_rate, **parameters))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import Range
 from ._engines.time_stretching import resample, shift_pitch, stretch
-from .base import Bank, Effect, rms
+from .base import AudioPool, Effect, rms
 
 KINDS = {"tanh": "amount", "clip": "percentile", "bit_crush": "bits"}
 
@@ -24,7 +24,7 @@ class PitchShift(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank,
+        bank: AudioPool,
         *,
         semitones: float = 2.0,
         engine: str = "phase_vocoder",
@@ -47,7 +47,13 @@ class TimeStretch(_Speed):
     name = "time_stretch"
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, rate: float = 0.8, engine: str = "phase_vocoder"
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        bank: AudioPool,
+        *,
+        rate: float = 0.8,
+        engine: str = "phase_vocoder",
     ) -> np.ndarray:
         return stretch(waveform, sample_rate, self.rate(rate=rate), engine)
 
@@ -58,7 +64,7 @@ class SpeedChange(_Speed):
     name = "speed_change"
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, rate: float = 0.8, engine: str = "polyphase"
+        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *, rate: float = 0.8, engine: str = "polyphase"
     ) -> np.ndarray:
         return resample(waveform, sample_rate, self.rate(rate=rate), engine)
 
@@ -73,7 +79,7 @@ class Distortion(Effect):
     name = "distortion"
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, bank)
         unused = set(KINDS.values()) - {KINDS[parameters["kind"]]}
@@ -83,7 +89,7 @@ class Distortion(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank,
+        bank: AudioPool,
         *,
         kind: str = "tanh",
         amount: float = 0.4,

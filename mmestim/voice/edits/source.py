@@ -11,7 +11,7 @@ from ..._utils.validation import check_number
 from .._audio.corpus import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap
-from .base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, rms
+from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, rms
 from .temporal import APART_SECONDS, excerpt, excerpt_start, fits, insert, matched, pick_longer, up_to
 
 # Where a clip is long enough to have synthetic speech put into it, how often it is replaced instead.
@@ -29,7 +29,7 @@ class _Synthetic(Edit):
     # A clip stays about as long as it was, so that longer ones are not the synthetic ones.
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         index, recording = pick_longer(rng, bank, self.name, _LEAST_SECONDS, sample_rate)
         offset = float(rng.random())
@@ -46,7 +46,7 @@ class _Synthetic(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank = NO_AUDIO,
+        bank: AudioPool = EMPTY_POOL,
         *,
         index: int,
         seconds: float,

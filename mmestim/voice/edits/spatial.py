@@ -11,7 +11,7 @@ from scipy import fft, signal
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, OneOf, Range
 from ._engines import room_acoustics as _rooms
-from .base import Bank, Effect, rise, rms
+from .base import AudioPool, Effect, rise, rms
 
 # Reverberation -------------------------------------------------------------------------------------
 
@@ -25,11 +25,11 @@ class _Kinds(Effect):
     # The audio in the bank that a kind needs.
     kinds: Mapping[str, str | None]
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         return bool(self._possible(ranges, bank).values)
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         return super().draw(rng, duration, sample_rate, {**ranges, "kind": self._possible(ranges, bank)}, bank)
 
@@ -44,7 +44,7 @@ class Reverb(_Kinds):
     kinds = {"image_source": None, "decaying_noise": None, "measured": "impulse_responses"}  # noqa: RUF012
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, bank)
         if parameters["kind"] == "measured":
@@ -63,7 +63,7 @@ class Reverb(_Kinds):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank,
+        bank: AudioPool,
         *,
         kind: str,
         direct_ratio: float,
@@ -100,11 +100,11 @@ class Echo(Effect):
 
     name = "echo"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         return duration >= INTERVAL_SECONDS.low
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, delay: float, gain: float, n_taps: int
+        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *, delay: float, gain: float, n_taps: int
     ) -> np.ndarray:
         check_number("delay", delay, closed=False)
         check_number("gain", gain, high=1)
@@ -143,7 +143,7 @@ class BackgroundNoise(_Kinds):
     }
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, bank)
         kind = parameters["kind"]
@@ -168,7 +168,7 @@ class BackgroundNoise(_Kinds):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank,
+        bank: AudioPool,
         *,
         kind: str,
         snr: float,

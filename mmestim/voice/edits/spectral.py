@@ -12,7 +12,7 @@ from scipy import fft, optimize, signal
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, Range
 from ._engines.autotune import SCALES, tune
-from .base import Bank, Effect
+from .base import AudioPool, Effect
 
 # Highest frequency that is drawn, of half the sample rate: above it there is little left to change.
 _HIGHEST = 0.8
@@ -59,13 +59,13 @@ class _Filter(Effect):
     low: bool
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, bank)
         return parameters | {"cutoff": min(parameters["cutoff"], _HIGHEST * sample_rate / 2)}
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: Bank, *, cutoff: float, slope: int, family: str
+        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *, cutoff: float, slope: int, family: str
     ) -> np.ndarray:
         check_frequency("cutoff", cutoff, sample_rate)
         check_choice("family", family, FAMILIES)
@@ -153,7 +153,7 @@ class Equalizer(Effect):
     name = "equalizer"
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         n_bands = int(ranges["n_bands"].draw(rng))
         frequencies, gains, qs = (
@@ -177,7 +177,7 @@ class Equalizer(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank,
+        bank: AudioPool,
         *,
         kinds: list[str],
         frequencies: list[float],
@@ -197,11 +197,11 @@ class Autotune(Effect):
 
     name = "autotune"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         return duration >= INTERVAL_SECONDS.low
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, bank)
         root = int(rng.integers(12))
@@ -211,7 +211,7 @@ class Autotune(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank,
+        bank: AudioPool,
         *,
         scale: str,
         strength: float,

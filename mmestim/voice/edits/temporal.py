@@ -11,7 +11,7 @@ from ..._utils.validation import check_choice, check_number
 from .._audio.corpus import AudioError
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
-from .base import EDGE_SECONDS, NO_AUDIO, Bank, Edit, Edited, NoRecording, rise, rms, span_of
+from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, NoRecording, rise, rms, span_of
 
 # Seams are at least this far from each other, and a passage from where it is put: a copy right beside
 # its original would show no seam on that side.
@@ -39,11 +39,11 @@ class Cut(Edit):
 
     name = "cut"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         return fits(ranges["length"], duration - _left(duration))
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         inside = duration - 2 * EDGE_SECONDS
         left = _left(duration)
@@ -66,7 +66,7 @@ class Cut(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank = NO_AUDIO,
+        bank: AudioPool = EMPTY_POOL,
         *,
         cuts: list[list[float]],
         fade: float,
@@ -102,12 +102,12 @@ class Paste(Edit):
 
     name = "paste"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         has_room = duration > 2 * EDGE_SECONDS and fits(ranges["length"], duration / 2 - APART_SECONDS)
         return has_room and ("speaker" not in ranges["origin"] or bank.has("own_voices"))
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         # So short that there is room for it on one side at least of any point.
         most, origin, voice = duration / 2 - APART_SECONDS, ranges["origin"].draw(rng), 0
@@ -127,7 +127,7 @@ class Paste(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank = NO_AUDIO,
+        bank: AudioPool = EMPTY_POOL,
         *,
         at: float,
         length: float,
@@ -173,11 +173,11 @@ class Mix(Edit):
     name = "mix"
     needs = ("voices",)
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: Bank) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
         return fits(ranges["length"], duration - 2 * EDGE_SECONDS) and bank.has("voices")
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: Bank
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
     ) -> dict[str, Any]:
         room = duration - 2 * EDGE_SECONDS
         voice, donor = pick_longer(rng, bank, "voices", min(_lows(ranges["length"])), sample_rate)
@@ -195,7 +195,7 @@ class Mix(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: Bank = NO_AUDIO,
+        bank: AudioPool = EMPTY_POOL,
         *,
         start: float,
         end: float,
@@ -240,7 +240,7 @@ def up_to(values: Range, most: float) -> Between | Either | OneOf:
 
 
 def pick_longer(
-    rng: np.random.Generator, bank: Bank, kind: str, least: float, sample_rate: int
+    rng: np.random.Generator, bank: AudioPool, kind: str, least: float, sample_rate: int
 ) -> tuple[int, np.ndarray]:
     """One of a kind that lasts `least` seconds or more: its number, and itself."""
     tried = set()

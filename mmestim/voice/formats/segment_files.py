@@ -78,7 +78,7 @@ def write_segments(
     >>> import sys
     >>> from mmestim.voice.formats import write_segments
     >>> from mmestim.voice.localization import EditSegment
-    >>> segments = [EditSegment.of("mix", 1.5, 3.25, 0.8), EditSegment.of("cut", 4.0, score=0.93)]
+    >>> segments = [EditSegment.from_label("mix", 1.5, 3.25, 0.8), EditSegment.from_label("cut", 4.0, score=0.93)]
     >>> write_segments({"interview": segments}, sys.stdout, "rttm")
     SPEAKER interview 1 1.500000 1.750000 <NA> <NA> mix 0.8 <NA>
     SPEAKER interview 1 4.000000 0.000000 <NA> <NA> cut 0.93 <NA>
@@ -252,7 +252,7 @@ def _read_rttm(text, name):
             recording, label = ("" if field == _MISSING else unquote(field) for field in (fields[1], fields[7]))
             start, length = float(fields[3]), float(fields[4])
             score = 1.0 if fields[8] == _MISSING else float(fields[8])
-            recordings.setdefault(recording, []).append(EditSegment.of(label, start, start + length, score))
+            recordings.setdefault(recording, []).append(EditSegment.from_label(label, start, start + length, score))
     return recordings
 
 

@@ -24,8 +24,8 @@ def parsed(text, start, end):
     """The segment of a text such as ``cut 0.93``, or only ``cut``."""
     label, _, score = text.rpartition(" ")
     if label and re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", score):
-        return EditSegment.of(label, start, end, float(score))
-    return EditSegment.of(text.strip(), start, end)
+        return EditSegment.from_label(label, start, end, float(score))
+    return EditSegment.from_label(text.strip(), start, end)
 
 
 def write_textgrid(recordings, duration):

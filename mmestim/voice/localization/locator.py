@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit
 
-from .._audio.windowing import Stitcher, Window
-from .._training_data.window_set import FRAME_SECONDS, SEAMS
+from .._audio.windowing import OverlapAverager, Window
+from .._training_data.window_set import FRAME_SECONDS, SPLICED_LABELS
 from ..taxonomy import TAXONOMY
 from . import EditSegment, IntervalTracker, PointTracker
 from .trackers import in_order
@@ -21,7 +21,7 @@ _SHORTEST, _GAP, _APART = 0.25, 0.4, 0.1  # seconds
 _LONGEST = 3.0  # seconds
 
 
-class Locator:
+class SegmentLocator:
     """Follows one recording, and says where the labels are that it turns out to have.
 
     Parameters
@@ -41,7 +41,7 @@ class Locator:
         self, labels: list[str], thresholds: np.ndarray, frame_thresholds: np.ndarray | None, rate: int
     ) -> None:
         self.labels, self.rate = labels, rate
-        own = thresholds if frame_thresholds is None else frame_thresholds[len(SEAMS) :]
+        own = thresholds if frame_thresholds is None else frame_thresholds[len(SPLICED_LABELS) :]
         at_points = ("cut",) if frame_thresholds is None else ("cut", "paste")
         lasting = [label for label in labels if label not in at_points]
         self._columns = [labels.index(label) for label in lasting]
@@ -55,11 +55,11 @@ class Locator:
         self._points, self._uses_frames = None, frame_thresholds is not None
         points = [label for label in at_points if label in labels]
         # Of the windows' log-odds, or of the maps of seams.
-        self._of_points = [(SEAMS if self._uses_frames else labels).index(label) for label in points]
+        self._of_points = [(SPLICED_LABELS if self._uses_frames else labels).index(label) for label in points]
         if points:
             at = (thresholds if frame_thresholds is None else frame_thresholds)[self._of_points]
             self._points = PointTracker(points, threshold=at, min_distance=_APART)
-        self._stitcher: Stitcher | None = None
+        self._stitcher: OverlapAverager | None = None
         self._segments: list[EditSegment] = []
         self._best = np.full(len(labels), -np.inf)
         self._where = np.zeros((len(labels), 2))
@@ -74,7 +74,7 @@ class Locator:
             self._feed(np.array([(start + end) / 2]), logits[None, :], None)
             return
         if self._stitcher is None:
-            self._stitcher = Stitcher(len(frames))
+            self._stitcher = OverlapAverager(len(frames))
         first = round(start / FRAME_SECONDS)
         n_real = 1 + int(end / FRAME_SECONDS - first + 1e-6)  # none past the end
         number, done = self._stitcher.add(first, frames[:, :n_real])
@@ -102,14 +102,16 @@ class Locator:
             if label in self.labels and not any(segment.label == label for segment in segments):
                 column = self.labels.index(label)
                 start, end = (0.0, duration) if "clip" in TAXONOMY[label].scopes else self._where[column]
-                segments.append(EditSegment.of(label, float(start), float(min(end, duration)), float(proba[column])))
+                segments.append(
+                    EditSegment.from_label(label, float(start), float(min(end, duration)), float(proba[column]))
+                )
         return in_order(segments)
 
     def _feed_frames(self, number, done):
         if done.shape[1]:
             times = (number + np.arange(done.shape[1])) * FRAME_SECONDS
             self._latest = float(times[-1])
-            self._feed(times, done[len(SEAMS) :].T, done[: len(SEAMS)].T)
+            self._feed(times, done[len(SPLICED_LABELS) :].T, done[: len(SPLICED_LABELS)].T)
 
     def _feed(self, times, logits, seams):
         if self._intervals is not None:

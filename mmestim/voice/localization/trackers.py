@@ -40,7 +40,7 @@ class EditSegment:  # numpydoc ignore=PR02
     >>> from mmestim.voice.localization import EditSegment
     >>> EditSegment("paste", "temporal", 1.5, 2.25, 0.9).duration
     0.75
-    >>> EditSegment.of("cut", 3.0)
+    >>> EditSegment.from_label("cut", 3.0)
     EditSegment(label='cut', category='temporal', start=3.0, end=3.0, score=1.0)
     """
 
@@ -63,7 +63,7 @@ class EditSegment:  # numpydoc ignore=PR02
             raise ValueError(f"score={self.score} must be a finite number.")
 
     @classmethod
-    def of(cls, label: str, start: float, end: float | None = None, score: float = 1.0) -> EditSegment:
+    def from_label(cls, label: str, start: float, end: float | None = None, score: float = 1.0) -> EditSegment:
         """A segment with the category that the taxonomy has for its label; a point if `end` is None."""
         category = TAXONOMY[label].category if label in TAXONOMY else ""
         return cls(label, category, start, start if end is None else end, score)
@@ -102,8 +102,8 @@ def record_segments(record: EditRecord) -> list[EditSegment]:
     >>> record_segments(EditSimulator().apply(clip, plan)[1])
     [EditSegment(label='speed_change', category='modulation', start=0.0, end=1.25, score=1.0)]
     """
-    spans = [EditSegment.of(label, *span) for label, spans in record.intervals.items() for span in spans]
-    points = [EditSegment.of(label, moment) for label, moments in record.points.items() for moment in moments]
+    spans = [EditSegment.from_label(label, *span) for label, spans in record.intervals.items() for span in spans]
+    points = [EditSegment.from_label(label, moment) for label, moments in record.points.items() for moment in moments]
     return in_order(spans + points)
 
 
@@ -353,7 +353,7 @@ class IntervalTracker(_Tracker):
     def _close(self, k, found):
         span, self._spans[k] = self._spans[k], None
         if span.end > span.start and span.end - span.start >= self.min_duration_on[k]:
-            found.append(EditSegment.of(self.labels[k], span.start, span.end, span.score))
+            found.append(EditSegment.from_label(self.labels[k], span.start, span.end, span.score))
 
     def _finish(self, duration):
         found: list[EditSegment] = []
@@ -455,7 +455,7 @@ class PointTracker(_Tracker):
             i = bisect_left(kept, moment)
             if all(abs(moment - other) >= distance for other in kept[max(i - 1, 0) : i + 1]):
                 insort(kept, moment)
-                points.append(EditSegment.of(self.labels[k], moment, score=score))
+                points.append(EditSegment.from_label(self.labels[k], moment, score=score))
         return points
 
 

@@ -58,8 +58,8 @@ def segment_f1(references: References, predictions: Predictions, *, iou: float =
     --------
     >>> from mmestim.voice.localization import EditSegment
     >>> from mmestim.voice.metrics import segment_f1
-    >>> there = [[EditSegment.of("mix", 1, 3)], []]
-    >>> found = [[EditSegment.of("mix", 1.5, 3)], [EditSegment.of("mix", 0, 1)]]
+    >>> there = [[EditSegment.from_label("mix", 1, 3)], []]
+    >>> found = [[EditSegment.from_label("mix", 1.5, 3)], [EditSegment.from_label("mix", 0, 1)]]
     >>> round(segment_f1(there, found), 3)
     0.667
     """
@@ -100,8 +100,8 @@ def segment_average_precision(references: References, predictions: Predictions, 
     --------
     >>> from mmestim.voice.localization import EditSegment
     >>> from mmestim.voice.metrics import segment_average_precision
-    >>> there = [[EditSegment.of("mix", 1, 3), EditSegment.of("mix", 5, 6)]]
-    >>> found = [[EditSegment.of("mix", 1, 3, 0.5), EditSegment.of("mix", 8, 9, 0.9)]]
+    >>> there = [[EditSegment.from_label("mix", 1, 3), EditSegment.from_label("mix", 5, 6)]]
+    >>> found = [[EditSegment.from_label("mix", 1, 3, 0.5), EditSegment.from_label("mix", 8, 9, 0.9)]]
     >>> segment_average_precision(there, found)
     0.25
     """
@@ -140,7 +140,7 @@ def segment_average_recall(references: References, predictions: Predictions, *, 
     --------
     >>> from mmestim.voice.localization import EditSegment
     >>> from mmestim.voice.metrics import segment_average_recall
-    >>> segment_average_recall([[EditSegment.of("mix", 0, 4)]], [[EditSegment.of("mix", 0, 3)]])
+    >>> segment_average_recall([[EditSegment.from_label("mix", 0, 4)]], [[EditSegment.from_label("mix", 0, 3)]])
     0.6
     """
     check_number("n_proposals", n_proposals, low=1, integer=True)
@@ -176,8 +176,8 @@ def boundary_scores(references: References, predictions: Predictions, *, toleran
     --------
     >>> from mmestim.voice.localization import EditSegment
     >>> from mmestim.voice.metrics import boundary_scores
-    >>> scores = boundary_scores([[EditSegment.of("cut", 1.0), EditSegment.of("cut", 2.0)]],
-    ...                          [[EditSegment.of("cut", 1.03), EditSegment.of("cut", 1.04)]])
+    >>> scores = boundary_scores([[EditSegment.from_label("cut", 1.0), EditSegment.from_label("cut", 2.0)]],
+    ...                          [[EditSegment.from_label("cut", 1.03), EditSegment.from_label("cut", 1.04)]])
     >>> scores["hit_rate"], scores["precision"], round(scores["mean_error"], 3)
     (0.5, 0.5, 0.03)
     """
@@ -231,8 +231,8 @@ def localization_report(
     --------
     >>> from mmestim.voice.localization import EditSegment
     >>> from mmestim.voice.metrics import localization_report
-    >>> there = [[EditSegment.of("mix", 1, 3), EditSegment.of("cut", 2.5)]]
-    >>> found = [[EditSegment.of("mix", 1, 2.5, 0.8), EditSegment.of("cut", 2.52, score=0.7)]]
+    >>> there = [[EditSegment.from_label("mix", 1, 3), EditSegment.from_label("cut", 2.5)]]
+    >>> found = [[EditSegment.from_label("mix", 1, 2.5, 0.8), EditSegment.from_label("cut", 2.52, score=0.7)]]
     >>> report = localization_report(there, found)
     >>> report["intervals"]["mix"]["segment_f1@0.7"], report["intervals"]["mix"]["average_precision@0.95"]
     (1.0, 0.0)

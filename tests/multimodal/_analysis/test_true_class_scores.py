@@ -121,7 +121,7 @@ def test_scores_within_training_are_those_of_the_fitted_classifier(monkeypatch, 
     jobs = []
     original = LateFusionClassifier._fit_module
     monkeypatch.setattr(
-        LateFusionClassifier, "_fit_module", lambda self, job: (jobs.append(job), original(self, job))[1]
+        LateFusionClassifier, "_fit_module", lambda self, context: (jobs.append(context), original(self, context))[1]
     )
     clf = LateFusionClassifier(GROUPS, **FAST, batch_size=7).fit(X, y)
     train, options = jobs[0].train, jobs[0].options

@@ -30,7 +30,7 @@ from mmestim.voice.taxonomy import Between
 
 RATE = 16000
 EDITS = ["cut", "low_pass", "echo"]
-TINY = {"window": 1.2, "n_clips": 40, "effort": 0.002, "random_state": 0}
+TINY = {"window": 1.2, "n_clips": 40, "training_budget": 0.002, "random_state": 0}
 
 
 def speech(seconds, seed):
@@ -92,7 +92,7 @@ def test_what_is_found_is_located_and_told(detector, clips):
     missed = eager.explain(clips[:1])[0].split("Not found either, though in tests more often missed than found: ")[1]
     assert missed.startswith("cut (words taken out). Not tested for: ")
     assert "echo (" in missed
-    for clip, (spans, proba) in zip(clips, eager.window_proba(clips), strict=True):
+    for clip, (spans, proba) in zip(clips, eager.predict_proba_per_window(clips), strict=True):
         assert spans[0, 0] == 0
         assert spans[-1, 1] == pytest.approx(len(clip) / RATE)
         assert proba.shape == (len(spans), 4)
@@ -136,7 +136,7 @@ def test_options_of_networks(clips):
         detector = VoiceEditDetector(EDITS, model=Small, hop=0.3, **TINY, **own).fit(clips)
         assert np.isfinite(detector.predict_proba(clips)).all()
         networks.append(detector.models_[1.2].model.networks["Small"].head.weight.detach())
-    assert_allclose(np.diff(detector.window_proba(clips[-1:])[0][0][:-1, 0]), 0.3)
+    assert_allclose(np.diff(detector.predict_proba_per_window(clips[-1:])[0][0][:-1, 0]), 0.3)
     start = VoiceEditDetector(EDITS, model=Small, lr=1e-30, **TINY).fit(clips)
     moved = [(own - start.models_[1.2].model.networks["Small"].head.weight).abs().max() for own in networks]
     assert 0 < moved[2] < 0.01 * moved[0]
@@ -291,7 +291,7 @@ def test_any_form_of_clips(clips, tmp_path):
     assert not hasattr(fitted, "n_features_in_")
     assert fitted.predict(table[:2, :20000]).shape == (2, 4)
     half = VoiceEditDetector(EDITS, model="features", sample_rate=8000, **TINY).fit(clips)
-    assert_allclose(half.window_proba([clips[0][::2]])[0][0][-1, 1], len(clips[0]) / RATE, atol=1e-4)
+    assert_allclose(half.predict_proba_per_window([clips[0][::2]])[0][0][-1, 1], len(clips[0]) / RATE, atol=1e-4)
 
 
 def test_given_edits(clips):
@@ -350,7 +350,7 @@ def test_columns_of_a_matrix_are_labels():
 def test_an_ordinary_classifier_of_clips(clips, model):
     noisy = [clip + 0.05 * np.random.default_rng(0).normal(size=len(clip)) for clip in clips]
     y = np.array(["clean"] * 12 + ["noisy"] * 12)
-    detector = VoiceEditDetector(model=model, window=1.2, effort=0.005, random_state=0).fit(clips + noisy, y)
+    detector = VoiceEditDetector(model=model, window=1.2, training_budget=0.005, random_state=0).fit(clips + noisy, y)
     assert detector.classes_.tolist() == ["clean", "noisy"]
     assert detector.score(clips + noisy, y) == 1
     assert detector.decision_function(clips).shape == (12,)
@@ -440,7 +440,7 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
         ({"model": "cnn"}, ValueError, "model='cnn' is not known. Use one of 'hybrid', 'features'"),
         ({"model": "ssl"}, ValueError, "needs weights="),
         ({"n_clips": 0}, ValueError, "n_clips=0 must be at least 1"),
-        ({"most_false_alarms": 2}, ValueError, "most_false_alarms=2 must be at least 0 and at most 1"),
+        ({"max_false_alarm_rate": 2}, ValueError, "max_false_alarm_rate=2 must be at least 0 and at most 1"),
         ({"simulator": "mine"}, TypeError, "simulator='mine' must be an EditSimulator"),
         ({"simulator": EditSimulator(sample_rate=8000)}, ValueError, "simulator has sample_rate=8000"),
         ({"edits": ["tts"]}, ValueError, "nothing can be learnt"),
@@ -519,7 +519,7 @@ EXPECTED_FAILURES = {
 @parametrize_with_checks(
     [
         VoiceEditDetector(model="features", window=0.35, random_state=0),
-        VoiceEditDetector(model="lcnn", window=0.35, effort=0.002, random_state=0),
+        VoiceEditDetector(model="lcnn", window=0.35, training_budget=0.002, random_state=0),
     ],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )

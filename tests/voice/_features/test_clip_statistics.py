@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmestim.voice import AudioCorpus
 from mmestim.voice._features.clip_statistics import ClipStatistics
-from mmestim.voice.edits import EDITS, Bank
+from mmestim.voice.edits import EDITS, AudioPool
 
 RATE = 16000
 SECONDS = 2.0
@@ -49,7 +49,7 @@ def statistics(*clips, rate=RATE):
 
 
 def edited(label, waveform, **parameters):
-    return EDITS[label].apply(waveform.astype(np.float32), RATE, Bank(), **parameters).waveform
+    return EDITS[label].apply(waveform.astype(np.float32), RATE, AudioPool(), **parameters).waveform
 
 
 # What they tell ------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def detector():
         recalls_=np.array([0.9, 0.8, np.nan]),
         models_={1.2: None},
         model="features",
-        most_false_alarms=0.05,
+        max_false_alarm_rate=0.05,
         training_report_={"n_clips": 8, "n_speakers": 4, "window 1.2": figures},
     )
 
@@ -63,9 +63,9 @@ def results(tmp_path_factory):
     for name in ("plain.wav", HOSTILE):
         soundfile.write(folder / name, sweep(4), RATE)
     segments = [
-        EditSegment.of("mix", 0.5, 2.5, 0.8),
-        EditSegment.of("cut", 1.0, score=0.9),
-        EditSegment.of("cut", 4.0),
+        EditSegment.from_label("mix", 0.5, 2.5, 0.8),
+        EditSegment.from_label("cut", 1.0, score=0.9),
+        EditSegment.from_label("cut", 4.0),
     ]
     return [
         scanned(folder / "plain.wav", 4.0),
@@ -246,7 +246,7 @@ def test_a_page_without_any_result(detector, tmp_path):
 
 def test_long_recordings_are_played_around_their_edits():
     def of(*places):
-        segments = [EditSegment.of("mix", start, end, score) for start, end, score in places]
+        segments = [EditSegment.from_label("mix", start, end, score) for start, end, score in places]
         return media.spans_to_play(3600, segments)
 
     assert media.spans_to_play(120, []) == [(0, 120)]
@@ -262,7 +262,9 @@ def test_excerpts_are_cut_where_they_say(tmp_path, detector, monkeypatch):
     monkeypatch.setattr(media, "_WHOLE", 3.0)
     monkeypatch.setattr(media, "_AROUND", 0.5)
     soundfile.write(tmp_path / "x.wav", sweep(6), RATE)
-    file = scanned(tmp_path / "x.wav", 6.0, [EditSegment.of("cut", 1.0), EditSegment.of("mix", 4.0, 5.0)])
+    file = scanned(
+        tmp_path / "x.wav", 6.0, [EditSegment.from_label("cut", 1.0), EditSegment.from_label("mix", 4.0, 5.0)]
+    )
     write_report([file], tmp_path / "r.html", detector)
     page = Page(tmp_path / "r.html")
     for player, (start, end) in zip(page.all("audio"), [(0.5, 1.5), (3.5, 5.5)], strict=True):
@@ -291,7 +293,9 @@ def test_a_file_that_is_gone_has_its_numbers(results, detector, tmp_path):
 def test_a_file_that_has_become_shorter_has_its_numbers(detector, tmp_path, monkeypatch):
     monkeypatch.setattr(media, "_WHOLE", 3.0)
     soundfile.write(tmp_path / "x.wav", sweep(2), RATE)
-    write_report([scanned(tmp_path / "x.wav", 9.0, [EditSegment.of("cut", 8.0)])], tmp_path / "r.html", detector)
+    write_report(
+        [scanned(tmp_path / "x.wav", 9.0, [EditSegment.from_label("cut", 8.0)])], tmp_path / "r.html", detector
+    )
     assert "since it was scanned, the file got another length" in Page(tmp_path / "r.html").text
 
 

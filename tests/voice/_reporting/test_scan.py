@@ -55,7 +55,7 @@ def model(tmp_path, detector, monkeypatch):
     """A file that load gives the detector for."""
     path = tmp_path / "model.mme"
     path.write_bytes(b"model")
-    monkeypatch.setattr("mmestim.persistence.save_load.load", lambda path, device: detector)
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: detector)
     return str(path)
 
 
@@ -148,7 +148,10 @@ def test_a_classifier_of_clips_is_refused_before_any_work():
 
 
 def test_a_summary_is_one_line_with_places():
-    segments = (EditSegment.of("low_pass", 0, 8), *(EditSegment.of("cut", moment) for moment in range(1, 8)))
+    segments = (
+        EditSegment.from_label("low_pass", 0, 8),
+        *(EditSegment.from_label("cut", moment) for moment in range(1, 8)),
+    )
     file = ScannedFile("x.wav", 8.0, {"low_pass": 0.9, "cut": 0.75}, ("low_pass", "cut"), segments, "")
     assert file.summary == (
         "low_pass 90 % throughout; cut 75 % at 1.00 s, at 2.00 s, at 3.00 s, at 4.00 s, at 5.00 s and 2 more"
@@ -195,7 +198,7 @@ def test_no_failure_looks_like_a_result(folder, error, status, says, capsys, mon
     def fail(path, device):
         raise error
 
-    monkeypatch.setattr("mmestim.persistence.save_load.load", fail)
+    monkeypatch.setattr("mmestim.persistence.load", fail)
     monkeypatch.setattr(os, "dup2", lambda *files: None)
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
     assert main(["scan", str(folder), "--model", "x"]) == status
@@ -270,7 +273,7 @@ def test_a_file_for_each_recording_in_folders_as_theirs(model, folder, tmp_path,
     ],
 )
 def test_what_cannot_be_written_is_told_before_any_work(folder, words, message, capsys, monkeypatch):
-    monkeypatch.setattr("mmestim.persistence.save_load.load", lambda path, device: pytest.fail("work began"))
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: pytest.fail("work began"))
     assert main(["scan", str(folder), "--model", "x", *words]) == 2
     assert message in capsys.readouterr().err
 
@@ -278,7 +281,7 @@ def test_what_cannot_be_written_is_told_before_any_work(folder, words, message, 
 def test_a_model_that_is_none(folder, tmp_path, capsys, monkeypatch):
     assert main(["scan", str(folder), "--model", str(tmp_path / "none.mme")]) == 2
     assert "none.mme" in capsys.readouterr().err
-    monkeypatch.setattr("mmestim.persistence.save_load.load", lambda path, device: mmestim.ModalityGapAnalyzer())
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: mmestim.ModalityGapAnalyzer())
     assert main(["scan", str(folder), "--model", "other.mme"]) == 2
     assert "holds no detector of edits" in capsys.readouterr().err
 
@@ -294,7 +297,7 @@ def test_interrupting_is_no_traceback(model, folder, capsys, monkeypatch):
 
 def test_training_by_the_command_line(tmp_path, capsys, monkeypatch):
     kept = {}
-    monkeypatch.setattr("mmestim.persistence.save_load.save", lambda detector, path: kept.update({path: detector}))
+    monkeypatch.setattr("mmestim.persistence.save", lambda detector, path: kept.update({path: detector}))
     clean, noises = tmp_path / "clean", tmp_path / "noises"
     for folder in (clean, noises):
         folder.mkdir()

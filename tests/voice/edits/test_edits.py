@@ -12,7 +12,7 @@ import pytest
 
 import mmestim
 from mmestim.voice import CATEGORIES, EDITS, LABELS, TAXONOMY
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits.base import EDGE_SECONDS
 
 RATE = 16000
@@ -51,7 +51,7 @@ def bank_at(rate):
     response = (rng.normal(size=rate // 2) * np.exp(-np.arange(rate // 2) / rate * 12) * 0.1).astype(np.float32)
     response[0] = 1
     voices = [voice(seconds, 13 + number, rate) for number, seconds in enumerate((3.0, 5.0, 2.0, 4.0, 2.5))]
-    return Bank(
+    return AudioPool(
         tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)],
         vc=[voice(3.0, 12, rate)],
         voices=voices,
@@ -222,7 +222,7 @@ def test_spans_keep_off_the_ends(bank):
 
 @pytest.mark.parametrize("label", [label for label in LABELS[1:] if EDITS[label].needs])
 def test_without_its_audio_it_is_not_drawn(label):
-    assert not EDITS[label].can_draw(4.0, TAXONOMY[label].ranges, Bank())
+    assert not EDITS[label].can_draw(4.0, TAXONOMY[label].ranges, AudioPool())
 
 
 @pytest.mark.parametrize("span", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (5.0, 6.0)])

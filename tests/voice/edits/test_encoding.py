@@ -10,7 +10,7 @@ import soundfile
 from scipy.signal import welch
 
 from mmestim.voice import TAXONOMY
-from mmestim.voice.edits import EDITS, Bank
+from mmestim.voice.edits import EDITS, AudioPool
 from mmestim.voice.edits._engines import codecs as _codecs
 
 RATES = (8000, 16000, 44100)
@@ -54,7 +54,7 @@ every_setting = pytest.mark.parametrize(
 
 
 def apply(label, waveform, rate=16000, **parameters):
-    return EDITS[label].apply(waveform, rate, Bank(), **parameters).waveform
+    return EDITS[label].apply(waveform, rate, AudioPool(), **parameters).waveform
 
 
 def voice(seconds, rate=16000):
@@ -235,7 +235,7 @@ def test_two_threads_give_the_samples_of_one(engine, clips):
 def test_the_other_implementation_is_another(label, clips):
     edit = EDITS[label]
     ours, other = (
-        edit.draw(np.random.default_rng(1), 1.2, 16000, TAXONOMY[label].variant(variant), Bank())
+        edit.draw(np.random.default_rng(1), 1.2, 16000, TAXONOMY[label].variant(variant), AudioPool())
         for variant in ("train", "implementation")
     )
     assert ours["engine"] == "soundfile"
@@ -246,7 +246,9 @@ def test_the_other_implementation_is_another(label, clips):
 
 def test_only_what_a_codec_takes_is_drawn():
     ranges = TAXONOMY["vorbis_aac"].variant("implementation")
-    drawn = [EDITS["vorbis_aac"].draw(np.random.default_rng(seed), 4.0, 16000, ranges, Bank()) for seed in range(20)]
+    drawn = [
+        EDITS["vorbis_aac"].draw(np.random.default_rng(seed), 4.0, 16000, ranges, AudioPool()) for seed in range(20)
+    ]
     kinds = {tuple(parameters) for parameters in drawn}
     assert kinds == {("codec", "level", "engine"), ("codec", "engine", "bitrate")}
     assert all(("level" in parameters) == (parameters["codec"] == "vorbis") for parameters in drawn)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from mmestim.voice import EDITS, TAXONOMY
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import AudioPool
 
 RATE = 16000
 PACKAGES = {"signalsmith": "python_stretch", "soxr": "soxr"}
@@ -32,7 +32,7 @@ both_resamplers = engines("polyphase", "soxr")
 
 
 def edit(label, waveform, sample_rate=RATE, **parameters):
-    return EDITS[label].apply(waveform, sample_rate, Bank(), **parameters).waveform
+    return EDITS[label].apply(waveform, sample_rate, AudioPool(), **parameters).waveform
 
 
 def tone(pitch, seconds=1.6):
@@ -249,7 +249,7 @@ def test_a_distortion_does_not_depend_on_the_level(halting, kind):
 
 def test_drawn_distortions_keep_what_they_use():
     ranges = TAXONOMY["distortion"].ranges
-    draw = partial(EDITS["distortion"].draw, duration=1.0, sample_rate=RATE, bank=Bank())
+    draw = partial(EDITS["distortion"].draw, duration=1.0, sample_rate=RATE, bank=AudioPool())
     drawn = [draw(np.random.default_rng(seed), ranges=ranges) for seed in range(20)]
     assert {tuple(parameters) for parameters in drawn} == {("kind", "amount"), ("kind", "percentile")}
     held_out = draw(np.random.default_rng(0), ranges=TAXONOMY["distortion"].variant("held_out"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmestim.voice import EDITS, TimeMap
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits.base import EDGE_SECONDS, rms
 from mmestim.voice.taxonomy import OneOf
 
@@ -25,7 +25,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank(tts=[noise(2.0, 1, 0.3), noise(6.0, 2, 0.02)], vc=[noise(2.5, 3, 0.3), noise(5.5, 4, 0.02)])
+    return AudioPool(tts=[noise(2.0, 1, 0.3), noise(6.0, 2, 0.02)], vc=[noise(2.5, 3, 0.3), noise(5.5, 4, 0.02)])
 
 
 def draws(label, duration, bank, n=100, variant="train", rate=RATE, **ranges):
@@ -96,18 +96,18 @@ def test_a_short_clip_is_replaced(label, bank):
             edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters)
             assert duration / 2 <= len(edited.waveform) / RATE <= 1.5 * duration
     long = OneOf((0.8,))  # More than there is: no part.
-    short = Bank(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
+    short = AudioPool(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
     assert all(p["seconds"] == 0.7 and "at" not in p for p in draws(label, 4.0, short, n=20, length=long))
 
 
 @both
 def test_what_is_too_short_is_not_taken(label):
     tiny, good = noise(0.02, 6), noise(1.0, 7)
-    drawn = draws(label, 4.0, Bank(**{label: [tiny, good, tiny]}))
+    drawn = draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
     assert {p["index"] for p in drawn} == {1}
-    assert drawn == draws(label, 4.0, Bank(**{label: [tiny, good, tiny]}))
+    assert drawn == draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
     with pytest.raises(ValueError, match=rf"2 {label} were tried, and none lasts 0\.5 s\. .* give longer ones"):
-        draws(label, 4.0, Bank(**{label: [tiny, noise(0.49, 8)]}), n=1)
+        draws(label, 4.0, AudioPool(**{label: [tiny, noise(0.49, 8)]}), n=1)
 
 
 def in_words(seconds, pause, seed):
@@ -120,7 +120,7 @@ def in_words(seconds, pause, seed):
 @pytest.mark.parametrize("pause", [0.06, 0.4])
 @pytest.mark.parametrize("duration", [2.5, 4.0])
 def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration):
-    bank = Bank(**{label: [in_words(11.0, pause, 9)]})
+    bank = AudioPool(**{label: [in_words(11.0, pause, 9)]})
     lengths = []
     for parameters in [p for p in draws(label, duration, bank) if "at" not in p]:
         edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters).waveform
@@ -133,17 +133,17 @@ def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration
 
 
 def test_a_recording_hardly_longer_than_the_clip():
-    bank = Bank(tts=[in_words(2.55, 0.05, 9)])
+    bank = AudioPool(tts=[in_words(2.55, 0.05, 9)])
     for p in [p for p in draws("tts", 2.5, bank) if "at" not in p]:
         assert 0 <= p["source"] <= p["source"] + p["seconds"] <= 2.55 + 1e-9
-    silent = Bank(tts=[np.zeros(3 * RATE, dtype=np.float32)])
+    silent = AudioPool(tts=[np.zeros(3 * RATE, dtype=np.float32)])
     assert all(p["seconds"] > 1.0 for p in draws("tts", 2.5, silent) if "at" not in p)
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
 def test_seams_are_no_steps(fade):
     wave = np.sin(2 * np.pi * 3.3 * np.arange(4 * RATE) / RATE).astype(np.float32)
-    bank = Bank(tts=[wave])
+    bank = AudioPool(tts=[wave])
     hard, soft = (
         EDITS["tts"].apply(wave, RATE, bank, index=0, offset=0.37, seconds=1.0, at=1.0, fade=f).waveform
         for f in (0.0, fade)
@@ -158,7 +158,7 @@ def test_seams_are_no_steps(fade):
 def test_an_excerpt_has_speech_in_it(clip):
     donor = noise(6.0, 7)
     donor[: 4 * RATE] = 0
-    bank = Bank(vc=[donor])
+    bank = AudioPool(vc=[donor])
     for parameters in draws("vc", 1.0, bank, n=40):
         edited, _, ((start, end),), *_ = EDITS["vc"].apply(clip[:RATE], RATE, bank, **parameters)
         assert rms(edited[round(start * RATE) : round(end * RATE)]) >= 0.04
@@ -169,13 +169,13 @@ def test_in_a_silent_clip_it_has_its_own_level(bank):
     silent = np.zeros(4 * RATE, dtype=np.float32)
     edited = EDITS["tts"].apply(silent, RATE, bank, index=0, offset=0.0, seconds=1.0, at=1.0, fade=0.0).waveform
     assert rms(edited[RATE : 2 * RATE]) == pytest.approx(0.3, rel=0.05)
-    dumb = Bank(tts=[np.zeros(2 * RATE, dtype=np.float32)])
+    dumb = AudioPool(tts=[np.zeros(2 * RATE, dtype=np.float32)])
     assert not EDITS["tts"].apply(silent, RATE, dumb, index=0, offset=0.0, seconds=1.0).waveform.any()
 
 
 @both
 def test_each_has_its_own_audio(label, clip, bank):
-    alone = Bank(**{label: getattr(bank, label)})
+    alone = AudioPool(**{label: getattr(bank, label)})
     other = "vc" if label == "tts" else "tts"
     assert EDITS[label].can_draw(4.0, EDITS[label].info.ranges, alone)
     assert not EDITS[other].can_draw(4.0, EDITS[other].info.ranges, alone)

@@ -8,11 +8,11 @@ import soundfile
 from scipy import signal
 
 from mmestim.voice import EDITS, TAXONOMY, AudioError
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import AudioPool
 from mmestim.voice.taxonomy import OneOf
 
 RATE = 16000
-NONE = Bank()
+NONE = AudioPool()
 # Response with something before its peak, of the other sign.
 _rng = np.random.default_rng(5)
 MEASURED = np.r_[0.1, -0.2, -0.8, 0.3 * _rng.normal(size=6000) * np.exp(-np.arange(6000) / 900)].astype(np.float32)
@@ -66,7 +66,7 @@ def test_reverberation_time_and_direct_ratio(kind, rate):
 
 
 def test_measured_responses_start_at_their_peak():
-    bank = Bank(impulse_responses=[MEASURED, np.r_[np.zeros(4, np.float32), MEASURED]])
+    bank = AudioPool(impulse_responses=[MEASURED, np.r_[np.zeros(4, np.float32), MEASURED]])
     p = draw("reverb", 0, "implementation", bank)
     assert p["kind"] == "measured"
     assert set(p) == {"kind", "direct_ratio", "response"}
@@ -80,7 +80,7 @@ def test_measured_responses_start_at_their_peak():
 
 def test_reverb_keeps_length_and_place(data_folder):
     responses = [soundfile.read(path, dtype="float32")[0] for path in sorted(data_folder.glob("rir/*.flac"))]
-    bank, clip = Bank(impulse_responses=responses), noise(4 * RATE)
+    bank, clip = AudioPool(impulse_responses=responses), noise(4 * RATE)
     for seed in range(12):
         edited = apply("reverb", clip, bank, **draw("reverb", seed, "train" if seed % 2 else "implementation", bank))
         assert len(edited) == len(clip)
@@ -104,15 +104,15 @@ def test_a_room_reflects_where_its_walls_are():
 def test_only_kinds_that_can_be_are_drawn():
     ranges = TAXONOMY["reverb"].variant("implementation")
     assert not EDITS["reverb"].can_draw(4.0, ranges, NONE)
-    assert EDITS["reverb"].can_draw(4.0, ranges, Bank(impulse_responses=[MEASURED]))
+    assert EDITS["reverb"].can_draw(4.0, ranges, AudioPool(impulse_responses=[MEASURED]))
     every = OneOf(("measured", "decaying_noise"))
     assert {draw("reverb", seed, kind=every)["kind"] for seed in range(9)} == {"decaying_noise"}
     assert {draw("background_noise", seed)["kind"] for seed in range(40)} == {"white", "pink", "hum"}
-    full = Bank(voices=4 * [noise(RATE)], noises=[noise(RATE)])
+    full = AudioPool(voices=4 * [noise(RATE)], noises=[noise(RATE)])
     drawn = {draw("background_noise", seed, bank=full)["kind"] for seed in range(60)}
     assert drawn == set(TAXONOMY["background_noise"].ranges["kind"].values)
     babble = TAXONOMY["background_noise"].ranges | {"kind": OneOf(("babble",))}
-    for few in (Bank(voices=3 * [noise(9)]), Bank(voices=9 * [noise(9)], allowed={"voices": [1, 5, 8]})):
+    for few in (AudioPool(voices=3 * [noise(9)]), AudioPool(voices=9 * [noise(9)], allowed={"voices": [1, 5, 8]})):
         assert not EDITS["background_noise"].can_draw(4.0, babble, few)
         assert "babble" not in {draw("background_noise", seed, bank=few)["kind"] for seed in range(60)}
     assert EDITS["background_noise"].can_draw(4.0, babble, full)
@@ -146,7 +146,7 @@ def test_bad_rooms_are_named(change, message):
     ],
 )
 def test_bad_responses_are_named(response, message):
-    bank = Bank(impulse_responses=[MEASURED, response.astype(np.float32)])
+    bank = AudioPool(impulse_responses=[MEASURED, response.astype(np.float32)])
     with pytest.raises(AudioError, match=f"number 1 of impulse_responses: {message}"):
         apply("reverb", impulse(RATE), bank, kind="measured", direct_ratio=0.0, response=1)
 
@@ -179,7 +179,7 @@ def test_bad_echoes_are_named(change, message):
 # Noise ---------------------------------------------------------------------------------------------
 
 EVERY = tuple(EDITS["background_noise"].kinds)
-BANK = Bank(
+BANK = AudioPool(
     voices=[noise(2 * RATE, 1), noise(RATE // 2, 2), noise(5 * RATE, 3), noise(3 * RATE, 7), noise(RATE, 8)],
     noises=[noise(RATE // 3, 4), noise(9 * RATE, 5), np.r_[np.zeros(8 * RATE, np.float32), noise(99, 6)]],
 )
@@ -245,7 +245,7 @@ def test_files_are_read_from_the_offset_and_looped_without_a_seam():
     start = int(0.5 * (len(long) - len(clean) + 1))
     assert np.corrcoef(added, long[start : start + len(clean)])[0, 1] > 0.999
     t = np.arange(RATE // 2 + 37) / RATE
-    tone = Bank(noises=[(0.1 * np.sin(2 * np.pi * 200 * t)).astype(np.float32)])
+    tone = AudioPool(noises=[(0.1 * np.sin(2 * np.pi * 200 * t)).astype(np.float32)])
     looped = apply("background_noise", clean, tone, kind="file", snr=0.0, noise=0, offset=0.9) - clean
     assert np.abs(np.diff(looped)).max() < 1.5 * np.median(np.sort(np.abs(np.diff(looped)))[-200:])
     assert np.sqrt(np.mean(looped.reshape(-1, 800) ** 2, axis=1)).min() > 0
@@ -260,7 +260,7 @@ def test_a_silent_part_of_a_file_is_not_taken():
 def test_babble_is_of_several_voices_that_may_be_used():
     used = set()
     for others, fewest, most in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
-        bank = Bank(voices=12 * [noise(RATE)], allowed={} if others is None else {"voices": others})
+        bank = AudioPool(voices=12 * [noise(RATE)], allowed={} if others is None else {"voices": others})
         for seed in range(40):
             p = draw("background_noise", seed, bank=bank, kind=OneOf(("babble",)))
             assert set(p) == {"kind", "snr", "voices", "offsets"}
@@ -289,4 +289,6 @@ def test_bad_noises_are_named(change, message):
 
 def test_a_silent_noise_is_named():
     with pytest.raises(ValueError, match=r"is silent\. Leave it out"):
-        apply("background_noise", noise(RATE), Bank(noises=[np.zeros(9, np.float32)]), kind="file", snr=5.0, noise=0)
+        apply(
+            "background_noise", noise(RATE), AudioPool(noises=[np.zeros(9, np.float32)]), kind="file", snr=5.0, noise=0
+        )

@@ -8,13 +8,13 @@ import soundfile
 from scipy import signal
 
 from mmestim.voice import EDITS, TAXONOMY
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits._engines import autotune as _autotune
 from mmestim.voice.edits._engines.autotune import SCALES, track
 from mmestim.voice.edits.spectral import FAMILIES, SLOPES
 
 RATE = 16000
-BANK = Bank()
+BANK = AudioPool()
 FILTERS = pytest.mark.parametrize("label", ["low_pass", "high_pass"])
 
 

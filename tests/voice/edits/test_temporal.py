@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from mmestim.voice import EDITS, TAXONOMY
-from mmestim.voice.edits import Bank
+from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits.base import EDGE_SECONDS, rms
 from mmestim.voice.edits.temporal import APART_SECONDS, excerpt, fits, speech_level, up_to
 from mmestim.voice.taxonomy import Between, Either, OneOf
@@ -37,7 +37,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank(
+    return AudioPool(
         own_voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
         voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
     )
@@ -59,7 +59,7 @@ def step_at(waveform, seconds, within=0.015):
 
 def test_cuts_by_hand(clip):
     edited, time_map, intervals, points, _ = CUT.apply(
-        clip, RATE, Bank(), cuts=[[0.5, 1.0], [2.0, 2.25]], fade=0.0, place="any"
+        clip, RATE, AudioPool(), cuts=[[0.5, 1.0], [2.0, 2.25]], fade=0.0, place="any"
     )
     np.testing.assert_array_equal(edited, np.r_[clip[:8000], clip[16000:32000], clip[36000:]])
     assert intervals == []
@@ -76,7 +76,7 @@ def test_cuts_by_hand(clip):
 @pytest.mark.parametrize("fade", [0.002, 0.01, 0.02])
 def test_a_join_is_no_step_and_leaves_what_is_around_it(fade):
     wave = smooth(4.0)
-    hard, soft = (CUT.apply(wave, RATE, Bank(), cuts=[[1.0, 1.76]], fade=f, place="any") for f in (0.0, fade))
+    hard, soft = (CUT.apply(wave, RATE, AudioPool(), cuts=[[1.0, 1.76]], fade=f, place="any") for f in (0.0, fade))
     assert soft.time_map == hard.time_map
     jump, own = step_at(hard.waveform, 1.0), np.abs(np.diff(wave)).max()
     assert jump > 0.3
@@ -89,7 +89,7 @@ def test_a_join_is_no_step_and_leaves_what_is_around_it(fade):
 def test_a_fade_is_made_of_what_is_taken_out():
     wave = np.zeros(2 * RATE, dtype=np.float32)
     wave[12000:20000] = 1
-    edited = CUT.apply(wave, RATE, Bank(), cuts=[[0.75, 1.25]], fade=0.01, place="any").waveform
+    edited = CUT.apply(wave, RATE, AudioPool(), cuts=[[0.75, 1.25]], fade=0.01, place="any").waveform
     np.testing.assert_allclose(np.flatnonzero(edited)[[0, -1]], [11920, 12079], atol=1)
     np.testing.assert_allclose(edited[11920:12080], edited[11920:12080][::-1], atol=1e-6)
 
@@ -98,10 +98,10 @@ def test_a_fade_is_no_longer_than_what_is_left_or_taken_out():
     wave = np.ones(RATE, dtype=np.float32)
     wave[8000:8010] = 0
     cuts = [[0.5, 8010 / RATE], [8014 / RATE, 0.6]]
-    edited = CUT.apply(wave, RATE, Bank(), cuts=cuts, fade=0.02, place="any").waveform
+    edited = CUT.apply(wave, RATE, AudioPool(), cuts=cuts, fade=0.02, place="any").waveform
     assert len(edited) == RATE - 10 - 1586
     assert np.ptp(edited[:7990]) == 0
-    at_start = CUT.apply(wave, RATE, Bank(), cuts=[[0.0, 0.4]], fade=0.02, place="any").waveform
+    at_start = CUT.apply(wave, RATE, AudioPool(), cuts=[[0.0, 0.4]], fade=0.02, place="any").waveform
     np.testing.assert_array_equal(at_start, wave[6400:])
 
 
@@ -109,8 +109,8 @@ def test_a_fade_is_no_longer_than_what_is_left_or_taken_out():
 def test_the_length_after_cuts_is_known(rate):
     for duration in (1.15, 4.05, 9.3):
         wave = noise(duration, 3, rate=rate)
-        for parameters in draws(CUT, len(wave) / rate, Bank(), n=20, rate=rate):
-            edited = CUT.apply(wave, rate, Bank(), **parameters)
+        for parameters in draws(CUT, len(wave) / rate, AudioPool(), n=20, rate=rate):
+            edited = CUT.apply(wave, rate, AudioPool(), **parameters)
             after = CUT.duration_after(len(wave) / rate, **parameters)
             assert abs(after - len(edited.waveform) / rate) < 0.51 / rate
             assert len(edited.points) == len(parameters["cuts"])
@@ -119,7 +119,7 @@ def test_the_length_after_cuts_is_known(rate):
 @pytest.mark.parametrize("duration, most", [(1.1, 1), (1.3, 2), (2.0, 3), (4.05, 3), (20.0, 3)])
 def test_cuts_have_room_and_leave_enough(duration, most):
     numbers = set()
-    for parameters in draws(CUT, duration, Bank(), n=200):
+    for parameters in draws(CUT, duration, AudioPool(), n=200):
         starts, ends = np.array(parameters["cuts"]).T
         numbers.add(len(starts))
         assert starts[0] >= EDGE_SECONDS - 1e-9
@@ -131,14 +131,14 @@ def test_cuts_have_room_and_leave_enough(duration, most):
 
 
 def test_too_short_to_cut():
-    assert not CUT.can_draw(1.05, CUT.info.ranges, Bank())
-    assert not CUT.can_draw(4.0, CUT.info.ranges | {"length": Between(2.5, 3.0)}, Bank())
+    assert not CUT.can_draw(1.05, CUT.info.ranges, AudioPool())
+    assert not CUT.can_draw(4.0, CUT.info.ranges | {"length": Between(2.5, 3.0)}, AudioPool())
     with pytest.raises(ValueError, match="ask can_draw"):
-        CUT.draw(np.random.default_rng(0), 1.05, RATE, CUT.info.ranges, Bank())
+        CUT.draw(np.random.default_rng(0), 1.05, RATE, CUT.info.ranges, AudioPool())
 
 
 def test_more_cuts_than_there_is_room_for():
-    for parameters in draws(CUT, 2.0, Bank(), n_cuts=OneOf((40,)), length=OneOf((0.01, 0.3))):
+    for parameters in draws(CUT, 2.0, AudioPool(), n_cuts=OneOf((40,)), length=OneOf((0.01, 0.3))):
         starts, ends = np.array(parameters["cuts"]).T
         assert (starts[1:] - ends[:-1] >= APART_SECONDS - 1e-9).all()
         assert ends[-1] <= 2.0 - EDGE_SECONDS + 1e-9
@@ -146,9 +146,9 @@ def test_more_cuts_than_there_is_room_for():
 
 def test_cuts_in_pauses():
     wave = in_phrases(6.0, 4)
-    for parameters in draws(CUT, 6.0, Bank(), n=20, variant="held_out", length=OneOf((0.7, 0.8, 0.9))):
-        moved = CUT.apply(wave, RATE, Bank(), **parameters)
-        fixed = CUT.apply(wave, RATE, Bank(), **parameters | {"place": "any"})
+    for parameters in draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.7, 0.8, 0.9))):
+        moved = CUT.apply(wave, RATE, AudioPool(), **parameters)
+        fixed = CUT.apply(wave, RATE, AudioPool(), **parameters | {"place": "any"})
         assert len(moved.waveform) == len(fixed.waveform)
         borders = moved.time_map.before[1:-1].reshape(-1, 2)
         assert np.abs(borders[:, 0] - np.array(parameters["cuts"])[:, 0]).max() <= 1.0 + 1e-3
@@ -156,14 +156,14 @@ def test_cuts_in_pauses():
         assert borders[0, 0] >= EDGE_SECONDS - 1e-3
         assert borders[-1, 1] <= 6.0 - EDGE_SECONDS + 1e-3
         assert (borders[1:, 0] - borders[:-1, 1] >= APART_SECONDS - 1e-3).all()
-    alone = draws(CUT, 6.0, Bank(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
+    alone = draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
     for parameters in alone:
-        edited, time_map, _, (point,), _ = CUT.apply(wave, RATE, Bank(), **parameters)
+        edited, time_map, _, (point,), _ = CUT.apply(wave, RATE, AudioPool(), **parameters)
         start, end = time_map.before[1:-1]  # where it is cut, wherever it looked
         np.testing.assert_array_equal(edited[: round((point - 0.02) * RATE)], wave[: round((start - 0.02) * RATE)])
         np.testing.assert_array_equal(edited[round((point + 0.02) * RATE) :], wave[round((end + 0.02) * RATE) :])
         assert start == pytest.approx(point)
-        assert rms(CUT.apply(wave, RATE, Bank(), **parameters).waveform[round(point * RATE) - 99 :][:198]) < 1e-3
+        assert rms(CUT.apply(wave, RATE, AudioPool(), **parameters).waveform[round(point * RATE) - 99 :][:198]) < 1e-3
 
 
 def test_pauses_of_real_speech(data_folder):
@@ -171,11 +171,11 @@ def test_pauses_of_real_speech(data_folder):
     quieter = []
     for file in files:
         wave, rate = soundfile.read(file, dtype="float32")
-        (parameters,) = draws(CUT, len(wave) / rate, Bank(), n=1, variant="held_out", n_cuts=OneOf((1,)))
+        (parameters,) = draws(CUT, len(wave) / rate, AudioPool(), n=1, variant="held_out", n_cuts=OneOf((1,)))
         parameters["fade"] = 0.0
         levels = []
         for place in ("any", "pause"):
-            edited = CUT.apply(wave, rate, Bank(), **parameters | {"place": place})
+            edited = CUT.apply(wave, rate, AudioPool(), **parameters | {"place": place})
             at = round(edited.points[0] * rate)
             levels.append(max(rms(edited.waveform[at - 160 : at]), rms(edited.waveform[at : at + 160])) + 1e-5)
         quieter.append(20 * np.log10(levels[0] / levels[1]))
@@ -183,7 +183,7 @@ def test_pauses_of_real_speech(data_folder):
 
 
 def test_a_silent_clip_is_cut_where_it_was_to_be():
-    edited = CUT.apply(np.zeros(2 * RATE, np.float32), RATE, Bank(), cuts=[[0.5, 1.0]], fade=0.01, place="pause")
+    edited = CUT.apply(np.zeros(2 * RATE, np.float32), RATE, AudioPool(), cuts=[[0.5, 1.0]], fade=0.01, place="pause")
     assert edited.points == [0.5]
 
 
@@ -203,7 +203,7 @@ def test_a_silent_clip_is_cut_where_it_was_to_be():
 )
 def test_bad_cuts_are_named(clip, change, message):
     with pytest.raises(ValueError, match=message):
-        CUT.apply(clip, RATE, Bank(), **{"cuts": [[0.5, 1.0]], "fade": 0.0, "place": "any"} | change)
+        CUT.apply(clip, RATE, AudioPool(), **{"cuts": [[0.5, 1.0]], "fade": 0.0, "place": "any"} | change)
 
 
 # Paste ----------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_bad_cuts_are_named(clip, change, message):
 
 def test_a_paste_by_hand(clip):
     edited, time_map, intervals, points, _ = PASTE.apply(
-        clip, RATE, Bank(), at=1.0, length=0.5, fade=0.0, origin="clip", source=2.5
+        clip, RATE, AudioPool(), at=1.0, length=0.5, fade=0.0, origin="clip", source=2.5
     )
     np.testing.assert_array_equal(edited, np.r_[clip[:16000], clip[40000:48000], clip[16000:]])
     assert (intervals, points) == ([(1.0, 1.5)], [])
@@ -224,7 +224,7 @@ def test_a_paste_by_hand(clip):
 @pytest.mark.parametrize("origin", ["clip", "speaker"])
 def test_seams_of_a_paste_are_no_steps(origin, fade):
     wave = smooth(4.0)
-    bank = Bank(own_voices=[smooth(3.0)])
+    bank = AudioPool(own_voices=[smooth(3.0)])
     parameters = {"at": 1.0, "length": 0.6, "origin": origin, "source": 2.6, "offset": 0.33}
     hard, soft = (PASTE.apply(wave, RATE, bank, **parameters, fade=f) for f in (0.0, fade))
     assert len(soft.waveform) == len(wave) + 9600
@@ -239,18 +239,18 @@ def test_seams_of_a_paste_are_no_steps(origin, fade):
 @pytest.mark.parametrize("duration", [0.72, 1.5, 4.05, 20.0])
 def test_pastes_come_from_elsewhere(duration):
     sides, wave = set(), noise(duration, 5)
-    for parameters in draws(PASTE, duration, Bank(), n=200):
+    for parameters in draws(PASTE, duration, AudioPool(), n=200):
         at, length, source = (parameters[name] for name in ("at", "length", "source"))
         assert 0.25 <= length <= 1.2
         assert EDGE_SECONDS <= at <= duration - EDGE_SECONDS
         assert -1e-9 <= source <= duration - length + 1e-9
         assert source + length <= at - APART_SECONDS + 1e-9 or source >= at + APART_SECONDS - 1e-9
         sides.add(source > at)
-        edited = PASTE.apply(wave, RATE, Bank(), **parameters)
+        edited = PASTE.apply(wave, RATE, AudioPool(), **parameters)
         after = PASTE.duration_after(duration, **parameters)
         assert abs(after - len(edited.waveform) / RATE) < 1.01 / RATE
     assert sides == {True, False}
-    assert not PASTE.can_draw(0.69, PASTE.info.ranges, Bank())
+    assert not PASTE.can_draw(0.69, PASTE.info.ranges, AudioPool())
 
 
 def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
@@ -270,8 +270,8 @@ def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
 
 def test_voices_to_paste(clip, bank):
     ranges = PASTE.info.variant("held_out")
-    assert not PASTE.can_draw(4.0, ranges, Bank())
-    assert not PASTE.can_draw(4.0, ranges, Bank(own_voices=bank.own_voices, allowed={"own_voices": []}))
+    assert not PASTE.can_draw(4.0, ranges, AudioPool())
+    assert not PASTE.can_draw(4.0, ranges, AudioPool(own_voices=bank.own_voices, allowed={"own_voices": []}))
     silent = np.zeros_like(clip)
     edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="speaker", voice=0, offset=0.0)
     assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
@@ -301,7 +301,7 @@ SHORT = noise(0.02, 20)
 
 
 def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
-    bank = Bank(own_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed={"own_voices": [0, 1, 3]})
+    bank = AudioPool(own_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed={"own_voices": [0, 1, 3]})
     drawn = draws(PASTE, 4.0, bank, variant="held_out")
     assert {p["voice"] for p in drawn} == {1}
     assert all(0.25 <= p["length"] <= 0.6 for p in drawn)
@@ -310,7 +310,7 @@ def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
     with pytest.raises(
         ValueError, match=r"2 other clips of the speaker were tried, and none lasts 0\.25 s\. Leave out"
     ):
-        draws(PASTE, 4.0, Bank(own_voices=bank.own_voices, allowed={"own_voices": [0, 3]}), variant="held_out")
+        draws(PASTE, 4.0, AudioPool(own_voices=bank.own_voices, allowed={"own_voices": [0, 3]}), variant="held_out")
 
 
 # Mix ------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_the_snr_over_the_interval(clip, bank, snr, voice):
 def test_the_snr_in_real_speech(data_folder):
     files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:20]
     waves = [soundfile.read(file, dtype="float32")[0] for file in files]
-    bank = Bank(voices=waves)
+    bank = AudioPool(voices=waves)
     for seed, wave in enumerate(waves):
         parameters = draws(MIX, len(wave) / RATE, bank, n=seed + 1)[-1]
         edited = MIX.apply(wave, RATE, bank, **parameters)
@@ -360,15 +360,15 @@ def test_over_a_pause_the_snr_is_over_the_speech(clip, bank):
 
 
 def test_a_silent_voice_and_a_short_one(clip):
-    edited, added = mixed(clip, Bank(voices=[np.zeros(3 * RATE, np.float32)]))
+    edited, added = mixed(clip, AudioPool(voices=[np.zeros(3 * RATE, np.float32)]))
     np.testing.assert_array_equal(edited.waveform, clip)
-    edited, added = mixed(clip, Bank(voices=[noise(0.7, 7)]))
+    edited, added = mixed(clip, AudioPool(voices=[noise(0.7, 7)]))
     assert edited.intervals == [(1.0, 1.7)]
     assert 20 * np.log10(rms(clip[16000:27200]) / rms(added[16000:27200])) == pytest.approx(6.0, abs=0.1)
 
 
 def test_a_mix_is_no_longer_than_its_voice(clip):
-    bank = Bank(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
+    bank = AudioPool(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
     drawn = draws(MIX, 4.0, bank, n=80)
     assert {p["voice"] for p in drawn} == {1, 2}
     for p in drawn:
@@ -377,7 +377,7 @@ def test_a_mix_is_no_longer_than_its_voice(clip):
         (where,) = MIX.apply(clip, RATE, bank, **p).intervals
         assert where == pytest.approx((p["start"], p["end"]), abs=1.01 / RATE)
     with pytest.raises(ValueError, match=r"1 voices were tried, and none lasts 0\.5 s"):
-        draws(MIX, 4.0, Bank(voices=[SHORT]))
+        draws(MIX, 4.0, AudioPool(voices=[SHORT]))
 
 
 def test_mixes_have_room(bank):
@@ -387,7 +387,7 @@ def test_mixes_have_room(bank):
             assert parameters["end"] <= duration - EDGE_SECONDS + 1e-9
             assert 0.5 <= parameters["end"] - parameters["start"] + 1e-9
     assert not MIX.can_draw(1.05, MIX.info.ranges, bank)
-    assert not MIX.can_draw(4.0, MIX.info.ranges, Bank())
+    assert not MIX.can_draw(4.0, MIX.info.ranges, AudioPool())
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from mmestim.voice.localization import EditSegment
 FORMATS = {"json": ".json", "csv": ".csv", "rttm": ".rttm", "textgrid": ".TextGrid", "audacity": ".txt"}
 MANY = ["json", "csv", "rttm"]
 SEGMENTS = [
-    EditSegment.of("mp3", 0, 4.05, 0.75),
-    EditSegment.of("paste", 0.5, 1.25, 0.5),
-    EditSegment.of("cut", 2.0, score=0.9375),
-    EditSegment.of("paste", 2.5, 3, 0.25),
+    EditSegment.from_label("mp3", 0, 4.05, 0.75),
+    EditSegment.from_label("paste", 0.5, 1.25, 0.5),
+    EditSegment.from_label("cut", 2.0, score=0.9375),
+    EditSegment.from_label("paste", 2.5, 3, 0.25),
 ]
 HOSTILE = [
     "two words",
@@ -69,7 +69,7 @@ def test_each_format_is_read_back(format, tmp_path):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("label", HOSTILE)
 def test_hostile_labels_come_back(format, label, tmp_path):
-    segments = [EditSegment.of(label, 0.5, 1, 0.5), EditSegment.of(label, 2, score=0.25)]
+    segments = [EditSegment.from_label(label, 0.5, 1, 0.5), EditSegment.from_label(label, 2, score=0.25)]
     assert round_trip(segments, format, tmp_path / f"x{FORMATS[format]}") == {"x": segments}
 
 
@@ -92,7 +92,9 @@ def test_nothing_found_can_be_written(format, tmp_path):
 def test_numbers_keep_their_digits(format, tmp_path):
     rng = np.random.default_rng(0)
     ends = np.sort(rng.uniform(0, 1e4, size=(200, 2)))
-    segments = [EditSegment.of("mix", *pair, score) for pair, score in zip(ends, rng.uniform(size=200), strict=True)]
+    segments = [
+        EditSegment.from_label("mix", *pair, score) for pair, score in zip(ends, rng.uniform(size=200), strict=True)
+    ]
     path = tmp_path / f"x{FORMATS[format]}"
     write_segments(segments, path, **({"duration": 1e4} if format == "textgrid" else {}))
     found = read_segments(path)["x"]
@@ -140,7 +142,7 @@ def test_csv_from_a_spreadsheet(tmp_path):
     (tmp_path / "x.csv").write_text(
         "score,file,label,category,end,start,note\n1,a.wav,mix,temporal,2,1,heard\n", encoding="utf-8-sig"
     )
-    assert read_segments(tmp_path / "x.csv") == {"a.wav": [EditSegment.of("mix", 1, 2)]}
+    assert read_segments(tmp_path / "x.csv") == {"a.wav": [EditSegment.from_label("mix", 1, 2)]}
 
 
 def test_rttm_as_pyannote_reads_it():
@@ -155,7 +157,7 @@ def test_rttm_as_pyannote_reads_it():
 
 def test_rttm_from_others():
     text = ";; comment\nSPKR-INFO a 1 <NA> <NA> <NA> unknown mix <NA>\n\nSPEAKER a 1 0.5 1 <NA> <NA> mix <NA>\r\n"
-    assert read_segments(io.StringIO(text), "rttm") == {"a": [EditSegment.of("mix", 0.5, 1.5)]}
+    assert read_segments(io.StringIO(text), "rttm") == {"a": [EditSegment.from_label("mix", 0.5, 1.5)]}
 
 
 def test_audacity():
@@ -166,7 +168,7 @@ def test_audacity_by_hand():
     # With frequencies, as Audacity can export them, and without a score.
     text = "1.0\t2.5\tmix\n\\\t100.0\t2000.0\n3.0\t3.0\tcut\r\n\n"
     found = read_segments(io.StringIO(text), "audacity")
-    assert found == {"recording": [EditSegment.of("mix", 1, 2.5), EditSegment.of("cut", 3)]}
+    assert found == {"recording": [EditSegment.from_label("mix", 1, 2.5), EditSegment.from_label("cut", 3)]}
 
 
 TEXTGRID = """\
@@ -218,7 +220,7 @@ item []:
 
 def test_textgrid():
     assert written(SEGMENTS[1:], "textgrid", duration=4.5) == TEXTGRID
-    assert 'text = "a ""quote"" 1"' in written([EditSegment.of('a "quote"', 0, 1)], "textgrid", duration=1)
+    assert 'text = "a ""quote"" 1"' in written([EditSegment.from_label('a "quote"', 0, 1)], "textgrid", duration=1)
 
 
 def test_textgrid_of_nothing_has_a_tier():
@@ -228,9 +230,9 @@ def test_textgrid_of_nothing_has_a_tier():
 
 
 def test_what_overlaps_is_in_tiers_of_its_own():
-    overlapping = [EditSegment.of("mix", start, start + 2.5) for start in range(4)]
-    touching = [EditSegment.of("tts", 0, 1), EditSegment.of("tts", 1, 2)]
-    twice = [EditSegment.of("cut", 1, score=score) for score in (0.5, 0.6)]
+    overlapping = [EditSegment.from_label("mix", start, start + 2.5) for start in range(4)]
+    touching = [EditSegment.from_label("tts", 0, 1), EditSegment.from_label("tts", 1, 2)]
+    twice = [EditSegment.from_label("cut", 1, score=score) for score in (0.5, 0.6)]
     text = written([*overlapping, *touching, *twice], "textgrid", duration=6)
     tiers = [line.split('"')[1] for line in text.splitlines() if "name = " in line]
     assert tiers == ["mix", "mix (2)", "mix (3)", "tts", "cut", "cut (2)"]
@@ -244,7 +246,7 @@ def test_textgrid_as_praat_writes_it(tmp_path):
         'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n4.5\n<exists>\n2\n"IntervalTier"\n"größer"\n'
         '0\n4.5\n2\n0\n1.5\n"mix" ! heard twice "so"\n1.5\n4.5\n" "\n"TextTier"\n"cuts"\n0\n4.5\n1\n2.25\n"cut 0.5"\n'
     )
-    expected = [EditSegment.of("mix", 0, 1.5), EditSegment.of("cut", 2.25, score=0.5)]
+    expected = [EditSegment.from_label("mix", 0, 1.5), EditSegment.from_label("cut", 2.25, score=0.5)]
     for encoding in ("utf-8", "utf-16"):
         (tmp_path / "x.TextGrid").write_text(text, encoding=encoding)
         assert read_segments(tmp_path / "x.TextGrid") == {"x": expected}

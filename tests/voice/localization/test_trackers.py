@@ -22,12 +22,12 @@ def spans(tracker, scores, times=TIMES, duration=10.0):
 
 
 def test_the_category_is_that_of_the_taxonomy():
-    assert EditSegment.of("mp3", 0, 1).category == "encoding"
-    assert EditSegment.of("a label of one's own", 0, 1).category == ""
+    assert EditSegment.from_label("mp3", 0, 1).category == "encoding"
+    assert EditSegment.from_label("a label of one's own", 0, 1).category == ""
 
 
 def test_numbers_are_plain():
-    segment = EditSegment.of("cut", np.float32(0.5), score=np.float32(0.25))
+    segment = EditSegment.from_label("cut", np.float32(0.5), score=np.float32(0.25))
     assert [type(getattr(segment, name)) for name in ("start", "end", "score")] == [float] * 3
     assert segment.is_point
     assert segment == EditSegment("cut", "temporal", 0.5, 0.5, 0.25)
@@ -57,7 +57,7 @@ def test_segments_of_a_record():
         {"edit": "low_pass", "cutoff": 2000.0, "slope": 24, "family": "butterworth"},
     ]
     _, record = EditSimulator().apply(clip, EditPlan(2.0, 16000, steps))
-    assert record_segments(record) == [EditSegment.of("low_pass", 0, 1.75), EditSegment.of("cut", 0.5)]
+    assert record_segments(record) == [EditSegment.from_label("low_pass", 0, 1.75), EditSegment.from_label("cut", 0.5)]
 
 
 # Intervals -----------------------------------------------------------------------------------------

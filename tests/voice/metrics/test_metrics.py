@@ -34,7 +34,7 @@ def mix(*spans):
 
 
 def cuts(*moments):
-    return [EditSegment.of("cut", moment) for moment in moments]
+    return [EditSegment.from_label("cut", moment) for moment in moments]
 
 
 def random_clips(seed, n_clips=6):
@@ -43,13 +43,15 @@ def random_clips(seed, n_clips=6):
     references, predictions = [], []
     for _ in range(n_clips):
         starts = rng.uniform(0, 8, size=rng.integers(0, 4))
-        there = [EditSegment.of("mix", start, start + rng.uniform(0.5, 3)) for start in starts]
+        there = [EditSegment.from_label("mix", start, start + rng.uniform(0.5, 3)) for start in starts]
         found = [
-            EditSegment.of("mix", max(0, s.start + rng.normal(0, 0.4)), s.end + abs(rng.normal(0, 0.4)), rng.uniform())
+            EditSegment.from_label(
+                "mix", max(0, s.start + rng.normal(0, 0.4)), s.end + abs(rng.normal(0, 0.4)), rng.uniform()
+            )
             for s in there + there[: rng.integers(0, 3)]
         ]
         references.append(there)
-        predictions.append(found + [EditSegment.of("mix", 9, 10, rng.uniform())] * int(rng.integers(0, 2)))
+        predictions.append(found + [EditSegment.from_label("mix", 9, 10, rng.uniform())] * int(rng.integers(0, 2)))
     return references, predictions
 
 
@@ -307,9 +309,9 @@ def test_labels_and_clips_do_not_mix(metric):
     there = [mix((0, 1)), []]
     assert metric(there, there) == 1
     assert metric(there, [[], mix((0, 1))]) == 0
-    assert metric(there, [[EditSegment.of("tts", 0, 1)], []]) == 0
+    assert metric(there, [[EditSegment.from_label("tts", 0, 1)], []]) == 0
     # The mean over labels: one found, the other not.
-    both = [[*mix((0, 1)), EditSegment.of("tts", 0, 1)], []]
+    both = [[*mix((0, 1)), EditSegment.from_label("tts", 0, 1)], []]
     assert metric(both, there) == 0.5
     # Points are another matter.
     assert metric([[*mix((0, 1)), *cuts(2)], []], [mix((0, 1)), cuts(3)]) == 1
@@ -370,7 +372,7 @@ def test_without_points_nothing_is_known():
 
 def test_the_report_has_all_metrics_of_each_label():
     references, predictions = random_clips(0)
-    tts = [EditSegment.of("tts", 0, 1)]
+    tts = [EditSegment.from_label("tts", 0, 1)]
     report = localization_report([[*cuts(1, 2), *tts], *references], [[*cuts(1.01), *tts], *predictions])
     assert list(report["intervals"]) == ["tts", "mix"]  # as in the taxonomy
     assert list(report["points"]) == ["cut"]
@@ -387,7 +389,7 @@ def test_the_report_has_all_metrics_of_each_label():
 
 
 def test_labels_that_are_nowhere_are_named():
-    report = localization_report([mix((0, 1))], [[EditSegment.of("tts", 0, 1)]], labels=["tts", "mix", "vc"])
+    report = localization_report([mix((0, 1))], [[EditSegment.from_label("tts", 0, 1)]], labels=["tts", "mix", "vc"])
     assert report["undefined"] == ["tts", "vc"]
     assert report["intervals"]["tts"]["segment_f1@0.5"] == 0
     assert np.isnan(report["intervals"]["tts"]["average_precision@0.5"])
@@ -401,10 +403,10 @@ def test_records_are_references_but_for_what_is_inaudible():
     low_pass = {"edit": "low_pass", "cutoff": 2000.0, "slope": 24, "family": "butterworth"}
     _, record = EditSimulator().apply(clip, EditPlan(2.0, 16000, [low_pass]))
     record = replace(record, inaudible=["distortion"])
-    found = [EditSegment.of("low_pass", 0, 2)]
+    found = [EditSegment.from_label("low_pass", 0, 2)]
     assert segment_f1([record], [found]) == 1
-    assert segment_f1([record], [[*found, EditSegment.of("distortion", 0, 2)]]) == 1
-    assert segment_f1([record], [[*found, EditSegment.of("reverb", 0, 2)]]) == 0.5
+    assert segment_f1([record], [[*found, EditSegment.from_label("distortion", 0, 2)]]) == 1
+    assert segment_f1([record], [[*found, EditSegment.from_label("reverb", 0, 2)]]) == 0.5
 
 
 # Intervals of confidence ---------------------------------------------------------------------------
