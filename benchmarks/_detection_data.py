@@ -22,7 +22,8 @@ import soundfile
 from scipy.signal import fftconvolve, firwin
 
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator, OneOf
-from mmestim.voice._training_data.window_set import SPLICED_LABELS, frames_in, window_start, window_truth
+from mmestim.voice._training_data.window_set import window_start
+from mmestim.voice._window_labels import SPLICED_LABELS, frames_in, window_truth
 
 RATE = 16_000
 # Utterances that are shorter are left out, and the others cut into equal parts of about so many seconds.

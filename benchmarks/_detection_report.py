@@ -151,7 +151,9 @@ def aims(groups: list[Group]) -> Section:
         goal = f"{'at most' if aim.at_most else 'at least'} {aim.goal:g}"
         verdict = verdict_of(aim, figures.get(aim.model, NONE))
         rows.append([aim.about, aim.model, goal, *map(str, figures.values()), verdict])
-    notes = f"At {AIMED_WINDOW:g} s, training budget 1. The mean decides; an interval with the goal in it leaves it open."
+    notes = (
+        f"At {AIMED_WINDOW:g} s, training budget 1. The mean decides; an interval with the goal in it leaves it open."
+    )
     return "Aims", notes, rows
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,23 +57,6 @@ def check_checkpoint(checkpoint: Any, random_state: Any) -> None:
             f"checkpoint={str(checkpoint)!r} is not a folder that can be written to ({error.strerror}). Name one that "
             "can be, or a new one."
         ) from error
-
-
-class Stateful:
-    """Objects whose state are the attributes that `state_attributes` names, as far as they are there.
-
-    `state_dict` may hold objects that have one themselves; `load_state_dict` is called once these are restored.
-    """
-
-    state_attributes: ClassVar[tuple[str, ...]] = ()
-
-    def state_dict(self) -> dict[str, Any]:
-        """What changes in training."""
-        return {name: getattr(self, name) for name in self.state_attributes if hasattr(self, name)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
-        vars(self).update(state)
 
 
 class Checkpoints:

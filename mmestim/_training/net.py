@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,13 +11,16 @@ import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PrintLog
 from torch import nn
-from torch._functorch import config as functorch_config
-from tqdm.auto import tqdm
 
 from .._data.batches import Batch, Rows
-from .checkpoints import Checkpoint, Stateful
-from .devices import default_generators, seed_for, seeded
+from .callbacks import _Progress, _silent, fill_momentum
+from .checkpoints import Checkpoint
+from .devices import default_generators
+from .evaluation import evaluate, selection_score
 from .options import TrainingOptions
+
+if TYPE_CHECKING:
+    from .loop import Objective
 
 # A name that no callback of a user's has.
 EARLY_STOPPING_NAME = "mmestim_early_stopping"
@@ -30,99 +31,6 @@ RESUMABLE_CALLBACK_STATE = {
     EarlyStopping: ("misses_", "dynamic_threshold_", "best_model_weights_", "best_epoch_"),
     EpochScoring: ("best_score_",),
 }
-
-
-def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
-    """A schedule by steps: up to the rate of each group for a tenth of them, then down by a half cosine."""
-    policy, total = torch.optim.lr_scheduler.OneCycleLR, n_steps + 1
-    total += total == 10  # of which the rise is no step long, by which torch divides
-    return LRScheduler(
-        policy=policy, step_every="batch", max_lr=rates, total_steps=total, pct_start=0.1, cycle_momentum=False
-    )
-
-
-def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy of a batch, each row counted by its weight."""
-    if batch.weight is None:
-        return F.cross_entropy(logits, batch.y)
-    return (F.cross_entropy(logits, batch.y, reduction="none") * batch.weight).mean()
-
-
-def unimodal_cross_entropy(logits: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
-    """The same of logits for all rows, on those that have modality `name`; 0 where none has."""
-    if not len(batch.x[name]):
-        return logits.new_zeros(())
-    having = batch.with_modality(name)
-    return weighted_cross_entropy(logits if having is batch else logits[batch.present[name]], having)
-
-
-@torch.no_grad()
-def evaluate(
-    module: nn.Module, rows: Rows, options: TrainingOptions, on_batch: Callable[..., None] | None = None
-) -> tuple[float, float, float]:
-    """Cross-entropy, accuracy and entropy of the predictions, weighted means of a module in eval mode."""
-    module.eval()
-    totals = torch.zeros(4, device=options.device)
-    for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
-        batch = rows.batch(part)
-        with options.autocast():
-            logits = module(batch)[0]
-        log_shares = F.log_softmax(logits, dim=1)
-        scores = [
-            F.nll_loss(log_shares, batch.y, reduction="none"),
-            (logits.argmax(1) == batch.y).float(),
-            -(log_shares.exp() * log_shares).sum(1),
-            torch.ones_like(log_shares[:, 0]),
-        ]
-        weight = 1.0 if batch.weight is None else batch.weight
-        totals += torch.stack([(score * weight).sum() for score in scores])
-        if on_batch is not None:
-            on_batch(batch, logits)
-    loss, hits, entropy, weight = totals.tolist()
-    return loss / weight, hits / weight, entropy / weight
-
-
-def selection_score(loss: float, accuracy: float) -> float:
-    """What the best state of a module has most of: accuracy, and of equal ones the lowest loss."""
-    return accuracy - 1e-6 * loss
-
-
-class Objective(Stateful):
-    """What a net minimises: cross-entropy of the first output. Subclasses add to it.
-
-    The hooks are called in the order of the methods; `net` gives `module_`, `history`, `options`
-    and `train_rows`. Nothing in `loss` or `after_backward` may read a value back to the CPU.
-    What changes after `begin`, other than the net, is the state.
-    """
-
-    def begin(self, net: Net) -> None:
-        """Before the first epoch, on the net's device and under its seed."""
-
-    def begin_epoch(self, net: Net, epoch: list[torch.Tensor]) -> None:
-        """Before each epoch, with the row numbers of its batches."""
-
-    def loss(self, net: Net, output: Any, batch: Batch) -> torch.Tensor:
-        """Loss of one batch from what the module returned."""
-        return weighted_cross_entropy(output[0], batch)
-
-    def after_backward(self, net: Net, batch: Batch) -> None:
-        """Between backward and the optimizer's step."""
-
-    def train_batch(self, net: Net, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn from one batch; its loss and its logits."""
-        net.optimizer_.zero_grad()
-        output = net.infer(batch)
-        loss = self.loss(net, output, batch)
-        loss.backward()
-        self.after_backward(net, batch)
-        net.step(batch)
-        return loss.detach(), output[0]
-
-    def end_epoch(self, net: Net) -> None:
-        """After each epoch."""
-
-    def end(self, net: Net) -> None:
-        """After the last epoch."""
 
 
 class Net(NeuralNetClassifier):
@@ -362,101 +270,3 @@ class Net(NeuralNetClassifier):
             f"training diverged ({self.title}, epoch {len(self.history)}): the {what}. Lower lr (now {self.lr}){clip}, "
             "or bring the columns of X to a common scale."
         )
-
-
-def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zero momentum where there is none: fused SGD fails where some parameters get their first gradient later."""
-    for group in optimizer.param_groups:
-        if group.get("fused") and group.get("momentum"):
-            for parameter in filter(lambda p: p.requires_grad, group["params"]):
-                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-
-
-class ShadowNetwork(Stateful):
-    """A network of the same kind trained beside a net, with its objective and learning rate, on other rows."""
-
-    def __init__(self, module: nn.Module, rows: Rows, net: Net, seed: int, title: str) -> None:
-        quiet = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
-        self.net = Net(module, objective=net.objective, options=quiet, n_classes=len(net.classes), title=title)
-        self.net.initialize()
-        self.rows, self.seed, self.generator = rows, seed, torch.Generator().manual_seed(seed)
-
-    def train_epoch(self, lr: float) -> None:
-        """One pass over the rows, with random numbers of its own."""
-        self.net.history.new_epoch()
-        for group in self.net.optimizer_.param_groups:
-            group["lr"] = lr
-        with seeded(seed_for(self.seed, str(len(self.net.history))), self.net.options.device):
-            loss = self.net._train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
-        self.net._check_finite(np.isfinite(loss), f"training loss is {loss}")
-
-    def state_dict(self) -> dict[str, Any]:
-        """What changes in training."""
-        net, generator = self.net, self.generator
-        n_epochs = len(net.history)
-        return {"module": net.module_, "optimizer": net.optimizer_, "generator": generator, "n_epochs": n_epochs}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
-        for _ in range(len(self.net.history), state["n_epochs"]):
-            self.net.history.new_epoch()
-
-
-class _Progress(Callback):
-    """A bar over the epochs with the latest scores."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar_ = tqdm(total=net.max_epochs, desc=self.title, unit="epoch")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        shown = ("train_loss", "valid_loss", "valid_accuracy")
-        self.bar_.set_postfix({name: net.history[-1][name] for name in shown if name in net.history[-1]})
-        self.bar_.update(len(net.history) - self.bar_.n)
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        self.bar_.close()
-
-
-class TrainingRun(NamedTuple):
-    """What one call of `train` leaves behind besides the trained module."""
-
-    history: list[dict[str, Any]]
-    interrupted: bool
-
-
-def train(
-    module: nn.Module,
-    train_rows: Rows,
-    valid_rows: Rows,
-    options: TrainingOptions,
-    *,
-    n_classes: int,
-    seed: int,
-    stage: str,
-    modality: str | None = None,
-    objective: Objective | None = None,
-) -> TrainingRun:
-    """Train `module` in place.
-
-    With early stopping the best epoch on `valid_rows` is kept, and Ctrl-C after the first epoch
-    ends the run there; before that it is raised on.
-    """
-    title = stage if modality is None else f"{stage} {modality}"
-    net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
-    # Compiled graphs are shared by the fits of a process, and some objectives go back through them twice.
-    keeping = functorch_config.patch(donated_buffer=False) if options.compile else contextlib.nullcontext()
-    with keeping, seeded(seed, options.device):
-        interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
-    module.eval()
-    kept = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
-    history = [
-        {"stage": stage, "modality": modality, **{key: row[key] for key in kept if key in row}} for row in net.history
-    ]
-    return TrainingRun(history, interrupted)
-
-
-def _silent(*args: Any) -> None:
-    """Nowhere for EarlyStopping to print to; the history says the same."""

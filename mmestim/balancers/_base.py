@@ -14,9 +14,10 @@ from sklearn.base import BaseEstimator
 from .._data.batches import Batch, Rows
 from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import Branch, JointModule, present_mask, true_class_share
-from .._training.checkpoints import Stateful
 from .._training.devices import seeded
-from .._training.net import train, unimodal_cross_entropy, weighted_cross_entropy
+from .._training.loop import train
+from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
+from .._training.stateful import Stateful
 from .._utils.validation import check_choice
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .._networks.fusion_heads import FusionHead
-from .._training.net import unimodal_cross_entropy
+from .._training.losses import unimodal_cross_entropy
 from .._utils.validation import check_number
 from ._base import Balancer, Outputs, Training
 

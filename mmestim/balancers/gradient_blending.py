@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from .._data.batches import Rows
-from .._training.net import evaluate, train, unimodal_cross_entropy, weighted_cross_entropy
+from .._training.evaluation import evaluate
+from .._training.loop import train
+from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from .._utils.validation import check_number
 from ._base import Balancer, Outputs, Training
 from ._scores import check_held_out

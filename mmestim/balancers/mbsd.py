@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .._training.net import unimodal_cross_entropy, weighted_cross_entropy
+from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from .._utils.validation import check_number
 from ._base import Balancer, Outputs, Training
 

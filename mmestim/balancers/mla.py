@@ -11,7 +11,7 @@ from torch import nn
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask, scatter_rows
-from .._training.net import weighted_cross_entropy
+from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_choice, check_number
 from ._base import Balancer, Training
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .._training.net import weighted_cross_entropy
+from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_number
 from ._base import Balancer, Outputs, Training
 

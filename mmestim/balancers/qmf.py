@@ -12,7 +12,7 @@ from torch import nn
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask
-from .._training.net import weighted_cross_entropy
+from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_flag, check_number
 from ._base import Balancer, Outputs, Training
 

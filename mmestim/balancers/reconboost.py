@@ -14,7 +14,7 @@ from torch import nn
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask, scatter_rows
-from .._training.net import fill_momentum
+from .._training.callbacks import fill_momentum
 from .._utils.validation import check_flag, check_number
 from ._base import Balancer, Training
 from ._scores import encode_rows

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .._training.net import weighted_cross_entropy
+from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_choice, check_number
 from ._base import Balancer, Outputs, Training
 

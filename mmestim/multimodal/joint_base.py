@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._networks.fusion_heads import build_head
 from .._networks.multimodal_networks import Branch, JointModule
 from .._training.devices import seeded
-from .._training.net import Objective, TrainingRun, train
+from .._training.loop import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
 from ..balancers._base import Balancer
 from .base import FitContext, MultimodalClassifier

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
-from .._training.net import TrainingRun, train
+from .._training.loop import TrainingRun, train
 from .._utils.validation import check_choice
 from .base import FitContext, MultimodalClassifier
 

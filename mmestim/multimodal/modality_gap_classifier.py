@@ -16,7 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import JointModule
-from .._training.net import evaluate, selection_score, train
+from .._training.evaluation import evaluate, selection_score
+from .._training.loop import train
 from .._utils.validation import check_choice, check_flag, check_number
 from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._objectives.gap_scorers import OutOfFoldScores, TrainingScores, has_gaps

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
-from .._training.net import evaluate
+from .._training.evaluation import evaluate
 from .._utils.validation import check_choice, check_number
 from ._objectives.guidance import GUIDANCE_RULES, Frozen, Guidance
 from .base import FitContext

@@ -22,8 +22,11 @@ from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier
 from mmestim._data.batches import Rows
 from mmestim._data.modalities import Blocks
 from mmestim._data.splits import inner_split
+from mmestim._training.callbacks import one_cycle
 from mmestim._training.devices import seed_for
-from mmestim._training.net import Net, Objective, one_cycle, train, weighted_cross_entropy
+from mmestim._training.loop import Objective, train
+from mmestim._training.losses import weighted_cross_entropy
+from mmestim._training.net import Net
 from mmestim._training.options import TrainingOptions
 
 FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}

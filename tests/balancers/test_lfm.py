@@ -11,7 +11,7 @@ from torch import nn
 
 from mmestim import JointClassifier
 from mmestim._data.batches import Batch
-from mmestim._training.net import weighted_cross_entropy
+from mmestim._training.losses import weighted_cross_entropy
 from mmestim.balancers import LFM
 from mmestim.balancers.lfm import info_nce
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmestim import JointClassifier
-from mmestim._training.net import weighted_cross_entropy
+from mmestim._training.losses import weighted_cross_entropy
 from mmestim.balancers.mmpareto import MMPareto
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmestim import JointClassifier
-from mmestim._training.net import evaluate
+from mmestim._training.evaluation import evaluate
 from mmestim.balancers import Relearning, relearning
 from mmestim.balancers.relearning import purity
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..._data.batches import Batch
-from ..._training.net import Objective
+from ..._training.loop import Objective
 from ...balancers._base import Balancer, Training
 from ..base import FitContext
 

@@ -10,8 +10,8 @@ import numpy as np
 from ..._data.batches import Rows
 from ..._data.splits import cross_splits
 from ..._networks.multimodal_networks import MultimodalModule
-from ..._training.checkpoints import Stateful
-from ..._training.net import ShadowNetwork
+from ..._training.loop import ShadowNetwork
+from ..._training.stateful import Stateful
 from .._analysis.true_class_scores import true_class_scores
 from ..base import FitContext
 

@@ -13,7 +13,8 @@ from torch import nn
 from ..._data.batches import Batch, Rows
 from ..._networks.multimodal_networks import Branch, fuse
 from ..._training.devices import seeded
-from ..._training.net import Objective, weighted_cross_entropy
+from ..._training.loop import Objective
+from ..._training.losses import weighted_cross_entropy
 from .mutual_information import CLUB, masked_mean
 
 # Mini-batches that judge an epoch's weights, and whether alignment is a cosine or a plain product.

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..._data.batches import Batch
-from ..._training.net import Objective, unimodal_cross_entropy
+from ..._training.loop import Objective
+from ..._training.losses import unimodal_cross_entropy
 
 
 class JointObjective(Objective):

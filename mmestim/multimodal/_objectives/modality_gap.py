@@ -11,7 +11,7 @@ import torch
 
 from ..._data.batches import Batch
 from ..._networks.multimodal_networks import present_mask, true_class_share
-from ..._training.net import weighted_cross_entropy
+from ..._training.losses import weighted_cross_entropy
 from .._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from .gap_scorers import TrainingScores
 from .joint import JointObjective

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
 from .._audio.corpus import AudioCorpus
+from .._constants import RATE
 from .._models.calibration import exceeds_threshold
 from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator
@@ -24,7 +25,7 @@ from .clip_inference import ScannedClip, scan_clip
 from .explanation import explanation
 from .inputs import clips_of, label_matrix, truth_of
 from .saved_detector import SavedDetector
-from .trainer import RATE, TrainedDetector, speakers_of
+from .trainer import TrainedDetector, speakers_of
 
 _SCORE_SEED = 0
 

@@ -19,16 +19,16 @@ from ..._training.devices import seed_for, seeded
 from ..._training.options import TrainingOptions
 from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
+from .._constants import RATE
 from .._models.base import SHORTEST_SECONDS, TrainingSet, WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
 from .._models.registry import MODELS, make_model
 from .._simulation.simulator import EditSimulator
 from .._training_data.sources import given_windows, held_out_windows, simulated_windows
-from .._training_data.window_set import SPLICED_LABELS
+from .._window_labels import SPLICED_LABELS
 from ..metrics import detection_report
 from .clip_inference import FittedWindowModel
 
-RATE = 16000
 _N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000
 # Clips with several seams, for each ordinary one.
 _DENSE_SHARE = 0.6

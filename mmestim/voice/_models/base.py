@@ -14,7 +14,8 @@ from torch import nn
 from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
 from .._features.clip_statistics import ClipStatistics
-from .._training_data.window_set import LABEL_UNKNOWN, WindowSet
+from .._training_data.window_set import WindowSet
+from .._window_labels import LABEL_UNKNOWN
 from .boosted_trees import BoostedTrees
 from .network_training import ClassLoss, LabelLoss, WindowRows, label_weights, predict_in_batches, train_network
 

@@ -12,9 +12,10 @@ from scipy.special import expit
 from torch import nn
 
 from ..._data.batches import Batch
-from ..._training.net import Objective
+from ..._training.loop import Objective
 from .._features.clip_statistics import ClipStatistics
-from .._training_data.window_set import LABEL_UNKNOWN, SPLICED_LABELS, WindowSet
+from .._training_data.window_set import WindowSet
+from .._window_labels import LABEL_UNKNOWN, SPLICED_LABELS
 from ..networks import BoundaryNet, SmallCNN
 from .base import (
     TrainingSet,

@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._training.callbacks import one_cycle
 from ..._training.devices import autocast, seed_for, seeded
-from ..._training.net import Objective, one_cycle, train
+from ..._training.loop import Objective, train
 from ..._training.options import TrainingOptions
 from ..._utils.malloc import freed_memory_kept
-from .._training_data.window_set import LABEL_UNKNOWN, WindowSet
+from .._training_data.window_set import WindowSet
+from .._window_labels import LABEL_UNKNOWN
 from ..taxonomy import TAXONOMY
 
 # Rare labels count more, but no more than this.

@@ -18,9 +18,9 @@ from .._audio.corpus import Skipped
 from .._audio.folders import files_in
 from .._audio.reading import AudioError
 from .._audio.streaming import AudioStream
+from .._constants import RATE
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
-from .._detection.trainer import RATE
 from ..localization import EditSegment
 
 _SHOWN_PLACES = 5  # of a label, in one line

@@ -12,16 +12,10 @@ from sklearn.base import clone
 from .._audio.corpus import AudioCorpus
 from .._audio.windowing import iter_windows
 from .._simulation.simulator import EditSimulator
+from .._simulation.splice_simulator import SpliceSimulator
+from .._window_labels import clip_truth, frames_in, window_truth
 from ..records import EditRecord
-from .window_set import (
-    SpliceSimulator,
-    WindowSet,
-    build_window_set,
-    clip_truth,
-    edited_windows,
-    frames_in,
-    window_truth,
-)
+from .window_set import WindowSet, build_window_set, edited_windows
 
 # Of simulated clips, how many come a second time without what is above some frequency.
 _BRICK_WALL_SHARE = 0.15

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from ..._utils.validation import check_choice, check_number
 from ..localization import EditSegment
-from ..localization.trackers import in_order
+from ..segments import in_order
 from .textgrid import parsed, read_textgrid, text_of, write_textgrid
 
 Recordings = Mapping[str, Sequence[EditSegment]]

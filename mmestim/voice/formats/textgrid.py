@@ -6,7 +6,7 @@ import re
 from itertools import islice
 
 from ..localization import EditSegment
-from ..localization.trackers import in_order
+from ..segments import in_order
 
 # Seconds by which a segment that was rounded may end after the recording.
 _ROUNDING = 1e-3

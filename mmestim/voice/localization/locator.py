@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import expit
 
 from .._audio.windowing import OverlapAverager, Window
-from .._training_data.window_set import FRAME_SECONDS, SPLICED_LABELS
+from .._window_labels import FRAME_SECONDS, SPLICED_LABELS
+from ..segments import in_order
 from ..taxonomy import TAXONOMY
 from . import EditSegment, IntervalTracker, PointTracker
-from .trackers import in_order
 
 # An interval ends where its odds are below a third of those that begin it.
 _RELEASE = np.log(3.0)

@@ -18,15 +18,8 @@ from mmestim.voice._models.boosted_trees import BoostedTrees
 from mmestim.voice._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
 from mmestim.voice._models.network_training import FrameLoss
 from mmestim.voice._training_data.sources import held_out_windows, simulated_windows
-from mmestim.voice._training_data.window_set import (
-    LABEL_UNKNOWN,
-    SPLICED_LABELS,
-    build_window_set,
-    clip_truth,
-    frames_in,
-    window_start,
-    window_truth,
-)
+from mmestim.voice._training_data.window_set import build_window_set, window_start
+from mmestim.voice._window_labels import LABEL_UNKNOWN, SPLICED_LABELS, clip_truth, frames_in, window_truth
 from mmestim.voice.localization.locator import SegmentLocator
 
 RATE = 16000
@@ -106,7 +99,7 @@ def test_windows_meet_events_more_often_than_by_chance():
     assert window_start(rng, record(duration=1.0), 4 * RATE, RATE) == 0
 
 
-@pytest.mark.parametrize("with_seams", [False, True])
+@pytest.mark.parametrize("add_splices", [False, True])
 def test_simulated_windows(tmp_path, add_splices):
     rng = np.random.default_rng(0)
     clips = [rng.normal(scale=0.1, size=48000 + 8000 * number) for number in range(5)]

@@ -1,0 +1,5 @@
+"""Constants of all models."""
+
+from __future__ import annotations
+
+RATE = 16000

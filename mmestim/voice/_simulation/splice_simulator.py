@@ -1,0 +1,38 @@
+"""Simulator of clips with several splices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from .._window_labels import SPLICED_LABELS
+from ..edits import EDITS
+from ..edits.base import AudioPool
+from ..records import EditPlan
+from .plan_sampling import resolve_ranges
+from .simulator import EditSimulator
+
+_N_SEAMS = (2, 4)
+
+
+class SpliceSimulator(EditSimulator):
+    """Makes clips with several seams each, for networks that learn to see them."""
+
+    def _draw(self, rng: np.random.Generator, duration: float, bank: AudioPool) -> EditPlan:
+        ranges, steps, length = resolve_ranges(self.edits), [], duration
+        for _ in range(int(rng.integers(*_N_SEAMS, endpoint=True))):
+            possible = [label for label in SPLICED_LABELS if label in ranges]
+            possible = [label for label in possible if EDITS[label].can_draw(length, ranges[label], bank)]
+            if not possible:
+                break
+            label = possible[int(rng.integers(len(possible)))]
+            parameters = EDITS[label].draw(rng, length, self.sample_rate, ranges[label], bank)
+            length = EDITS[label].duration_after(length, **parameters)
+            steps.append({"edit": label, **parameters})
+        others = {label: own for label, own in ranges.items() if label not in SPLICED_LABELS}
+        if not others:
+            plan = EditSimulator(n_edits=0, sample_rate=self.sample_rate)._draw(rng, length, bank)
+        else:
+            plan = EditSimulator(others, n_edits=self.n_edits, sample_rate=self.sample_rate)._draw(rng, length, bank)
+        return replace(plan, duration=duration, steps=steps + plan.steps)
