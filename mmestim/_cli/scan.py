@@ -57,8 +57,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     from ..persistence import load
     from ..voice import Skipped, VoiceEditDetector
+    from ..voice._reporting.printable import printable
     from ..voice._reporting.report import write_report
-    from ..voice._reporting.scan import audio_files, printable, scan_files
+    from ..voice._reporting.scan import audio_files, scan_files
 
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not isinstance(detector.classes_, list):

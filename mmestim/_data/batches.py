@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .modalities import Blocks
+from .blocks import Blocks
 
 
 class Batch(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 
 from .._networks.fusion_heads import FusionHead
 from .._utils.validation import check_number
-from ..encoders.choice import Standardize
+from ..encoders.standardize import Standardize
 from ._base import Balancer, Outputs, Training
 from ._scores import against_others
 

@@ -12,119 +12,11 @@ import torch
 from torch import nn
 
 from .._utils.validation import check_choice
-
-Shape = tuple[int, ...]
-
-
-class Standardize(nn.Module):
-    """Inputs shifted and scaled by statistics of the training rows, set once before training.
-
-    Built-in encoders begin with it, so that columns of any scale train with the same learning rate.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the statistics, that of a sample; axes of size one share theirs.
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-    is_fitted: torch.Tensor
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
-        self.register_buffer("is_fitted", torch.tensor(False))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x - self.mean) * self.scale
-
-    @torch.no_grad()
-    def fit(self, batches: Iterable[torch.Tensor]) -> None:
-        """Set the statistics from one pass over batches of training rows."""
-        # An average over an axis of one is the value itself, so pooling them all is safe.
-        pooled = [0, *(axis + 1 for axis, size in enumerate(self.mean.shape) if size == 1)]
-        count, mean, spread = 0.0, torch.zeros(()), torch.zeros(())
-        for x in batches:
-            variance, center = torch.var_mean(x.double(), dim=pooled, correction=0)
-            weight, delta = len(x), center - mean
-            # Chan's update: the statistics do not depend on how rows fall into batches.
-            mean = mean + delta * weight / (count + weight)
-            spread = spread + variance * weight + delta**2 * count * weight / (count + weight)
-            count += weight
-        deviation = (spread / max(count, 1)).sqrt()
-        constant = deviation <= 1e-7 * mean.abs()
-        self.mean.copy_(mean.reshape(self.mean.shape))
-        self.scale.copy_(torch.where(constant, 1.0, 1 / deviation).reshape(self.scale.shape))
-        self.is_fitted.fill_(True)
-
-
-class LinearEncoder(nn.Module):
-    """One affine map of the flattened sample."""
-
-    def __init__(self, input_shape: Shape, embedding_dim: int) -> None:
-        super().__init__()
-        self.standardize = Standardize(input_shape)
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(_numel(input_shape), embedding_dim))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(self.standardize(x))
-
-
-class MLPEncoder(nn.Module):
-    """Two fully connected layers on the flattened sample."""
-
-    def __init__(self, input_shape: Shape, embedding_dim: int) -> None:
-        super().__init__()
-        hidden = 2 * embedding_dim
-        self.standardize = Standardize(input_shape)
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(_numel(input_shape), hidden), nn.ReLU(), nn.Linear(hidden, embedding_dim), nn.ReLU()
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(self.standardize(x))
-
-
-class ConvEncoder(nn.Module):
-    """Three normalised convolutions, pooled to a coarse grid, and one fully connected layer.
-
-    Group normalisation rather than batch normalisation: a row's features then depend on that row
-    alone, in training as in prediction, whatever rows or modalities are absent beside it.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Shape of one sample: its last `n_dims` axes, with or without a channel axis before them.
-    embedding_dim : int
-        Length of the feature vector.
-    n_dims : {1, 2}
-        Axes to convolve over: 1 for signals, 2 for images and spectrograms.
-    """
-
-    def __init__(self, input_shape: Shape, embedding_dim: int, n_dims: int) -> None:
-        super().__init__()
-        if not n_dims <= len(input_shape) <= n_dims + 1:
-            raise ValueError(
-                f"conv{n_dims}d needs samples of rank {n_dims}, or {n_dims + 1} with channels first; got {input_shape}."
-            )
-        has_channels = len(input_shape) > n_dims
-        channels = input_shape[0] if has_channels else 1
-        self.standardize = Standardize((channels, *(1,) * n_dims) if has_channels else (1,) * n_dims)
-        conv, pool = ((nn.Conv1d, nn.AdaptiveAvgPool1d), (nn.Conv2d, nn.AdaptiveAvgPool2d))[n_dims - 1]
-        # A raw signal is long and smooth: wide kernels and strides see as much of it as 3 x 3 of an image.
-        kernel, stride = ((9, 4), (3, 2))[n_dims - 1]
-        layers: list[nn.Module] = [nn.Identity() if has_channels else nn.Unflatten(1, (1, input_shape[0]))]
-        for n_in, n_out in ((channels, 16), (16, 32), (32, 64)):
-            layers += [conv(n_in, n_out, kernel, stride, padding=kernel // 2), nn.GroupNorm(8, n_out), nn.ReLU()]
-        grid = 4**n_dims
-        layers += [pool(4), nn.Flatten(), nn.Linear(64 * grid, embedding_dim), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(self.standardize(x))
-
+from ._shapes import Shape
+from .conv import ConvEncoder
+from .linear import LinearEncoder
+from .mlp import MLPEncoder
+from .standardize import Standardize
 
 ENCODERS = {
     "linear": LinearEncoder,
@@ -244,7 +136,3 @@ def _feature_length(module, name, shape):
             "end it with nn.Flatten() or a pooling."
         )
     return features.shape[1]
-
-
-def _numel(shape):
-    return torch.Size(shape).numel()

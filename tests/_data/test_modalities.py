@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from skorch.helper import SliceDict
 
 from mmestim import LateFusionClassifier, stack_modalities
-from mmestim._data import modalities
+from mmestim._data import blocks as blocks_module
 from mmestim._data.modalities import check_X
 
 CPU = torch.device("cpu")
@@ -228,7 +228,7 @@ def spoilt(*cells):
     ],
 )
 def test_values_that_no_network_can_use_are_named(rows, message, monkeypatch):
-    monkeypatch.setattr(modalities, "_CHUNK", 8)  # the row is counted across chunks
+    monkeypatch.setattr(blocks_module, "_CHUNK", 8)  # the row is counted across chunks
     estimator, blocks = learn(rows, TWO)
     for max_memory in (0, 1):
         with pytest.raises(ValueError, match=message):
@@ -390,7 +390,7 @@ def test_max_memory_is_spent_on_small_blocks_first():
 
 @pytest.mark.parametrize("container", ["slices", "list", "wide and narrow", "fortran", "map", "frame", "dict"])
 def test_blocks_are_never_copied_whole(container, tmp_path, monkeypatch):
-    monkeypatch.setattr(modalities, "_CHUNK", 2**14)
+    monkeypatch.setattr(blocks_module, "_CHUNK", 2**14)
     rows = np.zeros((1000, 2000))  # 16 MB
     groups = {"a": slice(0, 1000), "b": slice(1000, None)}
     if container == "list":

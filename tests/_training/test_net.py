@@ -20,7 +20,7 @@ from skorch.callbacks import (
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim._data.batches import Rows
-from mmestim._data.modalities import Blocks
+from mmestim._data.blocks import Blocks
 from mmestim._data.splits import inner_split
 from mmestim._training.callbacks import one_cycle
 from mmestim._training.devices import seed_for

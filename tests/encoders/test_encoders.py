@@ -6,7 +6,11 @@ import torch
 from torch import nn
 
 from mmestim import LateFusionClassifier
-from mmestim.encoders.choice import ConvEncoder, LinearEncoder, MLPEncoder, Standardize, build_encoder
+from mmestim.encoders.choice import build_encoder
+from mmestim.encoders.conv import ConvEncoder
+from mmestim.encoders.linear import LinearEncoder
+from mmestim.encoders.mlp import MLPEncoder
+from mmestim.encoders.standardize import Standardize
 
 FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
 

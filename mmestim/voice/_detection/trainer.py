@@ -20,11 +20,12 @@ from ..._training.options import TrainingOptions
 from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
-from .._models.base import SHORTEST_SECONDS, TrainingSet, WindowModel
+from .._models.base import SHORTEST_SECONDS, WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
 from .._models.registry import MODELS, make_model
 from .._simulation.simulator import EditSimulator
 from .._training_data.sources import given_windows, held_out_windows, simulated_windows
+from .._training_data.training_set import TrainingSet
 from .._window_labels import SPLICED_LABELS
 from ..metrics import detection_report
 from .clip_inference import FittedWindowModel

@@ -14,22 +14,17 @@ from torch import nn
 from ..._data.batches import Batch
 from ..._training.loop import Objective
 from .._features.clip_statistics import ClipStatistics
+from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .._window_labels import LABEL_UNKNOWN, SPLICED_LABELS
 from ..networks import BoundaryNet, SmallCNN
-from .base import (
-    TrainingSet,
-    WindowModel,
-    WindowOutputs,
-    compute_features,
-    fit_trees,
-    in_parts,
-    label_loss,
-    statistics_of,
-)
+from .base import WindowModel, WindowOutputs
+from .batching import in_parts, label_loss
 from .boosted_trees import BoostedTrees
 from .calibration import ScoreFusion, check_thresholds, tune_thresholds
-from .network_training import FrameLoss, WindowRows, predict_in_batches, train_network
+from .features import compute_features, fit_trees, statistics_of
+from .losses import FrameLoss
+from .network_training import WindowRows, predict_in_batches, train_network
 
 _DEEP = ("deep0", "deep1")
 _CALIBRATED = 600  # windows

@@ -12,8 +12,10 @@ from torch import nn
 
 from ..networks import LCNN, ComplexNet, RawNet2, SSLNet
 from ..networks.ssl_checkpoints import weights_file
-from .base import FeatureModel, NetworkModel, WindowModel
+from .base import WindowModel
+from .features import FeatureModel
 from .hybrid import HybridModel
+from .network import NetworkModel
 
 # Windows that a network sees, and its highest learning rate.
 _NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from .scan import printable
+from .printable import printable
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --quiet: #555; --line: #bbb; --mark: #0055a4; --found: #9c2a00; }

@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,19 +88,6 @@ def place_of(segment: EditSegment, duration: float) -> str:
     if segment.start == 0 and segment.end >= duration:
         return "throughout"
     return f"from {segment.start:.2f} to {segment.end:.2f} s"
-
-
-def printable(name: str) -> str:
-    r"""A name of a file with what would break a line, or turn its direction, as ``\x0a`` or ``\u202e``."""
-    return "".join(_escaped(sign) if unicodedata.category(sign) in _UNPRINTABLE else sign for sign in name)
-
-
-# Control and format characters, surrogates that stand for bytes, ends of lines.
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-def _escaped(sign):
-    return sign.encode("unicode_escape").decode()
 
 
 def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
-from urllib.parse import unquote
 
 from ..._utils.validation import check_choice, check_number
 from ..localization import EditSegment
 from ..segments import in_order
-from .textgrid import parsed, read_textgrid, text_of, write_textgrid
+from .audacity import _read_audacity, _write_audacity
+from .json_csv import _read_csv, _read_json, _write_csv, _write_json
+from .rttm import _read_rttm, _write_rttm
+from .textgrid import read_textgrid, write_textgrid
 
 Recordings = Mapping[str, Sequence[EditSegment]]
 
-_VERSION = 1
-_COLUMNS = ("file", "label", "category", "start", "end", "score")
 _SUFFIXES = {".json": "json", ".csv": "csv", ".rttm": "rttm", ".textgrid": "textgrid", ".txt": "audacity"}
 
 
@@ -191,115 +187,7 @@ def _shown(file):
 # JSON and CSV --------------------------------------------------------------------------------------
 
 
-def _write_json(recordings, duration):
-    # With escapes: names of files that are no valid Unicode are no valid UTF-8 either.
-    plain = {str(name): [vars(segment) for segment in segments] for name, segments in recordings.items()}
-    return json.dumps({"version": _VERSION, "recordings": plain}, indent=1) + "\n"
-
-
-def _read_json(text, name):
-    content = json.loads(text)
-    if content["version"] != _VERSION:
-        raise ValueError(f"it has version {content['version']!r}, and this release reads {_VERSION}: use a later one.")
-    recordings = content["recordings"].items()
-    return {recording: [EditSegment(**segment) for segment in segments] for recording, segments in recordings}
-
-
-def _write_csv(recordings, duration):
-    text = io.StringIO()
-    rows = csv.DictWriter(text, _COLUMNS)
-    rows.writeheader()
-    for name, segments in recordings.items():
-        rows.writerows({"file": name, **vars(segment)} for segment in segments)
-    return text.getvalue()
-
-
-def _read_csv(text, name):
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if absent := [column for column in _COLUMNS if column not in (rows.fieldnames or [])]:
-        raise ValueError(f"its first line has no {absent[0]!r}. It must have the columns {','.join(_COLUMNS)}.")
-    recordings: dict[str, list[EditSegment]] = {}
-    for row in rows:
-        with _line(rows.line_num):
-            segment = EditSegment(**{column: row[column] for column in _COLUMNS[1:]})
-        recordings.setdefault(row["file"], []).append(segment)
-    return recordings
-
-
 # Lines: RTTM and Audacity --------------------------------------------------------------------------
-
-_MISSING = "<NA>"
-
-
-def _write_rttm(recordings, duration):
-    return "".join(
-        f"SPEAKER {_field(name)} 1 {segment.start:.6f} {segment.duration:.6f} <NA> <NA> {_field(segment.label)} "
-        f"{segment.score!r} <NA>\n"
-        for name, segments in recordings.items()
-        for segment in segments
-    )
-
-
-def _read_rttm(text, name):
-    recordings: dict[str, list[EditSegment]] = {}
-    for number, line in _lines(text):
-        fields = line.split()
-        if not fields or fields[0] != "SPEAKER":  # comments, and what else RTTM knows of
-            continue
-        with _line(number):
-            if len(fields) not in (9, 10):
-                raise ValueError(f"it has {len(fields)} fields, and must have 9 or 10.")
-            recording, label = ("" if field == _MISSING else unquote(field) for field in (fields[1], fields[7]))
-            start, length = float(fields[3]), float(fields[4])
-            score = 1.0 if fields[8] == _MISSING else float(fields[8])
-            recordings.setdefault(recording, []).append(EditSegment.from_label(label, start, start + length, score))
-    return recordings
-
-
-def _write_audacity(recordings, duration):
-    (segments,) = recordings.values()
-    return "".join(f"{s.start:.6f}\t{s.end:.6f}\t{_escaped(text_of(s), _CONTROL)}\n" for s in segments)
-
-
-def _read_audacity(text, name):
-    segments = []
-    for number, line in _lines(text):
-        if not line.strip() or line.startswith("\\"):  # the latter has frequencies of the label before
-            continue
-        with _line(number):
-            fields = line.split("\t")
-            if len(fields) < 3:
-                raise ValueError("it must have start, end and label, with tabs between.")
-            segments.append(parsed(unquote(fields[2]), float(fields[0]), float(fields[1])))
-    return {name: segments}
-
-
-def _lines(text):
-    # Not splitlines, which also splits at signs that labels may have.
-    return enumerate(re.split(r"\r\n|\n|\r", text), 1)
-
-
-@contextmanager
-def _line(number):
-    """Errors tell the line."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"line {number}: {error}") from error
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f%]")
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f%]")
-
-
-def _escaped(text, signs):
-    """As in URLs, but for signs that are safe here: %20 for a space."""
-    return signs.sub(lambda sign: "".join(f"%{byte:02X}" for byte in sign.group().encode()), text)
-
-
-def _field(text):
-    """A word of a line of RTTM."""
-    return "%3CNA%3E" if text == _MISSING else _escaped(text, _BLANK) or _MISSING
 
 
 class _Format(NamedTuple):

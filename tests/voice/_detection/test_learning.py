@@ -16,7 +16,7 @@ from mmestim.voice import AudioCorpus, EditPlan, EditRecord, EditSimulator, Time
 from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits
 from mmestim.voice._models.boosted_trees import BoostedTrees
 from mmestim.voice._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
-from mmestim.voice._models.network_training import FrameLoss
+from mmestim.voice._models.losses import FrameLoss
 from mmestim.voice._training_data.sources import held_out_windows, simulated_windows
 from mmestim.voice._training_data.window_set import build_window_set, window_start
 from mmestim.voice._window_labels import LABEL_UNKNOWN, SPLICED_LABELS, clip_truth, frames_in, window_truth

@@ -15,7 +15,7 @@ import mmestim
 from mmestim.__main__ import main
 from mmestim._cli.scan import _names
 from mmestim.voice import ScannedFile, Skipped, VoiceEditDetector, audio_files, scan_files
-from mmestim.voice._reporting.scan import printable
+from mmestim.voice._reporting.printable import printable
 from mmestim.voice.formats import read_segments
 from mmestim.voice.localization import EditSegment
 
