@@ -99,8 +99,8 @@ def test_what_is_found_is_located_and_told(detector, clips):
 
 
 def test_recalls_are_of_windows_that_have_the_label():
-    has = np.array([[True, False], [True, True], [False, False], [False, False]])
-    known = np.array([[True, True], [True, True], [True, True], [True, False]])
+    is_positive = np.array([[True, False], [True, True], [False, False], [False, False]])
+    is_labelled = np.array([[True, True], [True, True], [True, True], [True, False]])
     part = Calibrated(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.7], [0.1, 0.1]]), is_positive, is_labelled)
     assert _recalls(part, np.array([0.5, 0.5])).tolist() == [0.0, 0.5, 1.0]
     assert np.isnan(_recalls(part._replace(is_positive=is_positive & False), np.array([0.5, 0.5]))[1:]).all()
