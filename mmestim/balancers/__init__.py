@@ -1,7 +1,8 @@
 """Methods that keep one modality from silencing the others in joint training."""
 
 from .._networks.fusion_heads import FusionHead
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 from .agm import AGM
 from .amco import AMCo
 from .gradient_blending import GradientBlending

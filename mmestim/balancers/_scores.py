@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from .._networks.multimodal_networks import Branch
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 
 def against_others(values: torch.Tensor, outputs: Outputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -10,7 +10,8 @@ import torch
 from .._networks.fusion_heads import FusionHead
 from .._utils.validation import check_number
 from ..encoders.standardize import Standardize
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 from ._scores import against_others
 
 

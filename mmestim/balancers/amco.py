@@ -12,7 +12,8 @@ from torch import nn
 from .._networks.fusion_heads import FusionHead
 from .._training.losses import unimodal_cross_entropy
 from .._utils.validation import check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 
 class MixingHead(FusionHead):

@@ -15,7 +15,8 @@ from .._training.evaluation import evaluate
 from .._training.loop import train
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from .._utils.validation import check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 from ._scores import check_held_out
 
 

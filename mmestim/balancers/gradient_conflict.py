@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 _EPS = 1e-12
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from .._utils.validation import check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 
 class LFM(Balancer):

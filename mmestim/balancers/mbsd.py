@@ -6,7 +6,8 @@ import torch
 
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from .._utils.validation import check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 
 class MBSD(Balancer):

@@ -13,7 +13,8 @@ from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask, scatter_rows
 from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_choice, check_number
-from ._base import Balancer, Training
+from ._base import Balancer
+from ._joint_training import Training
 
 _PROJECTIONS = ("owm", "none")
 _WEIGHTS = ("entropy", "sum")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from .._utils.validation import check_flag, check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 from ._scores import score_ratios
 
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from .._utils.validation import check_choice, check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 # Similarity to a class that has no prototype: no chance, and finite, so that nothing times zero is NaN.
 _NONE = -1e9

@@ -10,7 +10,8 @@ import torch
 from .._data.batches import Batch
 from .._networks.multimodal_networks import scatter_rows
 from .._utils.validation import check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 from ._scores import encode_rows
 
 

@@ -14,7 +14,8 @@ from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask
 from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_flag, check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 
 class EnergyHead(FusionHead):

@@ -16,7 +16,8 @@ from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask, scatter_rows
 from .._training.callbacks import fill_momentum
 from .._utils.validation import check_flag, check_number
-from ._base import Balancer, Training
+from ._base import Balancer
+from ._joint_training import Training
 from ._scores import encode_rows
 
 

@@ -12,7 +12,8 @@ from sklearn.preprocessing import MinMaxScaler
 
 from .._data.batches import Rows
 from .._utils.validation import check_number
-from ._base import Balancer, Training
+from ._base import Balancer
+from ._joint_training import Training
 from ._scores import check_held_out
 
 # From here on k-means by mini-batches is as good, and much faster.

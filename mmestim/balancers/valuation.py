@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_choice, check_number
-from ._base import Balancer, Outputs, Training
+from ._base import Balancer
+from ._joint_training import Outputs, Training
 
 # Contributions below each of these get one more copy.
 _THRESHOLDS = (1.0, 0.4, -0.1)

@@ -9,7 +9,8 @@ import torch
 
 from ..._data.batches import Batch
 from ..._training.loop import Objective
-from ...balancers._base import Balancer, Training
+from ...balancers._base import Balancer
+from ...balancers._joint_training import Training
 from ..base import FitContext
 
 
@@ -22,7 +23,7 @@ class BalancedObjective(Objective):
         self.unimodal_weight, self.balancer, self.context = unimodal_weight, balancer, context
 
     def begin(self, net: Any) -> None:
-        self.training = Training(net, self.context, self.balancer, self.unimodal_weight)
+        self.training = Training(net, self.context, self.balancer.unimodal, self.unimodal_weight)
         self.balancer.begin(self.training)
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
