@@ -93,33 +93,12 @@ class AGM(Balancer):
         self.cap = cap
 
     def begin(self, training: Training) -> None:
-        """Check the parameters and start the running levels.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("alpha", self.alpha)
         check_number("cap", self.cap)
         self.lead_ = torch.zeros(len(training.names), device=training.device)
         self.n_batches_ = torch.zeros_like(self.lead_)
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Joint loss, of which each contribution's gradient is multiplied by its coefficient.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         with training.context.options.autocast():
             muted = muted_features(training)
             parts = contributions(training.module.fusion_head, outputs.features, muted, outputs.present).float()

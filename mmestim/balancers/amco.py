@@ -29,11 +29,9 @@ class MixingHead(FusionHead):
         return {name: linear(f) for (name, f), linear in zip(features.items(), self.linears, strict=True)}
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fused logits by features alone."""
         return self.mix(torch.stack(list(self.heads(features).values())).sum(0))
 
     def unimodal(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Logits from one modality: those of its head."""
         return self.heads(features)[name]
 
 
@@ -96,21 +94,17 @@ class AMCo(Balancer):
         self.eps = eps
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead:
-        """Heads of the modalities and the layer of their sum."""
         return MixingHead(sizes, n_classes)
 
     def begin(self, training: Training) -> None:
-        """Check the parameters and seed the masks."""
         check_number("sigma", self.sigma, low=0.5, high=1)
         check_number("eps", self.eps, closed=False)
         self._generators = training.generators("AMCo")
 
     def begin_epoch(self, training: Training) -> None:
-        """Let all classes be seen again."""
         self._time = 0.0
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Cross-entropy of the fused logits, of which some are hidden, and of the heads."""
         batch, head, autocast = outputs.batch, cast(Any, training.module.fusion_head), training.context.options.autocast
         with autocast():
             own = {name: z.float() for name, z in head.heads(outputs.features).items()}

@@ -92,13 +92,6 @@ class GradientBlending(Balancer):
         self.eps = eps
 
     def begin(self, training: Training) -> None:
-        """Check the parameters, and that there are rows to measure on.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("n_epochs", self.n_epochs, low=1, integer=True)
         if self.super_epoch is not None:
             check_number("super_epoch", self.super_epoch, low=1, integer=True)
@@ -106,13 +99,6 @@ class GradientBlending(Balancer):
         check_held_out(self, training)
 
     def begin_epoch(self, training: Training) -> None:
-        """Measure the branches where it is time to.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        """
         if training.epoch == 0 or (self.super_epoch is not None and training.epoch % self.super_epoch == 0):
             measured = np.array(list(self._measure(training))).T
             weights = blending_weights(measured[0], measured[1], self.eps)
@@ -123,20 +109,6 @@ class GradientBlending(Balancer):
         training.record("overfitting", self.overfitting_)
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Weighted sum of the losses of all branches.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         batch = outputs.batch
         losses = []
         for name, logits in outputs.unimodal.items():

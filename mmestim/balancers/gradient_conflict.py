@@ -44,15 +44,12 @@ class GradientConflict(Balancer):
     unimodal = "split"
 
     def begin(self, training: Training) -> None:
-        """Measure from the first batch on."""
         self._is_first = True
 
     def begin_epoch(self, training: Training) -> None:
-        """Measure once more."""
         self._is_first = True
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
-        """Measure on the first batch, then as ever."""
         if self._is_first:
             self._is_first = False
             self._measure(training, outputs)

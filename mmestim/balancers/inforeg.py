@@ -83,13 +83,6 @@ class InfoReg(Balancer):
         self.window = window
 
     def begin(self, training: Training) -> None:
-        """Check the parameters; no trace is known yet, and every window open.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("strength", self.strength)
         check_number("threshold", self.threshold, high=1)
         check_number("window", self.window, low=1, integer=True)
@@ -97,13 +90,6 @@ class InfoReg(Balancer):
         self.open_ = torch.ones(len(training.names), dtype=torch.bool, device=training.device)
 
     def begin_epoch(self, training: Training) -> None:
-        """Judge the windows and keep the weights.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        """
         if training.epoch > 0:
             latest = self.fisher_[-self.window :].sum(0)
             before = self.fisher_[-self.window - 1 : -1].sum(0)
@@ -113,15 +99,6 @@ class InfoReg(Balancer):
         self._traces: list[torch.Tensor] = []
 
     def after_backward(self, training: Training, outputs: Outputs) -> None:
-        """Take the traces and pull the leading modality back.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-        """
         self._traces.append(torch.stack([_trace(training.parameters[name], training) for name in training.names]))
         own, others, _ = against_others(outputs.scores, outputs)
         lead = own - others
@@ -137,13 +114,6 @@ class InfoReg(Balancer):
         training.record("pull", pulls)
 
     def end_epoch(self, training: Training) -> None:
-        """Close the traces of the epoch.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        """
         fisher = torch.stack(self._traces).mean(0)
         self.fisher_ = torch.cat([self.fisher_, fisher.unsqueeze(0)])
         training.record("fisher", fisher)

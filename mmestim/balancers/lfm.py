@@ -65,13 +65,6 @@ class LFM(Balancer):
         self.strength = strength
 
     def begin(self, training: Training) -> None:
-        """Check the parameters, and bring features to one length.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("temperature", self.temperature, closed=False)
         check_number("strength", self.strength, high=1)
         sizes = training.module.embedding_sizes
@@ -84,20 +77,6 @@ class LFM(Balancer):
                 self._maps[name] = columns.to(training.device)
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Classification and contrast, by their weights in this epoch.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         weight = self.strength * -math.expm1(-1 / (training.epoch + 1))
         features = [f @ self._maps[name] if name in self._maps else f for name, f in outputs.features.items()]
         contrast = info_nce(torch.stack(features), outputs, self.temperature)

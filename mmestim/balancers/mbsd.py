@@ -64,30 +64,9 @@ class MBSD(Balancer):
         self.strength = strength
 
     def begin(self, training: Training) -> None:
-        """Check the parameters.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("strength", self.strength)
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Cross-entropies and distillation.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         batch, logits = outputs.batch, outputs.unimodal
         if training.module.fusion_head.is_sum:
             # Own heads that the classifier asks for train beside.

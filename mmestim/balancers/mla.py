@@ -39,11 +39,9 @@ class SharedHead(FusionHead):
         return self.maps[self.names.index(name)](features)
 
     def unimodal(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Logits of the shared layer from one modality."""
         return self.linear(self.embed(features[name], name))
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fused logits where every row has everything."""
         return self.combine({name: self.unimodal(features, name) for name in features}, None)
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
@@ -137,7 +135,6 @@ class MLA(Balancer):
         self.weights = weights
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead:
-        """The head that all modalities share."""
         check_choice("projection", self.projection, _PROJECTIONS)
         if isinstance(self.weights, Mapping):
             if set(self.weights) != set(sizes):
@@ -152,18 +149,15 @@ class MLA(Balancer):
         return SharedHead(sizes, n_classes, weights)
 
     def begin(self, training: Training) -> None:
-        """Start with a projector that lets everything pass."""
         width = _head(training).linear.in_features
         self.projector_ = torch.eye(width, device=training.device)
         self._n_batches = len(training.rows.epoch(training.context.options.batch_size))
         self._is_first = True
 
     def begin_epoch(self, training: Training) -> None:
-        """Count batches from 0 again."""
         self._batch = 0
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A step of each modality that the batch has; their losses' sum and the fused logits before the steps."""
         head = _head(training)
         loss, logits = torch.zeros((), device=training.device), {}
         for name in training.names:

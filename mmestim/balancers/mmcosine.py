@@ -25,11 +25,9 @@ class CosineHead(FusionHead):
         self.linears = nn.ModuleList(nn.Linear(size, n_classes, bias=False) for size in sizes.values())
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fused logits by features alone."""
         return cast(torch.Tensor, sum(self.split(features).values()))
 
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Scaled cosines of each modality."""
         return {
             name: self.scale * F.linear(_unit(f), _unit(cast(torch.Tensor, linear.weight)))
             for (name, f), linear in zip(features.items(), self.linears, strict=True)
@@ -80,7 +78,6 @@ class MMCosine(Balancer):
         self.scale = scale
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead:
-        """Head of cosines."""
         check_number("scale", self.scale, closed=False)
         return CosineHead(sizes, n_classes, self.scale)
 

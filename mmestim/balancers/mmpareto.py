@@ -68,7 +68,6 @@ class MMPareto(Balancer):
         self.gamma = gamma
 
     def begin(self, training: Training) -> None:
-        """Check the parameter."""
         check_number("gamma", self.gamma, closed=False)
         every = [id(p) for parameters in training.parameters.values() for p in parameters]
         if len(set(every)) < len(every):
@@ -78,14 +77,12 @@ class MMPareto(Balancer):
             )
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Fused loss and those of the heads."""
         fused = weighted_cross_entropy(outputs.logits, outputs.batch)
         alone = training.unimodal_weight * training.unimodal_loss(outputs.features, outputs.batch)
         self._losses = fused, alone
         return fused + alone
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
-        """Combine the encoders' gradients of the two; all other parameters get their sum."""
         fused, alone = self.__dict__.pop("_losses")  # A graph left behind could not be copied.
         parameters = [p for p in training.module.parameters() if p.requires_grad]
         of_fused = dict(zip(parameters, _gradients(fused, parameters, retain_graph=True), strict=True))

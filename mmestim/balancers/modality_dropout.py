@@ -59,31 +59,10 @@ class ModalityDropout(Balancer):
         self.p = p
 
     def begin(self, training: Training) -> None:
-        """Check the parameter and seed the draws.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("p", self.p, high=1)
         self._generators = training.generators("ModalityDropout")
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Joint loss from the features that are left.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         batch, present = outputs.batch, outputs.present
         draws = [torch.rand(batch.size, generator=g, device=training.device) for g in self._generators.values()]
         u = torch.where(present, torch.stack(draws), -1.0)

@@ -78,13 +78,6 @@ class OGM(Balancer):
         self.ends = ends
 
     def begin(self, training: Training) -> None:
-        """Check the parameters and seed the noise.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("alpha", self.alpha)
         check_flag("enhance", self.enhance)
         check_number("starts", self.starts, integer=True)
@@ -92,15 +85,6 @@ class OGM(Balancer):
         self._generators = training.generators("OGM")
 
     def after_backward(self, training: Training, outputs: Outputs) -> None:
-        """Scale the gradients of leading modalities and add the noise.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-        """
         if not self.starts <= training.epoch <= self.ends:
             training.record("coefficient", torch.ones(len(training.names)))
             return

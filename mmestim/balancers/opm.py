@@ -78,13 +78,6 @@ class OPM(Balancer):
         self.starts = starts
 
     def begin(self, training: Training) -> None:
-        """Check the parameters and seed the draws.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("q_base", self.q_base, high=1)
         check_number("alpha", self.alpha)
         check_number("p_exe", self.p_exe, high=1)
@@ -95,20 +88,6 @@ class OPM(Balancer):
         self._coin = torch.Generator(training.device).manual_seed(training.context.seed_for("OPM"))
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Joint loss of the rows that are left, from the features that are.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         if training.epoch < self.starts:
             training.record("drop_probability", torch.zeros(len(training.names)))
             return training.joint_loss(outputs)

@@ -98,7 +98,6 @@ class PMR(Balancer):
         self.fraction = fraction
 
     def begin(self, training: Training) -> None:
-        """Check the parameters and start without prototypes."""
         check_number("alpha", self.alpha)
         check_number("mu", self.mu)
         check_number("entropy_epochs", self.entropy_epochs, integer=True)
@@ -113,7 +112,6 @@ class PMR(Balancer):
         self._random = np.random.default_rng(training.context.seed_for("PMR", "prototypes"))
 
     def begin_epoch(self, training: Training) -> None:
-        """Move the prototypes to the class means of some of the training rows."""
         sums = {name: torch.zeros_like(prototypes) for name, prototypes in self.prototypes_.items()}
         counts = torch.zeros(self.known_.shape, device=training.device)
         for outputs in training.evaluate(training.rows.subset(self._draw(training.rows))):
@@ -133,7 +131,6 @@ class PMR(Balancer):
         self.known_ = self.known_ | seen
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Joint loss, with the terms of slow and fast modalities."""
         y, present = outputs.batch.y, outputs.present
         distances = [
             torch.cdist(features, self.prototypes_[name], compute_mode="donot_use_mm_for_euclid_dist")

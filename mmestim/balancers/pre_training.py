@@ -68,7 +68,6 @@ class PreTraining(Balancer):
         self.finetune = finetune
 
     def begin(self, training: Training) -> None:
-        """Train each encoder alone, and put what it has learnt into the joint network."""
         if isinstance(self.finetune, numbers.Number):
             check_number("finetune", self.finetune, closed=False)
         elif self.finetune != "frozen":
@@ -87,7 +86,6 @@ class PreTraining(Balancer):
             self._before = [torch.empty_like(p) for p in self._slow]
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn jointly, the encoders slowly or not at all."""
         if self._is_frozen:
             return self._train_head(training, batch)
         if not self._slow or self.finetune == 1:

@@ -27,7 +27,6 @@ class EnergyHead(FusionHead):
         self.linears = nn.ModuleList(nn.Linear(size, n_classes) for size in sizes.values())
 
     def unimodal(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Logits of the modality's own layer."""
         return self.linears[self.names.index(name)](features[name])
 
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:
@@ -35,7 +34,6 @@ class EnergyHead(FusionHead):
         return logits.logsumexp(-1) / self.temperature
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fused logits where every row has everything."""
         return self._weigh(features).sum(0)
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
@@ -114,12 +112,10 @@ class QMF(Balancer):
         self.released_margin = released_margin
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead:
-        """A head that weighs the modalities by their energies."""
         check_number("temperature", self.temperature, closed=False)
         return EnergyHead(sizes, n_classes, self.temperature)
 
     def begin(self, training: Training) -> None:
-        """Start the sums of losses at 0."""
         check_number("rank_weight", self.rank_weight)
         check_flag("released_margin", self.released_margin)
         n_rows, device = len(training.rows.y), training.device
@@ -127,7 +123,6 @@ class QMF(Balancer):
         self._members = {name: training.rows.with_modality(name).rows.to(device) for name in training.names}
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Losses of the fused and of each modality's logits, and of the ranking by confidence."""
         head, loss = cast(EnergyHead, training.module.fusion_head), training.joint_loss(outputs)
         confidences, ranks = [], []
         for name in training.names:

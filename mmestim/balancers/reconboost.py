@@ -31,11 +31,9 @@ class BoostedHead(FusionHead):
         self.rate = nn.Parameter(torch.tensor(float(rate)))
 
     def unimodal(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Logits of the modality's own layer, which is trained by itself in its stages."""
         return self.linears[self.names.index(name)](features[name])
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fused logits where every row has everything."""
         return self.rate * torch.stack([self.unimodal(features, name).float() for name in features]).sum(0)
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
@@ -140,12 +138,10 @@ class ReconBoost(Balancer):
         self.rate = rate
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead:
-        """A head that sums the modalities' own."""
         check_number("rate", self.rate, closed=False)
         return BoostedHead(sizes, n_classes, self.rate)
 
     def begin(self, training: Training) -> None:
-        """Check the parameters."""
         check_number("stage_epochs", self.stage_epochs, low=1, integer=True)
         check_number("rectify_epochs", self.rectify_epochs, integer=True)
         check_number("ce_weight", self.ce_weight, closed=False)
@@ -164,7 +160,6 @@ class ReconBoost(Balancer):
             )
 
     def begin_epoch(self, training: Training) -> None:
-        """Say whose turn it is, and ask the others once where a stage begins."""
         names, length = training.names, self.stage_epochs + self.rectify_epochs
         stage, epoch = divmod(training.epoch, length)
         # None in rectification.
@@ -194,7 +189,6 @@ class ReconBoost(Balancer):
                     self._previous, self._has_previous = torch.softmax(logits, dim=1), present
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A step of the modality whose stage it is, or of all."""
         training.record("active", torch.tensor([self._name in (name, None) for name in training.names]))
         training.record("rate", _head(training).rate)
         if self._name is None:

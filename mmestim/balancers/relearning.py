@@ -86,13 +86,6 @@ class Relearning(Balancer):
         self.strength = strength
 
     def begin(self, training: Training) -> None:
-        """Check the parameters, that there are rows to judge by, and keep the initial weights.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_number("interval", self.interval, low=1, integer=True)
         check_number("max_times", self.max_times, integer=True)
         check_number("strength", self.strength)
@@ -105,13 +98,6 @@ class Relearning(Balancer):
         self.gap_ = torch.zeros(len(training.names))
 
     def begin_epoch(self, training: Training) -> None:
-        """Move the encoders back where it is time to.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        """
         weights = torch.zeros_like(self.gap_)
         if training.epoch > 0 and training.epoch % self.interval == 0 and self.n_times_ < self.max_times:
             self.n_times_ += 1

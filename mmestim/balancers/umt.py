@@ -60,13 +60,11 @@ class UMT(Balancer):
         self.scale = scale
 
     def begin(self, training: Training) -> None:
-        """Train the teachers, and keep their features of the training rows."""
         check_number("scale", self.scale)
         taught = [name for name in training.names if training.parameters[name] and self.scale > 0]
         self._taught = {name: encode_rows(training, training.train_alone(name)) for name in taught}
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """The joint loss and the distances to the teachers."""
         loss = training.joint_loss(outputs)
         if not self._taught:
             return loss

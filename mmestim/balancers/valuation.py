@@ -92,13 +92,6 @@ class Valuation(Balancer):
         self.fraction = fraction
 
     def begin(self, training: Training) -> None:
-        """Check the parameters; nothing is copied yet.
-
-        Parameters
-        ----------
-        training : Training
-            The training that begins.
-        """
         check_choice("level", self.level, ("sample", "modality"))
         check_number("warmup", self.warmup, integer=True)
         check_number("alpha", self.alpha)
@@ -111,13 +104,6 @@ class Valuation(Balancer):
         self._subset = torch.Generator().manual_seed(training.context.seed_for("Valuation"))
 
     def begin_epoch(self, training: Training) -> None:
-        """Value the modalities and count the copies.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        """
         if training.epoch >= self.warmup:
             for outputs in training.evaluate(training.rows):
                 self.contributions_[:, outputs.batch.rows] = self._contributions(training, outputs)
@@ -128,20 +114,6 @@ class Valuation(Balancer):
         training.record("copies", self.copies_.sum(1) / len(training.rows))
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """Mean over the rows and their copies.
-
-        Parameters
-        ----------
-        training : Training
-            The training under way.
-        outputs : Outputs
-            Of the network for one batch.
-
-        Returns
-        -------
-        Tensor of shape ()
-            The loss.
-        """
         loss = training.joint_loss(outputs)
         if training.epoch < self.warmup:
             return loss
