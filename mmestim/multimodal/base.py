@@ -6,7 +6,7 @@ import copy
 import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -41,6 +41,7 @@ class FitContext:
     seed: int
     n_classes: int
     groups: Any = None  # of all rows of X
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     def seed_for(self, *purpose: str) -> int:
         """The seed of one branch or helper network."""
@@ -171,7 +172,7 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
             name = fingerprint(self, every, groups, seed, options.device)
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, name, options.device))
         context = FitContext(every.subset(train), every.subset(valid), options, seed, len(self.classes_), groups)
-        self.history_: list[dict[str, Any]] = []
+        self.history_ = context.history
         self.module_, interrupted = self._fit_module(context)
         self.module_.eval()
         self.n_iter_ = len(self.history_)

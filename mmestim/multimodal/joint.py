@@ -244,8 +244,8 @@ class JointClassifier(JointBase):
             objective = BalancedObjective(self.unimodal_weight, balancer, context)
             run = self._train_joint(context, module, objective)
             self.balancer_, self.balance_history_ = balancer, objective.history(len(run.history))
-            self.history_ += objective.training.history
-        self.history_ += run.history
+            context.history += objective.training.history
+        context.history += run.history
         return module, run.interrupted
 
     def _new_balancer(self) -> Balancer | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
-from .._training.loop import TrainingRun, train
 from .._utils.validation import check_choice
 from .base import FitContext, MultimodalClassifier
+from .branch_training import train_branches
 
 
 class LateFusionClassifier(MultimodalClassifier):
@@ -207,33 +207,10 @@ class LateFusionClassifier(MultimodalClassifier):
         check_choice("fusion", self.fusion, ("sum", "mean"))
 
     def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
-        branches, interrupted = self._fit_branches(context)
+        branches, interrupted = train_branches(
+            context, self.modalities_, lambda name: self._build_branch(context, name)
+        )
         return LateFusion(branches, self.fusion), interrupted
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
         return LateFusion(branches, self.fusion)
-
-    def _fit_branches(self, context: FitContext) -> tuple[dict[str, Branch], bool]:
-        """Every branch trained alone, and whether Ctrl-C ended the last one."""
-        branches: dict[str, Branch] = {}
-        for name in self.modalities_:
-            branches[name] = self._build_branch(context, name)
-            run = self._train_branch(context, branches[name], "unimodal")
-            if run.interrupted and len(branches) < len(self.modalities_):
-                raise KeyboardInterrupt
-        return branches, run.interrupted
-
-    def _train_branch(self, context: FitContext, branch: Branch, stage: str, **train_kwargs: Any) -> TrainingRun:
-        """Train one branch on the rows that have its modality."""
-        run = train(
-            branch,
-            *context.split_for(branch.name),
-            context.options,
-            n_classes=context.n_classes,
-            seed=context.seed_for(branch.name, "training"),
-            stage=stage,
-            modality=branch.name,
-            **train_kwargs,
-        )
-        self.history_ += run.history
-        return run

@@ -350,7 +350,7 @@ class ModalityGapClassifier(JointBase):
         if not has_gaps(context.train):
             module = self._build_joint(context)
             run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
-            self.history_ += run.history
+            context.history += run.history
             self.n_warmup_ = len(run.history)
             return module, run.interrupted
         module = self._build_joint(context)
@@ -369,7 +369,7 @@ class ModalityGapClassifier(JointBase):
         for epoch, row in enumerate(run.history):
             if is_adaptive:
                 row["stage"] = "warm-up" if epoch < n_warmup else "adaptive"
-        self.history_ += run.history
+        context.history += run.history
         scores = source.scores(module)
         with warnings.catch_warnings():
             # The history of the gaps says as much.
@@ -405,7 +405,7 @@ class ModalityGapClassifier(JointBase):
         except KeyboardInterrupt:  # Before the first epoch was over.
             module.load_state_dict(weights)
             return True
-        self.history_ += run.history
+        context.history += run.history
         after = evaluate(module, context.valid, options)
         self.fine_tuned_ = not options.early_stopping or selection_score(*after[:2]) > selection_score(*before[:2])
         if not self.fine_tuned_:

@@ -15,11 +15,11 @@ from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.evaluation import evaluate
 from .._utils.validation import check_choice, check_number
 from ._objectives.guidance import GUIDANCE_RULES, Frozen, Guidance
-from .base import FitContext
-from .late_fusion import LateFusionClassifier
+from .base import FitContext, MultimodalClassifier
+from .branch_training import train_branch, train_branches
 
 
-class UDIClassifier(LateFusionClassifier):
+class UDIClassifier(MultimodalClassifier):
     r"""Unidirectional dynamic interaction: the strongest modality guides the others.
 
     Every modality is first trained alone. The most accurate on the validation rows becomes the anchor
@@ -241,7 +241,6 @@ class UDIClassifier(LateFusionClassifier):
     ) -> None:
         super().__init__(
             modalities,
-            fusion=fusion,
             shapes=shapes,
             encoder=encoder,
             embedding_dim=embedding_dim,
@@ -269,11 +268,12 @@ class UDIClassifier(LateFusionClassifier):
         self.anchor = anchor
         self.anchor_tolerance = anchor_tolerance
         self.follower_init = follower_init
+        self.fusion = fusion
 
-    _facts: ClassVar = (*LateFusionClassifier._facts, "branch_scores_", "anchor_", "order_")
+    _facts: ClassVar = (*MultimodalClassifier._facts, "branch_scores_", "anchor_", "order_")
 
     def _check_parameters(self) -> None:
-        super()._check_parameters()
+        check_choice("fusion", self.fusion, ("sum", "mean"))
         if isinstance(self.guidance, Sequence | np.ndarray) and not isinstance(self.guidance, str):
             if len(self.guidance) != 2:
                 raise ValueError(f"guidance={self.guidance!r} must be two weights, (consistency, complementarity).")
@@ -296,7 +296,9 @@ class UDIClassifier(LateFusionClassifier):
 
     def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
         check_choice("anchor", self.anchor, ["auto", *self.modalities_])
-        branches, interrupted = self._fit_branches(context)
+        branches, interrupted = train_branches(
+            context, self.modalities_, lambda name: self._build_branch(context, name)
+        )
         self.order_ = self._rank({name: _judge(context, branch) for name, branch in branches.items()})
         self.anchor_ = self.order_[0]
         self.guidance_history_: dict[str, dict[str, np.ndarray]] = {}
@@ -307,6 +309,9 @@ class UDIClassifier(LateFusionClassifier):
                     frozen.add(branches[done], context.options)
                     branches[name], interrupted = self._fit_follower(context, branches[name], frozen)
         return LateFusion(branches, self.fusion), interrupted
+
+    def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
+        return LateFusion(branches, self.fusion)
 
     def _rank(self, judged: dict[str, tuple[float, float]]) -> list[str]:
         """The anchor, then the others from the most accurate on the validation rows down."""
@@ -323,7 +328,7 @@ class UDIClassifier(LateFusionClassifier):
         branch = copy.deepcopy(alone) if self.follower_init == "warm" else self._build_branch(context, alone.name)
         guidance = Guidance(frozen, self.guidance, context.seed_for(alone.name, "mutual information"))
         try:
-            run = self._train_branch(context, branch, "guided", objective=guidance)
+            run = train_branch(context, branch, "guided", guidance)
         except KeyboardInterrupt:  # Before the first epoch was over: the branch trained alone will do.
             return alone, True
         history = guidance.history()
