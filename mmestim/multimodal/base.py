@@ -22,13 +22,14 @@ from .._data.batches import Batch, Rows, eval_batch_size
 from .._data.modalities import Modalities, check_X
 from .._data.splits import inner_split, with_a_row_of
 from .._networks.multimodal_networks import Branch, MultimodalModule
+from .._serialization.model_file import TensorSpec
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, device_here, seed_for, seeded
 from .._training.fingerprint import fingerprint
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import build_encoder, fit_statistics
-from .saved_classifier import SavedNetwork
+from . import saved_classifier
 
 
 @dataclass
@@ -53,11 +54,24 @@ class FitContext:
         return train, valid if len(valid) else train
 
 
-class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, BaseEstimator):
+class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     """Base of the classifiers of several modalities; see the subclasses for the parameters."""
 
     # With metadata routing on, groups reach the inner split without being asked for.
     __metadata_request__fit: ClassVar = {"groups": True}
+
+    # Fitted attributes that a saved file stores for its reader, beside those that predictions need.
+    _saved_attributes: ClassVar[tuple[str, ...]] = ("n_iter_",)
+    # Parameters that hold classes, functions or networks, which a file can only name.
+    _parameters_with_modules: ClassVar[tuple[str, ...]] = ("encoder",)
+    # Parameters of the training machine, which a file does not store.
+    _parameters_left_out: ClassVar[tuple[str, ...]] = ("callbacks", "checkpoint")
+
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    modalities_: dict[str, Any]
+    shapes_: dict[str, tuple[int, ...]]
+    _column_names: dict[str, list[str]]
 
     def __init__(
         self,
@@ -280,6 +294,28 @@ class MultimodalClassifier(SavedNetwork, TransformerMixin, ClassifierMixin, Base
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> MultimodalModule:
         """The network of these branches, without anything from the data."""
         raise NotImplementedError
+
+    def _check_saved_attributes(self) -> None:
+        """Check the attributes that a file sets; subclasses add theirs."""
+        check_number("n_iter_", self.n_iter_, integer=True)
+
+    # Saving and loading --------------------------------------------------------------------------
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        return saved_classifier.to_file(self)
+
+    def _from_header(
+        self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_user_modules: bool
+    ) -> MultimodalModule:
+        return saved_classifier.from_header(self, facts, specs, device, has_user_modules)
+
+    def _from_tensors(
+        self, module: MultimodalModule, tensors: Mapping[str, torch.Tensor], device: torch.device
+    ) -> None:
+        saved_classifier.from_tensors(self, module, tensors, device)
+
+    def _check_rebuilt(self, rebuilt: MultimodalClassifier) -> None:
+        saved_classifier.check_rebuilt(self, rebuilt)
 
     # What subclasses use -------------------------------------------------------------------------
 

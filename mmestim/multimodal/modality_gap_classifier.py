@@ -316,7 +316,7 @@ class ModalityGapClassifier(JointBase):
         self.cv = cv
         self.fine_tune_epochs = fine_tune_epochs
 
-    _facts: ClassVar = (*JointBase._facts, "n_warmup_", "fine_tuned_")
+    _saved_attributes: ClassVar = (*JointBase._saved_attributes, "n_warmup_", "fine_tuned_")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -339,8 +339,8 @@ class ModalityGapClassifier(JointBase):
             )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
-    def _check_facts(self) -> None:
-        super()._check_facts()
+    def _check_saved_attributes(self) -> None:
+        super()._check_saved_attributes()
         check_number("n_warmup_", self.n_warmup_, high=self.n_iter_, integer=True)
         check_flag("fine_tuned_", self.fine_tuned_)
 

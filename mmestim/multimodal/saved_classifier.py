@@ -1,15 +1,18 @@
-"""What of a fitted classifier travels in a file, and how its network is built again without data."""
+"""Saving and loading of classifiers: attributes for the header, tensors, and the network rebuilt without data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections import defaultdict
+from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from .._data.batches import Batch
 from .._data.modalities import resolve_modalities, resolve_shapes
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
@@ -24,208 +27,289 @@ from .._serialization.module_skeleton import (
 )
 from .._training.devices import seeded
 from .._training.options import TrainingOptions
-from .._utils.validation import check_number
 from ..encoders.choice import encoder_of
-from .saved_classifier_checks import by_encoder, probe_outputs
 
-# What of a user's no sketch can be made of may ask for features, or weights of a head, in this number, or in that of
-# its values in the file.
-_MODEST_FEATURES, _MODEST_HEAD = 1024, 2**24
+if TYPE_CHECKING:
+    from .base import MultimodalClassifier
 
-# Three of standardisation, weights and bias: what every encoder of ours has at least.
-_LEAST_TENSORS = 5
+# Limits for a user's module that cannot be built on the meta device: features per encoder and weights of the fusion
+# head. A file that holds more values than these raises the limit to its own number.
+_MAX_FEATURES, _MAX_HEAD_WEIGHTS = 1024, 2**24
+
+# The smallest built-in encoder has three tensors of standardisation, a weight and a bias.
+_MIN_ENCODER_TENSORS = 5
 
 
-class SavedNetwork:
-    """What `mmestim.save` and `load` ask of a classifier: facts for the header, tensors, and both back."""
+def to_file(estimator: MultimodalClassifier) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what a file stores of a fitted classifier.
 
-    # Of the classifier.
-    modalities: Any
-    shapes: Any
-    embedding_dim: int
-    classes_: np.ndarray
-    n_features_in_: int
-    feature_names_in_: np.ndarray
-    modalities_: dict[str, Any]
-    shapes_: dict[str, tuple[int, ...]]
-    module_: MultimodalModule
-    device_: str
-    n_iter_: int
-    get_params: Callable[..., dict[str, Any]]
-    _column_names: dict[str, list[str]]
-    _check_parameters: Callable[[], None]
-    encoder: Any
-    _assemble: Callable[[dict[str, Branch], int], MultimodalModule]
-    _new_encoder: Callable[[str], tuple[nn.Module, int]]
-    _sample_shape: Callable[[str], tuple[int, ...]]
+    Parameters
+    ----------
+    estimator : MultimodalClassifier
+        Fitted classifier.
 
-    # Fitted attributes that a reader of the model wants, beside those that predictions need.
-    _facts: ClassVar[tuple[str, ...]] = ("n_iter_",)
-    # Parameters that hold classes, functions or networks, which a file can only name.
-    _parameters_with_modules: ClassVar[tuple[str, ...]] = ("encoder",)
-    # Parameters of the machine that trains.
-    _parameters_left_out: ClassVar[tuple[str, ...]] = ("callbacks", "checkpoint")
+    Returns
+    -------
+    facts : dict of str to object
+        Attributes for the header, of types that `encode` accepts.
+    tensors : dict of str to Tensor
+        Weights as ``module.*`` and column numbers as ``columns.*``.
+    """
+    names = ("classes_", "n_features_in_", "shapes_", *estimator._saved_attributes)
+    facts = {name: getattr(estimator, name) for name in names}
+    facts["modalities_"] = list(estimator.modalities_)
+    if hasattr(estimator, "feature_names_in_"):
+        facts["feature_names_in_"] = estimator.feature_names_in_
+    else:
+        facts["column_names"] = estimator._column_names
+    tensors = {f"module.{name}": value for name, value in estimator.module_.state_dict().items()}
+    if non_tensors := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
+        raise TypeError(f"the network keeps {non_tensors[0]!r}, which is not a tensor: keep it in a buffer.")
+    columns = {f"columns.{name}": torch.from_numpy(numbers) for name, numbers in estimator.modalities_.items()}
+    return facts, tensors | columns
 
-    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Facts, which `encode` can take, and tensors by name."""
-        facts = {name: getattr(self, name) for name in ("classes_", "n_features_in_", "shapes_", *self._facts)}
-        facts["modalities_"] = list(self.modalities_)
-        if hasattr(self, "feature_names_in_"):
-            facts["feature_names_in_"] = self.feature_names_in_
-        else:
-            facts["column_names"] = self._column_names
-        tensors = {f"module.{name}": value for name, value in self.module_.state_dict().items()}
-        if odd := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
-            raise TypeError(f"the network keeps {odd[0]!r}, which is no tensor: keep it in a buffer.")
-        columns = {f"columns.{name}": torch.from_numpy(index) for name, index in self.modalities_.items()}
-        return facts, tensors | columns
 
-    def _from_header(
-        self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
-    ) -> MultimodalModule:
-        """Take over the facts; the network, ours in no memory, once all tensors are known to fit it."""
-        known = {"classes_", "n_features_in_", "shapes_", "modalities_", *self._facts}
-        if missing := known - set(facts):
-            raise ValueError(f"it lacks {sorted(missing)}.")
-        if unknown := set(facts) - known - {"feature_names_in_", "column_names"}:
-            raise ValueError(f"it has {sorted(unknown)}, which {type(self).__name__} does not know.")
-        for name in ("classes_", "n_features_in_", *self._facts):
-            setattr(self, name, facts[name])
-        # Of the columns only their number is known before the tensors are read.
-        sizes = {name: _length(name, specs) for name in _strings("modalities_", facts["modalities_"], distinct=True)}
-        self.modalities_ = {name: range(size) for name, size in sizes.items()}
-        self.shapes_ = resolve_shapes(facts["shapes_"], self.modalities_)
-        _check_classes(self.classes_)
-        if type(self.n_features_in_) is not int or self.n_features_in_ != sum(sizes.values()) or not sizes:
+def from_header(
+    estimator: MultimodalClassifier,
+    facts: Mapping[str, Any],
+    specs: Mapping[str, TensorSpec],
+    device: torch.device,
+    has_user_modules: bool,
+) -> MultimodalModule:
+    """Set the attributes from the header, and return the network that the tensors fit.
+
+    Built-in encoders are on the meta device, without memory, until `from_tensors` loads the weights.
+
+    Parameters
+    ----------
+    estimator : MultimodalClassifier
+        Unfitted classifier with the parameters of the file.
+    facts : mapping of str to object
+        Decoded attributes.
+    specs : mapping of str to TensorSpec
+        Types and shapes of all tensors in the file.
+    device : torch.device
+        Device of the loaded network.
+    has_user_modules : bool
+        Whether the file names encoders or a balancer that are not built in.
+
+    Returns
+    -------
+    MultimodalModule
+        The network without its weights.
+
+    Raises
+    ------
+    ValueError
+        If the attributes contradict each other, the parameters or the tensors.
+    """
+    required = {"classes_", "n_features_in_", "shapes_", "modalities_", *estimator._saved_attributes}
+    if missing := required - set(facts):
+        raise ValueError(f"it lacks {sorted(missing)}.")
+    if unknown := set(facts) - required - {"feature_names_in_", "column_names"}:
+        raise ValueError(f"it has {sorted(unknown)}, which {type(estimator).__name__} does not have.")
+    for name in ("classes_", "n_features_in_", *estimator._saved_attributes):
+        setattr(estimator, name, facts[name])
+    # Before the tensors are read, only the number of columns is available.
+    names = _checked_strings("modalities_", facts["modalities_"], are_distinct=True)
+    n_columns = {name: _count_columns(name, specs) for name in names}
+    estimator.modalities_ = {name: range(number) for name, number in n_columns.items()}
+    estimator.shapes_ = resolve_shapes(facts["shapes_"], estimator.modalities_)
+    _check_classes(estimator.classes_)
+    n_total, n_features_in = sum(n_columns.values()), estimator.n_features_in_
+    if type(n_features_in) is not int or n_features_in != n_total or not n_columns:
+        raise ValueError(f"n_features_in_={n_features_in!r} differs from the {n_total} columns of its modalities.")
+    _set_feature_names(estimator, facts, n_columns)
+    estimator._check_saved_attributes()
+    TrainingOptions.from_estimator(SimpleNamespace(**estimator.get_params(deep=False) | {"device": device}))
+    estimator._check_parameters()
+    return _build_network(estimator, specs, has_user_modules)
+
+
+def from_tensors(
+    estimator: MultimodalClassifier, module: MultimodalModule, tensors: Mapping[str, torch.Tensor], device: torch.device
+) -> None:
+    """Set the columns of the modalities, and load the weights into the network that `from_header` returned.
+
+    Parameters
+    ----------
+    estimator : MultimodalClassifier
+        Classifier that `from_header` prepared.
+    module : MultimodalModule
+        Its network.
+    tensors : mapping of str to Tensor
+        Contents of the file.
+    device : torch.device
+        Device to move the network to.
+
+    Raises
+    ------
+    ValueError
+        If the columns do not partition X, or contradict the parameters.
+    """
+    estimator.modalities_ = {name: tensors[f"columns.{name}"].numpy() for name in estimator.modalities_}
+    columns = np.concatenate(list(estimator.modalities_.values()))
+    if not np.array_equal(np.sort(columns), np.arange(estimator.n_features_in_)):
+        raise ValueError("its modalities do not partition the columns of X: one is missing, repeated or too high.")
+    _check_modality_parameters(estimator)
+    if (names := getattr(estimator, "feature_names_in_", None)) is not None:
+        estimator._column_names = {name: [*names[numbers]] for name, numbers in estimator.modalities_.items()}
+    state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
+    load_weights(module, state)
+    estimator.module_, estimator.device_ = module.to(device).eval(), str(device)
+
+
+def check_rebuilt(estimator: MultimodalClassifier, rebuilt: MultimodalClassifier) -> None:
+    """Raise ValueError unless the rebuilt network, which has the same weights, gives the same outputs."""
+    saved_names, rebuilt_buffers = estimator.module_.state_dict(), dict(rebuilt.module_.named_buffers())
+    for name, buffer in estimator.module_.named_buffers():
+        if name not in saved_names and not _is_same_tensor(buffer.detach().cpu(), rebuilt_buffers.get(name)):
             raise ValueError(
-                f"n_features_in_={self.n_features_in_!r} is not the {sum(sizes.values())} of its modalities."
+                f"the buffer {name!r} of its network is not persistent and differs from that of a new network: "
+                "register it with persistent=True."
             )
-        self._take_names(facts, sizes)
-        self._check_facts()
-        TrainingOptions.from_estimator(SimpleNamespace(**self.get_params(deep=False) | {"device": device}))
-        self._check_parameters()
-        return self._sketch(specs, has_users_modules)
-
-    def _from_tensors(
-        self, module: MultimodalModule, tensors: Mapping[str, torch.Tensor], device: torch.device
-    ) -> None:
-        """Take over the tensors, which fit the network."""
-        self.modalities_ = {name: tensors[f"columns.{name}"].numpy() for name in self.modalities_}
-        columns = np.concatenate(list(self.modalities_.values()))
-        if not np.array_equal(np.sort(columns), np.arange(self.n_features_in_)):
-            raise ValueError("its modalities do not part the columns of X: one is missing, twice or too high.")
-        self._check_groups()
-        if (names := getattr(self, "feature_names_in_", None)) is not None:
-            self._column_names = {name: [*names[index]] for name, index in self.modalities_.items()}
-        state = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
-        load_weights(module, state)
-        self.module_, self.device_ = module.to(device).eval(), str(device)
-
-    def _check_facts(self) -> None:
-        """Check the values of the facts; subclasses add theirs."""
-        check_number("n_iter_", self.n_iter_, integer=True)
-
-    def _check_groups(self) -> None:
-        """Hold the parameters to the columns and shapes that the network was fitted with."""
-        if self.modalities is not None:
-            groups = resolve_modalities(self.modalities, self.n_features_in_, getattr(self, "feature_names_in_", None))
-            if [*groups] != [*self.modalities_] or any(
-                not np.array_equal(groups[name], index) for name, index in self.modalities_.items()
-            ):
-                raise ValueError("its parameter modalities is not what it was fitted with.")
-        if not resolve_shapes(self.shapes, self.modalities_).items() <= self.shapes_.items():
-            raise ValueError("its parameter shapes is not what it was fitted with.")
-
-    def _take_names(self, facts: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
-        if "feature_names_in_" in facts:
-            check_feature_names(facts["feature_names_in_"], sum(sizes.values()))
-            self.feature_names_in_ = facts["feature_names_in_"]
-            return
-        self._column_names = facts.get("column_names", {})
-        if not isinstance(self._column_names, dict) or not set(self._column_names) <= set(sizes):
-            raise ValueError("column_names are not those of its modalities.")
-        for name, columns in self._column_names.items():
-            if len(_strings("column_names", columns)) != sizes[name]:
-                raise ValueError(f"column_names has {len(columns)} names for {sizes[name]} column(s) of {name!r}.")
-
-    def _sketch(self, specs: Mapping[str, TensorSpec], has_users_modules: bool) -> MultimodalModule:
-        """The network as the parameters say, each part held against the file before the next one is made."""
-        in_file, branches, n_classes = by_encoder(specs), {}, len(self.classes_)
-        with seeded(0, CPU), float32():
-            for i, name in enumerate(sorted(self.modalities_)):
-                prefix = f"module.branches.{i}.encoder."
-                encoder, size = self._sketch_encoder(name, prefix, in_file[prefix])
-                with torch.device("meta"):
-                    branches[name] = Branch(name, encoder, size, n_classes)
-            columns = {f"columns.{name}": TensorSpec(torch.int64, (len(at),)) for name, at in self.modalities_.items()}
-            n_weights = n_classes * sum(branch.embedding_dim for branch in branches.values())
-            in_head = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
-            return build_on_meta(
-                lambda: self._assemble(branches, n_classes),
-                lambda made: check_specs(specs_of(made, "module.") | columns, specs),
-                is_user_defined=has_users_modules,
-                is_small_enough=n_weights <= max(_MODEST_HEAD, count_values(in_head)),
-            )
-
-    def _sketch_encoder(self, name: str, prefix: str, found: Mapping[str, TensorSpec]) -> tuple[nn.Module, int]:
-        """One modality's encoder and its number of features, if its tensors are those that were found."""
-        given = encoder_of(self.encoder, name)
-        # To sketch thousands of networks takes longer than to see that they came without weights.
-        if isinstance(given, str) and len(found) < _LEAST_TENSORS:
-            raise ValueError(f"its {len(found)} tensors are too few for the encoder of modality {name!r}.")
-        n_features = 0 if isinstance(given, nn.Module) else self.embedding_dim
-        return build_on_meta(
-            lambda: self._new_encoder(name),
-            lambda made: check_specs(specs_of(made[0], prefix), found),
-            is_user_defined=not isinstance(given, str),
-            is_small_enough=n_features <= max(_MODEST_FEATURES, count_values(found)),
-        )
-
-    def _check_rebuilt(self, rebuilt: SavedNetwork) -> None:
-        """Raise ValueError unless the network that was built again, from the same weights, answers the same."""
-        kept, fresh = self.module_.state_dict(), dict(rebuilt.module_.named_buffers())
-        for name, buffer in self.module_.named_buffers():
-            if name not in kept and not _is_same(buffer.detach().cpu(), fresh.get(name)):
-                raise ValueError(
-                    f"the buffer {name!r} of its network, which is not persistent, is not that of a new one: register "
-                    "it with persistent=True."
-                )
-        shapes = {name: self._sample_shape(name) for name in self.modalities_}
-        for mine, other in zip(*(probe_outputs(clf.module_, shapes) for clf in (self, rebuilt)), strict=True):
-            if mine.shape != other.shape or not torch.allclose(mine, other, 1e-4, 1e-5, equal_nan=True):
-                raise ValueError("the network that they describe gives other answers.")
+    shapes = {name: estimator._sample_shape(name) for name in estimator.modalities_}
+    outputs, rebuilt_outputs = (_probe_outputs(classifier.module_, shapes) for classifier in (estimator, rebuilt))
+    for output, rebuilt_output in zip(outputs, rebuilt_outputs, strict=True):
+        is_same_shape = output.shape == rebuilt_output.shape
+        if not is_same_shape or not torch.allclose(output, rebuilt_output, 1e-4, 1e-5, equal_nan=True):
+            raise ValueError("a network built from its parameters gives other outputs.")
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
-    """Raise unless these are None or one name for each column, as scikit-learn keeps them."""
+    """Raise ValueError unless `names` is None or an object array with one name per column."""
     if names is None or (isinstance(names, np.ndarray) and names.dtype == object and names.shape == (n_features,)):
         return
-    raise ValueError(f"feature_names_in_ is not one name for each of {n_features} columns.")
+    raise ValueError(f"feature_names_in_ does not have one name for each of the {n_features} columns.")
 
 
-def _is_same(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    if other is None or TensorSpec.from_tensor(one) != TensorSpec.from_tensor(other):
+def _check_modality_parameters(estimator: MultimodalClassifier) -> None:
+    """Raise unless `modalities` and `shapes` describe the columns and shapes of the fitted network."""
+    if estimator.modalities is not None:
+        feature_names = getattr(estimator, "feature_names_in_", None)
+        columns = resolve_modalities(estimator.modalities, estimator.n_features_in_, feature_names)
+        if [*columns] != [*estimator.modalities_] or any(
+            not np.array_equal(columns[name], numbers) for name, numbers in estimator.modalities_.items()
+        ):
+            raise ValueError("its parameter modalities differs from what it was fitted with.")
+    if not resolve_shapes(estimator.shapes, estimator.modalities_).items() <= estimator.shapes_.items():
+        raise ValueError("its parameter shapes differs from what it was fitted with.")
+
+
+def _set_feature_names(estimator: MultimodalClassifier, facts: Mapping[str, Any], n_columns: Mapping[str, int]) -> None:
+    """Set the names of the columns: of all of X, or per modality if X was a dict."""
+    if "feature_names_in_" in facts:
+        check_feature_names(facts["feature_names_in_"], sum(n_columns.values()))
+        estimator.feature_names_in_ = facts["feature_names_in_"]
+        return
+    column_names = estimator._column_names = facts.get("column_names", {})
+    if not isinstance(column_names, dict) or not set(column_names) <= set(n_columns):
+        raise ValueError("column_names are not those of its modalities.")
+    for name, columns in column_names.items():
+        if len(_checked_strings("column_names", columns)) != n_columns[name]:
+            raise ValueError(f"column_names has {len(columns)} names for {n_columns[name]} column(s) of {name!r}.")
+
+
+def _build_network(
+    estimator: MultimodalClassifier, specs: Mapping[str, TensorSpec], has_user_modules: bool
+) -> MultimodalModule:
+    """Build the network that the parameters describe, checking each part against the file before the next one."""
+    specs_by_encoder, n_classes = _group_by_encoder(specs), len(estimator.classes_)
+    branches: dict[str, Branch] = {}
+    with seeded(0, CPU), float32():
+        for i, name in enumerate(sorted(estimator.modalities_)):
+            prefix = f"module.branches.{i}.encoder."
+            encoder, n_features = _build_encoder(estimator, name, prefix, specs_by_encoder[prefix])
+            with torch.device("meta"):
+                branches[name] = Branch(name, encoder, n_features, n_classes)
+        column_specs = {
+            f"columns.{name}": TensorSpec(torch.int64, (len(numbers),))
+            for name, numbers in estimator.modalities_.items()
+        }
+        n_weights = n_classes * sum(branch.embedding_dim for branch in branches.values())
+        head_specs = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
+        return build_on_meta(
+            lambda: estimator._assemble(branches, n_classes),
+            lambda module: check_specs(specs_of(module, "module.") | column_specs, specs),
+            is_user_defined=has_user_modules,
+            is_small_enough=n_weights <= max(_MAX_HEAD_WEIGHTS, count_values(head_specs)),
+        )
+
+
+def _build_encoder(
+    estimator: MultimodalClassifier, name: str, prefix: str, specs: Mapping[str, TensorSpec]
+) -> tuple[nn.Module, int]:
+    """Build the encoder of one modality, and return it with its number of features, if it fits its tensors."""
+    encoder = encoder_of(estimator.encoder, name)
+    # Reject a file without weights at once: building thousands of networks would take long.
+    if isinstance(encoder, str) and len(specs) < _MIN_ENCODER_TENSORS:
+        raise ValueError(f"its {len(specs)} tensors are too few for the encoder of modality {name!r}.")
+    n_features = 0 if isinstance(encoder, nn.Module) else estimator.embedding_dim
+    return build_on_meta(
+        lambda: estimator._new_encoder(name),
+        lambda built: check_specs(specs_of(built[0], prefix), specs),
+        is_user_defined=not isinstance(encoder, str),
+        is_small_enough=n_features <= max(_MAX_FEATURES, count_values(specs)),
+    )
+
+
+def _group_by_encoder(specs: Mapping[str, TensorSpec]) -> defaultdict[str, dict[str, TensorSpec]]:
+    """Group the tensors of each encoder by the prefix of their names, such as ``module.branches.0.encoder.``."""
+    groups: defaultdict[str, dict[str, TensorSpec]] = defaultdict(dict)
+    for name, spec in specs.items():
+        *path, _ = name.split(".", 4)
+        if path[3:] == ["encoder"]:
+            groups[".".join([*path, ""])][name] = spec
+    return groups
+
+
+@torch.no_grad()
+def _probe_outputs(module: MultimodalModule, shapes: Mapping[str, tuple[int, ...]]) -> list[torch.Tensor]:
+    """Return the features of zeros, and all logits of random features, computed on the CPU.
+
+    Zeros are the input on which every encoder was tried when it was built.
+    """
+    if any(tensor.device != CPU for tensor in module.state_dict().values()):
+        module = copy.deepcopy(module).to(CPU)
+    zeros = {name: torch.zeros(2, *shape, dtype=torch.float32, device=CPU) for name, shape in shapes.items()}
+    batch = Batch(zeros, {}, 2)
+    with seeded(0, CPU):
+        features = module.encode(batch)
+        generator = torch.Generator(CPU).manual_seed(0)
+        random_features = {
+            name: torch.randn(f.shape, generator=generator, dtype=torch.float32, device=CPU)
+            for name, f in features.items()
+        }
+        unimodal_logits = [module.unimodal_logits(random_features, name) for name in module.names]
+        return [*features.values(), *unimodal_logits, module.fuse(random_features, batch)]
+
+
+def _is_same_tensor(left: torch.Tensor, right: torch.Tensor | None) -> bool:
+    """Return whether type, shape and values are equal, NaN included."""
+    if right is None or TensorSpec.from_tensor(left) != TensorSpec.from_tensor(right):
         return False
-    return bool(((one == other) | ((one != one) & (other != other))).all())
+    return bool(((left == right) | ((left != left) & (right != right))).all())
 
 
-def _length(name: str, specs: Mapping[str, TensorSpec]) -> int:
+def _count_columns(name: str, specs: Mapping[str, TensorSpec]) -> int:
+    """Return the number of columns of a modality."""
     spec = specs.get(f"columns.{name}")
     if spec is None or spec.dtype is not torch.int64 or len(spec.shape) != 1 or spec.n_values == 0:
         raise ValueError(f"it has no columns of modality {name!r}, or not as a list of int64.")
     return spec.n_values
 
 
-def _strings(name: str, values: Any, distinct: bool = False) -> list[str]:
+def _checked_strings(name: str, values: Any, are_distinct: bool = False) -> list[str]:
+    """Return `values` if it is a list of strings, and raise ValueError otherwise."""
     if not isinstance(values, list) or any(not isinstance(value, str) for value in values):
         raise ValueError(f"{name} is not a list of names.")
-    if distinct and ("" in values or len(set(values)) < len(values)):
-        raise ValueError(f"{name} has a name twice, or an empty one.")
+    if are_distinct and ("" in values or len(set(values)) < len(values)):
+        raise ValueError(f"{name} contains a name twice, or an empty one.")
     return values
 
 
 def _check_classes(classes: Any) -> None:
     if not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(classes) < 2:
-        raise ValueError("classes_ is not an array of two classes or more.")
+        raise ValueError("classes_ is not an array of two or more classes.")
     if not (classes[:-1] < classes[1:]).all():
-        raise ValueError("classes_ are not in order, or one is there twice.")
+        raise ValueError("classes_ are not sorted, or one occurs twice.")

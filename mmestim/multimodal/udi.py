@@ -270,7 +270,7 @@ class UDIClassifier(MultimodalClassifier):
         self.follower_init = follower_init
         self.fusion = fusion
 
-    _facts: ClassVar = (*MultimodalClassifier._facts, "branch_scores_", "anchor_", "order_")
+    _saved_attributes: ClassVar = (*MultimodalClassifier._saved_attributes, "branch_scores_", "anchor_", "order_")
 
     def _check_parameters(self) -> None:
         check_choice("fusion", self.fusion, ("sum", "mean"))
@@ -284,8 +284,8 @@ class UDIClassifier(MultimodalClassifier):
         check_number("anchor_tolerance", self.anchor_tolerance, high=1)
         check_choice("follower_init", self.follower_init, ("fresh", "warm"))
 
-    def _check_facts(self) -> None:
-        super()._check_facts()
+    def _check_saved_attributes(self) -> None:
+        super()._check_saved_attributes()
         names = sorted(self.modalities_)
         if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
             raise ValueError(f"order_={self.order_!r} is not the modalities {names}, from anchor_={self.anchor_!r} on.")

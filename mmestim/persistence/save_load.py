@@ -27,7 +27,7 @@ from ..multimodal import (
     ModalityGapClassifier,
     UDIClassifier,
 )
-from ..multimodal.saved_classifier import SavedNetwork
+from ..multimodal.base import MultimodalClassifier
 from .parameters import decode_parameters, encode_parameters
 
 # Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.
@@ -288,7 +288,7 @@ def _check_that_it_opens(
     specs = {name: TensorSpec.from_tensor(tensor) for name, tensor in tensors.items()}
     try:
         rebuilt = _rebuild(_checked(fields), specs, lambda: tensors, torch.device("cpu"), modules)
-        if isinstance(estimator, SavedNetwork):
+        if isinstance(estimator, MultimodalClassifier):
             estimator._check_rebuilt(rebuilt)
     except Exception as error:
         raise ValueError(

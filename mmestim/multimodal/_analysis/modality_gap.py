@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._serialization.model_file import TensorSpec
 from ..._utils.validation import check_flag, check_number
-from ..saved_classifier import check_feature_names
+from . import saved_analyzer
 from .gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps, fit_one, fit_two
 
 
@@ -285,41 +285,15 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-    # What `mmestim.save` and `load` ask for -------------------------------------------------------
-
-    _arrays = ("means_", "variances_", "weights_", "bic_")
-    _facts = ("bimodal_", "n_peaks_", "separation_", "converged_", "n_iter_", "n_features_in_")
+    # Saving and loading --------------------------------------------------------------------------
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Facts, which `encode` can take, and tensors by name."""
-        names = [name for name in (*self._facts, "feature_names_in_") if hasattr(self, name)]
-        tensors = {name: torch.from_numpy(np.asarray(getattr(self, name), dtype=np.float64)) for name in self._arrays}
-        return {name: getattr(self, name) for name in names}, tensors
+        return saved_analyzer.to_file(self)
 
-    def _from_header(self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], *_: Any) -> None:
-        """Take over the facts, once all tensors are known to fit them."""
-        self._check_parameters()
-        if set(facts) - {"feature_names_in_"} != set(self._facts):
-            raise ValueError(f"it has {sorted(facts)}, expected {sorted(self._facts)}.")
-        if specs != dict.fromkeys(self._arrays, TensorSpec(torch.float64, (2,))):
-            raise ValueError(f"its tensors are not {self._arrays}, each of two float64.")
-        for name, value in facts.items():
-            setattr(self, name, value)
-        for name in ("bimodal_", "converged_"):
-            check_flag(name, facts[name])
-        for name in ("n_peaks_", "n_iter_", "n_features_in_"):
-            check_number(name, facts[name], low=2 if name == "n_features_in_" else 1, integer=True)
-        check_number("separation_", self.separation_)
-        check_feature_names(facts.get("feature_names_in_"), self.n_features_in_)
+    def _from_header(
+        self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_user_modules: bool
+    ) -> None:
+        saved_analyzer.from_header(self, facts, specs)
 
     def _from_tensors(self, module: None, tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
-        """Take over the tensors, if they are a mixture."""
-        for name in self._arrays:
-            setattr(self, name, tensors[name].numpy())
-        if not (
-            np.isfinite([self.means_, self.variances_, self.weights_]).all()
-            and self.variances_.min() > 0
-            and self.weights_.min() > 0
-            and abs(self.weights_.sum() - 1) < 1e-6
-        ):
-            raise ValueError("its means, variances and weights are not those of a mixture.")
+        saved_analyzer.from_tensors(self, tensors)
