@@ -91,7 +91,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]:
-    from ..voice._reporting.report import tested_labels, training_figures
+    from ..voice._reporting.model_facts import tested_labels, training_figures
     from ..voice.taxonomy import LABELS
 
     report = detector.training_report_

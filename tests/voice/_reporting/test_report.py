@@ -9,6 +9,7 @@ import select
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -297,6 +298,11 @@ def test_a_file_that_has_become_shorter_has_its_numbers(detector, tmp_path, monk
         [scanned(tmp_path / "x.wav", 9.0, [EditSegment.from_label("cut", 8.0)])], tmp_path / "r.html", detector
     )
     assert "since it was scanned, the file got another length" in Page(tmp_path / "r.html").text
+
+
+def test_only_a_report_loads_the_template_engine():
+    code = "import sys, mmestim, mmestim.voice; print('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 # In a browser ------------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Facts about a detector for a report: its file, its training and the edits it was tested on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from .._detection.detector import VoiceEditDetector
+from .._detection.explanation import percent
+
+_LIBRARIES = ("mmestim", "torch", "numpy")
+
+
+def tested_labels(detector: VoiceEditDetector) -> list[str]:
+    """Edits that a detector was tried on, on speakers that its models do not know."""
+    is_known = ~np.isnan(detector.recalls_)
+    return [label for label in detector.labels_[is_known].tolist() if label != "unaltered"]
+
+
+def describe_model(detector: VoiceEditDetector, model: str | os.PathLike[str] | None) -> list[tuple[str, str]]:
+    """Terms and what is to be said of them."""
+    return [*_file_facts(model), *_version_facts(detector), *_training_facts(detector)]
+
+
+def _file_facts(model: str | os.PathLike[str] | None) -> list[tuple[str, str]]:
+    if model is None:
+        return []
+    with open(model, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    changed = datetime.fromtimestamp(os.path.getmtime(model), UTC)
+    return [("File", os.fspath(model)), ("Last changed", f"{changed:%Y-%m-%d %H:%M} UTC"), ("SHA-256", digest)]
+
+
+def _version_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
+    windows = ", ".join(f"{seconds:g}" for seconds in detector.models_)
+    versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
+    return [
+        ("Kind", f"VoiceEditDetector, model={detector.model!r}, windows of {windows} s"),
+        ("Versions in use", ", ".join(versions)),
+    ]
+
+
+def _training_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
+    report = getattr(detector, "training_report_", None)
+    if not report:
+        return [("Training", "The file does not tell how the model was trained.")]
+    source = "edited by simulation" if report.get("is_simulated", True) else "of which the edits were known"
+    return [
+        ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, {source}"),
+        (
+            "Thresholds",
+            "those from 25 % on with the best F1 for each edit, raised until at most "
+            f"{detector.max_false_alarm_rate:.1%} of the unedited windows of speakers kept from the models show any",
+        ),
+        *(
+            (f"On the speakers kept from the models, {window} s", training_figures(figures))
+            for window, figures in report.items()
+            if isinstance(figures, dict)
+        ),
+    ]
+
+
+def training_figures(report: dict[str, Any]) -> str:
+    """How well the windows of one length were told, in words.
+
+    Parameters
+    ----------
+    report : dict
+        An entry of a detector's `training_report_`.
+
+    Returns
+    -------
+    str
+        Its false alarms and means over the edits.
+    """
+    macro = report["macro"]
+    thresholds = {figures["threshold"] for figures in report["labels"].values()}
+    limit = f"at a threshold of {thresholds.pop():.2f}" if len(thresholds) == 1 else "at its thresholds"
+    alarms = "no unedited windows"
+    if n_unedited := report["n_unedited"]:
+        alarms = f"any edit seen in {percent(report['false_alarm_rate'])} of {n_unedited} unedited windows {limit}"
+    return (
+        f"{alarms}; mean over the edits: average precision {macro['average_precision']:.2f}, ROC-AUC "
+        f"{macro['roc_auc']:.2f}"
+    )
