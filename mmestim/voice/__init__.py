@@ -1,6 +1,7 @@
 """Voice edits: what is done to recordings, simulated, and found again."""
 
 from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from ._detection.clip_analysis import ClipAnalysis
 from ._detection.detector import VoiceEditDetector
 from ._reporting.report import write_report
 from ._reporting.scan import ScannedFile, audio_files, scan_files
@@ -18,6 +19,7 @@ __all__ = [
     "AudioCorpus",
     "AudioError",
     "Between",
+    "ClipAnalysis",
     "EditInfo",
     "EditPlan",
     "EditRecord",

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score, average_precision_score
 from sklearn.utils import check_random_state, gen_even_slices
@@ -15,14 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
-from .._models.calibration import exceeds_threshold
 from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator
 from ..localization import EditSegment
 from ..metrics import per_label_scores
 from ..taxonomy import CATEGORIES, LABELS, TAXONOMY
+from .clip_analysis import ClipAnalysis, build_analysis, predicted_labels
 from .clip_inference import ScannedClip, scan_clip
-from .explanation import explanation
 from .inputs import clips_of, label_matrix, truth_of
 from .saved_detector import SavedDetector
 from .trainer import TrainedDetector, speakers_of
@@ -278,7 +276,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             0 or 1 for each of `labels_`, 'unaltered' where there is no other; for an ordinary classifier the class.
         """
         proba = self.predict_proba(X)
-        return self._decided(proba) if self._finds_edits else self.classes_[proba.argmax(axis=1)]
+        return predicted_labels(proba, self.thresholds_) if self._finds_edits else self.classes_[proba.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label in each clip.
@@ -293,7 +291,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         ndarray of shape (n_clips, n_labels)
             Float32, in the order of `labels_`; rows of a classifier of edits do not add up to 1.
         """
-        return self._proba(np.stack([clip.logits for clip in self._scan(X)]))
+        return _stack_probabilities(self.analyze(X, locate=False))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-odds of each label in each clip.
@@ -312,7 +310,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         if self._finds_edits:
             proba = self.predict_proba(X).astype(np.float64).clip(1e-7, 1 - 1e-7)
             return np.log(proba / (1 - proba)).astype(np.float32)
-        logits = np.stack([clip.logits for clip in self._scan(X)]).astype(np.float32)
+        logits = np.stack([clip.logits for clip in self.analyze(X, locate=False)]).astype(np.float32)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_category(self, X: Any) -> np.ndarray:
@@ -346,7 +344,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         ndarray of shape (n_clips, n_embeddings)
             Float32; with ``model='features'`` the statistics.
         """
-        return np.stack([clip.embedding for clip in self._scan(X)]).astype(np.float32)
+        return np.stack([clip.embedding for clip in self.analyze(X, locate=False)])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embeddings: their window and a number.
@@ -390,7 +388,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         if y is None:
             corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
             X, y = self._default_simulator(random_state=_SCORE_SEED).simulate(corpus, self.n_jobs)
-            proba = self._proba(np.stack([clip.logits for clip in self._scan(AudioCorpus(X, sample_rate=RATE))]))
+            proba = self.predict_proba(AudioCorpus(X, sample_rate=RATE))
         else:
             proba = self.predict_proba(X)
         indicators = label_matrix(truth_of(y, len(proba), [self._columns, *self._orders()]), self._columns)
@@ -410,7 +408,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             Of each clip the windows' starts and ends in seconds, and what `predict_proba` would say of them;
             with several lengths of windows, of the shortest.
         """
-        return [(clip.spans, self._proba(clip.window_logits)) for clip in self._scan(X)]
+        return [(clip.window_spans, clip.window_probabilities) for clip in self.analyze(X, locate=False)]
 
     def locate(self, X: Any) -> list[list[EditSegment]]:
         """Where the edits are that `predict` finds.
@@ -426,7 +424,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             Of each clip; each label that is found has one or more.
         """
         self._check_finds_edits("locate")
-        return [clip.segments for clip in self._scan(X, locates=True)]
+        return [list(clip.segments) for clip in self.analyze(X)]
 
     def explain(self, X: Any) -> list[str]:
         """What was found in each clip in words that can be quoted, and what was not looked for.
@@ -442,7 +440,67 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             A paragraph for each clip.
         """
         self._check_finds_edits("explain")
-        return [self._told(clip)[2] for clip in self._scan(X, locates=True)]
+        return [clip.explanation for clip in self.analyze(X)]
+
+    def analyze(self, X: Any, *, locate: bool = True) -> list[ClipAnalysis]:
+        """Return all results for each clip: probabilities, detected edits, segments and scores of windows.
+
+        Parameters
+        ----------
+        X : list, array, DataFrame or AudioCorpus
+            Clips, as in `fit`.
+        locate : bool, default=True
+            Whether to locate the detected edits. Without it, the other results are the same and take less time.
+
+        Returns
+        -------
+        list of ClipAnalysis
+            One for each clip.
+
+        See Also
+        --------
+        analyze_stream : Analyze one recording of any length.
+        """
+        check_is_fitted(self)
+        corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
+        corpus.on_error = "raise"  # Every clip needs a result.
+        n_jobs = effective_n_jobs(self.n_jobs) if self.device_ == "cpu" else 1
+        parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
+        results = Parallel(n_jobs)(delayed(_analyze_clips)(self, part, locate) for part in parts)
+        return [analysis for part in results for analysis in part]
+
+    def analyze_stream(self, blocks: Iterable[np.ndarray], *, locate: bool = True) -> ClipAnalysis:
+        """Return all results for one recording, which is read block by block.
+
+        Parameters
+        ----------
+        blocks : iterable of float32 ndarray of shape (n_samples,)
+            The recording at 16 kHz. Results do not depend on where it is divided. It is iterated once for each
+            window length, so an iterator or generator is refused.
+        locate : bool, default=True
+            Whether to locate the detected edits.
+
+        Returns
+        -------
+        ClipAnalysis
+            The results.
+
+        Raises
+        ------
+        TypeError
+            If `blocks` is an iterator.
+
+        See Also
+        --------
+        analyze : Analyze clips in any form that `fit` accepts.
+        """
+        check_is_fitted(self)
+        if iter(blocks) is blocks:
+            raise TypeError(
+                f"blocks is an iterator of type {type(blocks).__name__}, which can be read only once. Pass a list, or "
+                "an object whose __iter__ starts again."
+            )
+        return self._build_analysis(self._scan_clip(blocks, locates=locate))
 
     # Inside --------------------------------------------------------------------------------------
 
@@ -459,28 +517,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         if not self._finds_edits:
             raise AttributeError(f"{method} is of detectors of edits; this one was fitted as a classifier of clips.")
 
-    def _proba(self, logits: np.ndarray) -> np.ndarray:
-        if not self._finds_edits:
-            return softmax(logits, axis=1).astype(np.float32)
-        proba = expit(logits)
-        return np.column_stack([self._unaltered.proba(proba), proba]).astype(np.float32)
-
-    def _decided(self, proba: np.ndarray) -> np.ndarray:
-        found = exceeds_threshold(proba, self.thresholds_)
-        found[:, 0] = ~found[:, 1:].any(axis=1)
-        return found.astype(np.int64)
-
-    def _scan(self, X: Any, *, locates: bool = False) -> list[ScannedClip]:
-        check_is_fitted(self)
-        corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
-        corpus.on_error = "raise"  # there is to be an answer for each clip
-        n_jobs = effective_n_jobs(self.n_jobs) if self.device_ == "cpu" else 1
-        parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
-        done = Parallel(n_jobs)(delayed(_scan_some)(self, part, locates) for part in parts)
-        return [clip for part in done for clip in part]
-
     def _scan_clip(self, blocks: Iterable[np.ndarray], *, locates: bool) -> ScannedClip:
-        """One recording at the models' rate, in pieces that can be gone through again."""
         self._check_hop(min(self.models_))
         return scan_clip(
             blocks,
@@ -492,14 +529,15 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             locates=locates,
         )
 
+    def _build_analysis(self, scan: ScannedClip) -> ClipAnalysis:
+        labels = self.labels_.tolist()
+        if not self._finds_edits:
+            return build_analysis(scan, labels, None, None, None)
+        return build_analysis(scan, labels, self._unaltered, self.thresholds_, self.recalls_)
+
     def _told(self, clip: ScannedClip) -> tuple[dict[str, float], list[str], str]:
-        """Probabilities by label, edits that were found, the likeliest first, and the same in words."""
-        proba = self._proba(clip.logits[None])
-        named = dict(zip(self.labels_.tolist(), proba[0].tolist(), strict=True))
-        decided = self.labels_[self._decided(proba)[0] == 1].tolist()
-        found = sorted((label for label in decided if label != "unaltered"), key=lambda label: -named[label])
-        recalls = dict(zip(self.labels_.tolist(), self.recalls_.tolist(), strict=True))
-        return named, found, explanation(clip.duration, named, found, clip.segments, recalls)
+        analysis = self._build_analysis(clip)
+        return analysis.probabilities, list(analysis.labels), analysis.explanation
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "models_")
@@ -512,5 +550,9 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         return tags
 
 
-def _scan_some(detector: VoiceEditDetector, corpus: AudioCorpus, locates: bool) -> list[ScannedClip]:
-    return [detector._scan_clip([waveform], locates=locates) for _, waveform in corpus.read()]
+def _analyze_clips(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
+    return [detector.analyze_stream([waveform], locate=locate) for _, waveform in corpus.read()]
+
+
+def _stack_probabilities(analyses: list[ClipAnalysis]) -> np.ndarray:
+    return np.array([list(analysis.probabilities.values()) for analysis in analyses], np.float32)

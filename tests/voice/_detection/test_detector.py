@@ -98,6 +98,35 @@ def test_what_is_found_is_located_and_told(detector, clips):
         assert proba.shape == (len(spans), 4)
 
 
+def test_analyses_agree_with_predictions(detector, clips):
+    sensitive = copy.copy(detector)
+    sensitive.thresholds_ = np.full(4, 0.05)
+    analyses = sensitive.analyze(clips[:3])
+    proba = sensitive.predict_proba(clips[:3])
+    assert_array_equal([list(analysis.probabilities.values()) for analysis in analyses], proba)
+    assert_array_equal([analysis.embedding for analysis in analyses], sensitive.transform(clips[:3]))
+    assert [list(analysis.segments) for analysis in analyses] == sensitive.locate(clips[:3])
+    assert [analysis.explanation for analysis in analyses] == sensitive.explain(clips[:3])
+    for clip, row, analysis in zip(clips, sensitive.predict(clips[:3]), analyses, strict=False):
+        assert list(analysis.probabilities) == ["unaltered", *EDITS]
+        assert set(analysis.labels) == set(sensitive.labels_[row == 1]) - {"unaltered"}
+        detected_proba = [analysis.probabilities[label] for label in analysis.labels]
+        assert detected_proba == sorted(detected_proba, reverse=True)
+        assert analysis.duration == pytest.approx(len(clip) / RATE)
+        assert analysis.window_probabilities.shape == (len(analysis.window_spans), 4)
+        assert_allclose(1 / (1 + np.exp(-analysis.logits)), list(analysis.probabilities.values())[1:], atol=1e-6)
+        assert set(analysis.tested) <= set(EDITS)
+        assert {*analysis.tested, *analysis.not_tested} == set(LABELS[1:])
+        by_block = sensitive.analyze_stream(np.split(clip, [1000, 20000]))
+        assert by_block.segments == analysis.segments
+        assert by_block.probabilities == analysis.probabilities
+    unlocated = sensitive.analyze(clips[:1], locate=False)[0]
+    assert unlocated.segments == ()
+    assert unlocated.probabilities == analyses[0].probabilities
+    with pytest.raises(TypeError, match="blocks is an iterator of type generator"):
+        sensitive.analyze_stream(block for block in [clips[0]])
+
+
 def test_recalls_are_of_windows_that_have_the_label():
     is_positive = np.array([[True, False], [True, True], [False, False], [False, False]])
     is_labelled = np.array([[True, True], [True, True], [True, True], [True, False]])
@@ -354,6 +383,9 @@ def test_an_ordinary_classifier_of_clips(clips, model):
     assert detector.classes_.tolist() == ["clean", "noisy"]
     assert detector.score(clips + noisy, y) == 1
     assert detector.decision_function(clips).shape == (12,)
+    analysis = detector.analyze(clips[:1])[0]
+    assert list(analysis.probabilities) == ["clean", "noisy"]
+    assert (analysis.labels, analysis.segments, analysis.explanation) == ((), (), "")
     with pytest.raises(AttributeError, match="locate is of detectors of edits"):
         detector.locate(clips)
 
