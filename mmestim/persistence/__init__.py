@@ -1,5 +1,6 @@
 """Fitted estimators as files without pickles."""
 
-from .save_load import describe, load, save
+from .description import describe
+from .save_load import load, save
 
 __all__ = ["describe", "load", "save"]

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import inspect
 import os
 import platform
-import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._serialization.json_values import NotPlain, check_size, decode, encode
+from .._serialization.json_values import decode
 from .._serialization.model_file import ModelFile, TensorSpec, write
 from .._training.devices import resolve_device
-from ..multimodal import (
-    JointClassifier,
-    LateFusionClassifier,
-    ModalityGapAnalyzer,
-    ModalityGapClassifier,
-    UDIClassifier,
-)
 from ..multimodal.base import MultimodalClassifier
+from .header import check_fields, encode_facts, naming_file
 from .parameters import decode_parameters, encode_parameters
+from .registry import estimator_classes, registered_name
 
-# Names in a file mean these classes and no others. Each has _to_file, _from_header and _from_tensors.
-_ESTIMATORS: dict[str, type] = {
-    estimator.__name__: estimator
-    for estimator in (
-        JointClassifier,
-        LateFusionClassifier,
-        ModalityGapAnalyzer,
-        ModalityGapClassifier,
-        UDIClassifier,
-    )
-}
-# Those whose modules take long to import, by where they are.
-_IMPORTED_LATE = {"VoiceEditDetector": "mmestim.voice"}
 _LIBRARIES = ("torch", "numpy", "scikit-learn")
-_PARTS = {"class", "parameters", "left_out", "facts", "versions"}
 
 Path = str | os.PathLike[str]
 
@@ -109,7 +85,7 @@ def save(estimator: Any, path: Path) -> None:
     >>> bool((loaded.predict(digits.data) == clf.predict(digits.data)).all())
     True
     """
-    name = _registered_name(estimator)
+    name = registered_name(estimator)
     check_is_fitted(estimator)
     parameters, left_out, modules = encode_parameters(estimator)
     facts, tensors = estimator._to_file()
@@ -117,7 +93,7 @@ def save(estimator: Any, path: Path) -> None:
         "class": name,
         "parameters": parameters,
         "left_out": left_out,
-        "facts": _encode_facts(facts),
+        "facts": encode_facts(facts),
         "versions": {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}},
     }
     tensors = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
@@ -190,95 +166,8 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
             f"modules={modules!r} must be a dict from the names in the file, such as {{'MyEncoder': MyEncoder}}."
         )
     where = resolve_device(device)
-    with _telling(path), ModelFile(path) as file:
-        return _rebuild(_checked(file.fields), file.specs, file.read, where, modules or {})
-
-
-def describe(path: Path) -> str:
-    """What is in a file, as text, from its header alone.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    str
-        One line for each thing it holds; texts as Python writes them, so that none can be a command to a terminal.
-
-    Raises
-    ------
-    ValueError
-        If the header is not that of a model.
-    OSError
-        If there is no such file, or it cannot be read.
-    """
-    with _telling(path), ModelFile(path) as file:
-        fields = _checked(file.fields)
-        parts = {part: {k: decode(v, _SHOWN) for k, v in fields[part].items()} for part in ("facts", "parameters")}
-        lines = [f"{fields['class']} in {os.fspath(path)!r}, {file.n_bytes} bytes, format {file.format}"]
-        parts["versions it was written with"] = {"mmestim": file.written_by, **fields["versions"]}
-        parts["parameters saved as their defaults, by type"] = fields["left_out"]
-        parts["tensors (not read)"] = file.specs
-        for title, entries in parts.items():
-            lines += [
-                "",
-                f"{title}:",
-                *(f"  {_shown(_Shown(name))} = {_shown(value)}" for name, value in entries.items()),
-            ]
-        return "\n".join(lines)
-
-
-def _estimators() -> dict[str, type]:
-    late = {name: getattr(importlib.import_module(where), name) for name, where in _IMPORTED_LATE.items()}
-    return _ESTIMATORS | late
-
-
-# Which estimators ---------------------------------------------------------------------------------
-
-
-def _registered_name(estimator: Any) -> str:
-    kind = type(estimator)
-    if _estimators().get(kind.__name__) is kind:
-        return kind.__name__
-    what = f"mmestim.save takes a fitted {', '.join(_estimators())}; got "
-    if isinstance(estimator, Pipeline):
-        steps = {name: type(step).__name__ for name, step in estimator.steps}
-        raise TypeError(
-            f"{what}a Pipeline. Save its steps apart, each as fits it: {steps}; those of mmestim as in "
-            f"mmestim.save(pipeline[{[*steps][-1]!r}], path)."
-        )
-    if hasattr(estimator, "best_estimator_"):
-        raise TypeError(f"{what}a {kind.__name__}. Save its attribute best_estimator_.")
-    if parents := [name for name, known in _estimators().items() if isinstance(estimator, known)]:
-        raise TypeError(
-            f"{what}{kind.__name__}, a subclass of {parents[-1]}, as which it would come back. Use pickle or joblib."
-        )
-    raise TypeError(f"{what}{reprlib.repr(estimator)}. Use joblib for what only you will open.")
-
-
-def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields, which have the parts and the types that `save` gives them, and a class that is known."""
-    if set(fields) != _PARTS or any(not isinstance(fields[part], dict) for part in _PARTS - {"class"}):
-        raise ValueError(f"its header does not have the parts {sorted(_PARTS)}.")
-    if not isinstance(fields["class"], str) or fields["class"] not in {*_ESTIMATORS, *_IMPORTED_LATE}:
-        raise ValueError(
-            f"it is a {reprlib.repr(fields['class'])}, which is none of {[*_ESTIMATORS, *_IMPORTED_LATE]}. A later "
-            "version of mmestim may know it."
-        )
-    check_size(fields)
-    return fields
-
-
-def _encode_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    encoded = {}
-    for name, value in facts.items():
-        try:
-            encoded[name] = encode(value)
-        except NotPlain as error:
-            raise ValueError(f"{name} is {error}: a file holds numbers, booleans and text.") from error
-    return encoded
+    with naming_file(path), ModelFile(path) as file:
+        return _rebuild(check_fields(file.fields), file.specs, file.read, where, modules or {})
 
 
 def _check_that_it_opens(
@@ -287,7 +176,7 @@ def _check_that_it_opens(
     """Raise ValueError unless `load` would make the same of it, with `modules` as the fit was given them."""
     specs = {name: TensorSpec.from_tensor(tensor) for name, tensor in tensors.items()}
     try:
-        rebuilt = _rebuild(_checked(fields), specs, lambda: tensors, torch.device("cpu"), modules)
+        rebuilt = _rebuild(check_fields(fields), specs, lambda: tensors, torch.device("cpu"), modules)
         if isinstance(estimator, MultimodalClassifier):
             estimator._check_rebuilt(rebuilt)
     except Exception as error:
@@ -295,9 +184,6 @@ def _check_that_it_opens(
             f"{fields['class']} cannot be saved, because its parameters do not describe what was fitted: {error} "
             "Parameters changed since can be set back; or fit again."
         ) from error
-
-
-# Back to an estimator ----------------------------------------------------------------------------
 
 
 def _rebuild(
@@ -308,7 +194,7 @@ def _rebuild(
     modules: Mapping[str, Any],
 ) -> Any:
     """The fitted estimator; `read` is called once all that the header says is known to fit together."""
-    kind = _estimators()[fields["class"]]
+    kind = estimator_classes()[fields["class"]]
     parameters, named = decode_parameters(fields["parameters"], modules)
     if missing := sorted(named - set(modules)):
         given = ", ".join(f"{name!r}: ..." for name in missing)
@@ -325,51 +211,3 @@ def _rebuild(
     draft = estimator._from_header(facts, specs, device, bool(named))
     estimator._from_tensors(draft, read(), device)
     return estimator
-
-
-# Texts --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Whatever a file can make go wrong as one ValueError that names it."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        # A traceback would show the first error too, with commands to the terminal that the file may hold.
-        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {_printable(str(error))}") from None
-
-
-def _printable(text: str) -> str:
-    """The text in one line of at most a few hundred characters, none of them a command to a terminal."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-class _Shown(str):
-    """Text that stands for itself, once it is safe to print."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(str(self))[1:-1]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{_REPR.repr(value.tolist())}, {value.dtype}"
-    return _REPR.repr(value)
-
-
-_LONGEST = 800
-_REPR = reprlib.Repr()
-_REPR.maxlist = _REPR.maxdict = _REPR.maxtuple = 20
-_REPR.maxlevel = 3
-_REPR.maxstring = _REPR.maxother = 100
-_SHOWN = {
-    "module": lambda name: _Shown(f"modules[{name!r}]"),
-    "balancer": lambda content: _Shown(f"{content['class']}({_REPR.repr(content['parameters'])})"),
-}
