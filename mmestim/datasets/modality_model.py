@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from .._utils.validation import check_number
+from ._arguments import check_names
 
 Seed = int | np.random.RandomState | None
 
@@ -178,14 +179,3 @@ def _posterior(evidence: np.ndarray, codes: Sequence[np.ndarray]) -> np.ndarray:
         total = sum(word[:, [u]] * np.roll(total, u, axis=1) for u in range(evidence.shape[1]))
     prior = np.log(np.maximum(total, np.finfo(float).tiny)) if codes else 0.0
     return np.asarray(softmax(evidence + prior, axis=1))
-
-
-def check_names(parameter: str, names: Sequence[str], allowed: Iterable[str] | None = None) -> list[str]:
-    """Names as a list, each one once and, if given, of `allowed`."""
-    if isinstance(names, str) or not isinstance(names, Sequence) or {type(name) for name in names} - {str}:
-        raise TypeError(f"{parameter}={names!r} must be a sequence of names, such as ['audio', 'image'].")
-    if allowed is not None and (unknown := [name for name in names if name not in allowed]):
-        raise ValueError(f"{parameter} has {unknown[0]!r}, which is not known here. Choose from {list(allowed)}.")
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"{parameter}={names!r} must hold one name or more, and each once.")
-    return list(names)
