@@ -1,4 +1,4 @@
-"""What the displays draw, read back from the artists."""
+"""What the display of gaps draws, read back from the artists."""
 
 import sys
 
@@ -10,24 +10,14 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Bunch
 
-from mmestim import LateFusionClassifier, ModalityGapAnalyzer, gap_scores, modality_contributions
-from mmestim.displays import ContributionDisplay, EditTimelineDisplay, ModalityGapDisplay
-from mmestim.voice.localization import EditSegment
+from mmestim import LateFusionClassifier, ModalityGapAnalyzer, gap_scores
+from mmestim.displays import ModalityGapDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
 
 NAMES = ["audio", "image"]
 few_rows = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _no_figure_stays_open():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +52,6 @@ def outline(display):
 
 def legend(display):
     return [text.get_text() for text in display.posterior_ax_.get_legend().get_texts()]
-
-
-# The histogram
 
 
 def test_bars_are_the_rows_by_dominant_modality(scores):
@@ -138,9 +125,6 @@ def test_modalities_look_different():
     assert np.diff(sorted(grey)).min() > 0.15
 
 
-# The curves
-
-
 def test_curves_are_those_of_the_analyzer(scores):
     analyzer = ModalityGapAnalyzer().fit(scores)
     display = ModalityGapDisplay.from_scores(scores, analyzer=analyzer)
@@ -202,9 +186,6 @@ def test_gaps_that_do_not_split():
     assert "imbalanced" not in display.ax_.get_title()
     assert_array_equal(display.posterior_line_.get_ydata(), 0.5)
     assert areas(display)[-1] == pytest.approx(1)
-
-
-# Where it draws, and with what
 
 
 def test_given_axes_are_used(scores):
@@ -269,9 +250,6 @@ def test_names_come_from_a_data_frame_or_the_analyzer(scores):
     assert display.modality_names == ["voice", "face"]
     numbered = ModalityGapDisplay.from_scores(pandas.DataFrame(scores))
     assert numbered.modality_names == ["modality 0", "modality 1"]
-
-
-# From estimators
 
 
 @few_rows
@@ -343,9 +321,6 @@ def test_groups_and_n_jobs_reach_the_scores(monkeypatch, views, scores):
     assert asked == {"cv": 3, "labels": [0, 1], "n_jobs": 2}
 
 
-# What it refuses
-
-
 @pytest.mark.parametrize(
     "bins, error",
     [
@@ -402,119 +377,3 @@ def test_a_shoulder_is_no_group():
     display = ModalityGapDisplay.from_scores(np.column_stack([gaps, np.zeros(2000)]))
     assert display.analyzer.bimodal_
     assert "The gaps of 2000 rows do not form two groups" in display.ax_.get_title()
-
-
-# Contributions
-
-
-@pytest.fixture
-def contributions():
-    rng = np.random.default_rng(0)
-    values = rng.normal([0.4, 0.1, -0.05], [0.2, 0.1, 0.1], size=(200, 3))
-    values[:50, 2] = np.nan
-    mean = np.nanmean(values, axis=0)
-    return Bunch(
-        modalities=["text", "audio", "image"],
-        contributions=values,
-        contributions_mean=mean,
-        contributions_interval=np.column_stack([mean - 0.01, mean + 0.02]),
-    )
-
-
-def test_contributions_are_drawn_as_they_are(contributions):
-    ax = plt.subplots()[1]
-    display = ContributionDisplay.from_contributions(contributions, ax=ax)
-    assert display.ax_ is ax
-    assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "text (200 rows)",
-        "audio (200 rows)",
-        "image (150 rows)",
-    ]
-    points, _, (bars,) = display.means_
-    assert_allclose(points.get_xdata(), contributions.contributions_mean)
-    assert_allclose([segment[:, 0] for segment in bars.get_segments()], contributions.contributions_interval)
-    for column, median in enumerate(display.boxes_["medians"]):
-        assert_allclose(median.get_xdata(), np.nanmedian(contributions.contributions[:, column]))
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first modality on top
-
-
-def test_contributions_of_an_estimator():
-    rng = np.random.default_rng(0)
-    y = np.arange(60) % 2
-    X = np.column_stack([y + 0.1 * rng.normal(size=60), rng.normal(size=60)])
-    clf = LateFusionClassifier({"tells": [0], "noise": [1]}, max_epochs=30, random_state=0).fit(X, y)
-    display = ContributionDisplay.from_estimator(clf, X, y, confidence_level=0.5)
-    assert_array_equal(
-        display.contributions.contributions_interval,
-        modality_contributions(clf, X, y, confidence_level=0.5).contributions_interval,
-    )
-    first, second = display.contributions.contributions_mean
-    assert first > second
-
-
-def test_a_single_row_has_no_bars(contributions):
-    one = Bunch(**contributions)
-    one.contributions = one.contributions[60:61]
-    one.contributions_interval = np.full((3, 2), np.nan)
-    assert "1 rows" in ContributionDisplay.from_contributions(one).ax_.get_title()
-
-
-# Voice edits
-
-
-@pytest.fixture(scope="module")
-def waveform():
-    return np.random.default_rng(0).normal(scale=0.1, size=24000)
-
-
-SEGMENTS = [
-    EditSegment.from_label("mix", 0.25, 0.75, 0.8),
-    EditSegment.from_label("cut", 1.0, score=0.9),
-    EditSegment.from_label("mix", 1.25, 1.5),
-]
-
-
-def test_timeline_has_a_lane_for_each_label(waveform):
-    display = EditTimelineDisplay.from_segments(SEGMENTS, waveform)
-    assert display.image_.get_extent() == [0, 1.5, 0, 8]
-    names = [tick.get_text() for tick in display.ax_.get_yticklabels()]
-    assert names[:2] == ["mix", "cut"]
-    spans = [path.get_extents().intervalx.tolist() for path in display.intervals_["mix"].get_paths()]
-    assert_allclose(spans, [[0.25, 0.75], [1.25, 1.5]])
-    assert display.points_["cut"].get_xdata() == [1.0]
-    places = display.ax_.get_yticks()[:2]
-    heights = [path.get_extents().intervaly for path in display.intervals_["mix"].get_paths()]
-    assert all(low < places[0] < high < 0 for low, high in heights)
-    assert display.points_["cut"].get_ydata() == [places[1]]
-    assert display.figure_ is display.ax_.figure
-
-
-def test_timeline_shows_what_is_loud_where_it_is(waveform, tmp_path):
-    soundfile = pytest.importorskip("soundfile")
-    half = np.where(np.arange(48000) < 24000, np.sin(2 * np.pi * 3000 / 32000 * np.arange(48000)), 0)
-    soundfile.write(tmp_path / "x.wav", half, 32000)
-    for X in (half, str(tmp_path / "x.wav"), tmp_path / "x.wav"):
-        display = EditTimelineDisplay.from_segments([], X, sample_rate=32000)
-        power = display.image_.get_array()
-        assert power.argmax() // power.shape[1] * 8 / power.shape[0] == pytest.approx(3, abs=0.1)
-        middle = power.shape[1] // 2
-        assert power[:, : middle - 4].max(axis=0).min() > -10
-        assert power[:, middle + 4 :].max() < -50
-        assert display.duration == 1.5
-        assert display.ax_.get_title() == "0 edits in 1.5 s"
-
-
-def test_timeline_of_a_detector(waveform):
-    class Detector:
-        sample_rate = 8000
-
-        def locate(self, X):
-            assert [len(clip) for clip in X] == [48000]
-            return [SEGMENTS]
-
-    figure, ax = plt.subplots()
-    display = EditTimelineDisplay.from_estimator(Detector(), waveform, ax=ax)
-    assert display.ax_ is ax
-    assert display.figure_ is figure
-    assert display.duration == 3
-    assert display.segments is SEGMENTS
