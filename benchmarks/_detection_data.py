@@ -23,7 +23,8 @@ from scipy.signal import fftconvolve, firwin
 
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator, OneOf
 from mmestim.voice._training_data.window_set import window_start
-from mmestim.voice._window_labels import SPLICED_LABELS, frames_in, window_truth
+from mmestim.voice._window_labels import frames_in, window_truth
+from mmestim.voice.taxonomy import SPLICED_LABELS
 
 RATE = 16_000
 # Utterances that are shorter are left out, and the others cut into equal parts of about so many seconds.

@@ -188,5 +188,5 @@ def _parts_only(record, found):
     for segment in segments:
         length[segment.label] += segment.duration
     left_out = {label for label, seconds in length.items() if seconds >= ALL * record.duration} | {*record.inaudible}
-    clips_only = {label for label in TAXONOMY if TAXONOMY[label].scopes == ("clip",)}
+    clips_only = {label for label in TAXONOMY if TAXONOMY[label].always_covers_clip}
     return tuple([s for s in side if s.label not in left_out | clips_only] for side in (segments, found))

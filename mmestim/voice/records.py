@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._utils.validation import check_number
-from .taxonomy import CATEGORIES, LABELS, TAXONOMY
+from .taxonomy import CATEGORIES, EDIT_LABELS, TAXONOMY, UNALTERED
 from .time_map import TimeMap
 
 _VERSION = 1
@@ -154,7 +154,7 @@ class EditRecord:  # numpydoc ignore=PR02
     @property
     def categories(self) -> list[str]:
         """Categories of the labels but ``unaltered``, in the order of the taxonomy."""
-        present = {TAXONOMY[label].category for label in self.labels if label != "unaltered"}
+        present = {TAXONOMY[label].category for label in self.labels if label != UNALTERED}
         return [category for category in CATEGORIES if category in present]
 
     def to_json(self) -> str:
@@ -211,5 +211,5 @@ def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:
 
 def _check_steps(steps: list[dict[str, Any]]) -> None:
     for step in steps:
-        if not isinstance(step, Mapping) or step.get("edit") not in LABELS[1:]:
-            raise ValueError(f"the step {step!r} must be a dict and have as 'edit' one of {list(LABELS[1:])}.")
+        if not isinstance(step, Mapping) or step.get("edit") not in EDIT_LABELS:
+            raise ValueError(f"the step {step!r} must be a dict and have as 'edit' one of {list(EDIT_LABELS)}.")

@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 
 from .._models.calibration import UnalteredCalibrator, exceeds_threshold
 from ..localization import EditSegment
-from ..taxonomy import LABELS
+from ..taxonomy import LABELS, UNALTERED
 from .clip_inference import ScannedClip
 from .explanation import explanation
 
@@ -137,10 +137,10 @@ def build_analysis(
     text = ""
     if thresholds is not None and recalls is not None:
         is_detected = predicted_labels(proba, thresholds)[0] == 1
-        detected = [label for label, is_set in zip(labels, is_detected, strict=True) if is_set and label != "unaltered"]
+        detected = [label for label, is_set in zip(labels, is_detected, strict=True) if is_set and label != UNALTERED]
         detected.sort(key=lambda label: -probabilities[label])
         label_recalls = dict(zip(labels, recalls.tolist(), strict=True))
-        tested = [label for label in labels if label != "unaltered" and not np.isnan(label_recalls[label])]
+        tested = [label for label in labels if label != UNALTERED and not np.isnan(label_recalls[label])]
         not_tested = [label for label in LABELS[1:] if label not in tested]
         text = explanation(scan.duration, probabilities, detected, scan.segments, label_recalls)
     return ClipAnalysis(

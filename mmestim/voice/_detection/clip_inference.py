@@ -74,7 +74,7 @@ def scan_clip(
     ]
     # Classes of clips are of all of a clip, whatever their names.
     is_local = np.array(
-        [thresholds is not None and label in TAXONOMY and TAXONOMY[label].scopes != ("clip",) for label in labels]
+        [thresholds is not None and label in TAXONOMY and not TAXONOMY[label].always_covers_clip for label in labels]
     )
     logits = np.mean([pool_window_logits(part.logits, is_local) for part in parts], axis=0)
     duration = float(parts[0].spans[-1, 1])

@@ -18,7 +18,7 @@ from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator
 from ..localization import EditSegment
 from ..metrics import per_label_scores
-from ..taxonomy import CATEGORIES, LABELS, TAXONOMY
+from ..taxonomy import CATEGORIES, LABELS, TAXONOMY, UNALTERED
 from .clip_analysis import ClipAnalysis, build_analysis, predicted_labels
 from .clip_inference import ScannedClip, scan_clip
 from .inputs import clips_of, label_matrix, truth_of
@@ -249,7 +249,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self._columns = labels
         if truth is not None and truth.classes is not None:
             self.classes_ = truth.classes
-        self.labels_ = np.array(["unaltered", *labels] if self._finds_edits else labels)
+        self.labels_ = np.array([UNALTERED, *labels] if self._finds_edits else labels)
         self.categories_ = np.array(CATEGORIES)
         self.device_ = str(options.device)
         self.history_: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ..localization import EditSegment
-from ..taxonomy import LABELS, TAXONOMY
+from ..taxonomy import LABELS, TAXONOMY, UNALTERED
 
 
 def explanation(
@@ -41,9 +41,9 @@ def explanation(
     else:
         first = (
             f"The recording of {duration:.1f} s shows no sign of the edits that were looked for; the probability that "
-            f"none of them was made is {percent(proba['unaltered'])}."
+            f"none of them was made is {percent(proba[UNALTERED])}."
         )
-    others = [label for label in proba if label not in (*edits, "unaltered") and not math.isnan(recalls[label])]
+    others = [label for label in proba if label not in (*edits, UNALTERED) and not math.isnan(recalls[label])]
     seen, missed = ([_named(label) for label in others if (recalls[label] < 0.5) == often] for often in (False, True))
     absent = f" Looked for and not found: {_listed(seen)}." if seen else ""
     if missed:

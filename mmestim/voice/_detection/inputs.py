@@ -14,7 +14,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 
 from .._audio.corpus import AudioCorpus
 from ..records import EditRecord
-from ..taxonomy import LABELS
+from ..taxonomy import LABELS, UNALTERED
 
 
 def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, reset: bool) -> AudioCorpus:
@@ -103,7 +103,7 @@ def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
         unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
         if unknown:
             raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
-        _check_unaltered(["unaltered" in item for item in items], [bool({*item} - {"unaltered"}) for item in items])
+        _check_unaltered([UNALTERED in item for item in items], [bool({*item} - {UNALTERED}) for item in items])
         labels = [label for label in LABELS[1:] if any(label in item for item in items)]
         return Truth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])
     names = [str(name) for name in y.columns] if hasattr(y, "columns") else None
@@ -129,7 +129,7 @@ def label_matrix(truth: Truth, labels: Sequence[str]) -> np.ndarray:
         if isinstance(clip, EditRecord):
             row[1:] = [label in clip.labels for label in labels]
             row[1:][[label in clip.inaudible for label in labels]] = np.nan
-            row[0] = np.nan if clip.inaudible and not clip.labels else "unaltered" in clip.labels
+            row[0] = np.nan if clip.inaudible and not clip.labels else UNALTERED in clip.labels
         else:
             own = {label for label, there in zip(truth.labels, clip, strict=True) if there}
             row[1:] = [label in own for label in labels]
@@ -145,8 +145,8 @@ def _indicators(array, n_clips, names):
             raise ValueError(f"y has the column {name!r}, which {wrong}.")
     if not np.isin(array, [0, 1]).all():
         raise ValueError("y is a matrix with other values than 0 and 1: it must say of each label whether it is there.")
-    if "unaltered" in names:
-        unaltered = np.arange(len(names)) == names.index("unaltered")
+    if UNALTERED in names:
+        unaltered = np.arange(len(names)) == names.index(UNALTERED)
         _check_unaltered(array[:, unaltered].any(axis=1), array[:, ~unaltered].any(axis=1), is_matrix=True)
     # What no clip has cannot be learnt, and must not be said to have been looked for.
     labels = [label for label in LABELS[1:] if label in names and array[:, names.index(label)].any()]
@@ -175,7 +175,7 @@ def _names_of_columns(n_columns, known):
                 f"y is a matrix without names, and edits={list(labels)} are not in the order of mmestim.voice.LABELS: "
                 "its columns could be taken for others. Give a DataFrame with labels as columns, or sets of labels."
             )
-        names = ["unaltered", *in_order] if n_columns > len(labels) else in_order
+        names = [UNALTERED, *in_order] if n_columns > len(labels) else in_order
         if names not in fitting:
             fitting.append(names)
     if len(fitting) > 1:

@@ -16,7 +16,7 @@ from ..._training.devices import device_here, seeded
 from ..._utils.validation import check_number
 from .._models.base import WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, check_recalls, check_thresholds
-from ..taxonomy import CATEGORIES, LABELS
+from ..taxonomy import CATEGORIES, LABELS, UNALTERED
 from .clip_inference import FittedWindowModel
 
 
@@ -151,7 +151,7 @@ class SavedDetector:
     ) -> None:
         """Take over the tensors."""
         n_labels = len(self._columns)
-        self.labels_ = np.array(["unaltered", *self._columns] if self._finds_edits else self._columns)
+        self.labels_ = np.array([UNALTERED, *self._columns] if self._finds_edits else self._columns)
         self.categories_ = np.array(CATEGORIES)
         used = set()
         if self._finds_edits:

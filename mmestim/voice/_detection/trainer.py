@@ -26,8 +26,8 @@ from .._models.registry import MODELS, make_model
 from .._simulation.simulator import EditSimulator
 from .._training_data.sources import given_windows, held_out_windows, simulated_windows
 from .._training_data.training_set import TrainingSet
-from .._window_labels import SPLICED_LABELS
 from ..metrics import detection_report
+from ..taxonomy import SPLICED_LABELS
 from .clip_inference import FittedWindowModel
 
 _N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000

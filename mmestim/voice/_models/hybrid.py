@@ -13,11 +13,13 @@ from torch import nn
 
 from ..._data.batches import Batch
 from ..._training.loop import Objective
+from .._constants import MIN_FRAME_LOGIT, PAST_END_LOGIT
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
-from .._window_labels import LABEL_UNKNOWN, SPLICED_LABELS
+from .._window_labels import LABEL_UNKNOWN
 from ..networks import BoundaryNet, SmallCNN
+from ..taxonomy import SPLICED_LABELS, frame_weights
 from .base import WindowModel, WindowOutputs
 from .batching import in_parts, label_loss
 from .boosted_trees import BoostedTrees
@@ -30,8 +32,6 @@ _DEEP = ("deep0", "deep1")
 _CALIBRATED = 600  # windows
 # Which maps each network of frames learns, and what a frame counts that has one: those on a seam are few.
 _MAPS = {"seams": (slice(0, len(SPLICED_LABELS)), 8.0), "inside": (slice(len(SPLICED_LABELS), None), 2.0)}
-# Statistics hardly hear a voice laid over another, so that its map has to: it counts like so many others.
-_SHARES = {"mix": 3.0}
 
 
 class HybridModel(WindowModel):
@@ -87,7 +87,7 @@ class HybridModel(WindowModel):
         if "seams" in self.networks:
             seams = predict_in_batches(self.networks["seams"], *args)[0]
         else:
-            seams = np.full((len(inside), len(SPLICED_LABELS), inside.shape[2]), -30, np.float32)
+            seams = np.full((len(inside), len(SPLICED_LABELS), inside.shape[2]), PAST_END_LOGIT, np.float32)
         return np.concatenate([seams, inside], axis=1)
 
     def _deep(self, waveforms, lengths, X):
@@ -104,7 +104,7 @@ class HybridModel(WindowModel):
             frames = in_parts(training_set.windows, chosen, lambda w, lengths, _: self._frames(w, lengths))
             truth = np.asarray(training_set.windows.frames[rows])[:, :, : frames.shape[2]]
             z, truth = (np.moveaxis(maps, 1, 2).reshape(-1, frames.shape[1]) for maps in (frames, truth))
-        is_labelled = (truth != LABEL_UNKNOWN) & (z > -29)
+        is_labelled = (truth != LABEL_UNKNOWN) & (z > MIN_FRAME_LOGIT)
         self.frame_fusion = ScoreFusion.fit(z[:, None], truth == 1, is_labelled)
         proba = expit(self.frame_fusion.logits(z[:, None]))
         # Seams are in so few frames that none is likely.
@@ -153,7 +153,7 @@ def _train(model, training_set, X, name):
         if training_set.spliced_windows is not None:
             parts.append((training_set.spliced_windows, np.flatnonzero(~training_set.spliced_held_out)))
         maps, weight = _MAPS[name]
-        shares = [1.0] * len(SPLICED_LABELS) + [_SHARES.get(label, 1.0) for label in training_set.labels]
+        shares = [1.0] * len(SPLICED_LABELS) + frame_weights(training_set.labels)
         served, loss = FrameRows(parts, maps, options.device), FrameLoss(weight, shares[maps])
     return train_network(lambda: model.new_networks(training_set.labels)[name], served, loss, **how)
 
@@ -193,14 +193,14 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     frames : ndarray of shape (n_windows, n_maps, n_frames)
-        -30 behind the end of a clip.
+        `PAST_END_LOGIT` past the end of a clip.
 
     Returns
     -------
     ndarray of shape (n_windows, pooled_size(n_maps))
         Float32.
     """
-    real = frames > -29
+    real = frames > MIN_FRAME_LOGIT
     n_real = np.maximum(real.sum(axis=2), 1)
     ordered = -np.sort(-frames, axis=2)
     highest = [ordered[:, :, : min(k, frames.shape[2])].mean(axis=2) for k in (1, 4, 16)]

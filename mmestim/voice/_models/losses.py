@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from ..._data.batches import Batch
 from ..._training.loop import Objective
+from .._constants import MIN_FRAME_LOGIT
 from .._window_labels import LABEL_UNKNOWN
-from ..taxonomy import TAXONOMY
+from ..taxonomy import SYNTHETIC_LABELS, TAXONOMY
 
 # Rare labels count more, but no more than this.
 _MOST_WEIGHT = 10.0
@@ -38,7 +39,7 @@ class LabelLoss(Objective):
         for column, label in enumerate(labels):
             members.setdefault(TAXONOMY[label].category if label in TAXONOMY else label, []).append(column)
         self.groups = [columns for columns in members.values() if len(columns) > 1]
-        self.synthetic = [column for column, label in enumerate(labels) if label in ("tts", "vc")]
+        self.synthetic = [column for column, label in enumerate(labels) if label in SYNTHETIC_LABELS]
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits, is_labelled, y = output[0], batch.y != LABEL_UNKNOWN, (batch.y == 1).float()
@@ -74,7 +75,7 @@ class FrameLoss(Objective):
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits = output[0]
         y = batch.y[:, :, : logits.shape[2]]
-        is_labelled = (y != LABEL_UNKNOWN) & (logits > -29)  # those behind the end of a clip
+        is_labelled = (y != LABEL_UNKNOWN) & (logits > MIN_FRAME_LOGIT)
         losses = F.binary_cross_entropy_with_logits(
             logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.weight)
         )

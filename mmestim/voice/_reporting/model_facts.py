@@ -13,6 +13,7 @@ import numpy as np
 
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
+from ..taxonomy import UNALTERED
 
 _LIBRARIES = ("mmestim", "torch", "numpy")
 
@@ -20,7 +21,7 @@ _LIBRARIES = ("mmestim", "torch", "numpy")
 def tested_labels(detector: VoiceEditDetector) -> list[str]:
     """Edits that a detector was tried on, on speakers that its models do not know."""
     is_known = ~np.isnan(detector.recalls_)
-    return [label for label in detector.labels_[is_known].tolist() if label != "unaltered"]
+    return [label for label in detector.labels_[is_known].tolist() if label != UNALTERED]
 
 
 def describe_model(detector: VoiceEditDetector, model: str | os.PathLike[str] | None) -> list[tuple[str, str]]:

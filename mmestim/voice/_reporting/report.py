@@ -15,7 +15,7 @@ from .._audio.corpus import Skipped
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
 from ..segments import EditSegment
-from ..taxonomy import LABELS, TAXONOMY
+from ..taxonomy import LABELS, TAXONOMY, UNALTERED
 from .html_page import render_page
 from .media import Media, media_of, planned
 from .model_facts import describe_model, tested_labels
@@ -164,7 +164,7 @@ def _recording_views(
         tested_edits = [
             _TestedEdit(label, _description(label), probability, thresholds[label], recalls[label], label in file.found)
             for label, probability in sorted(file.proba.items(), key=lambda item: -item[1])
-            if label != "unaltered"
+            if label != UNALTERED
         ]
         yield _RecordingView(file, file_media, _marks(file.segments[:_MAX_SEGMENTS], file.duration), tested_edits)
 

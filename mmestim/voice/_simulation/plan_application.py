@@ -7,7 +7,7 @@ import numpy as np
 from ..edits import EDITS
 from ..edits.base import AudioPool, Interval, rms
 from ..records import EditPlan, EditRecord
-from ..taxonomy import LABELS
+from ..taxonomy import LABELS, UNALTERED
 from ..time_map import TimeMap
 
 _PEAK = 0.99
@@ -58,7 +58,7 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: AudioPool) -> tuple[n
     there = [label for label in left if heard[label] and (spans[label] or moments[label])]
     inaudible = [label for label in left if label not in there]
     record = EditRecord(
-        labels=there or ([] if inaudible else ["unaltered"]),
+        labels=there or ([] if inaudible else [UNALTERED]),
         plan=plan,
         intervals={label: spans[label] for label in there if spans[label]},
         points={label: moments[label] for label in there if moments[label]},

@@ -18,13 +18,13 @@ from ..._utils.validation import check_choice, check_number
 from .._audio.corpus import AudioCorpus, AudioError
 from ..edits.base import AudioPool
 from ..records import EditPlan, EditRecord
-from ..taxonomy import TAXONOMY
+from ..taxonomy import SYNTHETIC_LABELS, TAXONOMY
 from .plan_application import apply_plan
 from .plan_sampling import ORDER, available_labels, check_audio, resolve_ranges, sample_plan
 from .workers import CachedAudio, ConditionedAudio, StoredTask, Task, corpora, reachable_pools, speaker_codes
 
 _ORDERS = ("canonical", "fixed", "random")
-_SOURCES = ("tts", "vc", "voices")
+_SOURCES = (*SYNTHETIC_LABELS, "voices")
 # Clips that are under way at once for each worker, and that it gets at a time: one slow clip must not hold up many.
 _CHUNK, _PART = 16, 2
 

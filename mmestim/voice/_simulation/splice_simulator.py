@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._window_labels import SPLICED_LABELS
 from ..edits import EDITS
 from ..edits.base import AudioPool
 from ..records import EditPlan
+from ..taxonomy import SPLICED_LABELS
 from .plan_sampling import resolve_ranges
 from .simulator import EditSimulator
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, firwin
 
-from .._window_labels import _EDGE_SECONDS, LABEL_UNKNOWN, SPLICED_LABELS, frames_in, window_truth
+from .._window_labels import BORDER_MARGIN_SECONDS, LABEL_UNKNOWN, frames_in, window_truth
 from ..records import EditRecord
+from ..taxonomy import SPLICED_LABELS, TAXONOMY
 
 # Half of the windows are placed so that some border of an interval or some point is inside.
 _EVENT_SHARE = 0.5
@@ -136,7 +137,7 @@ def window_start(rng: np.random.Generator, record: EditRecord, n_samples: int, s
     if not moments or rng.random() > _EVENT_SHARE:
         return int(rng.integers(room, endpoint=True))
     moment = round(moments[rng.integers(len(moments))] * sample_rate)
-    edge = round(2 * _EDGE_SECONDS * sample_rate)
+    edge = round(2 * BORDER_MARGIN_SECONDS * sample_rate)
     low, high = max(0, moment - n_samples + edge), min(room, moment - edge)
     if low > high:
         return int(np.clip(moment - n_samples // 2, 0, room))
@@ -151,12 +152,13 @@ def _brick_wall(part, rng, sample_rate):
 
 
 def _with_unknown_low_pass(targets, frames, labels):
-    """Whether the filter of a copy is a 'low_pass' cannot be said."""
-    if "low_pass" not in labels:
-        return targets, frames
-    targets, frames, column = targets.copy(), frames.copy(), list(labels).index("low_pass")
-    if targets[column] != 1:
-        targets[column] = LABEL_UNKNOWN
-    inside = frames[len(SPLICED_LABELS) + column]
-    inside[inside == 0] = LABEL_UNKNOWN
+    """Mark low-pass labels of a filtered copy as unknown: the filter may sound like that edit."""
+    targets, frames = targets.copy(), frames.copy()
+    for column, label in enumerate(labels):
+        if label not in TAXONOMY or not TAXONOMY[label].removes_high_frequencies:
+            continue
+        if targets[column] != 1:
+            targets[column] = LABEL_UNKNOWN
+        inside = frames[len(SPLICED_LABELS) + column]
+        inside[inside == 0] = LABEL_UNKNOWN
     return targets, frames

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import expit
 
 from .._audio.windowing import OverlapAverager, Window
-from .._window_labels import FRAME_SECONDS, SPLICED_LABELS
+from .._window_labels import FRAME_SECONDS
 from ..segments import in_order
-from ..taxonomy import TAXONOMY
+from ..taxonomy import LABELS, SPLICED_LABELS, TAXONOMY
 from . import EditSegment, IntervalTracker, PointTracker
 
 # An interval ends where its odds are below a third of those that begin it.
@@ -42,8 +42,10 @@ class SegmentLocator:
     ) -> None:
         self.labels, self.rate = labels, rate
         own = thresholds if frame_thresholds is None else frame_thresholds[len(SPLICED_LABELS) :]
-        at_points = ("cut",) if frame_thresholds is None else ("cut", "paste")
-        lasting = [label for label in labels if label not in at_points]
+        points = [
+            label for label in LABELS if label in labels and _is_tracked_at_points(label, frame_thresholds is not None)
+        ]
+        lasting = [label for label in labels if label not in points]
         self._columns = [labels.index(label) for label in lasting]
         onset = own[self._columns]
         offset = expit(np.log(onset / (1 - onset)) - _RELEASE)
@@ -53,7 +55,6 @@ class SegmentLocator:
             else None
         )
         self._points, self._uses_frames = None, frame_thresholds is not None
-        points = [label for label in at_points if label in labels]
         # Of the windows' log-odds, or of the maps of seams.
         self._of_points = [(SPLICED_LABELS if self._uses_frames else labels).index(label) for label in points]
         if points:
@@ -121,14 +122,21 @@ class SegmentLocator:
             self._segments += self._points.feed(times, scores)
 
 
+def _is_tracked_at_points(label, has_frames):
+    """Return whether a label is followed at its points or splice points, rather than over its intervals."""
+    info = TAXONOMY[label]
+    return info.revealed_by == "splice points" if has_frames else info.acts_on == "points"
+
+
 def _passages(segments):
-    """The segments with every two seams of a paste as what lasts from one to the other."""
-    first = None
+    """Yield the segments, with every two splice points of an interval joined into one segment."""
+    openings: dict[str, EditSegment] = {}
     for segment in in_order(segments):
-        if segment.label != "paste" or not segment.is_point:
+        if not segment.is_point or TAXONOMY[segment.label].acts_on == "points":
             yield segment
-        elif first is not None and segment.start - first.start <= _LONGEST:
-            yield replace(first, end=segment.start, score=max(first.score, segment.score))
-            first = None
+            continue
+        opening = openings.pop(segment.label, None)
+        if opening is not None and segment.start - opening.start <= _LONGEST:
+            yield replace(opening, end=segment.start, score=max(opening.score, segment.score))
         else:
-            first = segment
+            openings[segment.label] = segment

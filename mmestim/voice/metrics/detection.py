@@ -11,9 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, ro
 
 from ..._utils.validation import check_number
 from ..localization.trackers import per_label
-from ..taxonomy import CATEGORIES, TAXONOMY
-
-_UNEDITED = "unaltered"
+from ..taxonomy import CATEGORIES, TAXONOMY, UNALTERED
 
 
 def equal_error_rate(y_true: Any, y_score: Any) -> float:
@@ -198,7 +196,7 @@ def detection_report(
         raise ValueError(f"labels has {len(labels)} names, and y_true {y_true.shape[1]} columns.")
     limits = per_label("thresholds", thresholds, labels)
     predicted = y_prob >= limits
-    edits = np.array([label != _UNEDITED for label in labels])
+    edits = np.array([label != UNALTERED for label in labels])
     unedited = (y_true == 0).all(axis=1) if edits.all() else (y_true[:, ~edits] == 1).any(axis=1)
     columns = {
         "average_precision": per_label_scores(average_precision_score, y_true, y_prob),
@@ -234,7 +232,7 @@ def _share(rows):
 
 
 def _category_f1(y_true, predicted, labels):
-    of_label = [TAXONOMY[name].category if name in TAXONOMY and name != _UNEDITED else None for name in labels]
+    of_label = [TAXONOMY[name].category if name in TAXONOMY and name != UNALTERED else None for name in labels]
     present = [category for category in CATEGORIES if category in of_label]
     members = [[k for k, own in enumerate(of_label) if own == category] for category in present]
     # A label that is there settles it; otherwise one that is not known leaves it open.

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..._utils.torchaudio import torchaudio
 from ..._utils.validation import check_number
+from .._constants import PAST_END_LOGIT
 from .front_ends import LFCC, ComplexCQT, FrontEnd, LogSpectrogram, PhaseDifferences
 from .layers import (
     Block,
@@ -66,8 +67,6 @@ class BoundaryNet(nn.Module):
     torch.Size([2, 4, 101])
     """
 
-    _NEVER = -30.0  # a logit that costs nothing in a loss and never is a maximum
-
     def __init__(self, n_maps: int = 4, *, front_end: FrontEnd | None = None) -> None:
         super().__init__()
         check_number("n_maps", n_maps, low=1, integer=True)
@@ -92,7 +91,7 @@ class BoundaryNet(nn.Module):
         x, frames = run_blocks(self.context, x.flatten(1, 2), frames)
         logits = self.head(x).float()
         if frames is not None:
-            logits = logits.masked_fill(~within(frames, logits.shape[-1])[:, None], self._NEVER)
+            logits = logits.masked_fill(~within(frames, logits.shape[-1])[:, None], PAST_END_LOGIT)
         return logits, x.float()
 
 
