@@ -11,13 +11,16 @@ from sklearn.base import clone
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import JointModule
+from .._utils.docstrings import fill_docstring
 from ..balancers._base import Balancer
 from ._objectives.balanced import BalancedObjective
 from ._objectives.joint import JointObjective
 from .base import FitContext
 from .joint_base import JointBase
+from .shared_docstrings import SHARED_SECTIONS
 
 
+@fill_docstring(SHARED_SECTIONS)
 class JointClassifier(JointBase):
     """Joint training of all modalities by the cross-entropy of their fused prediction.
 
@@ -26,14 +29,8 @@ class JointClassifier(JointBase):
 
     Parameters
     ----------
-    modalities : dict of str to slice, list of int or list of str, default=None
-        Columns of `X` in each modality: a slice, column numbers, or column names of a DataFrame.
-        Every column belongs to exactly one. `None` takes `X` as a single modality named ``x``; an
-        `X` that is a dict of arrays brings its own names.
-    fusion : {'concat', 'sum', 'gated', 'film'}, default='concat'
-        From features z to logits: one linear layer of all features; a linear layer per modality,
-        summed; a linear layer of sigmoid(A z_1) * (B z_2); or of gamma(z_1) * z_2 + beta(z_1). The
-        last two take two modalities, of which the first listed gates the second.
+    ${modalities_parameter}
+    ${joint_fusion_parameter}
     unimodal_weight : float, default=0.0
         Weight of the cross-entropy of a head of its own for each modality, added to the fused loss; under
         a balancer that needs these losses, such as `MMPareto`, 0 stands for 1.
@@ -41,104 +38,17 @@ class JointClassifier(JointBase):
         Method against one modality silencing the others, from `mmestim.balancers`, such as
         ``OGM(alpha=0.5)``; its parameters can be searched as ``balancer__alpha``. With a single
         modality it does nothing.
-    shapes : dict of str to tuple of int, default=None
-        Shape of one sample of the modalities that are not plain vectors, such as
-        ``{"image": (28, 28)}``; channels come first. A single axis, such as ``(16000,)``, marks a
-        signal. An `X` that is a dict of arrays brings its own.
-    encoder : str, nn.Module, class, callable or dict, default='auto'
-        Network from a modality's block to a feature vector. ``'auto'`` goes by the shape: ``'mlp'``
-        for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two axes or three; ``'linear'`` is
-        one affine map. These four standardise their input by the training rows. A class or factory
-        is called with `input_shape` and `embedding_dim` if it takes them, and must map a batch to
-        (n_samples, n_features). An instance is copied, weights included, never trained in place. A
-        dict gives one of these per modality, ``'auto'`` for those it leaves out.
-    embedding_dim : int, default=64
-        Length of the feature vector of built-in encoders.
-    optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
-        ``'sgd'`` has momentum 0.9, the field's protocol. A class, or a `functools.partial` of one,
-        is called with the parameters, `lr` and, if it takes one and a partial has none yet,
-        `weight_decay`.
-    lr : float, default=0.01
-        Learning rate.
-    lr_schedule : {'step', 'cosine'} or None, default='step'
-        Learning rate over the epochs: a tenth from 70 % of `max_epochs` on, a half cosine to zero
-        at `max_epochs`, or constant.
-    weight_decay : float, default=1e-4
-        L2 penalty of the weights.
-    max_grad_norm : float or None, default=None
-        Longest gradient allowed; longer ones are scaled down to it.
-    batch_size : int, default=64
-        Rows per training step. A last batch of one row joins the one before.
-    max_epochs : int, default=100
-        Most epochs of any stage of training.
-    early_stopping : bool, default=True
-        Whether to hold out rows of the training data, keep the epoch with the best accuracy on them
-        (of equal ones the lowest loss), and stop when it has not improved for `n_iter_no_change`
-        epochs. Where no row can be spared, the training rows take their place. With False, all rows
-        train for `max_epochs`.
-    validation_fraction : float, default=0.1
-        Fraction of the training rows to hold out, stratified by class, and by whole groups if `fit`
-        is given `groups`.
-    n_iter_no_change : int, default=10
-        Epochs without improvement before training stops.
-    class_weight : dict, 'balanced' or None, default=None
-        Weight of each class in the losses and the validation scores, or weights in inverse proportion
-        to the classes' rows.
-    precision : {'float32', 'bf16'}, default='float32'
-        Arithmetic of encoders and heads; losses, scores and outputs are float32.
-    compile : bool, default=False
-        Whether to train through `torch.compile`. It needs a C++ compiler on the CPU.
-    device : str or torch.device, default='auto'
-        Where to train and predict: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or ``'auto'`` for
-        the first GPU there is.
-    max_memory : float, default=1024
-        MiB that blocks may take as float32 tensors on the device. Blocks beyond it, smallest kept
-        first, and memory maps of any size are read batch by batch.
-    callbacks : list of skorch callbacks, default=None
-        Called with the skorch net of each training stage in turn, as skorch does; losses and scores
-        are in its history once an epoch, not once a batch, so `BatchScoring` is not served, and
-        `EpochScoring` needs its caching. One that raises KeyboardInterrupt at the end of an epoch ends
-        the stage, as skorch's do.
-    checkpoint : str, path-like or None, default=None
-        Folder, made if missing, that gets the state of training after every epoch. Where `fit` was killed,
-        the next one with the same data and parameters, an int as `random_state` among them, goes on, and
-        ends with the weights of a fit that was not; what is done is not trained again. The folder grows by a
-        network for every stage, and can be deleted at any time. Callbacks see the epochs that are left;
-        what they remember goes on if they are skorch's schedulers, stoppers or scorers, or have
-        `state_dict` and `load_state_dict`. Of encoders parameters and buffers go on, plain attributes do not.
-    verbose : int, default=0
-        0 is silent, 1 shows a progress bar, 2 prints a line per epoch; both say how many rows
-        validate.
-    random_state : int, RandomState instance or None, default=None
-        Seed of initial weights, shuffling and the inner split. Torch's global generators are left
-        alone. Results repeat exactly for the same seed, device and number of threads.
+    ${training_parameters}
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    n_features_in_ : int
-        Number of columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns of `X`, if it had any that are all strings.
-    modalities_ : dict of str to ndarray of int
-        Columns of each modality.
-    shapes_ : dict of str to tuple of int
-        Per-sample shapes that were given or came with a dict.
-    module_ : torch.nn.Module
-        The trained network, in eval mode on `device_`.
-    device_ : str
-        Where it is.
+    ${data_attributes}
     balancer_ : Balancer or None
         The balancer of this fit, a clone of `balancer`, with its state as arrays; None if there was
         nothing to balance.
     balance_history_ : dict of str to ndarray
         What the balancer recorded, such as its coefficients, with one row per epoch.
-    history_ : list of dict
-        One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
-        stopping, valid_loss and valid_accuracy.
-    n_iter_ : int
-        Number of epochs of all stages together.
+    ${history_attributes}
 
     See Also
     --------
@@ -151,10 +61,7 @@ class JointClassifier(JointBase):
     trains one, what a balancer's own fusion head makes of the modality alone, and otherwise the
     prediction with the features of the others at zero, as if they were absent.
 
-    A modality is absent from a row where its whole block is NaN; the row trains and is predicted by
-    the modalities it has. Tools that permute single columns, such as `permutation_importance`, leave
-    half-empty blocks, which are refused: impute first. Tools that drop columns cannot know groups given
-    by position; `BaggingClassifier` drops column names too, and so takes all features or one modality.
+    ${absent_modality_notes}
 
     Examples
     --------

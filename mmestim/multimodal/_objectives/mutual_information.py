@@ -36,7 +36,7 @@ class CLUB(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from mmestim.multimodal.mutual_information import CLUB
+    >>> from mmestim.multimodal._objectives.mutual_information import CLUB
     >>> x, y = torch.randn(8, 3), torch.randn(8, 2)
     >>> club = CLUB(3, 2)
     >>> club.fitting_loss(x, y).shape, club(x, y).shape

@@ -1,0 +1,120 @@
+"""Sections of the docstrings that the classifiers share."""
+
+from __future__ import annotations
+
+SHARED_SECTIONS = {
+    "modalities_parameter": """\
+modalities : dict of str to slice, list of int or list of str, default=None
+    Columns of `X` in each modality: a slice, column numbers, or column names of a DataFrame.
+    Every column belongs to exactly one modality. `None` treats `X` as a single modality named
+    ``x``. An `X` that is a dict of arrays brings its own names.""",
+    "late_fusion_parameter": """\
+fusion : {'sum', 'mean'}, default='sum'
+    Sum of the branches' logits, or mean of their probabilities, over the modalities of a row.""",
+    "joint_fusion_parameter": """\
+fusion : {'concat', 'sum', 'gated', 'film'}, default='concat'
+    Fusion head, which maps the features z to logits. ``'concat'`` is one linear layer of all
+    features; ``'sum'`` is the sum of one linear layer per modality; ``'gated'`` is a linear layer
+    of sigmoid(A z_1) * (B z_2); ``'film'`` is a linear layer of gamma(z_1) * z_2 + beta(z_1).
+    The last two require two modalities, of which the first one listed gates the second.""",
+    "training_parameters": """\
+shapes : dict of str to tuple of int, default=None
+    Shape of one sample of each modality that is not a plain vector, such as
+    ``{"image": (28, 28)}``. Channels come first. A single axis, such as ``(16000,)``, marks a
+    signal. An `X` that is a dict of arrays brings its own shapes.
+encoder : str, nn.Module, class, callable or dict, default='auto'
+    Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
+    ``'mlp'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
+    ``'linear'`` is one affine map. These four standardise their input with statistics of the
+    training rows. A class or factory is called with `input_shape` and `embedding_dim` if it
+    accepts them, and must map a batch to (n_samples, n_features). An instance is copied with its
+    weights and never trained in place. A dict gives one of these per modality; modalities that
+    it omits get ``'auto'``.
+embedding_dim : int, default=64
+    Length of the feature vector of built-in encoders.
+optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
+    ``'sgd'`` has momentum 0.9, the protocol of most papers. A class, or a `functools.partial` of
+    one, is called with the parameters and `lr`. It also gets `weight_decay` if it accepts one
+    and a partial has not set it.
+lr : float, default=0.01
+    Learning rate.
+lr_schedule : {'step', 'cosine'} or None, default='step'
+    Schedule of the learning rate: one tenth from 70 % of `max_epochs` on, a half cosine that
+    reaches zero at `max_epochs`, or constant.
+weight_decay : float, default=1e-4
+    L2 penalty of the weights.
+max_grad_norm : float or None, default=None
+    Maximum norm of the gradient; longer gradients are scaled down to it.
+batch_size : int, default=64
+    Rows per training step. A last batch of one row is merged into the one before.
+max_epochs : int, default=100
+    Maximum number of epochs of each training stage.
+early_stopping : bool, default=True
+    Whether to hold out rows of the training data and keep the epoch with the best accuracy on
+    them, with ties broken by the lower loss. Training stops when this has not improved for
+    `n_iter_no_change` epochs. If no row can be held out, the training rows validate. With False,
+    all rows train for `max_epochs`.
+validation_fraction : float, default=0.1
+    Fraction of the training rows to hold out, stratified by class. If `fit` gets `groups`, whole
+    groups are held out.
+n_iter_no_change : int, default=10
+    Number of epochs without improvement before training stops.
+class_weight : dict, 'balanced' or None, default=None
+    Weight of each class in the losses and validation scores. ``'balanced'`` weighs classes
+    inversely to their numbers of rows.
+precision : {'float32', 'bf16'}, default='float32'
+    Arithmetic of encoders and heads. Losses, scores and outputs are always float32.
+compile : bool, default=False
+    Whether to train through `torch.compile`, which requires a C++ compiler on the CPU.
+device : str or torch.device, default='auto'
+    Device for training and prediction: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or
+    ``'auto'`` for the first available GPU, or else the CPU.
+max_memory : float, default=1024
+    Memory in MiB for blocks that are kept as float32 tensors on the device, smallest blocks
+    first. Blocks that do not fit, and memory maps of any size, are read batch by batch.
+callbacks : list of skorch callbacks, default=None
+    Callbacks of the skorch net of every training stage. The history holds losses and scores per
+    epoch, not per batch: `BatchScoring` does not work, and `EpochScoring` requires its caching.
+    A callback that raises KeyboardInterrupt at the end of an epoch ends the stage.
+checkpoint : str, path-like or None, default=None
+    Folder for the state of training after every epoch; it is created if missing. After an
+    interrupted `fit`, the next one with the same data and parameters resumes, and ends with the
+    weights of an uninterrupted fit. It requires an int as `random_state`. Finished stages are not
+    trained again. The folder grows by one network per stage and can be deleted at any time.
+    Callbacks see only the remaining epochs. Their state is resumed if they are skorch's
+    schedulers, stoppers or scorers, or have `state_dict` and `load_state_dict`. Parameters and
+    buffers of encoders are resumed; plain attributes are not.
+verbose : int, default=0
+    0 is silent, 1 shows a progress bar, 2 prints a line per epoch. Both 1 and 2 print the number
+    of validation rows.
+random_state : int, RandomState instance or None, default=None
+    Seed of initial weights, shuffling and the inner split. Torch's global generators are not
+    changed. Results repeat exactly for the same seed, device and number of threads.""",
+    "data_attributes": """\
+classes_ : ndarray of shape (n_classes,)
+    Class labels.
+n_features_in_ : int
+    Number of columns of `X`.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the columns of `X`. Defined only if all of them are strings.
+modalities_ : dict of str to ndarray of int
+    Column numbers of each modality.
+shapes_ : dict of str to tuple of int
+    Shapes of one sample, from `shapes` or from a dict of arrays.
+module_ : torch.nn.Module
+    Trained network, in eval mode on `device_`.
+device_ : str
+    Device of the network.""",
+    "history_attributes": """\
+history_ : list of dict
+    One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
+    stopping, valid_loss and valid_accuracy.
+n_iter_ : int
+    Total number of epochs of all stages.""",
+    "absent_modality_notes": """\
+A modality is absent from a row if its whole block is NaN. The row is trained and predicted with
+the modalities that it has. Tools that permute single columns, such as `permutation_importance`,
+create blocks that are partly NaN, which are rejected: impute first. Tools that drop columns do
+not update modalities given by position. `BaggingClassifier` also drops column names, so it
+requires all features or a single modality.""",
+}
