@@ -1,9 +1,9 @@
-"""Segments of recordings that hold an edit."""
+"""Segments: the intervals and points of a recording that have an edit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .records import EditRecord
@@ -12,23 +12,23 @@ from .taxonomy import TAXONOMY
 
 @dataclass(frozen=True)
 class EditSegment:  # numpydoc ignore=PR02
-    """One edit at one place of a recording: an interval, or a point, whose start is its end.
+    """Interval or point of a recording that has one edit. A point has equal start and end.
 
     Parameters
     ----------
     label : str
-        What was done, a label of `mmestim.voice.LABELS` as a rule.
+        Label of the edit, usually one of `mmestim.voice.LABELS`.
     category : str
-        Its category; empty where the taxonomy does not have the label.
+        Category of the edit; empty if the taxonomy does not contain the label.
     start, end : float
         Seconds from the beginning of the recording, 0 <= start <= end.
     score : float, default=1.0
-        How sure it is; a probability where it is found by a detector.
+        Confidence; for segments that a detector returns, a probability.
 
     Raises
     ------
     ValueError
-        If the label is empty, a number is not finite, or start and end are not in order.
+        If the label is empty, a number is not finite, or the end is before the start.
 
     Examples
     --------
@@ -47,11 +47,11 @@ class EditSegment:  # numpydoc ignore=PR02
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label:
-            raise ValueError(f"label={self.label!r} must be a text that is not empty.")
+            raise ValueError(f"label={self.label!r} must be a string that is not empty.")
         if not isinstance(self.category, str):
-            raise ValueError(f"category={self.category!r} must be a text; empty where there is none.")
+            raise ValueError(f"category={self.category!r} must be a string, which is empty if there is no category.")
         for name in ("start", "end", "score"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's are no JSON
+            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy numbers cannot be written as JSON
         if not 0 <= self.start <= self.end < math.inf:
             raise ValueError(f"start={self.start} and end={self.end} must be seconds, 0 <= start <= end.")
         if not math.isfinite(self.score):
@@ -59,33 +59,33 @@ class EditSegment:  # numpydoc ignore=PR02
 
     @classmethod
     def from_label(cls, label: str, start: float, end: float | None = None, score: float = 1.0) -> EditSegment:
-        """A segment with the category that the taxonomy has for its label; a point if `end` is None."""
+        """Create a segment with the category of its label in the taxonomy; a point if `end` is None."""
         category = TAXONOMY[label].category if label in TAXONOMY else ""
         return cls(label, category, start, start if end is None else end, score)
 
     @property
     def duration(self) -> float:
-        """Seconds from start to end, 0 for a point."""
+        """Duration in seconds, 0 for a point."""
         return self.end - self.start
 
     @property
     def is_point(self) -> bool:
-        """Whether it is a moment, such as that of a cut."""
+        """Whether the segment is a single moment, such as a cut."""
         return self.start == self.end
 
 
 def record_segments(record: EditRecord) -> list[EditSegment]:
-    """What a record says was done to a clip, as segments.
+    """Return the edits of a record as segments.
 
     Parameters
     ----------
     record : EditRecord
-        From `EditSimulator`.
+        Record from `EditSimulator`.
 
     Returns
     -------
     list of EditSegment
-        Its intervals and points with a score of 1, in the order of time.
+        The intervals and points of the record with a score of 1, sorted by time.
 
     Examples
     --------
@@ -97,11 +97,11 @@ def record_segments(record: EditRecord) -> list[EditSegment]:
     >>> record_segments(EditSimulator().apply(clip, plan)[1])
     [EditSegment(label='speed_change', category='modulation', start=0.0, end=1.25, score=1.0)]
     """
-    spans = [EditSegment.from_label(label, *span) for label, spans in record.intervals.items() for span in spans]
-    points = [EditSegment.from_label(label, moment) for label, moments in record.points.items() for moment in moments]
-    return in_order(spans + points)
+    intervals = [EditSegment.from_label(label, *span) for label, spans in record.intervals.items() for span in spans]
+    points = [EditSegment.from_label(label, time) for label, times in record.points.items() for time in times]
+    return sort_segments(intervals + points)
 
 
-def in_order(segments: Sequence[EditSegment]) -> list[EditSegment]:
-    """Segments by time, then by label."""
+def sort_segments(segments: Iterable[EditSegment]) -> list[EditSegment]:
+    """Sort segments by time, then by label."""
     return sorted(segments, key=lambda segment: (segment.start, segment.end, segment.label))

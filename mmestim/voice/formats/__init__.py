@@ -1,4 +1,4 @@
-"""Segments in files that other programs read: JSON, CSV, RTTM, Praat TextGrid, Audacity labels."""
+"""Files of segments that other programs read: JSON, CSV, RTTM, Praat TextGrid and Audacity labels."""
 
 from .segment_files import read_segments, write_segments
 

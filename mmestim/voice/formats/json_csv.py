@@ -5,46 +5,53 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..localization import EditSegment
-from .lines import _line
+from ..segments import EditSegment
+from .lines import line_errors
 
 _VERSION = 1
-
-
 _COLUMNS = ("file", "label", "category", "start", "end", "score")
 
 
-def _write_json(recordings, duration):
-    # With escapes: names of files that are no valid Unicode are no valid UTF-8 either.
-    plain = {str(name): [vars(segment) for segment in segments] for name, segments in recordings.items()}
-    return json.dumps({"version": _VERSION, "recordings": plain}, indent=1) + "\n"
+def write_json(recordings: Mapping[str, Sequence[EditSegment]], duration: float | None) -> str:
+    """Return the segments of recordings as JSON."""
+    # With ASCII escapes, because file names that are not valid Unicode cannot be encoded as UTF-8.
+    content = {str(name): [vars(segment) for segment in segments] for name, segments in recordings.items()}
+    return json.dumps({"version": _VERSION, "recordings": content}, indent=1) + "\n"
 
 
-def _read_json(text, name):
+def read_json(text: str, name: str) -> dict[str, list[EditSegment]]:
+    """Return the segments of each recording in a JSON text."""
     content = json.loads(text)
     if content["version"] != _VERSION:
-        raise ValueError(f"it has version {content['version']!r}, and this release reads {_VERSION}: use a later one.")
+        raise ValueError(
+            f"it has version {content['version']!r}, and this release reads {_VERSION}. Use a later release."
+        )
     recordings = content["recordings"].items()
     return {recording: [EditSegment(**segment) for segment in segments] for recording, segments in recordings}
 
 
-def _write_csv(recordings, duration):
+def write_csv(recordings: Mapping[str, Sequence[EditSegment]], duration: float | None) -> str:
+    """Return the segments of recordings as CSV, one row per segment."""
     text = io.StringIO()
-    rows = csv.DictWriter(text, _COLUMNS)
-    rows.writeheader()
+    writer = csv.DictWriter(text, _COLUMNS)
+    writer.writeheader()
     for name, segments in recordings.items():
-        rows.writerows({"file": name, **vars(segment)} for segment in segments)
+        writer.writerows({"file": name, **vars(segment)} for segment in segments)
     return text.getvalue()
 
 
-def _read_csv(text, name):
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if absent := [column for column in _COLUMNS if column not in (rows.fieldnames or [])]:
-        raise ValueError(f"its first line has no {absent[0]!r}. It must have the columns {','.join(_COLUMNS)}.")
+def read_csv(text: str, name: str) -> dict[str, list[EditSegment]]:
+    """Return the segments of each recording in a CSV text."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if missing := [column for column in _COLUMNS if column not in (reader.fieldnames or [])]:
+        raise ValueError(f"its first line has no {missing[0]!r}. It must have the columns {','.join(_COLUMNS)}.")
     recordings: dict[str, list[EditSegment]] = {}
-    for row in rows:
-        with _line(rows.line_num):
-            segment = EditSegment(**{column: row[column] for column in _COLUMNS[1:]})
+    for row in reader:
+        with line_errors(reader.line_num):
+            fields: dict[str, Any] = {column: row[column] for column in _COLUMNS[1:]}
+            segment = EditSegment(**fields)
         recordings.setdefault(row["file"], []).append(segment)
     return recordings

@@ -1,38 +1,62 @@
-"""Fields and line numbers of text files."""
+"""Lines, fields and marks of the text formats."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
-_MISSING = "<NA>"
+from ..segments import EditSegment
+
+MISSING_FIELD = "<NA>"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f%]")
+_CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f%]")
 
 
-def _lines(text):
-    # Not splitlines, which also splits at signs that labels may have.
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Number the lines of a text from 1."""
+    # Not splitlines, which also splits at characters that labels may contain.
     return enumerate(re.split(r"\r\n|\n|\r", text), 1)
 
 
 @contextmanager
-def _line(number):
-    """Errors tell the line."""
+def line_errors(number: int) -> Iterator[None]:
+    """Add the number of a line to the errors that reading it raises."""
     try:
         yield
     except (ValueError, TypeError) as error:
         raise ValueError(f"line {number}: {error}") from error
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f%]")
+def format_mark(segment: EditSegment) -> str:
+    """Format a segment's label and score as one text, such as ``cut 0.93``."""
+    return f"{segment.label} {segment.score:.6g}"
 
 
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f%]")
+def parse_mark(text: str, start: float, end: float) -> EditSegment:
+    """Return the segment of a text such as ``cut 0.93``, or of a label alone."""
+    label, _, score = text.rpartition(" ")
+    if label and _NUMBER.fullmatch(score):
+        return EditSegment.from_label(label, start, end, float(score))
+    return EditSegment.from_label(text.strip(), start, end)
 
 
-def _escaped(text, signs):
-    """As in URLs, but for signs that are safe here: %20 for a space."""
-    return signs.sub(lambda sign: "".join(f"%{byte:02X}" for byte in sign.group().encode()), text)
+def encode_mark(text: str) -> str:
+    """Percent-encode control characters, which would end a line or a field."""
+    return _percent_encode(text, _CONTROL_CHARACTERS)
 
 
-def _field(text):
-    """A word of a line of RTTM."""
-    return "%3CNA%3E" if text == _MISSING else _escaped(text, _BLANK) or _MISSING
+def encode_field(text: str) -> str:
+    """Percent-encode a text as one word, because white space separates fields."""
+    return "%3CNA%3E" if text == MISSING_FIELD else _percent_encode(text, _CONTROL_OR_SPACE) or MISSING_FIELD
+
+
+def decode_field(field: str) -> str:
+    """Return the text of a word from `encode_field`."""
+    return "" if field == MISSING_FIELD else unquote(field)
+
+
+def _percent_encode(text: str, unsafe: re.Pattern[str]) -> str:
+    return unsafe.sub(lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode()), text)

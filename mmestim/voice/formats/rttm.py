@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from collections.abc import Mapping, Sequence
 
-from ..localization import EditSegment
-from .lines import _MISSING, _field, _line, _lines
+from ..segments import EditSegment
+from .lines import MISSING_FIELD, decode_field, encode_field, line_errors, numbered_lines
 
 
-def _write_rttm(recordings, duration):
+def write_rttm(recordings: Mapping[str, Sequence[EditSegment]], duration: float | None) -> str:
+    """Return the segments of recordings as lines of RTTM."""
     return "".join(
-        f"SPEAKER {_field(name)} 1 {segment.start:.6f} {segment.duration:.6f} <NA> <NA> {_field(segment.label)} "
-        f"{segment.score!r} <NA>\n"
+        f"SPEAKER {encode_field(name)} 1 {segment.start:.6f} {segment.duration:.6f} <NA> <NA> "
+        f"{encode_field(segment.label)} {segment.score!r} <NA>\n"
         for name, segments in recordings.items()
         for segment in segments
     )
 
 
-def _read_rttm(text, name):
+def read_rttm(text: str, name: str) -> dict[str, list[EditSegment]]:
+    """Return the segments of each recording in a text in RTTM."""
     recordings: dict[str, list[EditSegment]] = {}
-    for number, line in _lines(text):
+    for number, line in numbered_lines(text):
         fields = line.split()
-        if not fields or fields[0] != "SPEAKER":  # comments, and what else RTTM knows of
+        if not fields or fields[0] != "SPEAKER":  # RTTM has comments and other types of lines, too
             continue
-        with _line(number):
+        with line_errors(number):
             if len(fields) not in (9, 10):
                 raise ValueError(f"it has {len(fields)} fields, and must have 9 or 10.")
-            recording, label = ("" if field == _MISSING else unquote(field) for field in (fields[1], fields[7]))
+            recording, label = decode_field(fields[1]), decode_field(fields[7])
             start, length = float(fields[3]), float(fields[4])
-            score = 1.0 if fields[8] == _MISSING else float(fields[8])
+            score = 1.0 if fields[8] == MISSING_FIELD else float(fields[8])
             recordings.setdefault(recording, []).append(EditSegment.from_label(label, start, start + length, score))
     return recordings

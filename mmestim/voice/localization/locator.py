@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from .._audio.windowing import OverlapAverager, Window
 from .._window_labels import FRAME_SECONDS
-from ..segments import in_order
+from ..segments import sort_segments
 from ..taxonomy import LABELS, SPLICED_LABELS, TAXONOMY
 from . import EditSegment, IntervalTracker, PointTracker
 
@@ -106,7 +106,7 @@ class SegmentLocator:
                 segments.append(
                     EditSegment.from_label(label, float(start), float(min(end, duration)), float(proba[column]))
                 )
-        return in_order(segments)
+        return sort_segments(segments)
 
     def _feed_frames(self, number, done):
         if done.shape[1]:
@@ -131,7 +131,7 @@ def _is_tracked_at_points(label, has_frames):
 def _passages(segments):
     """Yield the segments, with every two splice points of an interval joined into one segment."""
     openings: dict[str, EditSegment] = {}
-    for segment in in_order(segments):
+    for segment in sort_segments(segments):
         if not segment.is_point or TAXONOMY[segment.label].acts_on == "points":
             yield segment
             continue

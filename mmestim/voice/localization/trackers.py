@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..._utils.validation import check_number
-from ..segments import EditSegment, in_order
+from ..segments import EditSegment, sort_segments
 
 
 def per_label(name: str, value: Any, labels: Sequence[str]) -> np.ndarray:
@@ -60,7 +60,7 @@ class _Tracker:
             In the order of time.
         """
         self._reset()
-        return in_order(self.feed(times, scores) + self.finish(duration))
+        return sort_segments(self.feed(times, scores) + self.finish(duration))
 
     def feed(self, times: Any, scores: Any) -> list[EditSegment]:
         """The next scores of a recording.
