@@ -1,6 +1,7 @@
 """Segments of edits from scores along a recording."""
 
 from ..segments import EditSegment, record_segments
-from .trackers import IntervalTracker, PointTracker
+from .interval_tracker import IntervalTracker
+from .point_tracker import PointTracker
 
 __all__ = ["EditSegment", "IntervalTracker", "PointTracker", "record_segments"]

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from ..._utils.validation import check_number
-from ..localization.trackers import per_label
+from ..localization.base import per_label
 from ..taxonomy import CATEGORIES, TAXONOMY, UNALTERED
 
 
