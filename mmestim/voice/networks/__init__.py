@@ -1,6 +1,9 @@
 """Networks from waveforms to labels, their front ends and layers."""
 
-from .architectures import LCNN, BoundaryNet, ComplexNet, RawNet2, SmallCNN
+from .complex_net import ComplexNet
+from .lcnn import LCNN
+from .rawnet2 import RawNet2
+from .spectrogram_cnns import BoundaryNet, SmallCNN
 from .ssl import SSLNet
 from .ssl_checkpoints import load_wav2vec2
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from mmestim._utils.torchaudio import torchaudio
 from mmestim.voice.networks import LCNN, BoundaryNet, ComplexNet, RawNet2, SmallCNN, SSLNet, load_wav2vec2
+from mmestim.voice.networks.complex_net import ComplexConv2d, MagnitudeNorm, ModReLU
 from mmestim.voice.networks.front_ends import LFCC, ComplexSTFT, LogSpectrogram
-from mmestim.voice.networks.layers import Block, ComplexConv2d, MagnitudeNorm, MaxFeatureMap, ModReLU
+from mmestim.voice.networks.layers import Block, MaxFeatureMap
 from mmestim.voice.networks.masking import within
 
 TINY = {
