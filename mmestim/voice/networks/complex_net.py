@@ -1,4 +1,7 @@
-"""The complex network and its layers."""
+"""Complex-valued network and its layers.
+
+Complex tensors have shape (n, 2 * channels, n_bins, n_frames): all real parts come before all imaginary parts.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from .layers import Block, ClipHead, Output, check_sizes, run_blocks
 
 
 class ComplexNet(nn.Module):
-    """Four complex convolutions of a complex spectrum, which keep its phases to the end.
+    """Network of complex convolutions on a complex spectrum, four by default, that preserves phases.
 
-    Each is followed by a normalisation of magnitudes and by modReLU [1]_, which leave phases alone, so a phase that the
-    whole recording shares does not matter, only how phases differ over time and frequency. That complex networks on
-    the constant-Q transform tell real voices from made ones is the finding of [2]_; the layers are ours.
+    Each convolution is followed by a normalisation of magnitudes and by modReLU [1]_. Both leave phases unchanged, so a
+    phase offset common to the whole recording has no effect; only phase differences over time and frequency matter.
+    Müller et al. [2]_ show that complex networks on the constant-Q transform separate real from synthetic voices. The
+    architecture is ours; no paper describes it.
 
     Parameters
     ----------
@@ -25,7 +29,12 @@ class ComplexNet(nn.Module):
     embedding_dim : int, default=128
         Length of the embedding.
     front_end : FrontEnd or None, default=None
-        ``ComplexCQT`` or ``ComplexSTFT`` of :mod:`mmestim.voice.front_ends`. `None` is ``ComplexCQT()``, for 16 kHz.
+        ``ComplexCQT`` or ``ComplexSTFT`` from :mod:`mmestim.voice.networks.front_ends`. `None` is ``ComplexCQT()``,
+        which is meant for 16 kHz.
+
+    Notes
+    -----
+    The forward pass returns logits of shape (n_clips, n_outputs) and embeddings of shape (n_clips, embedding_dim).
 
     References
     ----------
@@ -67,36 +76,55 @@ class ComplexNet(nn.Module):
         self.head = nn.Linear(embedding_dim, n_outputs)
 
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> Output:
+        """Return logits (n_clips, n_outputs) and embeddings (n_clips, embedding_dim)."""
         x, frames = self.front_end(waveform, lengths), self.front_end.frames(lengths)
-        # Magnitudes to the power of .3, as loudness is heard: a spectrum spans many decades.
+        # Magnitudes span many decades. A power of 0.3, close to the law of perceived loudness, compresses them.
         x = x * (x.square().sum(1, keepdim=True) + 1e-8).pow(-0.35)
         x, frames = run_blocks(self.blocks, x, frames)
         embedding = self.embed(magnitude(x), frames)
         return self.head(embedding).float(), embedding.float()
 
 
-# Complex layers: (n, 2 * channels, n_bins, n_frames), all real parts before all imaginary parts -----------------------
-
-
 class ComplexConv2d(nn.Module):
-    """A complex convolution without bias, as one real convolution that bfloat16 can do too."""
+    """Complex convolution without bias, computed as one real convolution so that it works in bfloat16.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Number of complex channels of the input and of the output.
+    kernel_size : int
+        Height and width of the kernel, odd; the input is padded with zeros by half of it.
+    stride : int
+        Stride over bins and frames.
+    """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int, stride: int) -> None:
         super().__init__()
         self.stride, self.padding = stride, kernel_size // 2
         shape = n_out, n_in, kernel_size, kernel_size
-        # He's variance: magnitudes by Rayleigh's distribution, phases anywhere, so both parts are normal.
+        # He initialisation: Rayleigh-distributed magnitudes with uniform phases are normal real and imaginary parts.
         deviation = (n_in * kernel_size**2) ** -0.5
         self.real = nn.Parameter(torch.randn(shape) * deviation)
         self.imag = nn.Parameter(torch.randn(shape) * deviation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 2 * n_in, n_bins, n_frames) to (n, 2 * n_out, ...)."""
         to_real, to_imag = torch.cat([self.real, -self.imag], 1), torch.cat([self.imag, self.real], 1)
         return nn.functional.conv2d(x, torch.cat([to_real, to_imag]), None, self.stride, self.padding)
 
 
 class MagnitudeNorm(nn.Module):
-    """Batch normalisation that keeps phases: each channel over its root mean square, times a learned scale."""
+    """Batch normalisation of magnitudes: divides each channel by its root mean square and applies a learned scale.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of complex channels.
+    momentum : float, default=0.1
+        Weight of the current batch in the running mean square.
+    eps : float, default=1e-5
+        Constant added to the mean square, for numerical stability.
+    """
 
     mean_square: torch.Tensor
 
@@ -107,6 +135,7 @@ class MagnitudeNorm(nn.Module):
         self.register_buffer("mean_square", torch.ones(n_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (n, 2 * n_channels, n_bins, n_frames)."""
         mean_square = self.mean_square
         if self.training:
             mean_square = x.float().square().mean((0, 2, 3)).unflatten(0, (2, -1)).sum(0)
@@ -117,19 +146,26 @@ class MagnitudeNorm(nn.Module):
 
 
 class ModReLU(nn.Module):
-    """Magnitudes shifted by a learned threshold and cut at 0; phases stay."""
+    """ReLU of magnitudes plus a learned bias; phases are unchanged.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of complex channels.
+    """
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
-        # At 0 it would be the identity: some must fall below the threshold from the start.
+        # A bias of 0 would make the layer the identity at the start: a negative one cuts some magnitudes to 0.
         self.bias = nn.Parameter(torch.full((n_channels,), -0.3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the activation to (n, 2 * n_channels, n_bins, n_frames)."""
         parts = x.float().unflatten(1, (2, -1))
         magnitude = (parts.square().sum(1, keepdim=True) + 1e-8).sqrt()
         return (parts * (1 + self.bias[:, None, None] / magnitude).relu()).flatten(1, 2)
 
 
 def magnitude(x: torch.Tensor) -> torch.Tensor:
-    """(n, channels, n_bins, n_frames) from complex channels."""
+    """Return the magnitudes (n, channels, n_bins, n_frames) of complex channels."""
     return (x.float().unflatten(1, (2, -1)).square().sum(1) + 1e-8).sqrt()

@@ -1,9 +1,10 @@
-"""What networks see of a recording: spectra, phases and cepstra, computed on the device with the rest.
+"""Front ends that compute the input features of networks: spectra, phases and cepstra.
 
-Each front end maps ``waveform`` of shape (n, n_samples) to features of shape (n, channels, n_bins, n_frames). It first
-brings each clip to unit root mean square, so gain does not matter. Frame ``t`` is centred at sample ``t * hop_length``,
-and the clip is silent before its start and past its end: given ``lengths``, the features of a clip are the same numbers
-whatever follows it in the batch, and zero in the frames past its end. All is computed in float32.
+A front end is a module, so it runs on the device of its network. It maps ``waveform`` of shape (n, n_samples) to
+features of shape (n, n_channels, n_bins, n_frames) in float32. Each clip is first scaled to unit root mean square, so
+gain has no effect. Frame ``t`` is centred at sample ``t * hop_length``; samples before the start and past the end of a
+clip count as zero. Given ``lengths``, the features of a clip do not depend on its padding, and the frames past its end
+are zero.
 """
 
 from __future__ import annotations
@@ -15,27 +16,29 @@ from torch import nn
 
 from ..._utils.torchaudio import torchaudio
 from ..._utils.validation import check_number
-from .masking import hold, silence, unit_level
+from .masking import repeat_last_frame, scale_to_unit_rms, zero_padding
 
-_FLOOR = 1e-6  # of power: what rounding to 16 bits leaves at unit level
+#: Power added before a logarithm: about that of 16-bit rounding in a clip at unit level.
+_POWER_FLOOR = 1e-6
 Lengths = TypeVar("Lengths", int, torch.Tensor, torch.Tensor | None)
 
 
 class FrontEnd(nn.Module):
-    """What front ends have in common.
+    """Base class of front ends.
 
-    One of your own sets `n_channels` and `n_bins` and has a method ``_transform(waveform, frames)``, which maps
-    waveforms at unit level to features, with one frame more than `hop_length` fits into the samples.
+    A subclass sets `n_channels` and `n_bins` and defines ``_transform(waveform, frames)``. That method maps waveforms
+    of shape (n, n_samples), scaled to unit root mean square, to features of shape (n, n_channels, n_bins, n_frames)
+    with ``n_frames = 1 + n_samples // hop_length``.
 
     Parameters
     ----------
     hop_length : int
-        Samples from one frame to the next.
+        Number of samples between frames.
 
     Attributes
     ----------
     n_channels, n_bins : int
-        Shape of the features.
+        Number of channels and of bins of the features.
     """
 
     n_channels: int
@@ -47,20 +50,29 @@ class FrontEnd(nn.Module):
         self.hop_length = hop_length
 
     def frames(self, lengths: Lengths) -> Lengths:
-        """Numbers of real frames of clips with these numbers of samples."""
+        """Return the number of real frames of clips with these numbers of samples."""
         return None if lengths is None else 1 + lengths // self.hop_length
 
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Map waveforms (n, n_samples) to features (n, n_channels, n_bins, n_frames)."""
         frames = self.frames(lengths)
         with torch.autocast(waveform.device.type, enabled=False):
-            return silence(self._transform(unit_level(waveform, lengths), frames), frames)
+            return zero_padding(self._transform(scale_to_unit_rms(waveform, lengths), frames), frames)
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         raise NotImplementedError
 
 
 class _STFT(FrontEnd):
-    """Those made from the short-time Fourier transform, by a Hann window and without the bin of 0 Hz."""
+    """Base class of front ends on the short-time Fourier transform, with a Hann window and without the bin of 0 Hz.
+
+    Parameters
+    ----------
+    n_fft : int
+        Number of samples per frame, even.
+    hop_length : int
+        Number of samples between frames.
+    """
 
     window: torch.Tensor
 
@@ -68,38 +80,38 @@ class _STFT(FrontEnd):
         super().__init__(hop_length)
         check_number("n_fft", n_fft, low=4, integer=True)
         if n_fft % 2:
-            raise ValueError(f"n_fft={n_fft!r} must be even, so that frames have a middle sample.")
+            raise ValueError(f"n_fft={n_fft!r} must be even, so that each frame has a middle sample.")
         self.n_fft = n_fft
         self.n_bins = n_fft // 2
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def stft(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Complex (n, n_bins, n_frames)."""
+        """Return the complex spectrum, of shape (n, n_bins, n_frames)."""
         return torch.stft(
             waveform, self.n_fft, self.hop_length, window=self.window, pad_mode="constant", return_complex=True
         )[:, 1:]
 
 
 def _log_power(spectrum: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the power, scaled so that speech is about standard normal."""
+    """Return the logarithm of the power, scaled so that speech is roughly standard normal."""
     parts = torch.view_as_real(spectrum)
-    return (parts.square().sum(-1) + _FLOOR).log().add(1).div(4)
+    return (parts.square().sum(-1) + _POWER_FLOOR).log().add(1).div(4)
 
 
 class LogSpectrogram(_STFT):
-    """Logarithm of the power spectrum.
+    """Logarithm of the power spectrum, as one channel.
 
     Parameters
     ----------
     n_fft : int, default=512
-        Samples per frame, even. The features have ``n_fft / 2`` bins: all but that of 0 Hz.
+        Number of samples per frame, even. The features have ``n_fft / 2`` bins; the one at 0 Hz is left out.
     hop_length : int, default=160
-        Samples from one frame to the next.
+        Number of samples between frames.
 
     Examples
     --------
     >>> import torch
-    >>> from mmestim.voice.front_ends import LogSpectrogram
+    >>> from mmestim.voice.networks.front_ends import LogSpectrogram
     >>> LogSpectrogram()(torch.randn(2, 16000)).shape
     torch.Size([2, 1, 256, 101])
     """
@@ -114,28 +126,28 @@ class LogSpectrogram(_STFT):
 
 
 class PhaseDifferences(_STFT):
-    """Logarithm of the power spectrum, and how steadily the phase runs over time and over frequency.
+    """Logarithm of the power spectrum, and cosines of the second differences of the phase.
 
-    Channels two and three are the cosines of second differences of the phase: along time (1 where a steady tone goes
-    on, whatever its frequency) and along frequency (1 where a click is, wherever in the frame). Cuts and phase
-    vocoders break them.
+    Channel 1 is the logarithm of the power. Channel 2 is the cosine of the second difference of the phase along time,
+    which is 1 for a steady tone of any frequency. Channel 3 is that cosine along frequency, which is 1 for a click
+    anywhere in the frame. Cuts and phase vocoders disturb both.
 
     Parameters
     ----------
     n_fft : int, default=256
-        Samples per frame, even. The features have ``n_fft / 2`` bins: all but that of 0 Hz.
+        Number of samples per frame, even. The features have ``n_fft / 2`` bins; the one at 0 Hz is left out.
     hop_length : int, default=80
-        Samples from one frame to the next.
+        Number of samples between frames.
 
     Notes
     -----
-    A second difference along time is that of its frame and the two before, along frequency that of its bin and the two
-    beside; where these do not exist it is 0.
+    Let `phi` be the phase of bin `k` in frame `t`. Channel 2 is ``cos(phi[k, t] - 2 phi[k, t-1] + phi[k, t-2])`` and
+    channel 3 is ``cos(phi[k+1, t] - 2 phi[k, t] + phi[k-1, t])``. Both are 0 where a neighbour is missing.
 
     Examples
     --------
     >>> import torch
-    >>> from mmestim.voice.front_ends import PhaseDifferences
+    >>> from mmestim.voice.networks.front_ends import PhaseDifferences
     >>> PhaseDifferences()(torch.randn(2, 16000)).shape
     torch.Size([2, 3, 128, 201])
     """
@@ -147,7 +159,7 @@ class PhaseDifferences(_STFT):
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         spectrum = self.stft(waveform)
-        phasor = spectrum / spectrum.abs().clamp(min=_FLOOR**0.5)
+        phasor = spectrum / spectrum.abs().clamp(min=_POWER_FLOOR**0.5)
         features = phasor.real.new_zeros(len(spectrum), 3, *spectrum.shape[1:])
         features[:, 0] = _log_power(spectrum)
         step = phasor[..., 1:] * phasor[..., :-1].conj()
@@ -160,12 +172,14 @@ class PhaseDifferences(_STFT):
 class LFCC(FrontEnd):
     """Linear-frequency cepstral coefficients with their first and second derivatives over time.
 
-    Frames of 20 ms every 10 ms, 20 triangular filters from 0 Hz to half the sample rate, 20 coefficients.
+    The frames last 20 ms and start every 10 ms. Each has 20 coefficients from 20 triangular filters between 0 Hz and
+    half the sample rate [1]_.
 
     Parameters
     ----------
     sample_rate : int, default=16000
-        Of the waveforms, in Hz; at most 51,200, where 20 ms are 1,024 samples.
+        Sample rate of the waveforms in Hz, from 1,000 to 51,200. At 51,200 Hz, 20 ms are 1,024 samples, the length of
+        the FFT.
 
     References
     ----------
@@ -175,7 +189,7 @@ class LFCC(FrontEnd):
     Examples
     --------
     >>> import torch
-    >>> from mmestim.voice.front_ends import LFCC
+    >>> from mmestim.voice.networks.front_ends import LFCC
     >>> LFCC()(torch.randn(2, 16000)).shape
     torch.Size([2, 1, 60, 101])
     """
@@ -202,28 +216,28 @@ class LFCC(FrontEnd):
         )
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
-        derivatives = [hold(self.cepstrum(waveform), frames)]
+        derivatives = [repeat_last_frame(self.cepstrum(waveform), frames)]
         for _ in range(2):
-            derivatives.append(hold(torchaudio.functional.compute_deltas(derivatives[-1]), frames))
+            derivatives.append(repeat_last_frame(torchaudio.functional.compute_deltas(derivatives[-1]), frames))
         return torch.cat(derivatives, 1)[:, None]
 
 
 class ComplexSTFT(_STFT):
-    """The short-time Fourier transform, real parts in channel one and imaginary parts in channel two.
+    """Short-time Fourier transform, with the real part as channel 1 and the imaginary part as channel 2.
 
-    Phases are those at the middle of the frame.
+    Phases refer to the middle of the frame.
 
     Parameters
     ----------
     n_fft : int, default=512
-        Samples per frame, even. The features have ``n_fft / 2`` bins: all but that of 0 Hz.
+        Number of samples per frame, even. The features have ``n_fft / 2`` bins; the one at 0 Hz is left out.
     hop_length : int, default=160
-        Samples from one frame to the next.
+        Number of samples between frames.
 
     Examples
     --------
     >>> import torch
-    >>> from mmestim.voice.front_ends import ComplexSTFT
+    >>> from mmestim.voice.networks.front_ends import ComplexSTFT
     >>> ComplexSTFT()(torch.randn(2, 16000)).shape
     torch.Size([2, 2, 256, 101])
     """
@@ -233,7 +247,7 @@ class ComplexSTFT(_STFT):
 
     def __init__(self, n_fft: int = 512, hop_length: int = 160) -> None:
         super().__init__(n_fft, hop_length)
-        # torch counts phases from the start of the frame: half a frame turns every other bin round.
+        # torch.stft refers phases to the start of a frame; for its middle, every other bin changes its sign.
         self.register_buffer("sign", 1.0 - 2.0 * (torch.arange(1, n_fft // 2 + 1) % 2)[:, None], persistent=False)
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
@@ -242,29 +256,29 @@ class ComplexSTFT(_STFT):
 
 
 class ComplexCQT(FrontEnd):
-    """The constant-Q transform, real parts in channel one and imaginary parts in channel two.
+    """Constant-Q transform [1]_, with the real part as channel 1 and the imaginary part as channel 2.
 
-    Bins are spaced as the notes of a scale, each seen through a Hann window of as many periods: long for low
-    frequencies, short for high ones. A sine of amplitude ``a`` at the frequency of a bin has magnitude ``a`` there, and
-    the phase that it has at the middle of the frame.
+    Bins are spaced geometrically, like the notes of a scale. The Hann window of each bin spans the same number of
+    periods, so windows are long for low frequencies and short for high ones. A sine of amplitude ``a`` at the frequency
+    of a bin has the magnitude ``a`` in that bin, and its phase refers to the middle of the frame.
 
     Parameters
     ----------
     sample_rate : int, default=16000
-        Of the waveforms, in Hz.
+        Sample rate of the waveforms in Hz.
     hop_length : int, default=160
-        Samples from one frame to the next.
+        Number of samples between frames.
     n_bins : int, default=84
-        Number of frequencies.
+        Number of bins.
     bins_per_octave : int, default=12
-        Number of them in which frequency doubles.
+        Number of bins per octave.
     f_min : float, default=62.5
-        The lowest, in Hz. By default seven octaves end at half of 16 kHz.
+        Frequency of the lowest bin in Hz. With the defaults, the bins span seven octaves up to 8 kHz.
 
     Raises
     ------
     ValueError
-        If the highest bin would lie above half the sample rate.
+        If the highest bin lies above half the sample rate.
 
     References
     ----------
@@ -274,7 +288,7 @@ class ComplexCQT(FrontEnd):
     Examples
     --------
     >>> import torch
-    >>> from mmestim.voice.front_ends import ComplexCQT
+    >>> from mmestim.voice.networks.front_ends import ComplexCQT
     >>> ComplexCQT()(torch.randn(2, 16000)).shape
     torch.Size([2, 2, 84, 101])
     """
@@ -302,7 +316,7 @@ class ComplexCQT(FrontEnd):
                 f"{sample_rate!r}. Lower f_min or n_bins."
             )
         q = 1 / (2 ** (1 / bins_per_octave) - 1)
-        # An octave at a time: within one, windows are of like length.
+        # One octave at a time, since windows within an octave have similar lengths.
         octaves = frequencies.split(bins_per_octave)
         self.octaves = [f"octave{i}" for i in range(len(octaves))]
         for name, octave in zip(self.octaves, octaves, strict=True):
@@ -318,8 +332,8 @@ class ComplexCQT(FrontEnd):
         return torch.cat(octaves, -1).permute(0, 2, 3, 1)
 
 
-def _kernels(frequencies, q, sample_rate):
-    """Real and imaginary parts of the conjugate kernels, of shape (2, n_bins, n_taps), n_taps odd."""
+def _kernels(frequencies: torch.Tensor, q: float, sample_rate: int) -> torch.Tensor:
+    """Return the real and imaginary parts of the conjugate kernels, of shape (2, n_bins, n_taps) with n_taps odd."""
     duration = q / frequencies[:, None]  # seconds
     half = int(duration.max() / 2 * sample_rate)
     t = torch.arange(-half, half + 1, dtype=torch.float64) / sample_rate

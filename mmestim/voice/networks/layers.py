@@ -1,28 +1,37 @@
-"""Layers that the networks share: they know where a clip ends, and compute alike in float32 and bfloat16."""
+"""Layers that the networks share.
+
+They keep track of where each clip of a padded batch ends, and give the same results in float32 and, to rounding, in
+bfloat16. ``frames`` is the number of real frames of each clip, an integer tensor of shape (n,), or None if no clip is
+padded.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..._utils.validation import check_number
-from .masking import mean_max_deviation, silence, silence_
+from .front_ends import FrontEnd
+from .masking import mean_max_std, zero_padding, zero_padding_
 
+#: Logits and embeddings.
 Output = tuple[torch.Tensor, torch.Tensor]
 
 
 class Block(nn.Sequential):
-    """Layers in a row; frames past the end of a clip are silenced behind them, so that they reach no other frame.
+    """Sequence of layers that zeroes the frames past the end of each clip, so that padding reaches no real frame.
 
     Parameters
     ----------
     *layers : nn.Module
         The layers.
-    stride : int
-        Frames that become one.
-    pools : bool
-        Whether they become one by pooling, which drops an incomplete last frame, and not by a padded convolution.
+    stride : int, default=1
+        Factor by which the layers reduce the number of frames.
+    pools : bool, default=False
+        Whether the reduction is a pooling, which drops an incomplete last frame, and not a padded convolution.
     """
 
     def __init__(self, *layers: nn.Module, stride: int = 1, pools: bool = False) -> None:
@@ -30,7 +39,7 @@ class Block(nn.Sequential):
         self.stride, self.pools = stride, pools
 
     def frames(self, frames: torch.Tensor | None) -> torch.Tensor | None:
-        """Numbers of real frames behind the block."""
+        """Return the number of real frames of each clip in the output."""
         if frames is None:
             return None
         return ((frames if self.pools else frames + self.stride - 1) // self.stride).clamp(min=1)
@@ -38,28 +47,44 @@ class Block(nn.Sequential):
     def forward(  # type: ignore[override]
         self, x: torch.Tensor, frames: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the output of the layers, zero in the padding, and its number of real frames."""
         frames = self.frames(frames)
         if not isinstance(self[-1], nn.ReLU):
-            return silence(super().forward(x), frames), frames
+            return zero_padding(super().forward(x), frames), frames
         for layer in list(self)[:-1]:
             x = layer(x)
-        # A ReLU lets no gradient through where it gets zeros, so these can be put there without a copy.
+        # A ReLU passes no gradient where its input is zero, so the input can be masked in place, without a copy.
         with torch.no_grad():
-            silence_(x, frames)
+            zero_padding_(x, frames)
         return self[-1](x), frames
 
 
 def run_blocks(
     blocks: nn.ModuleList, x: torch.Tensor, frames: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Output of the blocks one after the other, and its numbers of real frames."""
+    """Apply blocks one after the other and return the last output and its numbers of real frames."""
     for block in blocks:
         x, frames = block(x, frames)
     return x, frames
 
 
 def run_recurrent(rnn: nn.LSTM | nn.GRU, x: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
-    """Outputs (n, n_frames, n_features), in float32; a second direction starts where the clip ends."""
+    """Run a recurrent network so that its backward direction starts at the end of the clip, not of the padding.
+
+    Parameters
+    ----------
+    rnn : nn.LSTM or nn.GRU
+        The network.
+    x : Tensor of shape (n, n_frames, n_inputs)
+        Its input.
+    frames : int Tensor of shape (n,) or None
+        Number of real frames of each clip.
+
+    Returns
+    -------
+    float32 Tensor of shape (n, n_frames, n_features)
+        Its outputs.
+    """
     with torch.autocast(x.device.type, enabled=False):
         if frames is None or not rnn.bidirectional:
             return rnn(x.float())[0]
@@ -68,12 +93,15 @@ def run_recurrent(rnn: nn.LSTM | nn.GRU, x: torch.Tensor, frames: torch.Tensor |
 
 
 class ClipHead(nn.Module):
-    """From features over time to an embedding of the clip: mean, maximum and deviation of mixed channels.
+    """Head that pools features over time into an embedding of the clip.
+
+    A 1x1 convolution mixes the channels; their means, maxima and standard deviations over time enter a linear layer
+    with ReLU.
 
     Parameters
     ----------
     n_features : int
-        Channels times bins that come in.
+        Number of input channels times number of bins.
     embedding_dim : int
         Length of the embedding.
     """
@@ -85,20 +113,41 @@ class ClipHead(nn.Module):
         self.embed = nn.Sequential(nn.Linear(3 * n_mixed, embedding_dim), nn.ReLU())
 
     def forward(self, x: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+        """Map features (n, ..., n_frames) to embeddings (n, embedding_dim)."""
         x, frames = self.mix(x.flatten(1, -2), frames)
-        return self.embed(mean_max_deviation(x.float(), frames))
+        return self.embed(mean_max_std(x.float(), frames))
 
 
 class MaxFeatureMap(nn.Module):
-    """The larger of two halves of the channels, at each place."""
+    """Max-feature-map activation: the elementwise maximum of the two halves of the channels."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 2 * channels, ...) to (n, channels, ...)."""
         first, second = x.chunk(2, 1)
-        return torch.where(first > second, first, second)  # whose gradient is cheaper than that of maximum
+        return torch.where(first > second, first, second)  # its gradient is cheaper than that of torch.maximum
 
 
-def conv_stack(front_end, widths, strides):
-    """Convolutions with batch normalisation and ReLU, the first over 5 bins; and channels times bins behind them."""
+def conv_stack(
+    front_end: FrontEnd, widths: Sequence[int], strides: Sequence[tuple[int, int]]
+) -> tuple[nn.ModuleList, int]:
+    """Build convolutions with batch normalisation and ReLU for the features of a front end.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+        Source of the features.
+    widths : sequence of int
+        Number of output channels of each convolution. The first kernel covers 5 bins, the others 3; all cover 3 frames.
+    strides : sequence of (int, int)
+        Strides of each convolution over bins and frames.
+
+    Returns
+    -------
+    blocks : ModuleList
+        The convolutions.
+    n_features : int
+        Number of channels times number of bins of the output.
+    """
     blocks, n_in, n_bins = [], front_end.n_channels, front_end.n_bins
     for n_out, stride, n_rows in zip(widths, strides, (5, *(3,) * len(widths)), strict=False):
         conv = nn.Conv2d(n_in, n_out, (n_rows, 3), stride, padding=(n_rows // 2, 1), bias=False)
@@ -107,11 +156,13 @@ def conv_stack(front_end, widths, strides):
     return channels_last(blocks), n_in * n_bins
 
 
-def channels_last(blocks):
-    """The blocks with weights in the memory format that makes few channels a quarter faster."""
-    return nn.ModuleList(blocks).to(memory_format=torch.channels_last)
+def channels_last(blocks: Iterable[Block]) -> nn.ModuleList:
+    """Store the weights of blocks channels-last, which makes convolutions of few channels about 25 % faster."""
+    modules = nn.ModuleList(blocks)
+    return modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
 
-def check_sizes(**sizes):
+def check_sizes(**sizes: int) -> None:
+    """Raise unless every keyword is an integer of 1 or more."""
     for name, value in sizes.items():
         check_number(name, value, low=1, integer=True)

@@ -1,76 +1,97 @@
-"""Clips of several lengths in one batch: what lies past the end of a clip is zero and counts for nothing.
+"""Masked operations on batches of clips of different lengths.
 
-Everything here takes ``lengths``, the number of real samples or frames of each clip, or None where all are real.
+The functions take ``lengths``, the number of real samples or frames of each clip, or None if no clip is padded. Samples
+and frames past the end of a clip are zero and do not affect any result.
 """
 
 from __future__ import annotations
 
 import torch
 
-# .35 s at 16 kHz: below it the deeper networks have no frame left.
+#: Shortest waveform, 0.35 s at 16 kHz: a shorter one leaves the deeper networks without a frame.
 MIN_SAMPLES = 5600
 
 
-def within(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """Boolean of shape (n, size): which positions are real."""
+def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
+    """Return a boolean mask of shape (n, size), true at the real positions."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-def silence(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """`x`, whose last axis is time, with zeros past the end of each clip."""
-    # Of full clips nothing changes, which takes long to tell of a GPU only.
+def zero_padding(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Return `x`, whose last axis is time, with zeros past the end of each clip."""
+    # On a GPU, this check would wait for the device and cost more than the masking it saves.
     if lengths is None or (lengths.device.type == "cpu" and bool((lengths >= x.shape[-1]).all())):
         return x
-    return x.masked_fill(_past(lengths, x), 0)
+    return x.masked_fill(_padding_mask(lengths, x), 0)
 
 
-def silence_(x: torch.Tensor, lengths: torch.Tensor | None) -> None:
-    """The same in place."""
+def zero_padding_(x: torch.Tensor, lengths: torch.Tensor | None) -> None:
+    """Set `x`, whose last axis is time, to zero past the end of each clip, in place."""
     if lengths is None:
         return
-    if x.device.type == "cpu":  # A mask of all clips takes as long as a layer, and few end early.
+    if x.device.type == "cpu":  # a full mask takes as long as a layer, and few clips are padded
         for row, end in enumerate(lengths.tolist()):
             x[row, ..., end:] = 0
     else:
-        x.masked_fill_(_past(lengths, x), 0)
+        x.masked_fill_(_padding_mask(lengths, x), 0)
 
 
-def _past(lengths, x):
-    return ~within(lengths, x.shape[-1]).view(len(x), *(1,) * (x.ndim - 2), -1)
+def _padding_mask(lengths: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return a mask of the padding that broadcasts to the shape of `x`."""
+    return ~length_mask(lengths, x.shape[-1]).view(len(x), *(1,) * (x.ndim - 2), -1)
 
 
-def unit_level(waveform: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """The waveforms at a root mean square of 1 over their real samples; silence stays silence."""
+def scale_to_unit_rms(waveform: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Scale each waveform to a root mean square of 1 over its real samples; digital silence stays zero.
+
+    Parameters
+    ----------
+    waveform : float Tensor of shape (n_clips, n_samples)
+        Waveforms, padded to one length of at least `MIN_SAMPLES`.
+    lengths : int Tensor of shape (n_clips,) or None
+        Number of real samples of each clip.
+
+    Returns
+    -------
+    float32 Tensor of shape (n_clips, n_samples)
+        The scaled waveforms, zero past the end of each clip.
+
+    Raises
+    ------
+    ValueError
+        If `waveform` has the wrong type or shape or is too short, or if `lengths` has the wrong shape.
+    """
     if waveform.ndim != 2 or not waveform.is_floating_point() or waveform.shape[1] < MIN_SAMPLES:
         raise ValueError(
-            f"waveform has shape {tuple(waveform.shape)} and type {waveform.dtype}: it must be floating and of shape "
-            f"(n_clips, n_samples) with at least {MIN_SAMPLES} samples. Pad shorter clips with zeros and give lengths."
+            f"waveform has shape {tuple(waveform.shape)} and dtype {waveform.dtype}, but must be a floating-point "
+            f"tensor of shape (n_clips, n_samples) with at least {MIN_SAMPLES} samples. Pad shorter clips with zeros "
+            "and pass lengths."
         )
     if lengths is not None and lengths.shape != waveform.shape[:1]:
         raise ValueError(
-            f"lengths has shape {tuple(lengths.shape)}: it must have one entry for each of {len(waveform)} clips."
+            f"lengths has shape {tuple(lengths.shape)}, but must have one entry for each of {len(waveform)} clips."
         )
-    waveform = silence(waveform.float(), lengths)
-    return waveform * mean(waveform.square(), lengths).clamp(min=1e-10).rsqrt()[:, None]
+    waveform = zero_padding(waveform.float(), lengths)
+    return waveform * masked_mean(waveform.square(), lengths).clamp(min=1e-10).rsqrt()[:, None]
 
 
-def mean(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """Mean over time, the last axis, of what is zero past the end of each clip."""
+def masked_mean(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Return the mean over time, the last axis, of an `x` that is zero past the end of each clip."""
     if lengths is None:
         return x.mean(-1)
     return x.sum(-1) / lengths.clamp(min=1).view(-1, *(1,) * (x.ndim - 2))
 
 
-def mean_max_deviation(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """Mean, maximum and standard deviation over time of (n, channels, n_frames), side by side."""
-    center = mean(x, lengths)
-    spread = mean(silence(x - center[..., None], lengths).square(), lengths)
-    top = x if lengths is None else x.masked_fill(~within(lengths, x.shape[-1])[:, None], -torch.inf)
-    return torch.cat([center, top.amax(-1), (spread + 1e-5).sqrt()], 1)
+def mean_max_std(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Pool (n, channels, n_frames) over time to (n, 3 * channels): means, maxima, standard deviations."""
+    center = masked_mean(x, lengths)
+    variance = masked_mean(zero_padding(x - center[..., None], lengths).square(), lengths)
+    masked = x if lengths is None else x.masked_fill(~length_mask(lengths, x.shape[-1])[:, None], -torch.inf)
+    return torch.cat([center, masked.amax(-1), (variance + 1e-5).sqrt()], 1)
 
 
-def hold(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """(n, n_bins, n_frames) with the last real frame repeated past the end of each clip."""
+def repeat_last_frame(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Return `x` of shape (n, n_bins, n_frames) with the last real frame repeated past the end of each clip."""
     if lengths is None:
         return x
     position = torch.arange(x.shape[-1], device=x.device).minimum(lengths.clamp(min=1)[:, None] - 1)

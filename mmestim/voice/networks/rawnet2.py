@@ -1,4 +1,4 @@
-"""RawNet2."""
+"""RawNet2: a residual network on the waveform."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from torch import nn
 
 from ..._utils.torchaudio import torchaudio
 from .layers import Block, Output, check_sizes, run_blocks, run_recurrent
-from .masking import mean, silence, unit_level
+from .masking import masked_mean, scale_to_unit_rms, zero_padding
 
 
 class RawNet2(nn.Module):
-    """Residual network on the waveform itself, behind a fixed bank of band-pass filters.
+    """Residual network on the waveform, with a fixed band-pass filter bank as its first layer.
 
-    The baseline of ASVspoof 2021: 20 filters of 1,025 taps, six residual blocks, each weighted filter by filter, three
-    GRU layers whose last state is the clip's.
+    This is the baseline of ASVspoof 2021 [1]_: 20 filters of 1,025 taps, six residual blocks with filter-wise feature
+    map scaling, and three GRU layers. The last GRU state represents the clip.
 
     Parameters
     ----------
     n_outputs : int
         Number of logits.
     sample_rate : int, default=16000
-        Of the waveforms, in Hz.
+        Sample rate of the waveforms in Hz.
     width : int, default=1024
-        Units of each GRU layer and length of the embedding.
+        Number of units of each GRU layer, and length of the embedding.
+
+    Notes
+    -----
+    The forward pass returns logits of shape (n_clips, n_outputs) and embeddings of shape (n_clips, width).
 
     References
     ----------
@@ -58,19 +62,28 @@ class RawNet2(nn.Module):
         self.head = nn.Linear(width, n_outputs)
 
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> Output:
-        waveform = unit_level(waveform, lengths)
-        with torch.autocast(waveform.device.type, enabled=False):  # bfloat16 would round away what edits leave
+        """Return logits (n_clips, n_outputs) and embeddings (n_clips, width)."""
+        waveform = scale_to_unit_rms(waveform, lengths)
+        with torch.autocast(waveform.device.type, enabled=False):  # bfloat16 would round the traces of edits away
             x = torchaudio.functional.fftconvolve(waveform[:, None], self.filters, mode="valid").abs()
         x, frames = self.first(x, None if lengths is None else lengths - self.filters.shape[-1] + 1)
         x, frames = run_blocks(self.blocks, x, frames)
         states = run_recurrent(self.gru, self.last(x).mT, frames)
-        last = states[:, -1] if frames is None else states[torch.arange(len(x), device=x.device), frames - 1]
-        embedding = self.embed(last)
+        last_state = states[:, -1] if frames is None else states[torch.arange(len(x), device=x.device), frames - 1]
+        embedding = self.embed(last_state)
         return self.head(embedding).float(), embedding.float()
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a short cut, a pooling of three frames, and the weighing of filters."""
+    """Residual block: two convolutions with a shortcut, pooling over three frames, and feature map scaling.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Number of channels of the input and of the output.
+    is_first : bool
+        Whether the block follows the first layer, which ends with normalisation and activation itself.
+    """
 
     def __init__(self, n_in: int, n_out: int, *, is_first: bool) -> None:
         super().__init__()
@@ -82,14 +95,15 @@ class _Residual(nn.Module):
         self.weigh = nn.Linear(n_out, n_out)
 
     def forward(self, x: torch.Tensor, frames: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        inner, _ = self.conv1(silence(self.pre(x), frames), frames)
+        """Map (n, n_in, n_frames) to (n, n_out, n_frames // 3), and its numbers of real frames."""
+        inner, _ = self.conv1(zero_padding(self.pre(x), frames), frames)
         x, frames = self.pool(self.conv2(inner) + self.shortcut(x), frames)
-        weights = self.weigh(mean(x.float(), frames)).sigmoid()[..., None]
-        return x * weights + silence(weights.expand_as(x), frames), frames
+        weights = self.weigh(masked_mean(x.float(), frames)).sigmoid()[..., None]
+        return x * weights + zero_padding(weights.expand_as(x), frames), frames
 
 
-def _mel_bandpass(n_filters, n_taps, sample_rate):
-    """Band-pass filters side by side on the mel scale, of shape (1, n_filters, n_taps)."""
+def _mel_bandpass(n_filters: int, n_taps: int, sample_rate: int) -> torch.Tensor:
+    """Return adjacent band-pass filters, equally wide on the mel scale, of shape (1, n_filters, n_taps)."""
     top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, dtype=torch.float64))
     mel = torch.linspace(0, 1, n_filters + 1, dtype=torch.float64) * top
     edges = 700 * (10 ** (mel / 2595) - 1) / sample_rate  # cycles per sample

@@ -1,11 +1,4 @@
-"""Networks from waveforms to labels: clips of any length from 0.35 s at 16 kHz, padded with anything past their ends.
-
-Each maps ``waveform`` of shape (n, n_samples) and ``lengths``, the number of real samples of each clip as an integer
-tensor of shape (n,) or None where all are real, to logits of shape (n, n_outputs) and embeddings of shape
-(n, embedding_dim), both float32 under autocast too. Gain does not matter (but see ``SSLNet``). In evaluation mode a
-clip gives the same numbers, to rounding, whatever clips and however much padding come with it; while training, batch
-normalisation counts the zeros past the ends.
-"""
+"""Convolutional networks on a spectrogram: one with an output per frame, one with an output per clip."""
 
 from __future__ import annotations
 
@@ -16,32 +9,32 @@ from ..._utils.validation import check_number
 from .._constants import PAST_END_LOGIT
 from .front_ends import FrontEnd, LogSpectrogram, PhaseDifferences
 from .layers import Block, ClipHead, Output, check_sizes, conv_stack, run_blocks
-from .masking import within
+from .masking import length_mask
 
 
 class BoundaryNet(nn.Module):
-    """Where a recording was cut, and what was pasted or mixed in: logits per frame of 10 ms.
+    """Convolutional network that detects events, such as splice points, in each frame of 10 ms.
 
-    A small convolutional network on the log spectrum and the second differences of the phase. Unlike the others it
-    answers for each frame.
+    Its input is the log power spectrum and the second differences of the phase. The other networks have one output
+    per clip; this one has one per frame.
 
     Parameters
     ----------
     n_maps : int, default=4
-        Number of events to tell apart, for instance cut, edge of a paste, edge of a mix and inside of a mix.
+        Number of event types, for instance cut, edge of a paste, edge of a mix and inside of a mix.
     front_end : FrontEnd or None, default=None
-        From :mod:`mmestim.voice.front_ends`; the network has one frame where it has two. `None` is
-        ``PhaseDifferences()``, made for 16 kHz.
+        Front end from :mod:`mmestim.voice.networks.front_ends`. The network outputs one frame for every two frames
+        of the front end. `None` is ``PhaseDifferences()``, which is meant for 16 kHz.
 
     Attributes
     ----------
     hop_length : int
-        Samples from one frame of the output to the next; frame ``t`` is centred at sample ``t * hop_length``.
+        Number of samples between output frames; frame ``t`` is centred at sample ``t * hop_length``.
 
     Notes
     -----
-    The forward pass gives logits of shape (n, n_maps, n_frames), -30 past the end of a clip, and embeddings of shape
-    (n, 64, n_frames), 0 there.
+    The forward pass returns logits of shape (n_clips, n_maps, n_frames), -30 past the end of a clip, and embeddings of
+    shape (n_clips, 64, n_frames), 0 past the end of a clip.
 
     Examples
     --------
@@ -67,34 +60,42 @@ class BoundaryNet(nn.Module):
         self.head = nn.Conv1d(64, n_maps, 1)
 
     def frames(self, lengths: torch.Tensor | None) -> torch.Tensor | None:
-        """Number of frames of the output within clips of these numbers of samples."""
+        """Return the number of output frames of clips with these numbers of samples."""
         return None if lengths is None else 1 + lengths // self.hop_length
 
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> Output:
+        """Return logits (n_clips, n_maps, n_frames) and embeddings (n_clips, 64, n_frames)."""
         x, frames = self.front_end(waveform, lengths), self.front_end.frames(lengths)
         x, frames = run_blocks(self.blocks, x, frames)
         x, frames = run_blocks(self.context, x.flatten(1, 2), frames)
         logits = self.head(x).float()
         if frames is not None:
-            logits = logits.masked_fill(~within(frames, logits.shape[-1])[:, None], PAST_END_LOGIT)
+            logits = logits.masked_fill(~length_mask(frames, logits.shape[-1])[:, None], PAST_END_LOGIT)
         return logits, x.float()
 
 
 class SmallCNN(nn.Module):
-    """Five convolutions of a spectrogram; beside them, if wanted, statistics of the clip made by hand.
+    """Network of five convolutions on a spectrogram, with an optional second input of hand-crafted statistics.
 
     Parameters
     ----------
     n_outputs : int
         Number of logits.
     n_statistics : int, default=0
-        Number of statistics that come with each clip, as third argument of the forward pass; 0 for none.
+        Number of statistics of each clip, the third argument of the forward pass; 0 for none.
     embedding_dim : int, default=128
-        Length of the embedding of the spectrogram; as much again comes from the statistics if there are any.
+        Length of the embedding of the spectrogram. If there are statistics, their embedding has the same length and
+        is appended.
     dropout : float, default=0.3
-        Share of the embedding that is dropped in training, from 0 to 1.
+        Dropout probability of the embedding, from 0 to 1.
     front_end : FrontEnd or None, default=None
-        From :mod:`mmestim.voice.front_ends`. `None` is ``LogSpectrogram()``.
+        Front end from :mod:`mmestim.voice.networks.front_ends`. `None` is ``LogSpectrogram()``.
+
+    Notes
+    -----
+    The forward pass takes `waveform` of shape (n_clips, n_samples), `lengths` of shape (n_clips,) or None, and
+    `statistics` of shape (n_clips, n_statistics) or None. It returns logits of shape (n_clips, n_outputs) and
+    embeddings of shape (n_clips, embedding_dim), or (n_clips, 2 * embedding_dim) with statistics.
 
     Examples
     --------
@@ -132,10 +133,11 @@ class SmallCNN(nn.Module):
     def forward(
         self, waveform: torch.Tensor, lengths: torch.Tensor | None = None, statistics: torch.Tensor | None = None
     ) -> Output:
-        got = 0 if statistics is None else statistics.shape[-1]
-        if got != self.n_statistics:
+        """Return logits (n_clips, n_outputs) and embeddings (n_clips, embedding_dim or twice that)."""
+        n_columns = 0 if statistics is None else statistics.shape[-1]
+        if n_columns != self.n_statistics:
             raise ValueError(
-                f"statistics has {got} columns, but the network was made for n_statistics={self.n_statistics}."
+                f"statistics has {n_columns} columns, but the network was built with n_statistics={self.n_statistics}."
             )
         x, frames = self.front_end(waveform, lengths), self.front_end.frames(lengths)
         embedding = self.deep(*run_blocks(self.blocks, x, frames))

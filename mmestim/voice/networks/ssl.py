@@ -1,4 +1,4 @@
-"""The network on wav2vec 2.0, HuBERT and WavLM."""
+"""Network on a pre-trained wav2vec 2.0, HuBERT or WavLM model."""
 
 from __future__ import annotations
 
@@ -9,37 +9,42 @@ import torch
 from torch import nn
 
 from ..._utils.validation import check_flag, check_number
-from .masking import mean, unit_level, within
+from .layers import Output
+from .masking import length_mask, masked_mean, scale_to_unit_rms
 from .ssl_checkpoints import Weights, build_wav2vec2, load_wav2vec2
 
 
 class SSLNet(nn.Module):
-    """A network pre-trained on speech alone, a learned mixture of its layers, and a mean over time.
+    """Network on a self-supervised speech model: a learned mixture of its layers, a projection and a mean over time.
 
     Parameters
     ----------
     n_outputs : int
         Number of logits.
     weights : path, dict of str to Tensor or None, default=None
-        See :func:`load_wav2vec2`. `None` starts from random weights, with `config`.
+        Pre-trained weights, as :func:`load_wav2vec2` takes them. `None` starts from random weights and needs `config`.
     config : dict or None, default=None
-        Arguments of torchaudio's ``wav2vec2_model`` or, with ``"encoder_num_buckets"``, ``wavlm_model``. What `weights`
-        tell need not be given.
+        Arguments of torchaudio's ``wav2vec2_model`` or, with ``"encoder_num_buckets"``, ``wavlm_model``. Arguments that
+        can be derived from `weights` may be left out.
     fine_tune : bool, default=False
-        Whether the pre-trained part trains. Otherwise it has no gradients and stays in evaluation mode.
+        Whether the pre-trained model is trained too. If not, it gets no gradients and stays in evaluation mode.
     embedding_dim : int, default=256
         Length of the embedding.
 
     Attributes
     ----------
     config : dict
-        All arguments of the builder: with them and a state dict the network can be made again.
+        All arguments of torchaudio's builder. With these and a state dict, the network can be rebuilt.
 
     Notes
     -----
-    It expects 16 kHz, as the published models do. Waveforms are brought to unit level for models with layer
-    normalisation in their feature extractor, which were trained so, and left as they are for others. The mixture
-    weighs what enters the first layer too: edits leave traces of sound rather than of language.
+    The forward pass takes `waveform` of shape (n_clips, n_samples) at 16 kHz, the rate of the published models, and
+    `lengths` of shape (n_clips,) or None. It returns logits of shape (n_clips, n_outputs) and embeddings of shape
+    (n_clips, embedding_dim).
+
+    Waveforms are scaled to unit root mean square for models with layer normalisation in their feature extractor, as
+    in their pre-training; for other models they are left unchanged. The mixture [2]_ includes the input of the first
+    transformer layer, because edits leave acoustic rather than linguistic traces.
 
     References
     ----------
@@ -79,8 +84,8 @@ class SSLNet(nn.Module):
         check_flag("fine_tune", fine_tune)
         if weights is None and config is None:
             raise ValueError(
-                "weights=None and config=None: give a file, folder or state dict of a wav2vec 2.0, HuBERT or WavLM "
-                "model that you have (nothing is downloaded), or a config to start from random weights."
+                "weights and config are both None. Pass a file, folder or state dict of a wav2vec 2.0, HuBERT or WavLM "
+                "model (nothing is downloaded), or pass config to start from random weights."
             )
         self.fine_tune = fine_tune
         self.backbone, self.config = build_wav2vec2(config or {}) if weights is None else load_wav2vec2(weights, config)
@@ -99,27 +104,32 @@ class SSLNet(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> Output:
+        """Return logits (n_clips, n_outputs) and embeddings (n_clips, embedding_dim)."""
         with torch.set_grad_enabled(self.fine_tune and torch.is_grad_enabled()):
-            layers, frames = _layers(self.backbone, self.config, waveform, lengths)
-        shares = self.layer_weights.softmax(0)
+            layers, frames = _extract_layers(self.backbone, self.config, waveform, lengths)
+        mixture_weights = self.layer_weights.softmax(0)
         mixed = sum(
-            share * nn.functional.layer_norm(x.float(), x.shape[-1:]) for share, x in zip(shares, layers, strict=True)
+            weight * nn.functional.layer_norm(x.float(), x.shape[-1:])
+            for weight, x in zip(mixture_weights, layers, strict=True)
         )
         projected = self.project(mixed).float().relu()
         if frames is not None:
-            projected = projected.masked_fill(~within(frames, projected.shape[1])[..., None], 0)
-        embedding = mean(projected.mT, frames)
+            projected = projected.masked_fill(~length_mask(frames, projected.shape[1])[..., None], 0)
+        embedding = masked_mean(projected.mT, frames)
         return self.head(embedding).float(), embedding
 
 
-def _layers(model, config, waveform, lengths):
-    """What enters the first layer and what leaves each, (n, n_frames, n_features), and the numbers of real frames.
+def _extract_layers(
+    model: Any, config: Mapping[str, Any], waveform: torch.Tensor, lengths: torch.Tensor | None
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """Return the input of the first transformer layer, the outputs of all layers, and the numbers of real frames.
 
-    As ``Wav2Vec2Model.extract_features``, which for WavLM cannot take lengths and lets padding into group norms.
+    Each has shape (n, n_frames, n_features). ``Wav2Vec2Model.extract_features`` cannot replace this function: with
+    WavLM it takes no lengths, and padding would enter its group norms.
     """
-    level = unit_level(waveform, lengths)
-    x = (level if config["extractor_mode"] == "layer_norm" else waveform)[:, None]
+    scaled = scale_to_unit_rms(waveform, lengths)
+    x = (scaled if config["extractor_mode"] == "layer_norm" else waveform)[:, None]
     frames = lengths
     for layer in model.feature_extractor.conv_layers:
         x = layer.conv(x)
@@ -130,28 +140,29 @@ def _layers(model, config, waveform, lengths):
             x = layer.layer_norm(x)
         x = nn.functional.gelu(x)
     x = model.encoder.feature_projection(x.mT)
-    padded = None if frames is None else ~within(frames, x.shape[1])
-    if padded is not None:
-        x = x.masked_fill(padded[..., None], 0)
+    is_padding = None if frames is None else ~length_mask(frames, x.shape[1])
+    if is_padding is not None:
+        x = x.masked_fill(is_padding[..., None], 0)
     transformer, is_wavlm = model.encoder.transformer, "encoder_num_buckets" in config
     x = transformer._preprocess(x)
-    keys = mask = None
-    if padded is not None:
-        keys = torch.zeros(padded.shape, device=x.device).masked_fill(padded, -torch.inf)
-        mask = keys[:, None, None].expand(-1, 1, padded.shape[1], -1)
-    layers, bias = [x], None
+    key_padding_mask = attention_mask = None
+    if is_padding is not None:
+        key_padding_mask = torch.zeros(is_padding.shape, device=x.device).masked_fill(is_padding, -torch.inf)
+        attention_mask = key_padding_mask[:, None, None].expand(-1, 1, is_padding.shape[1], -1)
+    mask = {"key_padding_mask": key_padding_mask} if is_wavlm else {"attention_mask": attention_mask}
+    layers, position_bias = [x], None
     for layer in transformer.layers:
-        x, bias = layer(x, position_bias=bias, **({"key_padding_mask": keys} if is_wavlm else {"attention_mask": mask}))
+        x, position_bias = layer(x, position_bias=position_bias, **mask)
         layers.append(x)
     if not transformer.layer_norm_first:
         layers[-1] = transformer.layer_norm(x)
     return layers, frames
 
 
-def _masked_group_norm(norm, x, frames):
-    """A group norm of one channel a group, over the real frames."""
-    real = within(frames, x.shape[-1])[:, None]
+def _masked_group_norm(norm: nn.GroupNorm, x: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    """Apply a group norm with one channel per group, with statistics of the real frames only."""
+    is_real = length_mask(frames, x.shape[-1])[:, None]
     x = x.float()
-    center = mean(x * real, frames)[..., None]
-    variance = mean((x - center).square() * real, frames)[..., None]
+    center = masked_mean(x * is_real, frames)[..., None]
+    variance = masked_mean((x - center).square() * is_real, frames)[..., None]
     return (x - center) * (variance + norm.eps).rsqrt() * norm.weight[:, None] + norm.bias[:, None]

@@ -15,7 +15,7 @@ from mmestim.voice.networks import LCNN, BoundaryNet, ComplexNet, RawNet2, Small
 from mmestim.voice.networks.complex_net import ComplexConv2d, MagnitudeNorm, ModReLU
 from mmestim.voice.networks.front_ends import LFCC, ComplexSTFT, LogSpectrogram
 from mmestim.voice.networks.layers import Block, MaxFeatureMap
-from mmestim.voice.networks.masking import within
+from mmestim.voice.networks.masking import length_mask
 
 TINY = {
     "extractor_mode": "group_norm",
@@ -202,7 +202,7 @@ def test_statistics_matter_and_their_number_is_checked():
     one, other = (network(x, None, noise(7, 2, seed))[0] for seed in (1, 2))
     assert not torch.allclose(one, other)
     for given in (None, noise(6, 2)):
-        with pytest.raises(ValueError, match="made for n_statistics=7"):
+        with pytest.raises(ValueError, match="built with n_statistics=7"):
             network(x, None, given)
 
 
@@ -282,7 +282,7 @@ def test_past_the_end_there_is_nothing_and_no_gradient(activation):
     x = torch.randn(3, 2, 7, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([7, 3, 1])
     out, _ = block(x, lengths)
-    assert torch.equal(out, nn.Sequential(*block)(x) * within(lengths, 7)[:, None])
+    assert torch.equal(out, nn.Sequential(*block)(x) * length_mask(lengths, 7)[:, None])
     assert torch.autograd.gradcheck(lambda x: block(x, lengths)[0], x)
 
 
@@ -422,16 +422,21 @@ def test_weights_that_will_not_do(tmp_path, capsys):
         (None, None, ValueError, "nothing is downloaded"),
         (tmp_path / "no.pt", None, FileNotFoundError, "does not exist. Nothing is downloaded"),
         (tmp_path, None, FileNotFoundError, "a folder without model.safetensors or pytorch_model.bin"),
-        (tmp_path / "bomb.pt", None, ValueError, "holds more than tensors"),
+        (tmp_path / "bomb.pt", None, ValueError, "contains more than tensors"),
         (tmp_path / "list.pt", None, ValueError, "must be a dict of tensors"),
         (tmp_path / "noise.safetensors", None, ValueError, "cannot be read"),
         (tmp_path / "noise.pt", None, ValueError, "is damaged"),
         (tmp_path / "empty.pt", None, ValueError, "cannot be read"),
-        ({"conv.weight": torch.zeros(3)}, None, ValueError, "in the names of torchaudio or transformers"),
-        (state, None, ValueError, "config lacks .'encoder_num_heads'.: give config="),
-        (state, {"heads": 4}, ValueError, "config has 'heads', which torchaudio's wav2vec2_model does not know"),
+        ({"conv.weight": torch.zeros(3)}, None, ValueError, "with the names of torchaudio or transformers"),
+        (state, None, ValueError, "config lacks .'encoder_num_heads'.. Pass config="),
+        (
+            state,
+            {"heads": 4},
+            ValueError,
+            "config has 'heads', which is not an argument of torchaudio's wav2vec2_model",
+        ),
         (less, {"encoder_num_heads": 4}, ValueError, "lack 'encoder.transformer.layers.1.final_layer_norm.bias'"),
-        (state, {"encoder_num_heads": 4, "encoder_ff_interm_features": 7}, ValueError, "another shape of"),
+        (state, {"encoder_num_heads": 4, "encoder_ff_interm_features": 7}, ValueError, "does not match config"),
     ]:
         with pytest.raises(kind, match=message):
             SSLNet(2, weights, config=config)

@@ -195,8 +195,8 @@ def test_parameters(make, message):
     "waveform, lengths, message",
     [
         (torch.zeros(8000), None, r"waveform has shape \(8000,\)"),
-        (torch.zeros(2, 5599), None, "at least 5600 samples. Pad shorter clips with zeros and give lengths"),
-        (torch.zeros(2, 8000, dtype=torch.int16), None, "must be floating"),
+        (torch.zeros(2, 5599), None, "at least 5600 samples. Pad shorter clips with zeros and pass lengths"),
+        (torch.zeros(2, 8000, dtype=torch.int16), None, "must be a floating-point tensor"),
         (torch.zeros(2, 8000), torch.tensor([8000]), "one entry for each of 2 clips"),
     ],
 )
