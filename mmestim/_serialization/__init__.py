@@ -1,1 +1,1 @@
-"""Model files: their bytes, their JSON header, and networks rebuilt from it without memory."""
+"""File format of models, values as JSON, and networks rebuilt without allocating memory."""

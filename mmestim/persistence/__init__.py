@@ -1,4 +1,4 @@
-"""Fitted estimators as files without pickles."""
+"""Saving and loading of fitted estimators without pickle."""
 
 from .description import describe
 from .save_load import load, save

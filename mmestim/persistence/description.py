@@ -1,4 +1,4 @@
-"""The header of a model's file as text."""
+"""Description of a saved estimator, read from the header of its file."""
 
 from __future__ import annotations
 
@@ -10,47 +10,48 @@ import numpy as np
 
 from .._serialization.json_values import decode
 from .._serialization.model_file import ModelFile
-from .header import check_fields, naming_file
+from .header import check_fields, file_errors
 
 
 def describe(path: str | os.PathLike[str]) -> str:
-    """What is in a file, as text, from its header alone.
+    """Describe the contents of a file without reading its tensors.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        Path of the file.
 
     Returns
     -------
     str
-        One line for each thing it holds; texts as Python writes them, so that none can be a command to a terminal.
+        One line for each parameter, fitted attribute and tensor. Texts are escaped as Python literals, so that they
+        cannot contain terminal escapes.
 
     Raises
     ------
     ValueError
-        If the header is not that of a model.
+        If the file does not have the header of a saved estimator.
     OSError
-        If there is no such file, or it cannot be read.
+        If the file does not exist or cannot be read.
     """
-    with naming_file(path), ModelFile(path) as file:
+    with file_errors(path), ModelFile(path) as file:
         fields = check_fields(file.fields)
-        parts = {part: {k: decode(v, _SHOWN) for k, v in fields[part].items()} for part in ("facts", "parameters")}
+        sections = {
+            field: {name: decode(value, _PLACEHOLDERS) for name, value in fields[field].items()}
+            for field in ("facts", "parameters")
+        }
+        sections["versions it was written with"] = {"mmestim": file.written_by, **fields["versions"]}
+        sections["parameters saved as their defaults, by type"] = fields["left_out"]
+        sections["tensors (not read)"] = file.specs
         lines = [f"{fields['class']} in {os.fspath(path)!r}, {file.n_bytes} bytes, format {file.format}"]
-        parts["versions it was written with"] = {"mmestim": file.written_by, **fields["versions"]}
-        parts["parameters saved as their defaults, by type"] = fields["left_out"]
-        parts["tensors (not read)"] = file.specs
-        for title, entries in parts.items():
-            lines += [
-                "",
-                f"{title}:",
-                *(f"  {_shown(_Shown(name))} = {_shown(value)}" for name, value in entries.items()),
-            ]
+        for title, entries in sections.items():
+            lines += ["", f"{title}:"]
+            lines += [f"  {_format(_Unquoted(name))} = {_format(value)}" for name, value in entries.items()]
         return "\n".join(lines)
 
 
-class _Shown(str):
-    """Text that stands for itself, once it is safe to print."""
+class _Unquoted(str):
+    """Text whose repr is escaped but has no quotes."""
 
     __slots__ = ()
 
@@ -58,7 +59,7 @@ class _Shown(str):
         return repr(str(self))[1:-1]
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{_REPR.repr(value.tolist())}, {value.dtype}"
     return _REPR.repr(value)
@@ -68,7 +69,8 @@ _REPR = reprlib.Repr()
 _REPR.maxlist = _REPR.maxdict = _REPR.maxtuple = 20
 _REPR.maxlevel = 3
 _REPR.maxstring = _REPR.maxother = 100
-_SHOWN = {
-    "module": lambda name: _Shown(f"modules[{name!r}]"),
-    "balancer": lambda content: _Shown(f"{content['class']}({_REPR.repr(content['parameters'])})"),
+# Decoders of values that can be described but not built without the user's classes.
+_PLACEHOLDERS = {
+    "module": lambda name: _Unquoted(f"modules[{name!r}]"),
+    "balancer": lambda content: _Unquoted(f"{content['class']}({_REPR.repr(content['parameters'])})"),
 }

@@ -1,4 +1,4 @@
-"""Fitted estimators as files that can be taken from a stranger: data, and no code."""
+"""Saving and loading of fitted estimators; the files contain data and no code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from .._serialization.json_values import decode
-from .._serialization.model_file import ModelFile, TensorSpec, write
+from .._serialization.model_file import ModelFile, TensorSpec, write_model_file
 from .._training.devices import resolve_device
 from ..multimodal.base import MultimodalClassifier
-from .header import check_fields, encode_facts, naming_file
+from .header import check_fields, encode_facts, file_errors
 from .parameters import decode_parameters, encode_parameters
 from .registry import estimator_classes, registered_name
 
@@ -26,49 +26,52 @@ Path = str | os.PathLike[str]
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Write a fitted estimator to one file that holds data and no code.
+    """Save a fitted estimator to a file that contains data and no code.
 
-    The file is safetensors: weights and columns of the modalities as tensors, and in the header, as JSON, the
-    name of the class, the parameters, the classes and what else `predict` and its kin need. It can be taken
-    from a stranger, and opened on any device and by later versions.
+    The file is in the safetensors format. Weights and the columns of the modalities are tensors. The header holds,
+    as JSON, the name of the class, its parameters, its classes and the other fitted attributes that predictions
+    need. It is safe to load a file from an untrusted source. Any device and later versions can load it.
 
     Parameters
     ----------
     estimator : object
-        A fitted estimator of this package. Of a Pipeline or a search, save the estimator within.
+        Fitted estimator of this package. Save the estimator inside a Pipeline or a search, not the container.
     path : str or path-like
-        File to write, with any ending; ``.mme`` is ours. What is there is replaced once all is written.
+        Path of the file; any suffix is accepted, and ``.mme`` is the usual one. An existing file is replaced only
+        after the new one is complete.
 
     Raises
     ------
     TypeError
-        If `estimator` is no estimator of this package, is a subclass of one, its encoder or balancer has no name
-        that `load` could be told, or its balancer has parameters, or its network a state, that are not data.
+        If `estimator` is not an estimator of this package or is a subclass of one; if its encoder or balancer has no
+        name that `load` could refer to; or if its balancer has parameters, or its network a state, that are not data.
     ValueError
-        If parameters have been changed since `fit`, so that they do not describe its network, an encoder or balancer
-        of your own cannot be made anew or then answers otherwise, or labels, tensors or the header have a kind of
-        number or a size that the file does not take.
+        If parameters were changed after `fit`, so that they no longer describe the network; if an encoder or
+        balancer of your own cannot be built again, or then gives different outputs; or if labels, tensors or the
+        header have a dtype or a size that the file does not support.
     sklearn.exceptions.NotFittedError
-        If it is not fitted.
+        If the estimator is not fitted.
     OSError
-        If `path` is a folder or in none, or the file cannot be written; the old one is then whole.
+        If `path` is a folder, its folder does not exist, or the file cannot be written. An existing file is then
+        unchanged.
 
     See Also
     --------
-    load : The way back.
+    load : Load the file.
 
     Notes
     -----
-    What belongs to the training stays behind: `history_`, `balance_history_`, `balancer_`, `guidance_history_`,
-    `gap_history_` and `analyzer_`, which can be saved by itself. Parameters that are not data, such as
-    callbacks, a splitter or a `RandomState`, and `checkpoint`, are saved as their defaults, which
-    ``python -m mmestim info`` lists.
+    Attributes that only describe the training are not saved: `history_`, `balance_history_`, `balancer_`,
+    `guidance_history_`, `gap_history_` and `analyzer_`, which can be saved separately. Parameters that are not data,
+    such as callbacks, a splitter or a `RandomState`, and the parameter `checkpoint` are saved as their defaults;
+    ``python -m mmestim info`` lists them.
 
-    Encoders and balancers of your own are saved by name: a class or function by its own, an instance by that of
-    its class, a `functools.partial` by that of its function. Where an `encoder` dict has different ones of one
-    name, each is called by its modality too, such as ``audio.Sequential``. They are made anew, as `load` will do,
-    to see that the file opens. Of what changes in training they must keep all in parameters and persistent buffers:
-    other buffers are compared with new ones, plain attributes only by what the network makes of zeros.
+    The file holds only the names of your own encoders and balancers: the name of a class or function, of the class
+    of an instance, or of the function of a `functools.partial`. If different encoders in an `encoder` dict share a
+    name, the name of the modality is prepended, as in ``audio.Sequential``. `save` builds them again, as `load`
+    will, to verify that the file can be loaded. State that changes in training must be in parameters and
+    persistent buffers. Other buffers are compared with new ones; plain attributes are checked only by the output of
+    the network for zeros.
 
     Examples
     --------
@@ -97,53 +100,53 @@ def save(estimator: Any, path: Path) -> None:
         "versions": {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}},
     }
     tensors = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
-    _check_that_it_opens(estimator, fields, tensors, modules)
-    write(path, fields, tensors, version("mmestim"))
+    _check_loadable(estimator, fields, tensors, modules)
+    write_model_file(path, fields, tensors, version("mmestim"))
 
 
 def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[str, Any] | None = None) -> Any:
-    """Open a file that `save` wrote.
+    """Load an estimator from a file that `save` wrote.
 
-    Nothing in the file is run: classes are looked up in a fixed list, and all that the header says is checked
-    before memory is taken for the tensors; encoders of your own are made one after the other, each once the one
-    before is known to be that of the file. Its checksums tell damage, not who made it: a model still predicts
-    whatever its maker wanted.
+    No code in the file is run. Classes are looked up in a fixed list, and the whole header is checked before memory
+    is allocated for the tensors. Your own encoders are built one at a time, each after the previous one has been
+    checked against the file. The checksums in the file detect corruption; they are not signatures, so the author of
+    a file decides what its model predicts.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        Path of the file.
     device : str or torch.device, default='auto'
-        Where the network is to predict: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or ``'auto'`` for the
-        first GPU there is. The parameter `device` of the estimator stays that of the fit.
+        Device for predictions: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or ``'auto'`` for the first GPU if
+        there is one. The parameter `device` of the estimator keeps the value from the fit.
     modules : dict of str to class, callable or nn.Module, default=None
-        Encoders and balancers of your own by the names that the file gives them: a class, a function that makes
-        an encoder as `encoder` does, or an instance, which is copied and gets the weights of the file; of a balancer
-        its class. Others are not looked at.
+        Your own encoders and balancers by their names in the file. For an encoder, give a class, a function that
+        builds it as the parameter `encoder` does, or an instance, which is copied and gets the weights of the file.
+        For a balancer, give its class. Other names are ignored.
 
     Returns
     -------
     object
-        The fitted estimator. On the same device, with the same number of threads and the same libraries, its
-        predictions are identical.
+        Fitted estimator. Its predictions are identical to those of the saved one on the same device, with the same
+        number of threads and the same library versions.
 
     Raises
     ------
     ValueError
-        If the file is not whole, not a model, written in a newer format, or says what cannot be; if it needs
-        `modules` that are not given; or if `device` is not on this machine.
+        If the file is truncated, damaged, inconsistent, not a model, or written in a newer format; if it requires
+        `modules` that are missing; or if `device` is not available.
     TypeError
         If `modules` is not a dict.
     OSError
-        If there is no such file, or it cannot be read.
+        If the file does not exist or cannot be read.
 
     See Also
     --------
-    save : What the file holds, and an example.
+    save : Contents of the file, and an example.
 
     Examples
     --------
-    A network with an encoder of one's own, which the file only names:
+    Load a network with your own encoder, of which the file holds only the name:
 
     >>> import tempfile, os
     >>> from torch import nn
@@ -163,17 +166,17 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     """
     if modules is not None and not isinstance(modules, Mapping):
         raise TypeError(
-            f"modules={modules!r} must be a dict from the names in the file, such as {{'MyEncoder': MyEncoder}}."
+            f"modules={modules!r} must be a dict whose keys are names in the file, such as {{'MyEncoder': MyEncoder}}."
         )
-    where = resolve_device(device)
-    with naming_file(path), ModelFile(path) as file:
-        return _rebuild(check_fields(file.fields), file.specs, file.read, where, modules or {})
+    resolved_device = resolve_device(device)
+    with file_errors(path), ModelFile(path) as file:
+        return _rebuild(check_fields(file.fields), file.specs, file.read, resolved_device, modules or {})
 
 
-def _check_that_it_opens(
+def _check_loadable(
     estimator: Any, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], modules: Mapping[str, Any]
 ) -> None:
-    """Raise ValueError unless `load` would make the same of it, with `modules` as the fit was given them."""
+    """Raise ValueError unless `load`, with the `modules` of the fit, would restore an equivalent estimator."""
     specs = {name: TensorSpec.from_tensor(tensor) for name, tensor in tensors.items()}
     try:
         rebuilt = _rebuild(check_fields(fields), specs, lambda: tensors, torch.device("cpu"), modules)
@@ -181,8 +184,8 @@ def _check_that_it_opens(
             estimator._check_rebuilt(rebuilt)
     except Exception as error:
         raise ValueError(
-            f"{fields['class']} cannot be saved, because its parameters do not describe what was fitted: {error} "
-            "Parameters changed since can be set back; or fit again."
+            f"{fields['class']} cannot be saved, because its parameters do not describe the fitted network: {error} "
+            "Restore the parameters that were changed after fit, or fit again."
         ) from error
 
 
@@ -193,21 +196,26 @@ def _rebuild(
     device: torch.device,
     modules: Mapping[str, Any],
 ) -> Any:
-    """The fitted estimator; `read` is called once all that the header says is known to fit together."""
-    kind = estimator_classes()[fields["class"]]
-    parameters, named = decode_parameters(fields["parameters"], modules)
-    if missing := sorted(named - set(modules)):
-        given = ", ".join(f"{name!r}: ..." for name in missing)
-        raise ValueError(f"it names what no file can hold: pass modules={{{given}}}, with what the fit was given.")
-    if unknown := sorted(set(parameters) - set(inspect.signature(kind).parameters)):
-        raise ValueError(f"it has the parameters {unknown}, which {kind.__name__} of this version does not have.")
-    # It would have a later fit write there.
-    defaults = inspect.signature(kind).parameters
-    left_out = [name for name in getattr(kind, "_parameters_left_out", ()) if name in parameters]
-    if brought := [name for name in left_out if parameters[name] and parameters[name] != defaults[name].default]:
-        raise ValueError(f"it sets {brought}, which mmestim.save leaves out.")
-    estimator: Any = kind(**parameters)  # Those that an earlier version did not have get their defaults.
+    """Return the fitted estimator; call `read` only after the header has been found consistent."""
+    estimator_class = estimator_classes()[fields["class"]]
+    parameters, module_names = decode_parameters(fields["parameters"], modules)
+    if missing := sorted(module_names - set(modules)):
+        arguments = ", ".join(f"{name!r}: ..." for name in missing)
+        raise ValueError(
+            f"it contains only the names of your own encoders or balancers: pass modules={{{arguments}}} with the "
+            "objects that were used in fit."
+        )
+    signature = inspect.signature(estimator_class).parameters
+    if unknown := sorted(set(parameters) - set(signature)):
+        raise ValueError(
+            f"it has the parameters {unknown}, which {estimator_class.__name__} of this version does not have."
+        )
+    # Refuse a file that sets these, such as checkpoint: a later fit would write to a path that the file chose.
+    never_saved = [name for name in getattr(estimator_class, "_parameters_left_out", ()) if name in parameters]
+    if injected := [name for name in never_saved if parameters[name] and parameters[name] != signature[name].default]:
+        raise ValueError(f"it sets {injected}, which mmestim.save never saves.")
+    estimator: Any = estimator_class(**parameters)  # Parameters added since the file was written get their defaults.
     facts = {name: decode(value) for name, value in fields["facts"].items()}
-    draft = estimator._from_header(facts, specs, device, bool(named))
-    estimator._from_tensors(draft, read(), device)
+    skeleton = estimator._from_header(facts, specs, device, bool(module_names))
+    estimator._from_tensors(skeleton, read(), device)
     return estimator

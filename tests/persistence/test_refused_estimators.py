@@ -56,7 +56,7 @@ def test_other_objects_are_refused_with_a_way_out(fitted, digits, path, fast_opt
 )
 def test_parameters_changed_after_fit_are_refused(changed, fitted, path):
     other = pickle.loads(pickle.dumps(fitted)).set_params(**changed)
-    with pytest.raises(ValueError, match="do not describe what was fitted"):
+    with pytest.raises(ValueError, match="do not describe the fitted network"):
         save(other, path)
 
 

@@ -51,13 +51,13 @@ def classes(*values):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (with_parameters(embedding_dim=10**9), "its tensors are not those of its parameters"),
+        (with_parameters(embedding_dim=10**9), "its tensors do not match its parameters"),
         (with_parameters(embedding_dim=10**18), "size"),
         (with_parameters(embedding_dim={"float": "nan"}), "embedding_dim"),
-        (with_parameters(unimodal_weight=1.0), "its tensors are not those of its parameters"),
+        (with_parameters(unimodal_weight=1.0), "its tensors do not match its parameters"),
         (with_parameters(trust_me=True), "trust_me"),
-        (with_parameters(class_weight=[WIDE] * 20), "arrays of text have 335544320 characters"),
-        (with_parameters(class_weight={"array": {"dtype": "O", "shape": [9], "values": [WIDE] * 9}}), "arrays of text"),
+        (with_parameters(class_weight=[WIDE] * 20), "text arrays have 335544320 characters"),
+        (with_parameters(class_weight={"array": {"dtype": "O", "shape": [9], "values": [WIDE] * 9}}), "text arrays"),
         (with_parameters(class_weight={"dict": [[{"tuple": [1]}, 1.0]]}), "neither text nor a number"),
         (with_parameters(checkpoint="elsewhere"), r"sets \['checkpoint'\]"),
         (with_parameters(encoder={"module": "os.system"}), "modules"),
@@ -67,7 +67,7 @@ def classes(*values):
         (with_column(-1), "do not partition the columns"),
         (with_column(2**62), "do not partition the columns"),
         (with_odd_boolean, "neither 0 nor 1"),
-        (classes(*range(9)), "its tensors are not those of its parameters"),
+        (classes(*range(9)), "its tensors do not match its parameters"),
         (classes(0, 1, 2, 3, 4, 5, 6, 7, 8, 8), "occurs twice"),
         (classes(9, 8, 7, 6, 5, 4, 3, 2, 1, 0), "not sorted"),
         (with_facts(n_features_in_=97), "n_features_in_=97"),
@@ -75,7 +75,7 @@ def classes(*values):
         (with_facts(modalities_=["pixels"]), "n_features_in_"),
         (with_facts(feature_names_in_=["a"]), "feature_names_in_"),
         (with_facts(predict="print"), "predict"),
-        (lambda parts: parts.fields.update({"class": "os.system"}), "none of"),
+        (lambda parts: parts.fields.update({"class": "os.system"}), "is none of"),
         (lambda parts: parts.fields.update({"class": "UDIClassifier"}), "UDIClassifier"),
     ],
 )
@@ -135,9 +135,9 @@ def test_other_files_are_refused_with_the_reason(fitted, path, fuzz_models):
     flipped[-5] ^= 4
     plain = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}    '
     for content, message in [
-        (b"", "no mmestim model"),
+        (b"", "not an mmestim model"),
         (pickle.dumps(fitted), "looks like a pickle"),
-        (len(plain).to_bytes(8, "little") + plain + bytes(4), "no mmestim model"),
+        (len(plain).to_bytes(8, "little") + plain + bytes(4), "not an mmestim model"),
         (whole[:-1], "is truncated"),
         (whole[:100], "is truncated"),
         (whole + b"x", "is damaged"),

@@ -62,7 +62,7 @@ def test_user_encoders_are_passed_to_load_by_name(
     assert_same_predictions(save_and_load(clf, modules={name: encoder}), clf, X)
     with pytest.raises(ValueError, match=rf"model\.mme.*modules={{'{name}': \.\.\.}}"):
         load(path)
-    with pytest.raises(ValueError, match="its tensors are not those of its parameters"):
+    with pytest.raises(ValueError, match="its tensors do not match its parameters"):
         load(path, modules={name: nn.Linear(64, 8)})
 
 
@@ -108,7 +108,7 @@ def test_a_user_encoder_is_checked_before_the_next_is_built(digits, path, fast_o
         made.append(input_shape)
         return UserEncoder(input_shape, 2 * embedding_dim)
 
-    with pytest.raises(ValueError, match="its tensors are not those of its parameters"):
+    with pytest.raises(ValueError, match="its tensors do not match its parameters"):
         load(path, modules={"UserEncoder": wider})
     assert len(made) == 1
 
@@ -154,9 +154,9 @@ def test_user_balancers_are_passed_to_load_by_name(digits, save_and_load, path, 
         load(path)
     with pytest.raises(ValueError, match="expected a subclass of"):
         load(path, modules={"UserBalancer": UserEncoder})
-    with pytest.raises(ValueError, match="do not describe what was fitted"):
+    with pytest.raises(ValueError, match="do not describe the fitted network"):
         save(clf.set_params(balancer=UserBalancer(0.5)), path)
-    with pytest.raises(TypeError, match=r"factor=.*no data"):
+    with pytest.raises(TypeError, match=r"factor=.*cannot be saved"):
         save(clf.set_params(balancer=UserBalancer(print)), path)
 
 
@@ -186,6 +186,6 @@ def test_changed_parameters_without_a_tensor_are_refused(make, changed, digits, 
     clf = make(modalities, **fast_options).fit(X, y)
     save(clf, path)
     path.unlink()
-    with pytest.raises(ValueError, match="do not describe what was fitted"):
+    with pytest.raises(ValueError, match="do not describe the fitted network"):
         save(clf.set_params(**changed), path)
     assert not path.exists()

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import mmestim
-from mmestim._serialization.model_file import ModelFile, write
+from mmestim._serialization.model_file import ModelFile, write_model_file
 from mmestim.voice import LABELS, AudioCorpus, EditPlan, EditSimulator, VoiceEditDetector
 from mmestim.voice._detection.inputs import truth_of
 from mmestim.voice._detection.trainer import Calibrated, _recalls
@@ -237,7 +237,7 @@ def test_files_that_lie(clips, tmp_path, name, spoil):
     with ModelFile(tmp_path / "m.mme") as file:
         fields, tensors = file.fields, file.read()
     tensors[name] = spoil(tensors.get(name))
-    write(tmp_path / "m.mme", fields, tensors, "0.1.0")
+    write_model_file(tmp_path / "m.mme", fields, tensors, "0.1.0")
     with pytest.raises(ValueError, match="cannot be loaded: it"):
         mmestim.load(tmp_path / "m.mme")
 
