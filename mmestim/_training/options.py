@@ -40,44 +40,85 @@ class TrainingOptions:
     checkpoints: Checkpoints | None = None
 
     @classmethod
-    def from_estimator(cls, estimator: Any) -> TrainingOptions:
-        """Options from the parameters of an estimator, with an error for the first bad one."""
-        p = estimator
-        for name in ("lr", "weight_decay"):
-            check_number(name, getattr(p, name), closed=name != "lr")
-        for name in ("batch_size", "max_epochs", "n_iter_no_change", "embedding_dim"):
-            check_number(name, getattr(p, name), low=1, integer=True)
-        verbose = int(p.verbose) if isinstance(p.verbose, bool) else p.verbose
+    def from_parameters(
+        cls,
+        *,
+        lr: float,
+        batch_size: int,
+        optimizer: Any = "adamw",
+        weight_decay: float = 0.0,
+        lr_schedule: str | None = None,
+        max_grad_norm: float | None = None,
+        max_epochs: int = 1,
+        early_stopping: bool = False,
+        n_iter_no_change: int = 1,
+        precision: str = "float32",
+        compile: bool = False,
+        device: str | torch.device = "auto",
+        callbacks: list[Any] | None = None,
+        verbose: int | bool = 0,
+    ) -> TrainingOptions:
+        """Return checked options from parameters, named as those of the estimators.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For the first parameter whose type or value is not allowed.
+        """
+        check_number("lr", lr, closed=False)
+        check_number("weight_decay", weight_decay)
+        check_number("batch_size", batch_size, low=1, integer=True)
+        check_number("max_epochs", max_epochs, low=1, integer=True)
+        check_number("n_iter_no_change", n_iter_no_change, low=1, integer=True)
+        verbose = int(verbose) if isinstance(verbose, bool) else verbose
         check_number("verbose", verbose, integer=True)
-        check_number("max_memory", p.max_memory)
-        if not isinstance(p.callbacks or [], list):
-            raise TypeError(f"callbacks={p.callbacks!r} must be a list of skorch callbacks, or None.")
-        if p.max_grad_norm is not None:
-            check_number("max_grad_norm", p.max_grad_norm, closed=False)
-        check_flag("early_stopping", p.early_stopping)
-        check_flag("compile", p.compile)
-        check_choice("precision", p.precision, PRECISIONS)
-        check_choice("lr_schedule", p.lr_schedule, SCHEDULES, ", or pass skorch's LRScheduler in callbacks")
-        device = resolve_device(p.device)
-        if p.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise ValueError(f"precision='bf16' is not supported by {device}. Use precision='float32'.")
-        optimizer, kwargs = _resolve_optimizer(p.optimizer, p.weight_decay)
+        if not isinstance(callbacks or [], list):
+            raise TypeError(f"callbacks={callbacks!r} must be a list of skorch callbacks, or None.")
+        if max_grad_norm is not None:
+            check_number("max_grad_norm", max_grad_norm, closed=False)
+        check_flag("early_stopping", early_stopping)
+        check_flag("compile", compile)
+        check_choice("precision", precision, PRECISIONS)
+        check_choice("lr_schedule", lr_schedule, SCHEDULES, ", or pass skorch's LRScheduler in callbacks")
+        resolved_device = resolve_device(device)
+        if precision == "bf16" and resolved_device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ValueError(f"precision='bf16' is not supported by {resolved_device}. Use precision='float32'.")
+        optimizer_class, optimizer_kwargs = _resolve_optimizer(optimizer, weight_decay)
         return cls(
-            device,
-            optimizer,
-            kwargs,
-            p.lr,
-            p.lr_schedule,
-            p.max_grad_norm,
-            p.batch_size,
-            p.max_epochs,
-            p.early_stopping,
-            p.n_iter_no_change,
-            p.precision,
-            p.compile,
-            list(p.callbacks or []),
-            verbose,
+            device=resolved_device,
+            optimizer=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            lr=lr,
+            lr_schedule=lr_schedule,
+            max_grad_norm=max_grad_norm,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            early_stopping=early_stopping,
+            n_iter_no_change=n_iter_no_change,
+            precision=precision,
+            compile=compile,
+            callbacks=list(callbacks or []),
+            verbose=verbose,
         )
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, device: str | torch.device | None = None) -> TrainingOptions:
+        """Return checked options from the parameters of a classifier.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A multimodal classifier. Its `embedding_dim` and `max_memory` are checked too.
+        device : str or torch.device, default=None
+            Device to use instead of the estimator's parameter.
+        """
+        check_number("embedding_dim", estimator.embedding_dim, low=1, integer=True)
+        check_number("max_memory", estimator.max_memory)
+        names = inspect.signature(cls.from_parameters).parameters
+        parameters = {name: getattr(estimator, name) for name in names}
+        if device is not None:
+            parameters["device"] = device
+        return cls.from_parameters(**parameters)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which encoders and heads train."""

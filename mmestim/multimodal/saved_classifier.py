@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,7 +120,7 @@ def from_header(
         raise ValueError(f"n_features_in_={n_features_in!r} differs from the {n_total} columns of its modalities.")
     _set_feature_names(estimator, facts, n_columns)
     estimator._check_saved_attributes()
-    TrainingOptions.from_estimator(SimpleNamespace(**estimator.get_params(deep=False) | {"device": device}))
+    TrainingOptions.from_estimator(estimator, device)
     estimator._check_parameters()
     return _build_network(estimator, specs, has_user_modules)
 

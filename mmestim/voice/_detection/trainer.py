@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +62,14 @@ class TrainedDetector:
     model: Any
     weights: Any
     fine_tune: Any
+    optimizer: Any
     lr: Any
+    weight_decay: Any
+    max_grad_norm: Any
     n_clips: Any
     batch_size: Any
+    precision: Any
+    device: Any
     training_budget: Any
     sample_rate: Any
     simulator: Any
@@ -150,32 +154,16 @@ class TrainedDetector:
         check_number("max_false_alarm_rate", self.max_false_alarm_rate, high=1)
         if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
             raise TypeError(f"simulator={self.simulator!r} must be an EditSimulator, or None.")
-        own = {
-            name: getattr(self, name)
-            for name in (
-                "optimizer",
-                "weight_decay",
-                "max_grad_norm",
-                "batch_size",
-                "precision",
-                "device",
-                "verbose",
-            )
-        }
-        rest = {
-            "lr": 1.0 if self.lr is None else self.lr,
-            "max_epochs": 1,
-            "n_iter_no_change": 1,
-            "embedding_dim": 1,
-            "max_memory": 0,
-            "callbacks": None,
-            "early_stopping": False,
-            "compile": False,
-            "lr_schedule": None,
-        }
-        if device is not None:
-            own["device"] = device
-        return TrainingOptions.from_estimator(SimpleNamespace(**own, **rest))
+        return TrainingOptions.from_parameters(
+            lr=1.0 if self.lr is None else self.lr,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            precision=self.precision,
+            device=self.device if device is None else device,
+            verbose=self.verbose,
+        )
 
     def _default_simulator(self, **changes: Any) -> EditSimulator:
         return EditSimulator(
