@@ -284,10 +284,10 @@ KILL = """
 import os, signal, sys
 import torch
 from mmestim import JointClassifier, UDIClassifier
-from mmestim._fingerprints import Fingerprint
+from mmestim._training.fingerprint import Fingerprint
 from mmestim.balancers import PMR
 from mmestim.datasets import load_digit_views
-from mmestim.training import Net
+from mmestim._training.net import Net
 
 torch.set_num_threads(1)
 digits = load_digit_views(views=["pixels", "fourier"])
