@@ -1,4 +1,4 @@
-"""Front ends: numbers against numpy and scipy, tones and clicks whose features are known, lengths."""
+"""Front ends: references in numpy and scipy, tones and clicks with known features, padding, errors."""
 
 import numpy as np
 import pytest
@@ -11,18 +11,14 @@ RATE = 16000
 FRONT_ENDS = pytest.mark.parametrize("make", [LogSpectrogram, PhaseDifferences, LFCC, ComplexSTFT, ComplexCQT])
 
 
-def noise(n_samples, n_clips=1, seed=0):
-    return torch.randn(n_clips, n_samples, generator=torch.Generator().manual_seed(seed))
-
-
 def tone(frequency, n_samples=RATE, phase=0.0):
-    """Of root mean square 1, so that front ends leave its level alone."""
+    """Return a tone with a root mean square of 1, which front ends do not rescale."""
     t = torch.arange(n_samples, dtype=torch.float64) / RATE
     return (2**0.5 * torch.cos(2 * torch.pi * frequency * t + phase)).float()[None]
 
 
 def frame_spectra(waveform, n_fft, hop_length, window):
-    """Spectra of zero-padded frames by numpy, (n_bins, n_frames); phases count from the start of the frame."""
+    """Return spectra (n_bins, n_frames) of zero-padded frames by numpy; phases refer to the start of the frame."""
     x = waveform[0].double().numpy()
     x = np.pad(x / np.sqrt(np.mean(x**2)), n_fft // 2)
     starts = range(0, len(x) - n_fft + 1, hop_length)
@@ -33,17 +29,17 @@ def hann(n_samples):
     return np.sin(np.pi * np.arange(n_samples) / n_samples) ** 2
 
 
-# Numbers -------------------------------------------------------------------------------------------
+# References -------------------------------------------------------------------------------------------
 
 
-def test_log_spectrogram():
+def test_log_spectrogram_matches_numpy(noise):
     x = noise(6000)
     power = np.abs(frame_spectra(x, 512, 160, hann(512)))[1:] ** 2
     expected = (np.log(power + 1e-6) + 1) / 4
     np.testing.assert_allclose(LogSpectrogram()(x)[0, 0].numpy(), expected, atol=1e-4)
 
 
-def test_phase_differences():
+def test_phase_differences_match_numpy(noise):
     x = noise(6000)
     spectra = frame_spectra(x, 256, 80, hann(256))[1:]
     features = PhaseDifferences()(x)[0].numpy()
@@ -60,16 +56,16 @@ def test_phase_differences():
 def test_a_tone_is_steady_in_time_and_a_click_in_frequency():
     frames = slice(4, -4)
     steady = PhaseDifferences()(tone(1234.5))[0, :, :, frames]
-    near = round(1234.5 / RATE * 256) - 1
-    assert steady[1, near - 1 : near + 2].min() > 0.999
-    cut = torch.cat([tone(1234.5)[:, :8000], tone(1234.5, phase=2.5)[:, 8000:]], 1)
-    assert PhaseDifferences()(cut)[0, 1, near, frames].min() < 0.5
+    nearest_bin = round(1234.5 / RATE * 256) - 1
+    assert steady[1, nearest_bin - 1 : nearest_bin + 2].min() > 0.999
+    jump = torch.cat([tone(1234.5)[:, :8000], tone(1234.5, phase=2.5)[:, 8000:]], 1)
+    assert PhaseDifferences()(jump)[0, 1, nearest_bin, frames].min() < 0.5
     click = torch.zeros(1, RATE)
     click[0, 8017] = 1
     assert PhaseDifferences()(click)[0, 2, 1:-1, 100].min() > 0.999
 
 
-def test_lfcc():
+def test_lfcc_matches_scipy(noise):
     x = noise(8000)
     window = np.pad(hann(320), (1024 - 320) // 2)
     power = np.abs(frame_spectra(x, 1024, 160, window)) ** 2
@@ -86,7 +82,7 @@ def test_lfcc():
     np.testing.assert_allclose(LFCC()(x)[0, 0].numpy(), expected, atol=2e-3)
 
 
-def test_complex_stft_counts_phases_from_the_middle():
+def test_complex_stft_refers_phases_to_the_middle_of_the_frame(noise):
     x = noise(6000)
     spectra = frame_spectra(x, 512, 160, hann(512))[1:] * np.exp(1j * np.pi * np.arange(1, 257))[:, None]
     real, imag = ComplexSTFT()(x)[0].numpy()
@@ -99,7 +95,7 @@ def test_complex_stft_counts_phases_from_the_middle():
 
 
 @pytest.mark.parametrize("k", [0, 11, 12, 40, 71, 83])
-def test_cqt_of_a_tone(k):
+def test_cqt_of_a_tone_has_its_amplitude_and_phase(k):
     frequency, phase = 62.5 * 2 ** (k / 12), 0.7
     real, imag = ComplexCQT()(tone(frequency, 2 * RATE, phase))[0].double().numpy()
     spectrum = real + 1j * imag
@@ -109,7 +105,7 @@ def test_cqt_of_a_tone(k):
     np.testing.assert_allclose(spectrum[k, frames], expected, atol=0.01)
 
 
-def test_cqt_is_the_inner_product_with_windowed_waves():
+def test_cqt_is_the_inner_product_with_windowed_waves(noise):
     x = noise(RATE)
     real, imag = ComplexCQT(hop_length=400)(x)[0].double().numpy()
     samples = x[0].double().numpy()
@@ -130,7 +126,7 @@ def test_cqt_is_the_inner_product_with_windowed_waves():
 
 @FRONT_ENDS
 @pytest.mark.parametrize("n_samples", [5600, 19200, 64800])
-def test_shape(make, n_samples):
+def test_shape_of_features(make, n_samples, noise):
     front_end = make()
     n_frames = 1 + n_samples // front_end.hop_length
     assert front_end(noise(n_samples, 2)).shape == (2, front_end.n_channels, front_end.n_bins, n_frames)
@@ -138,38 +134,38 @@ def test_shape(make, n_samples):
 
 
 @FRONT_ENDS
-def test_nothing_behind_a_clip_reaches_its_features(make):
+def test_padding_does_not_change_features(make, noise):
     front_end = make()
     x, lengths = noise(9000, 3), torch.tensor([9000, 7777, 5600])
     together = front_end(x, lengths)
-    for clip, length, got in zip(x, lengths, together, strict=True):
+    for clip, length, features in zip(x, lengths, together, strict=True):
         alone = front_end(clip[None, :length])[0]
         n_frames = alone.shape[-1]
-        torch.testing.assert_close(got[..., :n_frames], alone, atol=2e-4, rtol=1e-4)
-        assert not got[..., n_frames:].any()
+        torch.testing.assert_close(features[..., :n_frames], alone, atol=2e-4, rtol=1e-4)
+        assert not features[..., n_frames:].any()
 
 
 @FRONT_ENDS
-def test_gain_does_not_matter_and_nor_does_autocast(make):
+def test_gain_and_autocast_have_no_effect(make, noise):
     front_end, x = make(), noise(8000, 2)
     expected = front_end(x)
     torch.testing.assert_close(front_end(x * torch.tensor([[0.25], [4.0]])), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = front_end(x)
-    assert got.dtype == torch.float32
-    torch.testing.assert_close(got, expected)
+        features = front_end(x)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, expected)
 
 
 @FRONT_ENDS
-def test_silence_is_finite(make):
+def test_features_of_silence_are_finite(make):
     assert make()(torch.zeros(1, 8000)).isfinite().all()
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
-def test_lfcc_of_other_rates_has_frames_of_10_ms_up_to_half_the_rate(rate):
+def test_lfcc_at_other_rates_covers_the_band_in_frames_of_10_ms(rate, noise):
     assert LFCC(rate)(noise(rate)).shape == (1, 1, 60, 101)
     t = torch.arange(rate) / rate
-    high, higher = (LFCC(rate)(torch.cos(2 * torch.pi * share * rate * t)[None]) for share in (0.40, 0.45))
+    high, higher = (LFCC(rate)(torch.cos(2 * torch.pi * fraction * rate * t)[None]) for fraction in (0.40, 0.45))
     assert (high - higher)[0, 0, :20, 50].abs().max() > 1
 
 
@@ -186,7 +182,7 @@ def test_lfcc_of_other_rates_has_frames_of_10_ms_up_to_half_the_rate(rate):
         (lambda: ComplexCQT(f_min=0), "f_min=0 must be above 0"),
     ],
 )
-def test_parameters(make, message):
+def test_invalid_parameters(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -200,6 +196,6 @@ def test_parameters(make, message):
         (torch.zeros(2, 8000), torch.tensor([8000]), "one entry for each of 2 clips"),
     ],
 )
-def test_input(waveform, lengths, message):
+def test_invalid_input(waveform, lengths, message):
     with pytest.raises(ValueError, match=message):
         LogSpectrogram()(waveform, lengths)
