@@ -1,4 +1,4 @@
-"""Voice edits: what is done to recordings, simulated, and found again."""
+"""Voice edits: a taxonomy, their simulation, and their detection in recordings."""
 
 from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 from ._detection.clip_analysis import ClipAnalysis

@@ -1,1 +1,1 @@
-"""Scans of files and the HTML report on them."""
+"""Scans of files and the HTML report of their results."""

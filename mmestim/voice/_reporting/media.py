@@ -1,10 +1,10 @@
-"""What a report shows and plays of each file: a spectrogram, and the recording or the parts with edits as MP3."""
+"""Pictures and sound of a report: a spectrogram, and the recording or excerpts around its edits as MP3."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,24 +13,24 @@ import soundfile
 from .._audio.reading import AudioError
 from .._audio.spectrogram import Spectrogram, png
 from .._audio.streaming import AudioStream
-from ..localization import EditSegment
+from .._constants import RATE
+from ..segments import EditSegment
 from .scan import ScannedFile
 
-RATE = 16000
-_WHOLE = 120.0  # seconds of a recording, at most, that is played as a whole
-_AROUND = 3.0  # seconds to hear before and after an edit
-_LONGEST = 20.0  # seconds of an edit
-_PAGE_BYTES = 40e6
-_PICTURE_BYTES, _SECOND_BYTES = 60e3, 6.7e3  # in base64
-# 40 kbit/s of constant rate: every browser plays it, and knows how long it is.
+_MAX_SECONDS = 120.0  # of sound from one recording
+_CONTEXT_SECONDS = 3.0  # before and after an edit
+_MAX_EDIT_SECONDS = 20.0  # of one edit
+_MAX_PAGE_BYTES = 40e6
+_BYTES_PER_PICTURE, _BYTES_PER_SECOND = 60e3, 6.7e3  # in base64
+# Every browser plays 40 kbit/s at a constant rate and can compute its duration.
 _MP3 = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": 0.8, "bitrate_mode": "CONSTANT"}
-_BLOCK = 16384  # libsndfile's encoders crash on long ones
+_ENCODER_BLOCK = 16384  # libsndfile's encoders crash on long blocks
 
 Span = tuple[float, float]
 
 
 class Excerpt(NamedTuple):
-    """A part of a recording that can be played."""
+    """Part of a recording that can be played."""
 
     start: float
     end: float
@@ -38,40 +38,51 @@ class Excerpt(NamedTuple):
 
 
 class Media(NamedTuple):
-    """What is shown and played of a file."""
+    """Picture and sound of one file."""
 
-    picture: str  # URI; empty where there is none
+    picture: str  # a data URI; empty if there is no picture
     excerpts: Sequence[Excerpt]
-    note: str  # what is left out, and why
+    note: str  # the reason why something is missing; empty if nothing is
 
 
-def planned(files: Sequence[ScannedFile]) -> list[list[Span] | None]:
-    """The parts of each file to play, None where the page has no room for it; files with edits come first."""
+def plan_excerpts(files: Sequence[ScannedFile]) -> list[list[Span] | None]:
+    """Choose the parts of each file to play, files with edits first.
+
+    Parameters
+    ----------
+    files : sequence of ScannedFile
+        All files of the report.
+
+    Returns
+    -------
+    list of (list of (float, float), or None)
+        Starts and ends in seconds for each file; None if the page has no room for the file.
+    """
     plans: list[list[Span] | None] = [None] * len(files)
-    left = _PAGE_BYTES
+    free_bytes = _MAX_PAGE_BYTES
     for i in sorted(range(len(files)), key=lambda i: not files[i].is_edited):
-        spans = spans_to_play(files[i].duration, files[i].segments)
-        cost = _PICTURE_BYTES + _SECOND_BYTES * sum(end - start for start, end in spans)
-        if cost <= left:
-            plans[i], left = spans, left - cost
+        spans = select_spans(files[i].duration, files[i].segments)
+        n_bytes = _BYTES_PER_PICTURE + _BYTES_PER_SECOND * sum(end - start for start, end in spans)
+        if n_bytes <= free_bytes:
+            plans[i], free_bytes = spans, free_bytes - n_bytes
     return plans
 
 
-def spans_to_play(duration: float, segments: Sequence[EditSegment]) -> list[Span]:
-    """All of a short recording; of a long one what is around its edits, the surest first, up to two minutes."""
-    if duration <= _WHOLE:
+def select_spans(duration: float, segments: Sequence[EditSegment]) -> list[Span]:
+    """Select the parts of a recording to play: all of a short one, or the surroundings of its most probable edits."""
+    if duration <= _MAX_SECONDS:
         return [(0.0, duration)]
-    chosen: list[Span] = []
+    selected: list[Span] = []
     for segment in sorted(segments, key=lambda segment: -segment.score):
-        start = max(0.0, segment.start - _AROUND)
-        end = min(duration, min(segment.end, segment.start + _LONGEST) + _AROUND)
-        merged = _merged([*chosen, (start, end)])
-        if sum(b - a for a, b in merged) <= _WHOLE:
-            chosen = merged
-    return chosen
+        start = max(0.0, segment.start - _CONTEXT_SECONDS)
+        end = min(duration, min(segment.end, segment.start + _MAX_EDIT_SECONDS) + _CONTEXT_SECONDS)
+        candidate = _merge_overlaps([*selected, (start, end)])
+        if sum(end - start for start, end in candidate) <= _MAX_SECONDS:
+            selected = candidate
+    return selected
 
 
-def _merged(spans):
+def _merge_overlaps(spans: Iterable[Span]) -> list[Span]:
     merged: list[Span] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -81,49 +92,56 @@ def _merged(spans):
     return merged
 
 
-def media_of(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
-    """What a report shows and plays of one file, read anew."""
+def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
+    """Read a file again and build its picture and excerpts."""
     if spans is None:
-        return Media("", [], "The page has no room for its picture and its sound: files with edits come first.")
+        return Media(
+            "", [], "The page has no room for the picture and sound of this file; files with edits come first."
+        )
     n_samples = round(file.duration * RATE)
-    picture, pieces = Spectrogram(n_samples), [_Piece(start, end) for start, end in spans]
-    first = 0
+    picture, recorders = Spectrogram(n_samples), [_ExcerptRecorder(start, end) for start, end in spans]
+    position = 0
     try:
         for block in AudioStream(file.path, RATE):
             picture.add(block)
-            for piece in pieces:
-                piece.add(first, block)
-            first += len(block)
+            for recorder in recorders:
+                recorder.add(position, block)
+            position += len(block)
     except AudioError as error:
-        return Media("", [], f"No picture and no sound: since it was scanned, the file {error.reason}")
-    if first != n_samples:
-        return Media("", [], "No picture and no sound: since it was scanned, the file got another length.")
-    excerpts = [Excerpt(piece.start, piece.end, _uri("audio/mpeg", piece.mp3())) for piece in pieces]
-    return Media(_uri("image/png", png(picture.decibels())), excerpts, "" if spans else "Too long to be played here.")
+        return Media("", [], f"No picture and no sound: the file can no longer be read. It {error.reason}")
+    if position != n_samples:
+        return Media("", [], "No picture and no sound: the length of the file has changed since the scan.")
+    excerpts = [
+        Excerpt(recorder.start, recorder.end, _data_uri("audio/mpeg", recorder.mp3())) for recorder in recorders
+    ]
+    note = "" if spans else "The recording is too long to be played on this page."
+    return Media(_data_uri("image/png", png(picture.decibels())), excerpts, note)
 
 
-class _Piece:
-    """Collects a part of what passes."""
+class _ExcerptRecorder:
+    """Collector of the samples of one excerpt from the blocks of a recording."""
 
-    def __init__(self, start, end):
+    def __init__(self, start: float, end: float) -> None:
         self.start, self.end = start, end
-        self._first, self._last = round(start * RATE), round(end * RATE)
-        self._parts = []
+        self._first_sample, self._end_sample = round(start * RATE), round(end * RATE)
+        self._parts: list[np.ndarray] = []
 
-    def add(self, first, block):
-        part = block[max(0, self._first - first) : max(0, self._last - first)]
+    def add(self, position: int, block: np.ndarray) -> None:
+        """Take the samples of the excerpt from a block that begins at this position of the recording."""
+        part = block[max(0, self._first_sample - position) : max(0, self._end_sample - position)]
         if len(part):
             self._parts.append(part.copy())
 
-    def mp3(self):
+    def mp3(self) -> bytes:
+        """Encode the excerpt, attenuated if it would clip."""
         waveform = np.concatenate(self._parts)
         waveform /= max(1.0, float(np.abs(waveform).max()))
         buffer = io.BytesIO()
         with soundfile.SoundFile(buffer, "w", RATE, 1, **_MP3) as encoder:
-            for start in range(0, len(waveform), _BLOCK):
-                encoder.write(waveform[start : start + _BLOCK])
+            for start in range(0, len(waveform), _ENCODER_BLOCK):
+                encoder.write(waveform[start : start + _ENCODER_BLOCK])
         return buffer.getvalue()
 
 
-def _uri(kind, content):
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _data_uri(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

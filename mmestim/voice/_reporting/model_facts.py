@@ -19,13 +19,13 @@ _LIBRARIES = ("mmestim", "torch", "numpy")
 
 
 def tested_labels(detector: VoiceEditDetector) -> list[str]:
-    """Edits that a detector was tried on, on speakers that its models do not know."""
+    """List the edits that a detector was tested on, with speakers that its models were not trained on."""
     is_known = ~np.isnan(detector.recalls_)
     return [label for label in detector.labels_[is_known].tolist() if label != UNALTERED]
 
 
 def describe_model(detector: VoiceEditDetector, model: str | os.PathLike[str] | None) -> list[tuple[str, str]]:
-    """Terms and what is to be said of them."""
+    """List terms and descriptions: the file of the model, its kind, versions in use, and its training."""
     return [*_file_facts(model), *_version_facts(detector), *_training_facts(detector)]
 
 
@@ -43,24 +43,24 @@ def _version_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
     return [
         ("Kind", f"VoiceEditDetector, model={detector.model!r}, windows of {windows} s"),
-        ("Versions in use", ", ".join(versions)),
+        ("Software versions", ", ".join(versions)),
     ]
 
 
 def _training_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
     report = getattr(detector, "training_report_", None)
     if not report:
-        return [("Training", "The file does not tell how the model was trained.")]
-    source = "edited by simulation" if report.get("is_simulated", True) else "of which the edits were known"
+        return [("Training", "The file of the model has no training report.")]
+    source = "with simulated edits" if report.get("is_simulated", True) else "with known edits"
     return [
         ("Trained on", f"{report['n_clips']} clips of {report['n_speakers']} speakers, {source}"),
         (
             "Thresholds",
-            "those from 25 % on with the best F1 for each edit, raised until at most "
-            f"{detector.max_false_alarm_rate:.1%} of the unedited windows of speakers kept from the models show any",
+            "for each edit, the threshold of at least 25 % with the best F1, raised until at most "
+            f"{detector.max_false_alarm_rate:.1%} of the unedited windows of held-out speakers have any edit detected",
         ),
         *(
-            (f"On the speakers kept from the models, {window} s", training_figures(figures))
+            (f"On held-out speakers, {window} s", training_figures(figures))
             for window, figures in report.items()
             if isinstance(figures, dict)
         ),
@@ -68,25 +68,25 @@ def _training_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
 
 
 def training_figures(report: dict[str, Any]) -> str:
-    """How well the windows of one length were told, in words.
+    """Describe in words how well the edits in windows of one length were detected.
 
     Parameters
     ----------
     report : dict
-        An entry of a detector's `training_report_`.
+        Entry of a detector's `training_report_`.
 
     Returns
     -------
     str
-        Its false alarms and means over the edits.
+        The rate of false alarms and the means of the metrics over the edits.
     """
     macro = report["macro"]
     thresholds = {figures["threshold"] for figures in report["labels"].values()}
     limit = f"at a threshold of {thresholds.pop():.2f}" if len(thresholds) == 1 else "at its thresholds"
     alarms = "no unedited windows"
     if n_unedited := report["n_unedited"]:
-        alarms = f"any edit seen in {percent(report['false_alarm_rate'])} of {n_unedited} unedited windows {limit}"
+        alarms = f"any edit detected in {percent(report['false_alarm_rate'])} of {n_unedited} unedited windows {limit}"
     return (
-        f"{alarms}; mean over the edits: average precision {macro['average_precision']:.2f}, ROC-AUC "
+        f"{alarms}; means over the edits: average precision {macro['average_precision']:.2f}, ROC-AUC "
         f"{macro['roc_auc']:.2f}"
     )

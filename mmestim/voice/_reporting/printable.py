@@ -1,18 +1,26 @@
-"""Text from files that is safe to print on one line."""
+"""Escaping of text from files, so that it is safe to print on one line."""
 
 from __future__ import annotations
 
 import unicodedata
 
-
-def printable(name: str) -> str:
-    r"""A name of a file with what would break a line, or turn its direction, as ``\x0a`` or ``\u202e``."""
-    return "".join(_escaped(sign) if unicodedata.category(sign) in _UNPRINTABLE else sign for sign in name)
+# Control and format characters, surrogates that stand for undecodable bytes, and line separators.
+_UNPRINTABLE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-# Control and format characters, surrogates that stand for bytes, ends of lines.
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+def printable(text: str) -> str:
+    r"""Escape characters that end a line or change its direction, as ``\x0a`` or ``\u202e``.
 
-
-def _escaped(sign):
-    return sign.encode("unicode_escape").decode()
+    Parameters
+    ----------
+    text : str
+        A text from outside, such as a file name.
+    """
+    if text.isprintable():  # fast for long texts, such as encoded sound
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES
+        else character
+        for character in text
+    )

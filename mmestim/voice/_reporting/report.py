@@ -1,9 +1,9 @@
-"""A page on scanned files that anyone can read: what was found, where, how sure it is, and what was not tested."""
+"""Report of a scan for readers without technical knowledge: detected edits, their places, probabilities and limits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from .._detection.explanation import percent
 from ..segments import EditSegment
 from ..taxonomy import LABELS, TAXONOMY, UNALTERED
 from .html_page import render_page
-from .media import Media, media_of, planned
+from .media import Media, build_media, plan_excerpts
 from .model_facts import describe_model, tested_labels
-from .scan import ScannedFile, place_of
+from .scan import ScannedFile, format_place
 
-_MAX_SEGMENTS = 100  # of a file, in the picture and the table
+_MAX_SEGMENTS = 100  # shown for one file, in the picture and the table
 
 
 class _Mark(NamedTuple):
@@ -67,6 +67,11 @@ class _RecordingView(NamedTuple):
     tested_edits: Sequence[_TestedEdit]
 
     @property
+    def unaltered_probability(self) -> float:
+        """Probability that the recording is unedited."""
+        return self.file.proba[UNALTERED]
+
+    @property
     def n_hidden(self) -> int:
         """Number of segments that are not shown."""
         return len(self.file.segments) - len(self.marks)
@@ -91,43 +96,43 @@ def write_report(
     model: str | os.PathLike[str] | None = None,
     n_jobs: int | None = None,
 ) -> None:
-    """Write what was found in files as one HTML page, which needs no other file and no network.
+    """Write the results of a scan as one HTML page, which needs no other file and no network.
 
-    For each file it has the verdict, a paragraph that can be quoted, a spectrogram with the edits marked in it, the
+    For each file, the page has the verdict, a paragraph that can be quoted, a spectrogram with the edits marked, the
     recording to listen to, and the probability of every edit.
 
     Parameters
     ----------
     results : iterable of ScannedFile or Skipped
-        From `scan_files`. The files are read again, for their pictures and their sound.
+        Results of `scan_files`. The files are read again for their pictures and sound.
     file : str or path
-        The page; what is there is replaced once all is written.
+        Path of the page. An existing file is replaced once the page is complete.
     detector : VoiceEditDetector
-        The one that `scan_files` was given: the page tells what it was trained on, and what it does not look for.
+        Detector that `scan_files` used. The page describes its training and lists the edits it was not tested on.
     model : str or path, default=None
-        Its file, of which the page tells the name, the date and the SHA-256.
+        File of the detector. The page contains its name, date and SHA-256.
     n_jobs : int, default=None
-        Processes that draw and encode; `None` is one, -1 as many as there are cores.
+        Number of processes that draw and encode. `None` means 1, and -1 means one for each core.
 
     Raises
     ------
     OSError
-        If the page cannot be written, or the model's file not be read.
+        If the page cannot be written or the file of the model cannot be read.
 
     See Also
     --------
-    scan_files : The results.
+    scan_files : Scan files.
 
     Notes
     -----
-    Recordings of more than two minutes are played in parts, three seconds before to three after their edits, the
-    surest first, up to two minutes of each. The page takes some 40 MB of pictures and sound, of files with edits first,
-    and says which files have none. What is played is MP3 of 16 kHz: for listening, not for measuring.
+    Of a recording longer than two minutes, only excerpts are included: each edit with three seconds before and after
+    it, the most probable edits first, up to two minutes in total. The page holds at most about 40 MB of pictures and
+    sound. Files with edits come first, and files without pictures and sound are marked as such. The sound is MP3 at
+    16 kHz: for listening, not for measurements.
 
     Examples
     --------
-    >>> from mmestim.voice.report import write_report
-    >>> from mmestim.voice.scan import scan_files
+    >>> from mmestim.voice import scan_files, write_report
     >>> results = scan_files(detector, ["recordings"])  # doctest: +SKIP
     >>> write_report(results, "report.html", detector, model="model.mme")  # doctest: +SKIP
     """
@@ -136,7 +141,7 @@ def write_report(
     model_facts = describe_model(detector, model)
     n_processes = 1 if len(files) < 2 else n_jobs
     media = Parallel(n_processes, return_as="generator")(
-        delayed(media_of)(file, spans) for file, spans in zip(files, planned(files), strict=True)
+        delayed(build_media)(file, spans) for file, spans in zip(files, plan_excerpts(files), strict=True)
     )
     context = {
         "title": f"Edits in {len(results)} {'recording' if len(results) == 1 else 'recordings'}",
@@ -149,7 +154,7 @@ def write_report(
         "known_edits": _known_edits(detector),
         "model_facts": model_facts,
     }
-    filters = {"percent": percent, "clock": _format_clock, "place": place_of}
+    filters: dict[str, Callable[..., str]] = {"percent": percent, "clock": _format_clock, "place": format_place}
     write_whole(file, render_page(context, filters))
 
 
@@ -175,7 +180,7 @@ def _marks(segments: Sequence[EditSegment], duration: float) -> list[_Mark]:
     height = 100 / max(1, len(lanes))
     marks = []
     for segment in segments:
-        left = min(100 * segment.start / duration, 99.5)  # visible at the end, too
+        left = min(100 * segment.start / duration, 99.5)  # so that a mark at the end is visible, too
         width = min(100 * segment.duration / duration, 100 - left)
         marks.append(_Mark(segment, left, width, lanes.index(segment.label) * height, height))
     return marks
@@ -193,7 +198,7 @@ def _description(label: str) -> str:
 
 
 def _format_clock(seconds: float) -> str:
-    """Format a time as minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+    """Format a time as minutes and seconds, preceded by hours if it has any."""
+    n_minutes, remaining_seconds = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(n_minutes), 60)
+    return f"{hours}:{minutes:02d}:{remaining_seconds:04.1f}" if hours else f"{minutes}:{remaining_seconds:04.1f}"

@@ -1,4 +1,4 @@
-"""Files through a fitted detector, of any number and any length."""
+"""Scanning of files of any number and any length with a fitted detector."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import joblib
 from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.utils.validation import check_is_fitted
 
 from .._audio.corpus import Skipped
 from .._audio.folders import files_in
@@ -20,34 +21,34 @@ from .._audio.streaming import AudioStream
 from .._constants import RATE
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
-from ..localization import EditSegment
+from ..segments import EditSegment
 
-_SHOWN_PLACES = 5  # of a label, in one line
+_MAX_PLACES = 5  # of a label, in a summary
 
 
 @dataclass(frozen=True)
 class ScannedFile:  # numpydoc ignore=PR02
-    """What was found in one file.
+    """Result of a scan for one file.
 
     Parameters
     ----------
     path : str
-        The file.
+        Path of the file.
     duration : float
-        Seconds of it.
+        Duration of the recording in seconds.
     proba : dict of str to float
-        Probability of each label that was looked for, 'unaltered' first.
+        Probability of each label of the detector, 'unaltered' first.
     found : tuple of str
-        Edits whose probability reaches their threshold, the most probable first.
+        Detected edits, whose probability reaches their threshold, the most probable first.
     segments : tuple of EditSegment
-        Where they are, in the order of time.
+        Segments of the detected edits, sorted by time.
     explanation : str
-        The same in words that can be quoted, as `VoiceEditDetector.explain` gives them.
+        The result as a paragraph that can be quoted, from `VoiceEditDetector.explain`.
 
     Examples
     --------
     >>> from mmestim.voice.localization import EditSegment
-    >>> from mmestim.voice.scan import ScannedFile
+    >>> from mmestim.voice import ScannedFile
     >>> cut = EditSegment.from_label("cut", 3.2, score=0.93)
     >>> print(ScannedFile("a.wav", 8.0, {"unaltered": 0.07, "cut": 0.93}, ("cut",), (cut,), "...").summary)
     cut 93 % at 3.20 s
@@ -62,27 +63,27 @@ class ScannedFile:  # numpydoc ignore=PR02
 
     @property
     def is_edited(self) -> bool:
-        """Whether any edit was found."""
+        """Whether any edit was detected."""
         return bool(self.found)
 
     @property
     def verdict(self) -> str:
-        """``edits found`` or ``no edit found``."""
+        """The text ``edits found`` or ``no edit found``."""
         return "edits found" if self.is_edited else "no edit found"
 
     @property
     def summary(self) -> str:
-        """Edits, probabilities and places in one line; empty where there is none."""
+        """Detected edits with their probabilities and places in one line; empty if there are none."""
         return "; ".join(f"{label} {percent(self.proba[label])} {self._places(label)}" for label in self.found)
 
     def _places(self, label: str) -> str:
-        places = [place_of(segment, self.duration) for segment in self.segments if segment.label == label]
-        more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
-        return ", ".join(places[:_SHOWN_PLACES]) + more
+        places = [format_place(segment, self.duration) for segment in self.segments if segment.label == label]
+        remainder = f" and {len(places) - _MAX_PLACES} more" if len(places) > _MAX_PLACES else ""
+        return ", ".join(places[:_MAX_PLACES]) + remainder
 
 
-def place_of(segment: EditSegment, duration: float) -> str:
-    """Where a segment of a recording of so many seconds is, in words."""
+def format_place(segment: EditSegment, duration: float) -> str:
+    """Describe in words where a segment is in a recording of this duration."""
     if segment.is_point:
         return f"at {segment.start:.2f} s"
     if segment.start == 0 and segment.end >= duration:
@@ -91,27 +92,28 @@ def place_of(segment: EditSegment, duration: float) -> str:
 
 
 def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The files that `scan_files` looks at, each once, in the order of the paths.
+    """List the files that `scan_files` scans, each once, in the order of the paths.
 
     Parameters
     ----------
     paths : list of str or path
-        Files, and folders whose sound is taken from all levels, also in formats that cannot be read, such as .m4a;
-        what begins with a dot is hidden.
+        Files and folders. The audio files of a folder are listed at all levels, including formats that cannot be
+        read, such as .m4a. Names that begin with a dot are hidden.
 
     Returns
     -------
     list of str
-        Paths of files; those of folders that hold no audio or cannot be listed stay, for `scan_files` to say so.
+        Paths of files. A folder that contains no audio or cannot be listed stays in the list, so that `scan_files`
+        reports it.
 
     Raises
     ------
     TypeError
-        If `paths` is one path and not a list.
+        If `paths` is a single path instead of a list.
 
     Examples
     --------
-    >>> from mmestim.voice.scan import audio_files
+    >>> from mmestim.voice import audio_files
     >>> audio_files(["b.wav", "a.mp3", "b.wav"])
     ['b.wav', 'a.mp3']
     """
@@ -129,89 +131,97 @@ def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
 def scan_files(
     detector: VoiceEditDetector, paths: Sequence[str | os.PathLike[str]], *, n_jobs: int | None = None
 ) -> Iterator[ScannedFile | Skipped]:
-    """Look for edits in files, in the memory of a few seconds of each.
+    """Detect edits in files, with only a few seconds of each in memory.
 
     Parameters
     ----------
     detector : VoiceEditDetector
-        Fitted, or from `mmestim.load`.
+        Fitted detector, for example from `mmestim.load`.
     paths : list of str or path
-        Files and folders, as `audio_files` takes them.
+        Files and folders, as for `audio_files`.
     n_jobs : int, default=None
-        Processes, each with a file at a time; `None` is one, -1 as many as there are cores. A detector on a GPU
-        uses one.
+        Number of processes, each of which scans one file at a time. `None` means 1, and -1 means one for each core.
+        A detector on a GPU uses one process.
 
     Returns
     -------
     iterator of ScannedFile or Skipped
-        One for each of `audio_files`, in that order, as soon as it and those before it are done. Files that cannot
-        be read are `Skipped`, which says why.
+        One result for each file of `audio_files`, in that order. A result is returned as soon as it and all earlier
+        ones are ready. Files that cannot be read are `Skipped` with the reason.
 
     Raises
     ------
     AttributeError
         If the detector was fitted as an ordinary classifier of clips.
     TypeError
-        If `paths` is one path and not a list.
+        If `paths` is a single path instead of a list.
     sklearn.exceptions.NotFittedError
         If the detector is not fitted.
 
     See Also
     --------
-    mmestim.voice.report.write_report : What was found, as a page.
-    mmestim.voice.formats.write_segments : Where, for other programs.
+    mmestim.voice.write_report : Write the results as an HTML page.
+    mmestim.voice.formats.write_segments : Write the segments for other programs.
 
     Examples
     --------
     >>> import mmestim
-    >>> from mmestim.voice.scan import scan_files
+    >>> from mmestim.voice import scan_files
     >>> detector = mmestim.load("model.mme")  # doctest: +SKIP
     >>> for file in scan_files(detector, ["recordings"], n_jobs=2):  # doctest: +SKIP
     ...     print(file)
     """
-    detector._check_finds_edits("scan_files")
+    check_is_fitted(detector)
+    if not isinstance(detector.classes_, list):
+        raise AttributeError(
+            "scan_files requires a detector of edits, but this detector was fitted as a classifier of clips."
+        )
     files = audio_files(paths)
     n_processes = effective_n_jobs(n_jobs) if detector.device_ == "cpu" else 1
-    return _scanned(detector, files, min(n_processes, len(files)))
+    return _iter_results(detector, files, min(n_processes, len(files)))
 
 
-def _scanned(detector, files, n_processes):
+def _iter_results(
+    detector: VoiceEditDetector, files: Sequence[str], n_processes: int
+) -> Iterator[ScannedFile | Skipped]:
     if n_processes <= 1:
         for index, path in enumerate(files):
-            yield _scan_one(detector, index, path)
+            yield _scan_file(detector, index, path)
         return
     with tempfile.TemporaryDirectory() as folder:
-        stored = os.path.join(folder, "detector")
-        joblib.dump(detector, stored)
-        tasks = (delayed(_scan_stored)(stored, index, path) for index, path in enumerate(files))
+        detector_file = os.path.join(folder, "detector")
+        joblib.dump(detector, detector_file)
+        tasks = (delayed(_scan_in_worker)(detector_file, index, path) for index, path in enumerate(files))
         yield from Parallel(n_processes, return_as="generator")(tasks)
 
 
-def _scan_stored(stored, index, path):
-    return _scan_one(_loaded(stored), index, path)
+def _scan_in_worker(detector_file: str, index: int, path: str) -> ScannedFile | Skipped:
+    return _scan_file(_load_detector(detector_file), index, path)
 
 
 @lru_cache(maxsize=1)
-def _loaded(stored):
-    """Read once by each process: trees are large."""
+def _load_detector(detector_file: str) -> VoiceEditDetector:
+    """Load the detector once per process, because its trees are large."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is interrupted ends its processes, without their tracebacks
-    return joblib.load(stored)
+        # An interrupt ends the parent process, which ends its workers; their tracebacks would only be noise.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return joblib.load(detector_file)
 
 
-def _scan_one(detector, index, path):
+def _scan_file(detector: VoiceEditDetector, index: int, path: str) -> ScannedFile | Skipped:
     try:
-        clip = detector._scan_clip(_stream(path), locates=True)
+        analysis = detector.analyze_stream(_open_stream(path))
     except AudioError as error:
         return Skipped(index, path, error.reason)
-    except Exception as error:  # whatever is wrong with one file, the others are to be looked at
-        return Skipped(index, path, f"could not be looked at. {type(error).__name__}: {error}")
-    named, found, words = detector._told(clip)
-    return ScannedFile(path, clip.duration, named, tuple(found), tuple(clip.segments), words)
+    except Exception as error:  # an error of one file must not stop the scan of the others
+        return Skipped(index, path, f"could not be scanned. {type(error).__name__}: {error}")
+    return ScannedFile(
+        path, analysis.duration, analysis.probabilities, analysis.labels, analysis.segments, analysis.explanation
+    )
 
 
-def _stream(path):
-    """A file; of a folder that `audio_files` left as it is, why."""
+def _open_stream(path: str) -> AudioStream:
+    """Open a file; for a folder that `audio_files` could not replace by its files, raise the reason."""
     if os.path.isdir(path):
         try:
             files_in(path, is_thorough=True)

@@ -1,4 +1,4 @@
-"""The page on scanned files: what is in it, that it is safe and needs nothing else, and a browser's word for it."""
+"""The HTML report: its content, its safety, its independence of other files, and its display in a browser."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ def sweep(seconds):
 
 @pytest.fixture(scope="module")
 def detector():
-    """What of a detector a report reads."""
+    """Attributes of a detector that a report reads."""
     figures = {
         "n_unedited": 20,
         "false_alarm_rate": 0.05,
@@ -122,7 +122,7 @@ def content(uri):
     return kind, base64.b64decode(data)
 
 
-def test_a_verdict_for_each_file(page):
+def test_each_file_has_a_verdict(page):
     assert "Edits were found in 1 of 2 recordings that could be read. 1 could not be read." in page.text
     rows = [row.text for row in page.all("tr")]
     assert any("plain.wav" in row and "No edit found" in row for row in rows)
@@ -131,7 +131,7 @@ def test_a_verdict_for_each_file(page):
     assert page.text.count("A paragraph.") == 2
 
 
-def test_nothing_comes_from_elsewhere(page):
+def test_the_page_loads_nothing_from_elsewhere(page):
     ids = [element.attributes["id"] for element in page.elements if "id" in element.attributes]
     assert len(set(ids)) == len(ids)
     for element in page.elements:
@@ -143,7 +143,7 @@ def test_nothing_comes_from_elsewhere(page):
     assert "https:" not in page.source
 
 
-def test_hostile_names_are_only_text(page, results):
+def test_hostile_names_are_shown_as_text(page, results):
     (script,) = page.all("script")
     (policy,) = [e.attributes["content"] for e in page.all("meta") if "http-equiv" in e.attributes]
     digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
@@ -155,7 +155,7 @@ def test_hostile_names_are_only_text(page, results):
     assert page.all("audio")[1].attributes["aria-label"].startswith(shown)
 
 
-def test_edits_are_marked_within_the_picture_and_named(page):
+def test_marks_of_edits_are_inside_the_picture_and_labelled(page):
     marks = page.all("div", "mark") + page.all("div", "mark late")
     assert sorted(mark.text for mark in marks) == ["1 mix", "2 cut", "3 cut"]
     places = {}
@@ -171,15 +171,15 @@ def test_edits_are_marked_within_the_picture_and_named(page):
     assert [e.attributes["data-time"] for e in page.all("span") if "data-time" in e.attributes] == ["0.5", "1.0", "4.0"]
 
 
-def test_the_sound_is_that_of_the_file(page):
+def test_the_players_have_the_sound_of_the_file(page):
     players = page.all("audio")
     assert len(players) == 2
     for player in players:
         kind, mp3 = content(player.attributes["src"])
         assert kind == "audio/mpeg"
-        heard, rate = soundfile.read(io.BytesIO(mp3))
-        assert (rate, len(heard)) == (RATE, 4 * RATE)
-        assert np.corrcoef(heard, sweep(4))[0, 1] > 0.9
+        played, rate = soundfile.read(io.BytesIO(mp3))
+        assert (rate, len(played)) == (RATE, 4 * RATE)
+        assert np.corrcoef(played, sweep(4))[0, 1] > 0.9
         assert (player.attributes["data-start"], player.attributes["data-end"]) == ("0.0", "4.0")
 
 
@@ -200,28 +200,28 @@ def test_the_picture_shows_the_sweep(page):
     assert kind == "image/png"
     grey = pixels(image)
     middle = grey[:, 5:-5]
-    rising = 8000 * (1 - (middle.argmin(axis=0) + 0.5) / len(grey))
-    wanted = 500 + 6000 * (np.arange(5, grey.shape[1] - 5) + 0.5) / grey.shape[1]
-    assert np.abs(rising - wanted).max() < 100
+    measured = 8000 * (1 - (middle.argmin(axis=0) + 0.5) / len(grey))
+    expected = 500 + 6000 * (np.arange(5, grey.shape[1] - 5) + 0.5) / grey.shape[1]
+    assert np.abs(measured - expected).max() < 100
     assert page.all("img")[0].attributes["alt"].startswith("Spectrogram of 0:04.0, 0 to 8 kHz. No edit found.")
 
 
 @pytest.mark.parametrize("n_samples", [1, 300, 511, 513, 20_000, 400_000])
 def test_spectrograms_do_not_depend_on_the_blocks(n_samples):
     waveform = np.random.default_rng(0).normal(size=n_samples).astype(np.float32)
-    whole = spectrogram([waveform], n_samples)
-    pieces = Spectrogram(n_samples)
-    for piece in np.array_split(waveform, 7):
-        pieces.add(piece)
-    np.testing.assert_allclose(pieces.decibels(), whole, atol=1e-4)
-    assert whole.shape[0] == 128
-    assert 1 <= whole.shape[1] <= 1000
-    assert whole.max() == 0
-    assert whole.max(axis=0).min() > -20  # no column without a frame
-    assert pixels(png(whole)).shape == whole.shape
+    from_one_block = spectrogram([waveform], n_samples)
+    from_many_blocks = Spectrogram(n_samples)
+    for block in np.array_split(waveform, 7):
+        from_many_blocks.add(block)
+    np.testing.assert_allclose(from_many_blocks.decibels(), from_one_block, atol=1e-4)
+    assert from_one_block.shape[0] == 128
+    assert 1 <= from_one_block.shape[1] <= 1000
+    assert from_one_block.max() == 0
+    assert from_one_block.max(axis=0).min() > -20  # no column without a frame
+    assert pixels(png(from_one_block)).shape == from_one_block.shape
 
 
-def test_what_was_not_tested_is_told(page):
+def test_untested_edits_are_listed(page):
     rows = [row.text for row in page.all("tr")]
     assert sum(row.endswith("not tested") for row in rows) == len(LABELS) - 2
     assert "mixanother voice laid overnot tested" in rows  # no window had it
@@ -236,7 +236,7 @@ def test_the_model_is_described(results, detector, tmp_path):
     text = Page(tmp_path / "r.html").text
     assert hashlib.sha256(b"model").hexdigest() in text
     assert "8 clips of 4 speakers" in text
-    assert "any edit seen in 5 % of 20 unedited windows at a threshold of 0.50" in text
+    assert "any edit detected in 5 % of 20 unedited windows at a threshold of 0.50" in text
     assert "Edits in 1 recording " in text
 
 
@@ -246,22 +246,22 @@ def test_a_page_without_any_result(detector, tmp_path):
 
 
 def test_long_recordings_are_played_around_their_edits():
-    def of(*places):
-        segments = [EditSegment.from_label("mix", start, end, score) for start, end, score in places]
-        return media.spans_to_play(3600, segments)
+    def spans(*edits):
+        segments = [EditSegment.from_label("mix", start, end, score) for start, end, score in edits]
+        return media.select_spans(3600, segments)
 
-    assert media.spans_to_play(120, []) == [(0, 120)]
-    assert of() == []
-    assert of((0.5, 1, 0.5), (3599, 3600, 0.5)) == [(0, 4), (3596, 3600)]
-    assert of((100, 101, 0.5), (105, 110, 0.5)) == [(97, 113)]
-    assert of((100, 3000, 0.5)) == [(97, 123)]
-    many = of(*((100 * k, 100 * k + 14, k / 40) for k in range(1, 31)))
-    assert many == [(100 * k - 3, 100 * k + 17) for k in range(25, 31)]
+    assert media.select_spans(120, []) == [(0, 120)]
+    assert spans() == []
+    assert spans((0.5, 1, 0.5), (3599, 3600, 0.5)) == [(0, 4), (3596, 3600)]
+    assert spans((100, 101, 0.5), (105, 110, 0.5)) == [(97, 113)]
+    assert spans((100, 3000, 0.5)) == [(97, 123)]
+    many_spans = spans(*((100 * k, 100 * k + 14, k / 40) for k in range(1, 31)))
+    assert many_spans == [(100 * k - 3, 100 * k + 17) for k in range(25, 31)]
 
 
-def test_excerpts_are_cut_where_they_say(tmp_path, detector, monkeypatch):
-    monkeypatch.setattr(media, "_WHOLE", 3.0)
-    monkeypatch.setattr(media, "_AROUND", 0.5)
+def test_excerpts_are_cut_at_their_times(tmp_path, detector, monkeypatch):
+    monkeypatch.setattr(media, "_MAX_SECONDS", 3.0)
+    monkeypatch.setattr(media, "_CONTEXT_SECONDS", 0.5)
     soundfile.write(tmp_path / "x.wav", sweep(6), RATE)
     file = scanned(
         tmp_path / "x.wav", 6.0, [EditSegment.from_label("cut", 1.0), EditSegment.from_label("mix", 4.0, 5.0)]
@@ -270,34 +270,34 @@ def test_excerpts_are_cut_where_they_say(tmp_path, detector, monkeypatch):
     page = Page(tmp_path / "r.html")
     for player, (start, end) in zip(page.all("audio"), [(0.5, 1.5), (3.5, 5.5)], strict=True):
         assert (player.attributes["data-start"], player.attributes["data-end"]) == (str(start), str(end))
-        heard, _ = soundfile.read(io.BytesIO(content(player.attributes["src"])[1]))
-        assert np.corrcoef(heard, sweep(6)[round(start * RATE) : round(end * RATE)])[0, 1] > 0.9
-    assert "Only parts around edits are played." in page.text
+        played, _ = soundfile.read(io.BytesIO(content(player.attributes["src"])[1]))
+        assert np.corrcoef(played, sweep(6)[round(start * RATE) : round(end * RATE)])[0, 1] > 0.9
+    assert "Only excerpts around the edits can be played." in page.text
 
 
-def test_a_full_page_leaves_out_files_without_edits_first(results, detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "_PAGE_BYTES", 1.5 * (media._PICTURE_BYTES + 4 * media._SECOND_BYTES))
+def test_a_full_page_omits_files_without_edits_first(results, detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "_MAX_PAGE_BYTES", 1.5 * (media._BYTES_PER_PICTURE + 4 * media._BYTES_PER_SECOND))
     write_report(results, tmp_path / "r.html", detector)
     page = Page(tmp_path / "r.html")
     assert len(page.all("audio")) == len(page.all("img")) == 1
     assert "alert" in page.all("audio")[0].attributes["aria-label"]
-    assert "The page has no room for its picture and its sound" in page.text
+    assert "The page has no room for the picture and sound of this file" in page.text
 
 
-def test_a_file_that_is_gone_has_its_numbers(results, detector, tmp_path):
+def test_a_missing_file_keeps_its_results(results, detector, tmp_path):
     write_report([scanned(tmp_path / "gone.wav", 4.0)], tmp_path / "r.html", detector)
     page = Page(tmp_path / "r.html")
     assert page.all("audio") == page.all("img") == []
-    assert "No picture and no sound: since it was scanned, the file does not exist" in page.text
+    assert "No picture and no sound: the file can no longer be read. It does not exist" in page.text
 
 
-def test_a_file_that_has_become_shorter_has_its_numbers(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "_WHOLE", 3.0)
+def test_a_shortened_file_keeps_its_results(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "_MAX_SECONDS", 3.0)
     soundfile.write(tmp_path / "x.wav", sweep(2), RATE)
     write_report(
         [scanned(tmp_path / "x.wav", 9.0, [EditSegment.from_label("cut", 8.0)])], tmp_path / "r.html", detector
     )
-    assert "since it was scanned, the file got another length" in Page(tmp_path / "r.html").text
+    assert "the length of the file has changed since the scan" in Page(tmp_path / "r.html").text
 
 
 def test_only_a_report_loads_the_template_engine():
@@ -308,12 +308,12 @@ def test_only_a_report_loads_the_template_engine():
 # In a browser ------------------------------------------------------------------------------------------
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-LOOK = """
+INSPECTION_SCRIPT = """
 new Promise(done => {
-  const look = () => {
+  const inspect = () => {
     const players = [...document.querySelectorAll('audio')];
     if (document.readyState !== 'complete' || players.some(player => !player.error && player.readyState < 1))
-      return setTimeout(look, 50);
+      return setTimeout(inspect, 50);
     const box = element => { const b = element.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
     done(JSON.stringify({
       durations: players.map(player => player.duration),
@@ -323,13 +323,13 @@ new Promise(done => {
       wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
     }));
   };
-  look();
+  inspect();
 })
 """
 
 
 class Browser:
-    """A headless Chromium by its debugging pipe, which needs no package."""
+    """Headless Chromium, controlled through its debugging pipe, which needs no package."""
 
     def __init__(self, folder):
         theirs, self._write = os.pipe()
@@ -352,16 +352,16 @@ class Browser:
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
             while b"\0" not in self._buffer:
-                assert select.select([self._read], [], [], 60)[0], f"no answer to {method}"
+                assert select.select([self._read], [], [], 60)[0], f"no reply to {method}"
                 received = os.read(self._read, 2**16)
                 assert received, "the browser ended"
                 self._buffer += received
             line, _, self._buffer = self._buffer.partition(b"\0")
-            answer = json.loads(line)
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
+            reply = json.loads(line)
+            if reply.get("id") == self._number:
+                assert "error" not in reply, reply
+                return reply["result"]
+            self.events.append(reply)
 
     def close(self):
         self._process.terminate()
@@ -371,25 +371,25 @@ class Browser:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
-def test_the_page_in_a_browser(results, detector, tmp_path):
+def test_a_browser_displays_the_page(results, detector, tmp_path):
     write_report(results, tmp_path / "report.html", detector)
     browser = Browser(tmp_path / "profile")
     try:
         for domain in ("Runtime", "Log", "Network", "Page"):
             browser(f"{domain}.enable")
         browser("Page.navigate", url=(tmp_path / "report.html").as_uri())
-        answer = browser("Runtime.evaluate", expression=LOOK, awaitPromise=True, returnByValue=True)
-        seen = json.loads(answer["result"]["value"])
+        evaluation = browser("Runtime.evaluate", expression=INSPECTION_SCRIPT, awaitPromise=True, returnByValue=True)
+        inspected = json.loads(evaluation["result"]["value"])
     finally:
         browser.close()
-    assert seen["durations"] == pytest.approx([4, 4], abs=0.1)
-    assert all(width > 100 and height == 128 for width, height in seen["images"])
-    assert len(seen["marks"]) == 3
-    for mark, picture in seen["marks"]:
+    assert inspected["durations"] == pytest.approx([4, 4], abs=0.1)
+    assert all(width > 100 and height == 128 for width, height in inspected["images"])
+    assert len(inspected["marks"]) == 3
+    for mark, picture in inspected["marks"]:
         assert picture[0] - 1 <= mark[0] <= mark[2] <= picture[2] + 3
         assert picture[1] - 1 <= mark[1] <= mark[3] <= picture[3] + 1
-    assert len(seen["buttons"]) == 3
-    assert not seen["wide"]
+    assert len(inspected["buttons"]) == 3
+    assert not inspected["wide"]
     errors = [
         e
         for e in browser.events
@@ -397,5 +397,5 @@ def test_the_page_in_a_browser(results, detector, tmp_path):
         or (e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error")
     ]
     assert errors == []
-    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
-    assert all(url.startswith(("file:", "data:", "about:")) for url in asked)
+    requested = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file:", "data:", "about:")) for url in requested)

@@ -1,4 +1,4 @@
-"""Files through a detector, from Python and by the command line."""
+"""Scans of files, from Python and from the command line."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def model(tmp_path, detector, monkeypatch):
-    """A file that load gives the detector for."""
+    """Path of a model file for which `load` is patched to return the detector."""
     path = tmp_path / "model.mme"
     path.write_bytes(b"model")
     monkeypatch.setattr("mmestim.persistence.load", lambda path, device: detector)
@@ -62,7 +62,7 @@ def model(tmp_path, detector, monkeypatch):
 # From Python -----------------------------------------------------------------------------------------
 
 
-def test_files_of_folders_each_once(folder):
+def test_files_of_folders_are_listed_once(folder):
     names = ["a.wav", "b.wav", "c.wav", "d.mp3", os.path.join("deep", "a.flac")]
     paths = [str(folder / name) for name in names]
     assert audio_files([folder / "b.wav", folder]) == [paths[1], paths[0], *paths[2:]]
@@ -71,32 +71,32 @@ def test_files_of_folders_each_once(folder):
         audio_files("a.wav")
 
 
-def test_what_a_scan_says_is_what_the_detector_says(detector, folder):
+def test_a_scan_returns_the_results_of_the_detector(detector, folder):
     paths = [folder / "a.wav", folder / "b.wav", folder / "deep" / "a.flac"]
     files = list(scan_files(detector, paths))
     assert [file.path for file in files] == [str(path) for path in paths]
     assert [file.duration for file in files] == pytest.approx([3, 3, 32000 / 22050], abs=1e-4)
     assert [list(file.proba) for file in files] == [detector.labels_.tolist()] * 3
     np.testing.assert_array_equal([list(file.proba.values()) for file in files], detector.predict_proba(paths))
-    decided = detector.predict(paths)
-    assert decided[:, 1:].any()
-    for file, row in zip(files, decided, strict=True):
+    predicted = detector.predict(paths)
+    assert predicted[:, 1:].any()
+    for file, row in zip(files, predicted, strict=True):
         assert set(file.found) == set(detector.labels_[1:][row[1:] == 1])
         assert file.is_edited == (row[0] == 0)
     assert [list(file.segments) for file in files] == detector.locate(paths)
     assert [file.explanation for file in files] == detector.explain(paths)
 
 
-def test_bad_files_take_their_place_and_stop_nothing(detector, folder):
+def test_unreadable_files_are_skipped_in_their_place(detector, folder):
     results = list(scan_files(detector, [folder / "empty", folder, folder / "nowhere.wav"]))
-    bad = {result.index: result for result in results if isinstance(result, Skipped)}
-    assert [os.path.basename(item.item) for item in bad.values()] == ["empty", "c.wav", "d.mp3", "nowhere.wav"]
-    assert list(bad) == [0, 3, 4, 6]
+    skipped = {result.index: result for result in results if isinstance(result, Skipped)}
+    assert [os.path.basename(item.item) for item in skipped.values()] == ["empty", "c.wav", "d.mp3", "nowhere.wav"]
+    assert list(skipped) == [0, 3, 4, 6]
     reasons = ["holds no audio files", "is silent", "is not audio", "does not exist"]
-    assert all(reason in item.reason for reason, item in zip(reasons, bad.values(), strict=True))
+    assert all(reason in item.reason for reason, item in zip(reasons, skipped.values(), strict=True))
 
 
-def test_whatever_is_in_a_folder_is_told_of(detector, tmp_path, monkeypatch):
+def test_all_audio_of_a_folder_is_reported(detector, tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     (tmp_path / "call.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(999))
     soundfile.write(tmp_path / "huge.wav", np.full(RATE, 1e35), RATE, subtype="DOUBLE")
@@ -104,12 +104,12 @@ def test_whatever_is_in_a_folder_is_told_of(detector, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("no audio")
     scandir = os.scandir
 
-    def locked(path):
+    def scandir_unless_locked(path):
         if os.fspath(path).endswith("locked"):
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", locked)
+    monkeypatch.setattr(os, "scandir", scandir_unless_locked)
     results = list(scan_files(detector, [tmp_path]))
     assert [os.path.basename(getattr(r, "path", getattr(r, "item", ""))) for r in results] == [
         "call.m4a",
@@ -121,13 +121,13 @@ def test_whatever_is_in_a_folder_is_told_of(detector, tmp_path, monkeypatch):
     reasons = ["is not audio that can be read here", "samples of 1e+35, which no audio has", "cannot be listed: Permis"]
     assert all(reason in result.reason for reason, result in zip(reasons, results, strict=True))
     monkeypatch.setattr("mmestim.voice._detection.detector.scan_clip", lambda *args, **kwargs: 1 / 0)
-    (broken,) = scan_files(detector, [tmp_path / "ok.aiff"])
-    assert broken.reason == "could not be looked at. ZeroDivisionError: division by zero"
+    (skipped,) = scan_files(detector, [tmp_path / "ok.aiff"])
+    assert skipped.reason == "could not be scanned. ZeroDivisionError: division by zero"
 
 
 def test_results_do_not_depend_on_the_number_of_processes(detector, folder):
-    alone = list(scan_files(detector, [folder]))
-    assert list(scan_files(detector, [folder], n_jobs=2)) == alone
+    from_one_process = list(scan_files(detector, [folder]))
+    assert list(scan_files(detector, [folder], n_jobs=2)) == from_one_process
 
 
 def test_results_come_one_by_one(detector, folder):
@@ -143,7 +143,7 @@ def test_results_come_one_by_one(detector, folder):
 def test_a_classifier_of_clips_is_refused_before_any_work():
     clips = [noise(1.3, seed) for seed in range(6)]
     detector = VoiceEditDetector(window=0.35, model="features").fit(clips, [0, 1] * 3)
-    with pytest.raises(AttributeError, match="scan_files is of detectors of edits"):
+    with pytest.raises(AttributeError, match="scan_files requires a detector of edits"):
         scan_files(detector, [])
 
 
@@ -162,10 +162,10 @@ def test_names_cannot_break_a_line_or_a_terminal():
     assert printable("a\nb\t\x1b[2J\u202ecba\udcff\u2028é") == r"a\nb\t\x1b[2J\u202ecba\udcff\u2028é"
 
 
-# By the command line ---------------------------------------------------------------------------------
+# From the command line -------------------------------------------------------------------------------
 
 
-def test_lines_and_what_could_not_be_read(model, folder, capsys):
+def test_results_and_unreadable_files_are_printed(model, folder, capsys):
     assert main(["scan", str(folder), "--model", model]) == 1
     out, err = capsys.readouterr()
     assert [line.split("\t")[:2] for line in out.splitlines()] == [
@@ -187,14 +187,14 @@ def test_exit_status(model, folder, names, status, capsys):
 
 
 @pytest.mark.parametrize(
-    "error, status, says",
+    "error, status, message",
     [
         (RuntimeError("CUDA out of memory"), 2, "mmestim: CUDA out of memory"),
         (MemoryError("none"), 2, "MemoryError: none"),
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_no_failure_looks_like_a_result(folder, error, status, says, capsys, monkeypatch):
+def test_no_failure_looks_like_a_result(folder, error, status, message, capsys, monkeypatch):
     def fail(path, device):
         raise error
 
@@ -202,10 +202,10 @@ def test_no_failure_looks_like_a_result(folder, error, status, says, capsys, mon
     monkeypatch.setattr(os, "dup2", lambda *files: None)
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
     assert main(["scan", str(folder), "--model", "x"]) == status
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_names_that_standard_output_does_not_know(model, tmp_path, monkeypatch):
+def test_names_that_standard_output_cannot_encode(model, tmp_path, monkeypatch):
     paths = [tmp_path / "日本.wav", tmp_path / os.fsdecode(b"\xe9t\xe9.wav")]
     for path in paths:
         with open(path, "wb") as file:
@@ -221,19 +221,19 @@ def test_names_that_standard_output_does_not_know(model, tmp_path, monkeypatch):
     assert set(read_segments(tmp_path / "edits.csv")) == set(map(str, paths))
 
 
-def test_one_file_for_all_recordings(model, folder, tmp_path, capsys, detector):
+def test_one_file_holds_all_recordings(model, folder, tmp_path, capsys, detector):
     expected = {file.path: list(file.segments) for file in scan_files(detector, [folder]) if hasattr(file, "path")}
     for format in ("json", "csv", "rttm"):
         target = tmp_path / f"edits.{format}"
         assert main(["scan", str(folder), "--model", model, "--format", format, "--output", str(target)]) == 1
-        found = read_segments(target, format)
-        assert found == (expected if format == "json" else {name: own for name, own in expected.items() if own})
+        nonempty = {name: segments for name, segments in expected.items() if segments}
+        assert read_segments(target, format) == (expected if format == "json" else nonempty)
         assert "no edit found" in capsys.readouterr().out
     assert main(["scan", str(folder), "--model", model, "--format", "json"]) == 1
     assert list(json.loads(capsys.readouterr().out)["recordings"]) == list(expected)
 
 
-def test_a_report_beside_the_lines(model, folder, tmp_path, capsys):
+def test_a_report_is_written_in_addition_to_the_lines(model, folder, tmp_path, capsys):
     target = tmp_path / "r.html"
     assert main(["scan", str(folder), "--model", model, "--report", str(target)]) == 1
     page = target.read_text(encoding="utf-8")
@@ -242,13 +242,13 @@ def test_a_report_beside_the_lines(model, folder, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_no_two_recordings_get_one_file():
+def test_recordings_get_different_files():
     paths = ["x/talk.wav", "x/talk.mp3", "x/talk.wav.mp3", "x/y/talk.wav", "x/other.wav"]
     expected = ["talk.wav", "talk.mp3", "talk.wav.mp3", os.path.join("y", "talk"), "other"]
     assert _names(paths, ".txt") == [name + ".txt" for name in expected]
 
 
-def test_a_file_for_each_recording_in_folders_as_theirs(model, folder, tmp_path, detector):
+def test_files_of_recordings_mirror_their_folders(model, folder, tmp_path, detector):
     twin = folder / "b.ogg"
     soundfile.write(twin, noise(1, 60), RATE)
     target = tmp_path / "marks"
@@ -258,9 +258,9 @@ def test_a_file_for_each_recording_in_folders_as_theirs(model, folder, tmp_path,
         os.remove(twin)
     names = sorted(str(path.relative_to(target)) for path in target.rglob("*.TextGrid"))
     assert names == ["a.TextGrid", "b.ogg.TextGrid", "b.wav.TextGrid", os.path.join("deep", "a.TextGrid")]
-    (found,) = read_segments(target / "b.wav.TextGrid").values()
+    (segments,) = read_segments(target / "b.wav.TextGrid").values()
     (file,) = scan_files(detector, [folder / "b.wav"])
-    assert [segment.label for segment in found] == [segment.label for segment in file.segments]
+    assert [segment.label for segment in segments] == [segment.label for segment in file.segments]
 
 
 @pytest.mark.parametrize(
@@ -272,13 +272,13 @@ def test_a_file_for_each_recording_in_folders_as_theirs(model, folder, tmp_path,
         (["--format", "json", "--output", "."], r"'.' is a folder: name a file"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_any_work(folder, words, message, capsys, monkeypatch):
+def test_unwritable_targets_are_reported_before_any_work(folder, words, message, capsys, monkeypatch):
     monkeypatch.setattr("mmestim.persistence.load", lambda path, device: pytest.fail("work began"))
     assert main(["scan", str(folder), "--model", "x", *words]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_model_that_is_none(folder, tmp_path, capsys, monkeypatch):
+def test_files_without_a_detector_are_refused(folder, tmp_path, capsys, monkeypatch):
     assert main(["scan", str(folder), "--model", str(tmp_path / "none.mme")]) == 2
     assert "none.mme" in capsys.readouterr().err
     monkeypatch.setattr("mmestim.persistence.load", lambda path, device: mmestim.ModalityGapAnalyzer())
@@ -286,7 +286,7 @@ def test_a_model_that_is_none(folder, tmp_path, capsys, monkeypatch):
     assert "holds no detector of edits" in capsys.readouterr().err
 
 
-def test_interrupting_is_no_traceback(model, folder, capsys, monkeypatch):
+def test_an_interrupt_prints_no_traceback(model, folder, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -295,9 +295,9 @@ def test_interrupting_is_no_traceback(model, folder, capsys, monkeypatch):
     assert capsys.readouterr().err.strip() == "mmestim: interrupted"
 
 
-def test_training_by_the_command_line(tmp_path, capsys, monkeypatch):
-    kept = {}
-    monkeypatch.setattr("mmestim.persistence.save", lambda detector, path: kept.update({path: detector}))
+def test_training_from_the_command_line(tmp_path, capsys, monkeypatch):
+    saved = {}
+    monkeypatch.setattr("mmestim.persistence.save", lambda detector, path: saved.update({path: detector}))
     clean, noises = tmp_path / "clean", tmp_path / "noises"
     for folder in (clean, noises):
         folder.mkdir()
@@ -313,13 +313,13 @@ def test_training_by_the_command_line(tmp_path, capsys, monkeypatch):
     assert "low_pass" in out
     assert "It does not look for tts, vc, cut" in out
     assert "1 of 7 files cannot be used:" in err
-    detector = kept[target]
+    detector = saved[target]
     assert detector.get_params()["random_state"] == 3
     assert detector.labels_.tolist() == ["unaltered", "low_pass", "background_noise"]
     assert pickle.loads(pickle.dumps(detector)).noises == str(noises)
 
 
-def test_a_model_from_the_command_line_scans(tmp_path, capsys):
+def test_a_model_from_the_command_line_can_scan(tmp_path, capsys):
     clean = tmp_path / "clean"
     clean.mkdir()
     for seed in range(6):
@@ -340,18 +340,18 @@ def test_a_model_from_the_command_line_scans(tmp_path, capsys):
         (["--edits", "lowpass"], "edits has 'lowpass'"),
     ],
 )
-def test_training_checks_its_options_before_it_reads(tmp_path, capsys, monkeypatch, words, message):
+def test_training_checks_its_options_before_reading_files(tmp_path, capsys, monkeypatch, words, message):
     soundfile.write(tmp_path / "0.wav", noise(1.4, 0), RATE)
     monkeypatch.setattr("mmestim.voice.AudioCorpus", None)
     assert main(["train", str(tmp_path), "-o", str(tmp_path / "m.mme"), *words]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_training_tells_that_it_cannot_save_before_it_trains(tmp_path, capsys):
+def test_an_unwritable_model_is_reported_before_training(tmp_path, capsys):
     assert main(["train", str(tmp_path), "-o", str(tmp_path / "nowhere" / "m.mme")]) == 2
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_the_command_line_is_light():
+def test_starting_the_command_line_does_not_import_voice():
     code = "import sys, mmestim.__main__; print('mmestim.voice' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
