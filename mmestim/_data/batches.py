@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,26 @@ class Batch(NamedTuple):
     def reweighted(self, factor: torch.Tensor) -> Batch:
         """The batch with the weight of each row times `factor`."""
         return self._replace(weight=factor if self.weight is None else self.weight * factor)
+
+
+class RowSource(Protocol):
+    """Rows with their targets, as training reads them: in whole batches, by row number."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
+        """Return the row numbers of every batch of an epoch, shuffled if a generator is given."""
+        ...
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Return the batch with these row numbers, on the device."""
+        ...
+
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Return the number of rows to evaluate at once, given the batch size of training."""
+        ...
 
 
 class Rows:

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._data.batches import Rows
+from .._data.batches import RowSource
 from .options import TrainingOptions
 
 
 @torch.no_grad()
 def evaluate(
-    module: nn.Module, rows: Rows, options: TrainingOptions, on_batch: Callable[..., None] | None = None
+    module: nn.Module, rows: RowSource, options: TrainingOptions, on_batch: Callable[..., None] | None = None
 ) -> tuple[float, float, float]:
     """Cross-entropy, accuracy and entropy of the predictions, weighted means of a module in eval mode."""
     module.eval()

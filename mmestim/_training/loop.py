@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch._functorch import config as functorch_config
 
-from .._data.batches import Batch, Rows
+from .._data.batches import Batch, RowSource
 from .devices import seed_for, seeded
 from .losses import weighted_cross_entropy
 from .net import Net
@@ -61,7 +61,7 @@ class Objective(Stateful):
 class ShadowNetwork(Stateful):
     """A network of the same kind trained beside a net, with its objective and learning rate, on other rows."""
 
-    def __init__(self, module: nn.Module, rows: Rows, net: Net, seed: int, title: str) -> None:
+    def __init__(self, module: nn.Module, rows: RowSource, net: Net, seed: int, title: str) -> None:
         quiet = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
         self.net = Net(module, objective=net.objective, options=quiet, n_classes=len(net.classes), title=title)
         self.net.initialize()
@@ -97,8 +97,8 @@ class TrainingRun(NamedTuple):
 
 def train(
     module: nn.Module,
-    train_rows: Rows,
-    valid_rows: Rows,
+    train_rows: RowSource,
+    valid_rows: RowSource,
     options: TrainingOptions,
     *,
     n_classes: int,

@@ -12,7 +12,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PrintLog
 from torch import nn
 
-from .._data.batches import Batch, Rows
+from .._data.batches import Batch, RowSource
 from .callbacks import _Progress, _silent, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators
@@ -106,7 +106,7 @@ class Net(NeuralNetClassifier):
         fill_momentum(self.optimizer_)
         return self
 
-    def run(self, train: Rows, valid: Rows | None, seed: int) -> bool:
+    def run(self, train: RowSource, valid: RowSource | None, seed: int) -> bool:
         """Train for at most `max_epochs`; whether Ctrl-C ended it, with the best epoch restored."""
         self.train_rows = train
         generator = torch.Generator().manual_seed(seed)
@@ -240,14 +240,14 @@ class Net(NeuralNetClassifier):
         with self.options.autocast():
             return self.module_(batch)
 
-    def forward_iter(self, X: Rows, training: bool = False, device: str = "cpu") -> Iterator[Any]:
+    def forward_iter(self, X: RowSource, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """First output of the module for every batch of `X`, for skorch's scoring callbacks."""
         self.module_.train(training)
         with torch.set_grad_enabled(training):
             for rows in X.epoch(X.eval_batch_size(self.batch_size)):
                 yield self.infer(X.batch(rows))[0].to(device)
 
-    def validate(self, valid: Rows) -> tuple[float, float]:
+    def validate(self, valid: RowSource) -> tuple[float, float]:
         """Cross-entropy and accuracy, both weighted, of the module in eval mode."""
         callbacks = self._listeners("on_batch_end")
 

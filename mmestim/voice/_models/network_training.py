@@ -57,6 +57,10 @@ class WindowRows:
         y = torch.from_numpy(np.asarray(self.targets[numbers])).to(self.device, non_blocking=True)
         return Batch(tensors, {}, len(rows), y, None, rows)
 
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Return the number of windows to evaluate at once: as many as in training."""
+        return batch_size
+
 
 class OnWindows(nn.Module):
     """A network of waveforms as one of batches."""
@@ -129,12 +133,11 @@ def train_network(
         optimizer_kwargs=kwargs,
         callbacks=[*options.callbacks, one_cycle(rates, n_epochs * n_steps)],
     )
-    served: Any = rows  # all of Rows that training asks for
     with freed_memory_kept():
         run = train(
             module,
-            served,
-            served,
+            rows,
+            rows,
             options,
             n_classes=2,
             seed=seed_for(seed, "training"),
