@@ -1,9 +1,8 @@
-"""What every multimodal classifier shares: validation, the scaffold of fit, predictions, pickling."""
+"""Base class of the multimodal classifiers: validation, fit, predictions and pickling."""
 
 from __future__ import annotations
 
 import copy
-import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,14 +11,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._data.batches import Batch, Rows, eval_batch_size
 from .._data.modalities import Modalities, check_X
+from .._data.row_weights import row_weights
 from .._data.splits import inner_split, with_a_row_of
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
@@ -34,30 +33,46 @@ from . import saved_classifier
 
 @dataclass
 class FitContext:
-    """What one fit works on."""
+    """Data, options and seed of one fit, shared by all of its training stages.
+
+    Attributes
+    ----------
+    train, valid : Rows
+        Training and validation rows; the same rows if none is held out.
+    options : TrainingOptions
+        Resolved training parameters of the classifier.
+    seed : int
+        Seed from which all seeds of the fit are derived.
+    n_classes : int
+        Number of classes.
+    groups : array-like of shape (n_samples,) or None
+        Groups of all rows of X.
+    history : list of dict
+        One entry per epoch of the stages so far, which each stage extends.
+    """
 
     train: Rows
     valid: Rows
     options: TrainingOptions
     seed: int
     n_classes: int
-    groups: Any = None  # of all rows of X
+    groups: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def seed_for(self, *purpose: str) -> int:
-        """The seed of one branch or helper network."""
+        """Return the seed of one branch or helper network."""
         return seed_for(self.seed, *purpose)
 
     def split_for(self, name: str) -> tuple[Rows, Rows]:
-        """Training and validation rows that have a modality; the former validate where none of the latter has it."""
+        """Return the training rows that have a modality, and validation rows: the former if no other row has it."""
         train, valid = self.train.with_modality(name), self.valid.with_modality(name)
         return train, valid if len(valid) else train
 
 
 class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
-    """Base of the classifiers of several modalities; see the subclasses for the parameters."""
+    """Base of the multimodal classifiers; the subclasses document the parameters."""
 
-    # With metadata routing on, groups reach the inner split without being asked for.
+    # With metadata routing enabled, `groups` reach the inner split without `set_fit_request`.
     __metadata_request__fit: ClassVar = {"groups": True}
 
     # Fitted attributes that a saved file stores for its reader, beside those that predictions need.
@@ -125,22 +140,23 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
-        """Train on the rows of X.
+        """Fit the classifier to the rows of X.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or dict of str to array-like
-            Blocks of columns as `modalities` says, or one array per modality. Where a modality is
-            absent its whole block of the row is NaN.
+            Blocks of columns as described by `modalities`, or one array per modality. A row that lacks
+            a modality has NaN in its whole block.
         y : array-like of shape (n_samples,)
             Class labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in all losses but the bound of mutual information, and in validation
-            scores; at least 0, scaled to mean 1. Rows of weight 0 are checked and take no part.
+            Weights of the rows in the validation scores and in all losses except the bound of mutual
+            information. They must be at least 0 and are scaled to mean 1. Rows of weight 0 are
+            validated but not used.
         groups : array-like of shape (n_samples,), default=None
-            Rows of one group (a speaker, a patient) go to the same side of the inner split of
-            training and validation rows. Tools pass them on if metadata routing is enabled; without
-            it, a search hands its own `groups` to the splitter alone.
+            Groups of the rows, such as speakers or patients. The rows of a group go to the same side
+            of the inner split into training and validation rows. Other tools pass `groups` on only if
+            metadata routing is enabled; otherwise a search passes them to its splitter alone.
 
         Returns
         -------
@@ -150,9 +166,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter, X or y is not as described, or training diverges.
+            If a parameter, X or y is invalid, or training diverges.
         """
-        self.__dict__.pop("module_", None)  # Should this fit fail, an earlier one must not answer for it.
+        self.__dict__.pop("module_", None)  # If this fit fails, the network of an earlier fit must not predict.
         options = TrainingOptions.from_estimator(self)
         check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
         if self.checkpoint is not None:
@@ -163,14 +179,14 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_[0]!r}.")
-        weight = _row_weights(sample_weight, self.class_weight, self.classes_, y)
+        weight = row_weights(sample_weight, self.class_weight, self.classes_, y)
         rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
         blocks.load(self.max_memory, options.device)
         for name in self.modalities_:
             if not blocks.present(name)[rows].any():
                 raise ValueError(
                     f"modality {name!r} is absent (all NaN) from every training row: drop its columns from X and "
-                    "from modalities, or give rows that have it."
+                    "from modalities, or pass rows that have it."
                 )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
@@ -181,11 +197,11 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
         if options.verbose:
             print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")
-        every = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
+        all_rows = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
         if self.checkpoint is not None:
-            name = fingerprint(self, every, groups, seed, options.device)
-            options = replace(options, checkpoints=Checkpoints(self.checkpoint, name, options.device))
-        context = FitContext(every.subset(train), every.subset(valid), options, seed, len(self.classes_), groups)
+            fit_name = fingerprint(self, all_rows, groups, seed, options.device)
+            options = replace(options, checkpoints=Checkpoints(self.checkpoint, fit_name, options.device))
+        context = FitContext(all_rows.subset(train), all_rows.subset(valid), options, seed, len(self.classes_), groups)
         self.history_ = context.history
         self.module_, interrupted = self._fit_module(context)
         self.module_.eval()
@@ -196,7 +212,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Most probable class of each row.
+        """Predict the class of each row.
 
         Parameters
         ----------
@@ -206,13 +222,13 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Class labels.
+            Most probable class labels.
         """
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes from the modalities that each row has.
+        """Predict class probabilities from the modalities that each row has.
 
         Parameters
         ----------
@@ -224,10 +240,10 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities as float32, in the order of `classes_`.
         """
-        return self._map(X, lambda logits, features, present: torch.softmax(logits, dim=1))
+        return self._map_batches(X, lambda logits, features, present: torch.softmax(logits, dim=1))
 
     def predict_proba_per_modality(self, X: Any) -> dict[str, np.ndarray]:
-        """Probabilities of the classes from each modality alone.
+        """Predict class probabilities from each modality alone.
 
         Parameters
         ----------
@@ -241,15 +257,19 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         """
         names = self._fitted_names()
 
-        def alone(logits, features, present):
-            shares = torch.stack([torch.softmax(self.module_.unimodal_logits(features, name), dim=1) for name in names])
-            masks = torch.stack([torch.from_numpy(present[name]) for name in names]).to(shares.device)
-            return shares.masked_fill(~masks.unsqueeze(2), torch.nan).transpose(0, 1)
+        def unimodal_probabilities(
+            logits: torch.Tensor, features: dict[str, torch.Tensor], present: dict[str, np.ndarray]
+        ) -> torch.Tensor:
+            probabilities = torch.stack(
+                [torch.softmax(self.module_.unimodal_logits(features, name), dim=1) for name in names]
+            )
+            masks = torch.stack([torch.from_numpy(present[name]) for name in names]).to(probabilities.device)
+            return probabilities.masked_fill(~masks.unsqueeze(2), torch.nan).transpose(0, 1)
 
-        return dict(zip(names, self._map(X, alone).transpose(1, 0, 2), strict=True))
+        return dict(zip(names, self._map_batches(X, unimodal_probabilities).transpose(1, 0, 2), strict=True))
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embeddings of each row, the modalities' features side by side.
+        """Return the embeddings of each row: the features of all modalities, concatenated.
 
         Parameters
         ----------
@@ -262,16 +282,17 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             Features as float32, in the order of `modalities_`; zeros for an absent modality.
         """
         names = self._fitted_names()
-
-        return self._map(X, lambda logits, features, present: torch.cat([features[name] for name in names], dim=1))
+        return self._map_batches(
+            X, lambda logits, features, present: torch.cat([features[name] for name in names], dim=1)
+        )
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the embeddings: the modality and a number.
+        """Return the names of the embeddings: the modality and a number.
 
         Parameters
         ----------
         input_features : object, default=None
-            Not used; here for scikit-learn.
+            Ignored; exists for API consistency.
 
         Returns
         -------
@@ -282,17 +303,17 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         sizes = self.module_.embedding_sizes
         return np.array([f"{name}{i}" for name in names for i in range(sizes[name])], dtype=object)
 
-    # What subclasses provide ---------------------------------------------------------------------
+    # Overridden by subclasses --------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
         """Check the parameters of the subclass."""
 
     def _fit_module(self, context: FitContext) -> tuple[MultimodalModule, bool]:
-        """The trained network, and whether Ctrl-C cut its training short."""
+        """Return the trained network, and whether Ctrl-C cut its training short."""
         raise NotImplementedError
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> MultimodalModule:
-        """The network of these branches, without anything from the data."""
+        """Return the untrained network of these branches, built without data."""
         raise NotImplementedError
 
     def _check_saved_attributes(self) -> None:
@@ -317,10 +338,10 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     def _check_rebuilt(self, rebuilt: MultimodalClassifier) -> None:
         saved_classifier.check_rebuilt(self, rebuilt)
 
-    # What subclasses use -------------------------------------------------------------------------
+    # Used by subclasses ---------------------------------------------------------------------------
 
     def _build_branch(self, context: FitContext, name: str) -> Branch:
-        """A new branch for one modality, the same one at every call of a fit."""
+        """Return a new branch for one modality, with the same initial weights at every call of a fit."""
         with seeded(context.seed_for(name), context.options.device):
             branch = Branch(name, *self._new_encoder(name), context.n_classes)
         rows = context.train.with_modality(name)
@@ -329,7 +350,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         return branch.to(context.options.device)
 
     def _new_encoder(self, name: str) -> tuple[nn.Module, int]:
-        """An encoder, and its number of features, as the parameters say, without anything from the data."""
+        """Return the encoder that the parameters describe, built without data, and its number of features."""
         return build_encoder(
             self.encoder,
             name,
@@ -340,22 +361,24 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _sample_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one sample of a modality."""
         return self.shapes_.get(name, (len(self.modalities_[name]),))
 
     def _fitted_names(self) -> list[str]:
+        """Return the names of the modalities, and raise NotFittedError before `fit`."""
         check_is_fitted(self)
         return list(self.modalities_)
 
-    def _map(self, X: Any, read: Callable[..., torch.Tensor]) -> np.ndarray:
-        """What `read` makes of logits, features and presence, for all rows, batch by batch."""
-        parts = []
-        for batch, present in self._stream(X):
+    def _map_batches(self, X: Any, function: Callable[..., torch.Tensor]) -> np.ndarray:
+        """Apply `function` to the logits, features and presence masks of each batch, and concatenate the results."""
+        results = []
+        for batch, present in self._iter_batches(X):
             with torch.no_grad(), autocast(self.precision, torch.device(self.device_)):
-                parts.append(read(*self.module_(batch), present).float().cpu().numpy())
-        return np.concatenate(parts)
+                results.append(function(*self.module_(batch), present).float().cpu().numpy())
+        return np.concatenate(results)
 
-    def _stream(self, X: Any) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
-        """Batches of all rows in their order, on the device, with masks of the rows that have each modality."""
+    def _iter_batches(self, X: Any) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
+        """Yield batches of all rows in order, on the device, and masks of the rows that have each modality."""
         check_is_fitted(self)
         blocks, _ = check_X(self, X, reset=False)
         device = torch.device(self.device_)
@@ -367,52 +390,26 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             }
             yield Batch({name: block.to(device) for name, block in x.items()}, positions, size), present
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = isinstance(self.modalities, Mapping) and len(self.modalities) > 1
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         if "module_" in state and self.device_ != "cpu":
-            # Tensors travel on the CPU, so that a machine without this device can read them.
+            # Pickle tensors on the CPU, so that a machine without this device can load them.
             state["module_"] = copy.deepcopy(self.module_).cpu()
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "module_" not in state or self.device_ == "cpu":
             return
         device = device_here(self.device_, type(self).__name__)
         self.device_ = str(device)
         self.module_.to(device)
-
-
-def _row_weights(sample_weight, class_weight, classes, y):
-    """Product of sample and class weights as float64, or None where every row counts the same."""
-    if sample_weight is None and class_weight is None:
-        return None
-    weight = np.ones(len(y))
-    if isinstance(sample_weight, numbers.Real):
-        weight *= sample_weight
-    elif sample_weight is not None:
-        sample_weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
-        if sample_weight.ndim != 1:
-            raise ValueError(f"Sample weights must be 1D array or scalar, got {sample_weight.ndim}D array.")
-        check_consistent_length(y, sample_weight)
-        weight *= sample_weight
-    if weight.min() < 0:
-        raise ValueError(f"sample_weight has {weight.min()}: weights must be at least 0.")
-    if not weight.any():
-        raise ValueError("all weights in sample_weight are zero: at least one row must count.")
-    if class_weight is not None:
-        counted = y[weight > 0]  # "balanced" is by the rows that count, and a class may have none.
-        here = np.isin(classes, counted) if class_weight == "balanced" else np.ones(len(classes), dtype=bool)
-        factors = np.ones(len(classes))
-        factors[here] = compute_class_weight(class_weight, classes=classes[here], y=counted)
-        weight *= factors[np.searchsorted(classes, y)]
-    return weight

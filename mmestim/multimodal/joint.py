@@ -1,4 +1,4 @@
-"""Joint training of all modalities with one fused loss, plain or under a balancing method."""
+"""Joint training of all modalities with one fused loss, optionally with a balancing method."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from .shared_docstrings import SHARED_SECTIONS
 class JointClassifier(JointBase):
     """Joint training of all modalities by the cross-entropy of their fused prediction.
 
-    The baseline that balanced multimodal learning starts from: one loss for all encoders, in which a
-    modality that learns fast can leave the others untrained.
+    This is the baseline of balanced multimodal learning. One loss trains all encoders, so a modality
+    that learns fast can leave the others under-trained.
 
     Parameters
     ----------
     ${modalities_parameter}
     ${joint_fusion_parameter}
     unimodal_weight : float, default=0.0
-        Weight of the cross-entropy of a head of its own for each modality, added to the fused loss; under
-        a balancer that needs these losses, such as `MMPareto`, 0 stands for 1.
+        Weight of the cross-entropy of each modality's own head, added to the fused loss. A balancer
+        that requires these losses, such as `MMPareto`, uses 1 in place of 0.
     balancer : Balancer or None, default=None
-        Method against one modality silencing the others, from `mmestim.balancers`, such as
-        ``OGM(alpha=0.5)``; its parameters can be searched as ``balancer__alpha``. With a single
-        modality it does nothing.
+        Balancing method from `mmestim.balancers`, such as ``OGM(alpha=0.5)``, which keeps one modality
+        from suppressing the others. Its parameters can be searched as ``balancer__alpha``. It has no
+        effect with a single modality.
     ${training_parameters}
 
     Attributes
     ----------
     ${data_attributes}
     balancer_ : Balancer or None
-        The balancer of this fit, a clone of `balancer`, with its state as arrays; None if there was
-        nothing to balance.
+        Balancer of this fit: a clone of `balancer` with its state as arrays. None without a balancer
+        or with a single modality.
     balance_history_ : dict of str to ndarray
-        What the balancer recorded, such as its coefficients, with one row per epoch.
+        Values that the balancer recorded, such as its coefficients, with one row per epoch.
     ${history_attributes}
 
     See Also
     --------
     LateFusionClassifier : Branches trained alone.
-    UDIClassifier : Branches of which the strongest guides the others.
+    UDIClassifier : Branches where the strongest one guides the others.
 
     Notes
     -----
-    `predict_proba_per_modality` gives the modality's own head where `unimodal_weight` or the balancer
-    trains one, what a balancer's own fusion head makes of the modality alone, and otherwise the
-    prediction with the features of the others at zero, as if they were absent.
+    `predict_proba_per_modality` reads the modality's own head if `unimodal_weight` or the balancer
+    trains one. A balancer's own fusion head predicts from the modality alone. Otherwise the fused
+    prediction is made with the features of the other modalities at zero, as if they were absent.
 
     ${absent_modality_notes}
 
@@ -135,9 +135,7 @@ class JointClassifier(JointBase):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.balancer is not None and not isinstance(self.balancer, Balancer):
-            raise TypeError(
-                f"balancer={self.balancer!r} must be an instance of one of the classes in mmestim.balancers, or None."
-            )
+            raise TypeError(f"balancer={self.balancer!r} must be an instance of a class in mmestim.balancers, or None.")
 
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.balancer_: Balancer | None = None

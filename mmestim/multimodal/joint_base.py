@@ -1,4 +1,4 @@
-"""What the classifiers by joint training share: the network and how it is trained."""
+"""Base class of the classifiers that train all modalities jointly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FUSIONS = ("concat", "sum", "gated", "film")
 
 
 class JointBase(MultimodalClassifier):
-    """Base of the classifiers that train all modalities at once, by parameters `fusion` and `unimodal_weight`."""
+    """Base of the classifiers with one fusion head, configured by `fusion` and `unimodal_weight`."""
 
     fusion: str
     unimodal_weight: float
@@ -24,7 +24,7 @@ class JointBase(MultimodalClassifier):
         check_number("unimodal_weight", self.unimodal_weight)
 
     def _build_joint(self, context: FitContext, balancer: Balancer | None = None) -> JointModule:
-        """The network before training."""
+        """Return the untrained network, with input statistics from the training rows."""
         branches = {name: self._build_branch(context, name) for name in self.modalities_}
         with seeded(context.seed_for("fusion"), context.options.device):
             module = self._join(branches, context.n_classes, balancer)
@@ -34,29 +34,29 @@ class JointBase(MultimodalClassifier):
         return self._join(branches, n_classes, self._new_balancer())
 
     def _new_balancer(self) -> Balancer | None:
-        """What balances one fit, if anything does."""
+        """Return the balancer of one fit, or None."""
         return None
 
     def _join(self, branches: dict[str, Branch], n_classes: int, balancer: Balancer | None) -> JointModule:
-        """Branches under one fusion head: the balancer's own, or the one that `fusion` names."""
-        listed = list(self.modalities_)
+        """Join the branches under one fusion head: that of the balancer if it has one, or else that of `fusion`."""
+        names_as_listed = list(self.modalities_)
         sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
         head = None if balancer is None else balancer.build_head(sizes, n_classes)
         if head is None:
-            self._check_gates(listed)
-            head = build_head(self.fusion, sizes, n_classes, listed)
-        own_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_own_heads(head))
-        return JointModule(branches, head, own_heads)
+            self._check_gates(names_as_listed)
+            head = build_head(self.fusion, sizes, n_classes, names_as_listed)
+        has_unimodal_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_own_heads(head))
+        return JointModule(branches, head, has_unimodal_heads)
 
-    def _check_gates(self, listed: list[str]) -> None:
-        if self.fusion in ("gated", "film") and len(listed) != 2:
+    def _check_gates(self, names: list[str]) -> None:
+        if self.fusion in ("gated", "film") and len(names) != 2:
             raise ValueError(
-                f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(listed)}. "
+                f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(names)}. "
                 "Use fusion='concat' or 'sum'."
             )
 
     def _train_joint(self, context: FitContext, module: JointModule, objective: Objective) -> TrainingRun:
-        """Train the network in place on the rows of the job."""
+        """Train the network in place on the rows of the fit."""
         return train(
             module,
             context.train,

@@ -19,9 +19,9 @@ from .shared_docstrings import SHARED_SECTIONS
 class LateFusionClassifier(MultimodalClassifier):
     """Late fusion of branches that are trained alone, one per modality.
 
-    Each modality gets an encoder and a linear head of its own, trained by cross-entropy without the
-    others; a prediction adds up their logits. No modality can silence another, and none learns from
-    another.
+    Each modality has its own encoder and linear head, which are trained by cross-entropy without the
+    other modalities. A prediction adds the logits of all branches. No modality can suppress another
+    one, and none learns from another one.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ class LateFusionClassifier(MultimodalClassifier):
 
     See Also
     --------
-    UDIClassifier : The same branches, of which the strongest guides the others.
-    JointClassifier : All modalities trained together by one fused loss.
+    UDIClassifier : The same branches, where the strongest one guides the others.
+    JointClassifier : All modalities trained together with one fused loss.
 
     Notes
     -----
-    Each branch stops early by its own validation accuracy.
+    Each branch uses its own validation accuracy for early stopping.
 
     ${absent_modality_notes}
 

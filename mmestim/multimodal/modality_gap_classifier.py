@@ -1,4 +1,4 @@
-"""Joint training against the modality gap."""
+"""Joint training that reduces the modality gap."""
 
 from __future__ import annotations
 
@@ -33,101 +33,108 @@ GAP_SOURCES = ("train", "out_of_fold")
 
 @fill_docstring(SHARED_SECTIONS)
 class ModalityGapClassifier(JointBase):
-    r"""Joint training in which each row's modality gap decides what it is trained for.
+    r"""Joint training with a loss that adapts to the modality gap of each row.
 
-    After a warm-up by the joint loss, the gap between the modalities' probabilities of the true class
-    is measured for every training row before each epoch, and a mixture of two Gaussians says how
-    likely the row is balanced or imbalanced. Balanced rows then count more in the fused loss, and
-    imbalanced rows are pressed to close their gap [1]_.
+    The modality gap of a row is the difference between the modalities' probabilities of the true
+    class. After a warm-up by the joint loss, it is measured for every training row before each epoch.
+    A mixture of two Gaussians gives the probability that a row is balanced or imbalanced. Balanced
+    rows then get more weight in the fused loss, and imbalanced rows are penalised for their gap [1]_.
 
     Parameters
     ----------
     ${modalities_parameter}
     ${joint_fusion_parameter}
     unimodal_weight : float, default=1.0
-        Weight of the cross-entropy of a head of its own for each modality, added to the fused loss. At
-        0 there are no such heads, and a modality's score is that of the fused head with the features
-        of the others at zero.
+        Weight of the cross-entropy of each modality's own head, added to the fused loss. At 0 there are
+        no such heads, and a modality's score is that of the fused head with the features of the other
+        modalities at zero.
     gap_weight : float, default=0.5
         Weight of the mean gap.
     shift_weight : float, default=0.5
-        Weight of the mean square by which imbalanced rows exceed the mean gap of balanced ones.
+        Weight of the mean square by which the gaps of imbalanced rows exceed the mean gap of balanced
+        rows.
     balanced_weight : float, default=1.0
-        How much more a row counts in the fused loss if it is certainly balanced: 1 + this.
+        Additional weight of balanced rows in the fused loss. A row that is certainly balanced has the
+        weight 1 + `balanced_weight`.
     imbalanced_weight : float, default=1.0
-        How much more a row counts in the mean gap if it is certainly imbalanced: 1 + this.
+        Additional weight of imbalanced rows in the mean gap. A row that is certainly imbalanced has
+        the weight 1 + `imbalanced_weight`.
     detach_stronger : bool, default=False
-        Whether a gap pulls the weaker modality up only. Otherwise a gap can also close by the
-        stronger one getting worse.
+        Whether a gap only improves the weaker modality. Otherwise a gap can also close because the
+        stronger modality becomes worse.
     warmup_fraction : float, default=0.1
-        Fraction of `max_epochs`, rounded up, that trains by the joint loss before the gaps count.
-        Early stopping begins then, and keeps the best of the later epochs.
+        Fraction of `max_epochs`, rounded up, that trains by the joint loss before the gaps are used.
+        Early stopping starts after it, and keeps the best of the later epochs.
     gap_source : {'train', 'out_of_fold'}, default='train'
-        Whose scores make the gaps: the network's own on the rows that it trains on, which vanish as
-        it learns them by heart, or those of networks that have not seen the row. The former take one
-        more pass over the rows, without gradients, before each adaptive epoch.
+        Network that scores the rows for their gaps. ``'train'`` is the network in training, whose gaps
+        on its own training rows vanish as it memorises them; it takes one more pass over the rows,
+        without gradients, before each adaptive epoch. ``'out_of_fold'`` scores each row by a network
+        that was not trained on it.
     cv : int, splitter or list of splits, default=3
-        With ``gap_source='out_of_fold'``, how to part the rows into folds, for each of which a network
-        is trained, without it, in step with the main one: a number of folds, stratified by class and
-        of whole groups if `fit` is given `groups`; or a splitter of scikit-learn or a list of pairs of
-        row numbers, of all rows of X, that hold out every row once. With k folds a fit takes about k
-        times as long, because each network lacks a k-th of the rows. Callbacks do not reach these
+        Folds for ``gap_source='out_of_fold'``. For each fold, a network is trained without its rows, in
+        step with the main network. An int is a number of folds, stratified by class, and of whole
+        groups if `fit` gets `groups`. A scikit-learn splitter, or a list of pairs of row numbers,
+        splits all rows of X and must hold out every row once. With k folds a fit takes about k times
+        as long, because each network trains on all rows but one k-th. Callbacks do not apply to these
         networks; the learning rate does.
     fine_tune_epochs : int, default=10
-        Epochs, beyond `max_epochs`, of a last stage by the joint loss at a tenth of `lr`, on the rows
-        whose gap the posterior calls balanced. It is left out at 0 or if a class has no such row, and
-        with early stopping undone if no epoch is better than before.
+        Epochs, in addition to `max_epochs`, of a last stage by the joint loss. It uses one tenth of
+        `lr` and only the rows that the posterior assigns to the balanced component. The stage is
+        skipped at 0 or if a class has no such row. With early stopping it is undone if no epoch
+        improves on the network before it.
     ${training_parameters}
 
     Attributes
     ----------
     ${data_attributes}
     analyzer_ : ModalityGapAnalyzer or None
-        Fitted to the scores of the training rows, by `gap_source`, at the end of the adaptive epochs;
-        None if no row has two modalities. It describes those rows; for others use `gap_scores`.
+        Analyzer fitted to the scores of the training rows, from `gap_source`, after the adaptive
+        epochs. None if no row has two modalities. It describes the training rows; use `gap_scores`
+        for other rows.
     n_warmup_ : int
-        Epochs that were trained before the gaps counted.
+        Number of epochs before the gaps were used.
     fine_tuned_ : bool
-        Whether there was a last stage that was not undone.
+        Whether the last stage took place and was not undone.
     gap_history_ : dict of str to ndarray
-        With one row per adaptive epoch, what the mixture fitted before it was like: ``means``,
-        ``variances``, ``weights`` (balanced first), ``separation``, ``mean_gap`` of the rows, and
-        ``kept``, whether it was trained by or, because its means are less than 0.05 apart or a weight
-        is below 0.02, the last good one in its place.
+        Mixture fitted before each adaptive epoch, one row per epoch: ``means``, ``variances``,
+        ``weights`` (balanced first), ``separation``, and ``mean_gap`` of the rows. ``kept`` is False if
+        the means were less than 0.05 apart or a weight was below 0.02, so that the last valid mixture
+        was used instead.
     ${history_attributes}
 
     See Also
     --------
     ModalityGapAnalyzer : The mixture and the posterior alone, for any classifier.
     JointClassifier : The same network without the adaptive loss.
-    UDIClassifier : Branches of which the strongest guides the others.
+    UDIClassifier : Branches where the strongest one guides the others.
 
     Notes
     -----
-    With g the largest less the smallest probability of the true class over the modalities of a row, q
-    its posterior of being balanced and r = 1 - q, both constants, and means over the batch, the adaptive
-    loss is
+    Let g be the largest minus the smallest probability of the true class over the modalities of a row,
+    q its posterior of being balanced, and r = 1 - q. Both posteriors are constants. With means over the
+    batch, the adaptive loss is
 
     .. math:: \overline{(1 + \beta q) CE_f} + \lambda_u \sum_m CE_m + \lambda_g \overline{(1 + \gamma r) g}
         + \lambda_s \frac{\sum r \max(0, g - \mu_b)^2}{\sum r}
 
     with `balanced_weight` :math:`\beta`, `unimodal_weight` :math:`\lambda_u`, `gap_weight`
     :math:`\lambda_g`, `imbalanced_weight` :math:`\gamma`, `shift_weight` :math:`\lambda_s`, and
-    :math:`\mu_b` the mean gap of the balanced component. With the three weights of `gap_weight`,
-    `shift_weight` and `balanced_weight` and `fine_tune_epochs` at 0 it is `JointClassifier`.
+    :math:`\mu_b` the mean gap of the balanced component. With `gap_weight`, `shift_weight`,
+    `balanced_weight` and `fine_tune_epochs` at 0 it is `JointClassifier`.
 
-    The paper states the gap of two modalities, the mixture, Bayes' posterior, the two stages, what the
-    loss is to do (close the gap, move imbalanced rows to the balanced ones, press imbalanced rows more,
-    and let balanced ones count more in the fused loss), and that fine-tuning on balanced rows helps.
-    We could read no more of it than the abstracts of its versions: the form of every term, all weights,
-    the length of the warm-up, how often and to which rows the mixture is fitted, its settings and its
-    guards, the largest less the smallest score beyond two modalities, the out-of-fold gaps and the form
-    of fine-tuning are our reconstruction, and results are not the paper's.
+    The paper states the gap of two modalities, the mixture, Bayes' posterior and the two stages. It
+    states the purpose of the loss: close the gap, move imbalanced rows towards balanced ones, penalise
+    imbalanced rows more, and give balanced rows more weight in the fused loss. It also states that
+    fine-tuning on balanced rows helps. We could read only the abstracts of its versions. The rest is
+    our reconstruction, so results are not those of the paper: the form of every term, all weights, the
+    length of the warm-up, when and on which rows the mixture is fitted, its settings and its safeguards,
+    the gap beyond two modalities (largest minus smallest score), the out-of-fold gaps and the form of
+    fine-tuning.
 
-    Rows with fewer than two modalities have no gap, nor, out of fold, have rows of a class that is in no
-    other fold: they take part in the cross-entropies, with the weights of the mixture as their
-    posterior. Every row counts once in the mixture, whatever its weight. With a single modality this is
-    `JointClassifier`.
+    Rows with fewer than two modalities have no gap. Out of fold, rows whose class occurs in no other
+    fold have none either. Rows without a gap take part in the cross-entropies, with the weights of the
+    mixture as their posterior. Every row has the same weight in the mixture. With a single modality
+    this is `JointClassifier`.
 
     ${absent_modality_notes}
 
@@ -235,14 +242,12 @@ class ModalityGapClassifier(JointBase):
         if isinstance(self.cv, numbers.Integral):
             check_number("cv", self.cv, low=2, integer=True)
         elif not hasattr(self.cv, "split") and not isinstance(self.cv, Sequence):
-            raise TypeError(
-                f"cv={self.cv!r} must be a number of folds, a splitter of scikit-learn, or a list of splits."
-            )
-        is_drawn = getattr(self.cv, "shuffle", False) and getattr(self.cv, "random_state", 0) is None
-        if self.checkpoint is not None and self.gap_source == "out_of_fold" and is_drawn:
+            raise TypeError(f"cv={self.cv!r} must be a number of folds, a scikit-learn splitter, or a list of splits.")
+        is_random = getattr(self.cv, "shuffle", False) and getattr(self.cv, "random_state", 0) is None
+        if self.checkpoint is not None and self.gap_source == "out_of_fold" and is_random:
             raise ValueError(
-                f"checkpoint={str(self.checkpoint)!r} needs a fit that can be repeated, and cv={self.cv!r} shuffles "
-                "otherwise each time. Give it a random_state."
+                f"checkpoint={str(self.checkpoint)!r} requires a reproducible fit, but cv={self.cv!r} shuffles "
+                "differently each time. Give it a random_state."
             )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
@@ -254,46 +259,53 @@ class ModalityGapClassifier(JointBase):
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False
+        module = self._build_joint(context)
         if not has_gaps(context.train):
-            module = self._build_joint(context)
             run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
             context.history += run.history
             self.n_warmup_ = len(run.history)
             return module, run.interrupted
-        module = self._build_joint(context)
-        source = OutOfFoldScores(context, self.cv) if self.gap_source == "out_of_fold" else TrainingScores(context)
+        scorer = OutOfFoldScores(context, self.cv) if self.gap_source == "out_of_fold" else TrainingScores(context)
+        interrupted = self._train_adaptively(context, module, scorer)
+        scores = scorer.scores(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # gap_history_ reports the same.
+            columns = [module.names.index(name) for name in self.modalities_]
+            self.analyzer_ = ModalityGapAnalyzer().fit(scores[:, columns])
+        if interrupted or self.fine_tune_epochs == 0:
+            return module, interrupted
+        has_gap = ~np.isnan(self.analyzer_.gap(scores))
+        is_balanced = self.analyzer_.transform(scores)[:, 0] > 0.5
+        balanced_rows = context.train.rows.numpy()[has_gap & is_balanced]
+        return module, self._fine_tune(context, module, balanced_rows)
+
+    def _train_adaptively(self, context: FitContext, module: JointModule, scorer: TrainingScores) -> bool:
+        """Train by the joint loss and then by the adaptive loss, and return whether Ctrl-C cut it short."""
         terms = GapTerms(
             self.gap_weight, self.shift_weight, self.balanced_weight, self.imbalanced_weight, self.detach_stronger
         )
-        # Rounded first, because 0.07 times 100 is a little more than 7.
+        # Round first, because 0.07 * 100 is slightly more than 7.
         n_warmup = math.ceil(round(self.warmup_fraction * self.max_epochs, 9))
         is_adaptive = terms.are_on and n_warmup < self.max_epochs
-        objective = GapObjective(self.unimodal_weight, terms, source, n_warmup if is_adaptive else None)
+        objective = GapObjective(self.unimodal_weight, terms, scorer, n_warmup if is_adaptive else None)
         run = self._train_joint(context, module, objective)
         self.n_warmup_ = min(n_warmup, len(run.history)) if is_adaptive else len(run.history)
-        # Ctrl-C within an epoch leaves a record of its gaps that the history of the training has not.
+        # After Ctrl-C within an epoch, the objective has one record more than the history.
         self.gap_history_ = gap_history(objective.records[: len(run.history) - self.n_warmup_])
-        for epoch, row in enumerate(run.history):
-            if is_adaptive:
-                row["stage"] = "warm-up" if epoch < n_warmup else "adaptive"
+        if is_adaptive:
+            for epoch, entry in enumerate(run.history):
+                entry["stage"] = "warm-up" if epoch < n_warmup else "adaptive"
         context.history += run.history
-        scores = source.scores(module)
-        with warnings.catch_warnings():
-            # The history of the gaps says as much.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            columns = [module.names.index(name) for name in self.modalities_]
-            self.analyzer_ = ModalityGapAnalyzer().fit(scores[:, columns])
-        if run.interrupted or self.fine_tune_epochs == 0:
-            return module, run.interrupted
-        has_gap = ~np.isnan(self.analyzer_.gap(scores))
-        balanced = context.train.rows.numpy()[has_gap & (self.analyzer_.transform(scores)[:, 0] > 0.5)]
-        return module, self._fine_tune(context, module, balanced)
+        return run.interrupted
 
     def _fine_tune(self, context: FitContext, module: JointModule, rows: np.ndarray) -> bool:
-        """Train on some rows at a tenth of the learning rate, for the better or not at all; whether by Ctrl-C."""
+        """Train on `rows` at a tenth of the learning rate, and return whether Ctrl-C cut it short.
+
+        With early stopping, the weights are restored unless the result is better.
+        """
         codes = context.train.y.cpu().numpy()
         if len(rows) < 2 or set(codes[rows]) < set(codes[context.train.rows.numpy()]):
-            return False  # It would forget the classes that have no row here.
+            return False  # The network would forget the classes without a row.
         options = replace(
             context.options, lr=0.1 * context.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs
         )
@@ -309,7 +321,7 @@ class ModalityGapClassifier(JointBase):
                 stage="fine-tuning",
                 objective=JointObjective(self.unimodal_weight),
             )
-        except KeyboardInterrupt:  # Before the first epoch was over.
+        except KeyboardInterrupt:  # No epoch was completed.
             module.load_state_dict(weights)
             return True
         context.history += run.history

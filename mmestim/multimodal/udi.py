@@ -1,4 +1,4 @@
-"""UDI: the strongest modality is trained first, frozen, and guides the others."""
+"""UDI: training in which the strongest modality is trained first, frozen, and guides the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._networks.multimodal_networks import Branch, LateFusion
 from .._training.evaluation import evaluate
 from .._utils.docstrings import fill_docstring
 from .._utils.validation import check_choice, check_number
-from ._objectives.guidance import GUIDANCE_RULES, Frozen, Guidance
+from ._objectives.guidance import GUIDANCE_RULES, FrozenBranches, Guidance
 from .base import FitContext, MultimodalClassifier
 from .branch_training import train_branch, train_branches
 from .shared_docstrings import SHARED_SECTIONS
@@ -25,30 +25,31 @@ from .shared_docstrings import SHARED_SECTIONS
 class UDIClassifier(MultimodalClassifier):
     r"""Unidirectional dynamic interaction: the strongest modality guides the others.
 
-    Every modality is first trained alone. The most accurate on the validation rows becomes the anchor
-    and is frozen; the others, from the strongest down, are trained anew, each by its own cross-entropy
-    and two unsupervised losses against what is frozen: a divergence that pulls its predictions to
-    those before it, and a bound of mutual information that keeps its features different from theirs.
-    The weights of the two adapt as training goes. Predictions add up the logits [1]_.
+    Every modality is first trained alone. The most accurate one on the validation rows becomes the
+    anchor and is frozen. The others, the followers, are then trained again, from the strongest to the
+    weakest. Each minimises its own cross-entropy and two unsupervised losses against the frozen
+    modalities. A divergence pulls its predictions towards theirs, and a bound of mutual information
+    keeps its features different from theirs. The weights of both losses adapt during training.
+    Predictions add the logits of all branches [1]_.
 
     Parameters
     ----------
     ${modalities_parameter}
     guidance : {'aligned', 'dynamic'}, (float, float) or None, default='aligned'
-        Weights of the consistency and the complementarity loss. ``'dynamic'`` is the paper's rule:
-        once an epoch, on one mini-batch, the share of each loss in the positive inner products of
-        its gradient with that of the fused loss. ``'aligned'`` is our variant: cosines instead of
-        inner products, over all of the follower's parameters and averaged over eight mini-batches,
-        so that neither the scale of a loss nor one batch decides. Two numbers are fixed weights.
-        `None` leaves the guided stage out, which is `LateFusionClassifier`.
+        Weights of the consistency and the complementarity loss. ``'dynamic'`` is the rule of the paper:
+        once per epoch, on one mini-batch, each loss gets its fraction of the positive inner products
+        of its gradient with that of the fused loss. ``'aligned'`` is our variant: it uses cosines
+        instead of inner products, over all parameters of the follower, averaged over eight
+        mini-batches, so that neither the scale of a loss nor a single batch decides. Two numbers are
+        fixed weights. `None` skips the guided stage, which makes it `LateFusionClassifier`.
     anchor : str, default='auto'
-        The modality that guides, or ``'auto'`` for the most accurate on the validation rows; without
-        early stopping there are none, and the training rows judge.
+        Modality that guides the others, or ``'auto'`` for the most accurate one on the validation
+        rows. Without early stopping, accuracy is measured on the training rows.
     anchor_tolerance : float, default=0.015
-        Modalities within this fraction of the best accuracy count as equally good; of them the one
-        with the lowest mean predictive entropy is the anchor. The paper names no figure.
+        Largest difference in accuracy at which modalities count as equally good. Among those, the one
+        with the lowest mean predictive entropy is the anchor. The paper gives no value.
     follower_init : {'fresh', 'warm'}, default='fresh'
-        Whether followers start from new weights or from those they reached alone.
+        Whether followers start from new weights or from the weights of their training alone.
     ${late_fusion_parameter}
     ${training_parameters}
 
@@ -57,43 +58,42 @@ class UDIClassifier(MultimodalClassifier):
     ${data_attributes}
     branch_scores_ : dict of str to float
         Accuracy of each modality trained alone, on the rows that choose the anchor.
-
     anchor_ : str
-        The modality that guides.
+        Modality that guides the others.
     order_ : list of str
-        The anchor, then the followers in the order of their training.
+        The anchor, followed by the followers in the order of their training.
     guidance_history_ : dict of str to dict of str to ndarray
-        For each follower, with one row per epoch: ``weights``, of consistency and complementarity,
-        and where they adapt ``alignment``, of both losses with the fused loss, and
-        ``gradient_norm``, of the fused loss and of both.
+        For each follower, arrays with one row per epoch: ``weights`` of consistency and
+        complementarity. If these adapt, also ``alignment`` of both losses with the fused loss, and
+        ``gradient_norm`` of the fused loss and of both losses.
     ${history_attributes}
 
     See Also
     --------
     LateFusionClassifier : The same branches without guidance.
-    JointClassifier : All modalities trained together by one fused loss.
+    JointClassifier : All modalities trained together with one fused loss.
 
     Notes
     -----
-    With logits z, probabilities p and features f of the follower m and the anchor a, the follower
-    minimises, with natural logarithms and means over the batch,
+    Let z be the logits, p the probabilities and f the features of the follower m and the anchor a. With
+    natural logarithms and means over the batch, the follower minimises
 
     .. math:: CE(z_m, y) + \alpha_{con} JS(p_a, p_m) + \alpha_{com} I_v(f_a; f_m),
 
-    equations 4, 8 and 12 of [1]_, where I_v is the CLUB bound [2]_ of a Gaussian whose network is
-    fitted one step per batch, by Adam with learning rate 1e-3, before the follower's step. With three
-    modalities and more, p_a is the fused prediction of those frozen and I_v the mean over them
-    (equations 26 and 27). The weights follow equations 13 to 16; g of the fused loss is used for them
-    only, and never trains anything.
+    equations 4, 8 and 12 of [1]_. I_v is the CLUB bound [2]_ with a Gaussian, whose network is fitted
+    by one step per batch before the follower's step, by Adam with learning rate 1e-3. With three or
+    more modalities, p_a is the fused prediction of the frozen modalities and I_v the mean over them
+    (equations 26 and 27). The weights follow equations 13 to 16. The gradient of the fused loss only
+    sets these weights; it never trains a network.
 
-    Both features pass through layer normalisation on their way into the bound: the paper does not say
-    whether they do, and without it a follower can lower the bound without end by growing its features,
-    which made training diverge.
+    Both features pass through layer normalisation before the bound. The paper does not mention this.
+    Without it, a follower can lower the bound without limit by growing its features, and training
+    diverged.
 
-    The paper leaves open, and we chose: how followers start, the mean in place of eq. 5's
-    sum over samples, the network of the bound and its training, the batches that judge the weights
-    (the first of the epoch), the learning-rate schedule, the validation split and the tolerance.
-    Frozen branches are evaluated once, not once an epoch.
+    The paper leaves several choices open. Ours are the initial weights of the followers, the mean
+    instead of the sum over samples in equation 5, the network of the bound and its training, the
+    batches that set the weights (the first of the epoch), the learning-rate schedule, the validation
+    split and the tolerance. Frozen branches are evaluated once, not once per epoch.
 
     ${absent_modality_notes}
 
@@ -197,9 +197,9 @@ class UDIClassifier(MultimodalClassifier):
         super()._check_saved_attributes()
         names = sorted(self.modalities_)
         if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
-            raise ValueError(f"order_={self.order_!r} is not the modalities {names}, from anchor_={self.anchor_!r} on.")
+            raise ValueError(f"order_={self.order_!r} must be the modalities {names}, starting with {self.anchor_!r}.")
         if sorted(self.branch_scores_) != names:
-            raise ValueError(f"branch_scores_={self.branch_scores_!r} are not those of the modalities {names}.")
+            raise ValueError(f"branch_scores_={self.branch_scores_!r} do not have the modalities {names}.")
         for name, score in self.branch_scores_.items():
             check_number(f"branch_scores_[{name!r}]", score, high=1)
 
@@ -208,46 +208,56 @@ class UDIClassifier(MultimodalClassifier):
         branches, interrupted = train_branches(
             context, self.modalities_, lambda name: self._build_branch(context, name)
         )
-        self.order_ = self._rank({name: _judge(context, branch) for name, branch in branches.items()})
+        self.order_ = self._rank_modalities({name: _validate(context, branch) for name, branch in branches.items()})
         self.anchor_ = self.order_[0]
         self.guidance_history_: dict[str, dict[str, np.ndarray]] = {}
         if self.guidance is not None:
-            frozen = Frozen(context.train, self.fusion)
-            for done, name in itertools.pairwise(self.order_):
+            frozen = FrozenBranches(context.train, self.fusion)
+            for previous, name in itertools.pairwise(self.order_):
                 if not interrupted:
-                    frozen.add(branches[done], context.options)
+                    frozen.add(branches[previous], context.options)
                     branches[name], interrupted = self._fit_follower(context, branches[name], frozen)
         return LateFusion(branches, self.fusion), interrupted
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
         return LateFusion(branches, self.fusion)
 
-    def _rank(self, judged: dict[str, tuple[float, float]]) -> list[str]:
-        """The anchor, then the others from the most accurate on the validation rows down."""
-        self.branch_scores_ = {name: accuracy for name, (accuracy, _) in judged.items()}
-        best = max(self.branch_scores_.values())
-        close = [name for name, accuracy in self.branch_scores_.items() if accuracy >= best - self.anchor_tolerance]
-        anchor = min(close, key=lambda name: (judged[name][1], name)) if self.anchor == "auto" else self.anchor
-        others = sorted(judged.keys() - {anchor}, key=lambda name: (-self.branch_scores_[name], name))
-        return [anchor, *others]
+    def _rank_modalities(self, validation: dict[str, tuple[float, float]]) -> list[str]:
+        """Return the anchor, followed by the others in order of decreasing accuracy.
 
-    def _fit_follower(self, context: FitContext, branch: Branch, frozen: Frozen) -> tuple[Branch, bool]:
-        """A branch trained under the guidance of those before it, and whether Ctrl-C cut it short."""
-        alone = branch
+        `validation` has the accuracy and the mean predictive entropy of each modality.
+        """
+        self.branch_scores_ = {name: accuracy for name, (accuracy, _) in validation.items()}
+        best = max(self.branch_scores_.values())
+        candidates = [
+            name for name, accuracy in self.branch_scores_.items() if accuracy >= best - self.anchor_tolerance
+        ]
+        anchor = self.anchor
+        if anchor == "auto":
+            anchor = min(candidates, key=lambda name: (validation[name][1], name))
+        followers = sorted(validation.keys() - {anchor}, key=lambda name: (-self.branch_scores_[name], name))
+        return [anchor, *followers]
+
+    def _fit_follower(self, context: FitContext, alone: Branch, frozen: FrozenBranches) -> tuple[Branch, bool]:
+        """Train a branch again under guidance, and return it with whether Ctrl-C cut its training short.
+
+        `alone` is the branch as it was trained by itself, which is returned if no epoch was completed.
+        """
         branch = copy.deepcopy(alone) if self.follower_init == "warm" else self._build_branch(context, alone.name)
         guidance = Guidance(frozen, self.guidance, context.seed_for(alone.name, "mutual information"))
         try:
             run = train_branch(context, branch, "guided", guidance)
-        except KeyboardInterrupt:  # Before the first epoch was over: the branch trained alone will do.
+        except KeyboardInterrupt:
             return alone, True
-        history = guidance.history()
-        # Ctrl-C within an epoch leaves a record of weights that the history of the training has not.
-        self.guidance_history_[alone.name] = {key: values[: len(run.history)] for key, values in history.items()}
+        # After Ctrl-C within an epoch, the guidance has one record more than the history.
+        self.guidance_history_[alone.name] = {
+            key: values[: len(run.history)] for key, values in guidance.history().items()
+        }
         return branch, run.interrupted
 
 
-def _judge(context: FitContext, branch: Branch) -> tuple[float, float]:
-    """Accuracy of a branch on the validation rows, and mean entropy of its predictions in nats."""
+def _validate(context: FitContext, branch: Branch) -> tuple[float, float]:
+    """Return the accuracy of a branch on the validation rows, and the mean entropy of its predictions in nats."""
     _, valid = context.split_for(branch.name)
     _, accuracy, entropy = evaluate(branch, valid, context.options)
     return accuracy, entropy

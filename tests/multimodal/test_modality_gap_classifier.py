@@ -175,7 +175,7 @@ def renewed(*tables):
     objective = GapObjective(1.0, GapTerms(0.5, 0.5, 1.0, 1.0, False), None, 0)
     objective.balanced = torch.full((len(tables[0]),), 0.5)
     for table in tables:
-        objective._renew(table, torch.arange(len(table)))
+        objective._update_posteriors(table, torch.arange(len(table)))
     return objective
 
 
@@ -206,7 +206,7 @@ def test_a_mixture_that_does_not_hold_leaves_the_last_good_one(collapsed):
     alone = renewed(collapsed)
     assert (alone.balanced == 0.5).all()
     # What did not hold is no place to start from.
-    alone._renew(good, torch.arange(400))
+    alone._update_posteriors(good, torch.arange(400))
     assert gap_history(alone.records)["kept"].tolist() == [False, True]
 
 
@@ -400,7 +400,7 @@ def test_each_row_is_scored_by_a_network_that_has_not_seen_it(data, monkeypatch)
     source, net = seen[-1]
     assert len(seen) == 10  # in step
     assert np.sort(np.concatenate([held_out for _, held_out in source.splits])).tolist() == list(range(240))
-    for companion, (kept, held_out) in zip(source.companions, source.splits, strict=True):
+    for companion, (kept, held_out) in zip(source.shadow_networks, source.splits, strict=True):
         assert np.union1d(kept, held_out).tolist() == list(range(240))
         assert (len(kept), len(held_out)) == (180, 60)
         assert np.ptp(np.bincount(y[held_out]) - np.bincount(y) / 4) < 2  # stratified
@@ -409,7 +409,7 @@ def test_each_row_is_scored_by_a_network_that_has_not_seen_it(data, monkeypatch)
         assert companion.net.module_ is not net.module_
     table = source.scores(clf.module_)
     own = ModalityGapClassifier(GROUPS, **OFF, **EVERY_ROW).fit(X, y)  # for its predict_proba_per_modality
-    own.module_ = source.companions[2].net.module_
+    own.module_ = source.shadow_networks[2].net.module_
     held_out = source.splits[2][1]
     np.testing.assert_allclose(table[held_out], gap_scores(own, X[held_out], y[held_out]), atol=1e-5)
 
@@ -494,7 +494,7 @@ def test_cv_may_be_a_splitter_or_a_list(data, splits):
         (1, ValueError, "cv=1 must be at least 2"),
         (1000, ValueError, "cv=1000 is more than the 240 rows"),
         (None, TypeError, "cv=None must be a number of folds"),
-        (iter([]), TypeError, "must be a number of folds, a splitter"),
+        (iter([]), TypeError, "must be a number of folds, a scikit-learn splitter"),
         (ShuffleSplit(3), ValueError, "hold out every row once"),
         ([], ValueError, "hold out every row once"),
         ([(np.empty(0, dtype=int), np.arange(240))], ValueError, "without rows to train on"),

@@ -8,7 +8,7 @@ from torch import nn
 from mmestim import LateFusionClassifier, UDIClassifier
 from mmestim._networks.multimodal_networks import fuse
 from mmestim._training.net import Net
-from mmestim.multimodal._objectives.guidance import Frozen, Guidance
+from mmestim.multimodal._objectives.guidance import FrozenBranches, Guidance
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
@@ -214,8 +214,8 @@ def test_weights_of_rows_reach_the_consistency_loss(data):
 
 def test_frozen_branches_are_evaluated_once(monkeypatch, data):
     calls = []
-    original = Frozen.add
-    monkeypatch.setattr(Frozen, "add", lambda self, *args: (calls.append(1), original(self, *args))[1])
+    original = FrozenBranches.add
+    monkeypatch.setattr(FrozenBranches, "add", lambda self, *args: (calls.append(1), original(self, *args))[1])
     UDIClassifier(GROUPS, **FAST).fit(*data)
     assert len(calls) == 2
 

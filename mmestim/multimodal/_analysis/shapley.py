@@ -90,7 +90,7 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
         raise ValueError(f"the classifier has {len(names)} modalities: contributions are exact for up to six.")
     codes = torch.from_numpy(class_codes(estimator.classes_, y))
     parts, start = [], 0
-    for batch, present in estimator._stream(X):
+    for batch, present in estimator._iter_batches(X):
         part = codes[start : start + batch.size].to(estimator.device_)
         parts.append(_contributions(estimator, batch, present, part))
         start += batch.size

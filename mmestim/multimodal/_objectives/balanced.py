@@ -1,4 +1,4 @@
-"""Joint training under a balancing method."""
+"""Joint training with a balancing method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..base import FitContext
 
 
 class BalancedObjective(Objective):
-    """Hands the hooks of training on to a balancer."""
+    """Objective that forwards the hooks of training to a balancer."""
 
     state_attributes = ("training", "balancer")
 
@@ -38,10 +38,11 @@ class BalancedObjective(Objective):
         self.training.end_epoch()
 
     def end(self, net: Any) -> None:
+        """Convert the state of the balancer to arrays."""
         self.balancer._keep_state()
 
     def history(self, n_epochs: int) -> dict[str, np.ndarray]:
-        """The records as arrays with one row per epoch, NaN in epochs that have none."""
+        """Return the records as arrays with one row per epoch, NaN in epochs without a record."""
         records = self.training.records[:n_epochs]
         shapes = {name: value.shape for record in records for name, value in record.items()}
         return {

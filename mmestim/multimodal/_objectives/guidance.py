@@ -1,9 +1,10 @@
-"""How frozen modalities guide a follower: the two unsupervised losses and the weights they adapt."""
+"""Guidance of a follower by frozen modalities: two unsupervised losses and their adaptive weights."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,28 +16,31 @@ from ..._networks.multimodal_networks import Branch, fuse
 from ..._training.devices import seeded
 from ..._training.loop import Objective
 from ..._training.losses import weighted_cross_entropy
+from ..._training.options import TrainingOptions
 from .mutual_information import CLUB, masked_mean
 
-# Mini-batches that judge an epoch's weights, and whether alignment is a cosine or a plain product.
+# Number of mini-batches that set the weights of an epoch, and whether alignments are cosines or inner products.
 GUIDANCE_RULES = {"dynamic": (1, False), "aligned": (8, True)}
 
 _EPS = 1e-8
 
+Gradient = Sequence[torch.Tensor | None]
+
 
 def jensen_shannon(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-    """Jensen-Shannon divergence of each row, in nats: between 0 and ln 2 (UDI, eq. 4)."""
+    """Return the Jensen-Shannon divergence of each row, in nats, between 0 and ln 2 (UDI, eq. 4)."""
     log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
     return 0.5 * (log_p.exp() * (log_p - log_mean) + log_q.exp() * (log_q - log_mean)).sum(1)
 
 
 def guidance_weights(alignment: torch.Tensor) -> torch.Tensor:
-    """Weights of the two losses from their alignments: negative ones cut, then shares (UDI, eq. 15-16)."""
-    cut = alignment.relu()
-    return cut / (cut.sum() + _EPS)
+    """Return the weights of both losses: their fractions of the positive alignments (UDI, eq. 15-16)."""
+    positive = alignment.relu()
+    return positive / (positive.sum() + _EPS)
 
 
-class Frozen:
-    """Outputs on the training rows of the branches that are done, computed once for all epochs."""
+class FrozenBranches:
+    """Outputs of the frozen branches on the training rows, computed once for all epochs."""
 
     def __init__(self, rows: Rows, fusion: str) -> None:
         self.rows, self.fusion = rows, fusion
@@ -45,48 +49,48 @@ class Frozen:
         self.masks: list[torch.Tensor] = []
 
     @torch.no_grad()
-    def add(self, branch: Branch, options: Any) -> None:
-        """Freeze a branch: from here on only its outputs are used."""
+    def add(self, branch: Branch, options: TrainingOptions) -> None:
+        """Evaluate a branch, of which only the outputs are used from now on."""
         branch.eval()
         rows = self.rows.with_modality(branch.name)
         n_rows, device = len(rows.y), options.device
         logits = torch.zeros(n_rows, branch.n_classes, device=device)
         features = torch.zeros(n_rows, branch.embedding_dim, device=device)
         mask = torch.zeros(n_rows, dtype=torch.bool, device=device)
-        for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
-            batch = rows.batch(part)
+        for batch_rows in rows.epoch(rows.eval_batch_size(options.batch_size)):
+            batch = rows.batch(batch_rows)
             with options.autocast():
                 logits[batch.rows], features[batch.rows] = branch(batch)
             mask[batch.rows] = True
         self.logits.append(logits)
-        self.features.append(_normalised(features))
+        self.features.append(_layer_normalised(features))
         self.masks.append(mask)
         self.log_probs = torch.log_softmax(fuse(self.logits, self.masks, self.fusion), dim=1)
         self.present = torch.stack(self.masks).any(0)
-        # Where every row has everything, means need no mask.
+        # Means need no mask if every row has every modality.
         self.is_partial = not bool(torch.stack(self.masks)[:, self.rows.rows.to(device)].all())
 
-    def mask(self, which: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
-        """Rows of a batch that count, or None where all do."""
-        return which[rows] if self.is_partial else None
+    def row_mask(self, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
+        """Return the mask of the rows of a batch, or None if all rows count."""
+        return mask[rows] if self.is_partial else None
 
 
 class Guidance(Objective):
-    """A follower's objective: cross-entropy + a_con * consistency + a_com * complementarity (UDI, eq. 12).
+    """Objective of a follower: cross-entropy + a_con * consistency + a_com * complementarity (UDI, eq. 12).
 
     Parameters
     ----------
-    frozen : Frozen
-        What the modalities before it give.
+    frozen : FrozenBranches
+        Outputs of the modalities that guide it.
     rule : str or pair of float
-        How the weights adapt, or the weights themselves.
+        Rule by which the weights adapt, or two fixed weights.
     seed : int
         Seed of the networks that estimate mutual information.
     """
 
     state_attributes = ("weights", "records", "clubs", "club_optimizer")
 
-    def __init__(self, frozen: Frozen, rule: Any, seed: int) -> None:
+    def __init__(self, frozen: FrozenBranches, rule: Any, seed: int) -> None:
         self.frozen, self.rule, self.seed = frozen, rule, seed
         self.weights = (0.0, 0.0) if isinstance(rule, str) else tuple(float(weight) for weight in rule)
         self.records: list[dict[str, np.ndarray]] = []
@@ -103,13 +107,14 @@ class Guidance(Objective):
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
         record = {}
         if isinstance(self.rule, str):
-            n_batches, cosine = GUIDANCE_RULES[self.rule]
-            judged = [self._gradients(net, rows) for rows in epoch[:n_batches]]
-            products, norms = (torch.stack(values).mean(0) for values in zip(*judged, strict=True))
-            if cosine:
-                products = torch.stack([p / (n[0] * n[1:] + _EPS) for p, n in judged]).mean(0)
-            self.weights = tuple(guidance_weights(products).tolist())
-            record = {"alignment": products.cpu().numpy(), "gradient_norm": norms.cpu().numpy()}
+            n_batches, is_cosine = GUIDANCE_RULES[self.rule]
+            batches = [self._gradient_products(net, rows) for rows in epoch[:n_batches]]
+            alignment, norms = (torch.stack(values).mean(0) for values in zip(*batches, strict=True))
+            if is_cosine:
+                cosines = [products / (n[0] * n[1:] + _EPS) for products, n in batches]
+                alignment = torch.stack(cosines).mean(0)
+            self.weights = tuple(guidance_weights(alignment).tolist())
+            record = {"alignment": alignment.cpu().numpy(), "gradient_norm": norms.cpu().numpy()}
         self.records.append({"weights": np.array(self.weights), **record})
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
@@ -125,73 +130,78 @@ class Guidance(Objective):
         return loss
 
     def history(self) -> dict[str, np.ndarray]:
-        """The records as arrays with one row per epoch."""
+        """Return the records as arrays with one row per epoch."""
         return {key: np.stack([record[key] for record in self.records]) for key in self.records[0]}
 
-    def _consistency(self, logits, batch):
+    def _consistency(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean divergence from the fused prediction of the frozen modalities."""
         divergence = jensen_shannon(self.frozen.log_probs[batch.rows], torch.log_softmax(logits, dim=1))
         if batch.weight is not None:
             divergence = divergence * batch.weight
-        return masked_mean(divergence, self.frozen.mask(self.frozen.present, batch.rows))
+        return masked_mean(divergence, self.frozen.row_mask(self.frozen.present, batch.rows))
 
-    def _complementarity(self, features, batch):
-        features = _normalised(features)
-        bounds = [club(f, features, mask) for club, f, mask in self._references(batch)]
+    def _complementarity(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the bound of mutual information, averaged over the frozen modalities."""
+        features = _layer_normalised(features)
+        bounds = [club(frozen, features, mask) for club, frozen, mask in self._frozen_pairs(batch)]
         return torch.stack(bounds).mean()
 
-    def _references(self, batch):
+    def _frozen_pairs(self, batch: Batch) -> Iterator[tuple[CLUB, torch.Tensor, torch.Tensor | None]]:
+        """Yield, for each frozen modality, its bound, its features and the mask of the rows that have it."""
         for club, features, mask in zip(self.clubs, self.frozen.features, self.frozen.masks, strict=True):
-            yield club, features[batch.rows], self.frozen.mask(mask, batch.rows)
+            yield cast(CLUB, club), features[batch.rows], self.frozen.row_mask(mask, batch.rows)
 
-    def _fit_clubs(self, features, batch):
-        features = _normalised(features)
+    def _fit_clubs(self, features: torch.Tensor, batch: Batch) -> None:
+        """Fit the networks of the bounds by one step."""
+        features = _layer_normalised(features)
         self.club_optimizer.zero_grad()
-        sum(club.fitting_loss(f, features, mask) for club, f, mask in self._references(batch)).backward()
+        losses = [club.fitting_loss(frozen, features, mask) for club, frozen, mask in self._frozen_pairs(batch)]
+        cast(torch.Tensor, sum(losses)).backward()
         self.club_optimizer.step()
 
-    def _gradients(self, net, rows):
-        """Products of the fused loss's gradient with those of both losses, and the three norms (eq. 13-14)."""
-        # Three gradients of one pass are more than a compiled module gives.
+    def _gradient_products(self, net: Any, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the products of the fused loss's gradient with those of both losses, and three norms (eq. 13-14)."""
+        # A compiled module cannot give three gradients of one forward pass.
         module = getattr(net.module_, "_orig_mod", net.module_)
         buffers = [buffer.clone() for buffer in module.buffers()]
         module.train()
         batch = net.train_rows.batch(rows, training=True)
         with net.options.autocast():
             logits, features = module(batch)
-        fused = fuse(
-            [*(z[batch.rows] for z in self.frozen.logits), logits],
+        fused_logits = fuse(
+            [*(frozen[batch.rows] for frozen in self.frozen.logits), logits],
             [*(mask[batch.rows] for mask in self.frozen.masks), torch.ones_like(batch.rows, dtype=torch.bool)],
             self.frozen.fusion,
         )
         losses = (
-            weighted_cross_entropy(fused, batch),
+            weighted_cross_entropy(fused_logits, batch),
             self._consistency(logits, batch),
             self._complementarity(features, batch),
         )
         parameters = [p for p in module.parameters() if p.requires_grad]
-        fused_grad, *guiding = (
+        fused_gradient, *gradients = (
             torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            if loss.requires_grad  # A frozen encoder's features have none.
+            if loss.requires_grad  # The features of a frozen encoder have no gradient.
             else (None,) * len(parameters)
             for loss in losses
         )
-        for buffer, before in zip(module.buffers(), buffers, strict=True):
-            buffer.copy_(before)  # To judge must not move the statistics of BatchNorm.
-        products, norms = zip(*(_product(fused_grad, grad) for grad in guiding), strict=True)
-        return torch.stack(products), torch.stack([_norm(fused_grad), *norms])
+        for buffer, saved in zip(module.buffers(), buffers, strict=True):
+            buffer.copy_(saved)  # Undo the change of BatchNorm's statistics.
+        products, norms = zip(*(_product_and_norm(fused_gradient, gradient) for gradient in gradients), strict=True)
+        return torch.stack(products), torch.stack([_norm(fused_gradient), *norms])
 
 
-def _normalised(features):
-    """Features as the bound sees them; at free scale a follower can lower it without end by growing."""
+def _layer_normalised(features: torch.Tensor) -> torch.Tensor:
+    """Return features at a fixed scale; otherwise a follower can lower the bound without limit by growing them."""
     return F.layer_norm(features, features.shape[1:])
 
 
-def _product(left, right):
-    """Inner product over the tensors that both gradients reach, and the norm of the second."""
+def _product_and_norm(left: Gradient, right: Gradient) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the inner product over the parameters that both gradients reach, and the norm of `right` on them."""
     pairs = [(a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None]
     zero = next(a for a in left if a is not None).new_zeros(())
     return torch.stack([zero, *((a * b).sum() for a, b in pairs)]).sum(), _norm([zero, *(b for _, b in pairs)])
 
 
-def _norm(tensors):
-    return torch.linalg.vector_norm(torch.stack([t.norm() for t in tensors if t is not None]))
+def _norm(gradient: Gradient) -> torch.Tensor:
+    return torch.linalg.vector_norm(torch.stack([part.norm() for part in gradient if part is not None]))

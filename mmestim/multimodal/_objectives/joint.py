@@ -1,4 +1,4 @@
-"""The losses of joint networks."""
+"""Losses of joint networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..._training.losses import unimodal_cross_entropy
 
 
 class JointObjective(Objective):
-    """Cross-entropy of the fused prediction plus `unimodal_weight` times that of each modality's own head."""
+    """Cross-entropy of the fused prediction plus `unimodal_weight` times those of the modalities' own heads."""
 
     def __init__(self, unimodal_weight: float) -> None:
         self.unimodal_weight = unimodal_weight
@@ -25,12 +25,12 @@ class JointObjective(Objective):
         return self.add_unimodal(loss, self.unimodal_logits(net, output, batch), batch)
 
     def unimodal_logits(self, net: Any, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
-        """Logits from each modality alone, for all rows of the batch."""
+        """Return the logits of each modality alone, for all rows of the batch."""
         with net.options.autocast():
             return {name: net.module_.unimodal_logits(output[1], name) for name in batch.x}
 
     def add_unimodal(self, loss: torch.Tensor, logits: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """The loss with the weighted cross-entropy of each modality on the rows that have it."""
-        for name, z in logits.items():
-            loss = loss + self.unimodal_weight * unimodal_cross_entropy(z, batch, name)
+        """Return the loss plus the weighted cross-entropy of each modality on the rows that have it."""
+        for name, unimodal_logits in logits.items():
+            loss = loss + self.unimodal_weight * unimodal_cross_entropy(unimodal_logits, batch, name)
         return loss

@@ -1,4 +1,4 @@
-"""The adaptive loss of ModalityGapClassifier: its terms, and the posteriors that weigh them."""
+"""Adaptive loss of ModalityGapClassifier: its terms and the posteriors that weigh them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from .._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from .gap_scorers import TrainingScores
 from .joint import JointObjective
 
-# With less, the components are one or one of them is next to empty: no posteriors to train by.
-_LEAST_DISTANCE, _LEAST_WEIGHT = 0.05, 0.02
+# Below these values both components coincide, or one is almost empty, and posteriors are not used for training.
+_MIN_DISTANCE, _MIN_WEIGHT = 0.05, 0.02
 
-
-# What is remembered of each adaptive epoch.
+# Record of one adaptive epoch.
 HISTORY = np.dtype(
     [
         ("means", float, 2),
@@ -35,7 +34,7 @@ HISTORY = np.dtype(
 
 @dataclass(frozen=True)
 class GapTerms:
-    """Weights of the terms of the adaptive loss, by the names of the classifier's parameters."""
+    """Weights of the terms of the adaptive loss, with the names of the classifier's parameters."""
 
     gap_weight: float
     shift_weight: float
@@ -50,31 +49,40 @@ class GapTerms:
 
 
 class GapObjective(JointObjective):
-    """The joint loss for `n_warmup` epochs, then the adaptive one, its posteriors renewed before each epoch.
+    """Joint loss for `n_warmup` epochs, then the adaptive loss with posteriors updated before each epoch.
 
-    Without `n_warmup` the loss stays the joint one, and only `source` keeps in step.
+    Parameters
+    ----------
+    unimodal_weight : float
+        Weight of the cross-entropies of the modalities' own heads.
+    terms : GapTerms
+        Weights of the other terms.
+    scorer : TrainingScores
+        Scorer of the training rows.
+    n_warmup : int or None
+        Epochs by the joint loss. None keeps the joint loss and only trains the networks of `scorer`.
     """
 
-    state_attributes = ("mixture", "records", "balanced", "source")
+    state_attributes = ("mixture", "records", "balanced", "scorer")
 
-    def __init__(self, unimodal_weight: float, terms: GapTerms, source: TrainingScores, n_warmup: int | None) -> None:
+    def __init__(self, unimodal_weight: float, terms: GapTerms, scorer: TrainingScores, n_warmup: int | None) -> None:
         super().__init__(unimodal_weight)
-        self.terms, self.source, self.n_warmup = terms, source, n_warmup
+        self.terms, self.scorer, self.n_warmup = terms, scorer, n_warmup
         self.mixture: GapMixture | None = None
         self.records: list[tuple[Any, ...]] = []
 
     def begin(self, net: Any) -> None:
-        self.source.begin(net)
+        self.scorer.begin(net)
         self.balanced = torch.full((len(net.train_rows.y),), 0.5, device=net.options.device)
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
         n_done = len(net.history) - 1
         if self.n_warmup is not None:
             if n_done <= self.n_warmup:
-                net.restart_stopping(self.n_warmup - n_done)  # Of adaptive epochs alone the best is kept.
+                net.restart_stopping(self.n_warmup - n_done)  # Early stopping compares adaptive epochs only.
             if n_done >= self.n_warmup:
-                self._renew(self.source.scores(net.module_), net.train_rows.rows)
-        self.source.train_epoch(net)
+                self._update_posteriors(self.scorer.scores(net.module_), net.train_rows.rows)
+        self.scorer.train_epoch(net)
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         if self.mixture is None:
@@ -88,39 +96,42 @@ class GapObjective(JointObjective):
             loss = self.add_unimodal(loss, logits, batch)
         if not (terms.gap_weight or terms.shift_weight):
             return loss
-        gaps, known = batch_gaps(logits, batch, terms.detach_stronger)
+        gaps, has_gap = batch_gaps(logits, batch, terms.detach_stronger)
         if terms.gap_weight:
-            penalty = gap_loss(gaps, 1 - balanced, batch.weight, known, terms.imbalanced_weight)
+            penalty = gap_loss(gaps, 1 - balanced, batch.weight, has_gap, terms.imbalanced_weight)
             loss = loss + terms.gap_weight * penalty
         if terms.shift_weight:
-            excess = shift_loss(gaps, 1 - balanced, batch.weight, known, float(self.mixture.means[0]))
+            excess = shift_loss(gaps, 1 - balanced, batch.weight, has_gap, float(self.mixture.means[0]))
             loss = loss + terms.shift_weight * excess
         return loss
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state with the mixture as a dict."""
         return super().state_dict() | {"mixture": None if self.mixture is None else vars(self.mixture)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state, with the mixture from a dict."""
         super().load_state_dict(state)
         self.mixture = None if state["mixture"] is None else GapMixture(**state["mixture"])
 
-    def _renew(self, scores: np.ndarray, rows: torch.Tensor) -> None:
-        """Refit the mixture to the gaps of the training rows, and take its posteriors if it holds."""
+    def _update_posteriors(self, scores: np.ndarray, rows: torch.Tensor) -> None:
+        """Fit the mixture to the gaps of the training rows, and use its posteriors if it is valid."""
         gaps = absolute_gaps(scores)
-        known = gaps[~np.isnan(gaps)]
-        fitted = fit_two(known, start=self.mixture)
-        kept = bool(np.ptp(fitted.means) >= _LEAST_DISTANCE and fitted.weights.min() >= _LEAST_WEIGHT)
-        if kept:
+        defined_gaps = gaps[~np.isnan(gaps)]
+        fitted = fit_two(defined_gaps, start=self.mixture)
+        is_valid = bool(np.ptp(fitted.means) >= _MIN_DISTANCE and fitted.weights.min() >= _MIN_WEIGHT)
+        if is_valid:
             self.mixture = fitted
         elif self.mixture is None:
-            self.mixture = fit_one(known)
+            self.mixture = fit_one(defined_gaps)
         posterior = self.mixture.posterior(gaps)[:, 0].astype(np.float32)
         self.balanced[rows.to(self.balanced.device)] = torch.from_numpy(posterior).to(self.balanced.device)
-        self.records.append((fitted.means, fitted.variances, fitted.weights, fitted.separation, known.mean(), kept))
+        mean_gap = defined_gaps.mean()
+        self.records.append((fitted.means, fitted.variances, fitted.weights, fitted.separation, mean_gap, is_valid))
 
 
 def gap_history(records: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:
-    """The records as arrays with one row each."""
+    """Return the records as arrays with one row per record."""
     table = np.array(records, dtype=HISTORY)
     return {name: table[name].copy() for name in HISTORY.names or ()}
 
@@ -128,35 +139,57 @@ def gap_history(records: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray]:
 def batch_gaps(
     logits: Mapping[str, torch.Tensor], batch: Batch, detach_stronger: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Gap of each row with its gradient, and which rows have one, or None where all do.
+    """Return the differentiable gap of each row, and a mask of the rows that have one, or None if all do.
 
-    With `detach_stronger` the largest score is a constant, so that only the smallest is pulled.
+    Parameters
+    ----------
+    logits : mapping of str to Tensor of shape (n_rows, n_classes)
+        Logits of each modality alone.
+    batch : Batch
+        Rows of the logits.
+    detach_stronger : bool
+        Whether the largest score is a constant, so that only the smallest score gets a gradient.
+
+    Returns
+    -------
+    gaps : Tensor of shape (n_rows,)
+        Largest minus smallest score of the true class; 0 in rows without a gap.
+    has_gap : bool Tensor of shape (n_rows,) or None
+        Rows with at least two modalities.
     """
-    scores = torch.stack([true_class_share(z, batch.y) for z in logits.values()])
+    scores = torch.stack([true_class_share(unimodal_logits, batch.y) for unimodal_logits in logits.values()])
     if not batch.present:
-        high, low, known = scores.amax(0), scores.amin(0), None
+        high, low, has_gap = scores.amax(0), scores.amin(0), None
     else:
-        have = torch.stack([present_mask(batch, name) for name in logits])
-        # Beyond what a probability can be, so that absent ones are neither.
-        high, low = scores.masked_fill(~have, -1).amax(0), scores.masked_fill(~have, 2).amin(0)
-        known = have.sum(0) > 1
+        present = torch.stack([present_mask(batch, name) for name in logits])
+        # Fill with values outside [0, 1], so that absent modalities are neither the largest nor the smallest.
+        high, low = scores.masked_fill(~present, -1).amax(0), scores.masked_fill(~present, 2).amin(0)
+        has_gap = present.sum(0) > 1
     gaps = (high.detach() if detach_stronger else high) - low
-    return gaps if known is None else gaps.masked_fill(~known, 0), known
+    return gaps if has_gap is None else gaps.masked_fill(~has_gap, 0), has_gap
 
 
 def gap_loss(
-    gaps: torch.Tensor, imbalanced: torch.Tensor, weight: torch.Tensor | None, known: torch.Tensor | None, boost: float
+    gaps: torch.Tensor,
+    imbalanced: torch.Tensor,
+    weight: torch.Tensor | None,
+    has_gap: torch.Tensor | None,
+    boost: float,
 ) -> torch.Tensor:
-    """Mean gap of the rows that have one, each counted 1 + boost * its posterior of being imbalanced."""
+    """Return the mean gap, each row weighted by 1 + boost * its posterior of being imbalanced."""
     penalty = (1 + boost * imbalanced) * gaps
     penalty = penalty if weight is None else penalty * weight
-    return penalty.mean() if known is None else penalty.sum() / known.sum().clamp(min=1)
+    return penalty.mean() if has_gap is None else penalty.sum() / has_gap.sum().clamp(min=1)
 
 
 def shift_loss(
-    gaps: torch.Tensor, imbalanced: torch.Tensor, weight: torch.Tensor | None, known: torch.Tensor | None, goal: float
+    gaps: torch.Tensor,
+    imbalanced: torch.Tensor,
+    weight: torch.Tensor | None,
+    has_gap: torch.Tensor | None,
+    target: float,
 ) -> torch.Tensor:
-    """Mean square of what gaps exceed `goal` by, each row counted by its posterior of being imbalanced."""
-    share = imbalanced if weight is None else imbalanced * weight
-    share = share if known is None else share * known
-    return (share * (gaps - goal).relu() ** 2).sum() / (share.sum() + 1e-6)
+    """Return the mean square of the excess over `target`, each row weighted by its posterior of being imbalanced."""
+    row_weight = imbalanced if weight is None else imbalanced * weight
+    row_weight = row_weight if has_gap is None else row_weight * has_gap
+    return (row_weight * (gaps - target).relu() ** 2).sum() / (row_weight.sum() + 1e-6)

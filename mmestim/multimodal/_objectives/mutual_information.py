@@ -1,4 +1,4 @@
-"""An upper bound of the mutual information between two feature vectors."""
+"""Upper bound of the mutual information between two feature vectors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import nn
 class CLUB(nn.Module):
     """Variational contrastive log-ratio upper bound (CLUB) of mutual information.
 
-    A network q(y | x), a Gaussian with diagonal covariance, is fitted to pairs; the bound is how
-    much likelier y is under its own x than under the others',
+    A network q(y | x), a Gaussian with diagonal covariance, is fitted to pairs of features. The bound is
+    how much likelier y is under its own x than under the x of other rows,
 
         I(x; y) <= 1/N^2 sum_i sum_j [log q(y_i | x_i) - log q(y_j | x_i)]    (UDI, eq. 8).
 
-    It bounds the mutual information from above where q fits; it is not the mutual information, and
-    before q fits it may be negative.
+    It bounds the mutual information from above if q fits, but does not equal it. Before q fits, it may
+    be negative.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ class CLUB(nn.Module):
     n_features_y : int
         Length of y.
     hidden : int, default=256
-        Width of the hidden layers; two networks of two layers and a Tanh on the log-variance are
-        those of the CLUB authors' code. UDI leaves q open.
+        Width of the hidden layers. The architecture is that of the CLUB authors' code: two networks of
+        two layers, with Tanh on the log-variance. UDI does not specify q.
 
     References
     ----------
@@ -51,7 +51,7 @@ class CLUB(nn.Module):
         )
 
     def fitting_loss(self, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Negative mean log-likelihood of y given x, less its constant, which fits q.
+        """Return the negative mean log-likelihood of y given x, without its constant, for fitting q.
 
         Parameters
         ----------
@@ -60,19 +60,19 @@ class CLUB(nn.Module):
         y : Tensor of shape (n_samples, n_features_y)
             Features whose density is fitted.
         mask : bool Tensor of shape (n_samples,), default=None
-            Rows to count; all by default.
+            Rows to include; all by default.
 
         Returns
         -------
         Tensor of shape ()
-            The loss (UDI, eq. 10).
+            Loss (UDI, eq. 10).
         """
         log_variance = self.log_variance(x)
         squares = (self.mean(x) - y) ** 2
         return masked_mean(0.5 * (squares * (-log_variance).exp() + log_variance).sum(1), mask)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Bound on a batch, differentiable in y; all pairs of rows at the cost of one pass.
+        """Return the bound over all pairs of rows of a batch, differentiable in y.
 
         Parameters
         ----------
@@ -81,26 +81,26 @@ class CLUB(nn.Module):
         y : Tensor of shape (n_samples, n_features_y)
             Features to be made independent of x.
         mask : bool Tensor of shape (n_samples,), default=None
-            Rows to count; all by default.
+            Rows to include; all by default.
 
         Returns
         -------
         Tensor of shape ()
-            The bound, in nats.
+            Bound, in nats.
         """
-        with torch.no_grad():  # q stays as it is; only the features get a gradient.
+        with torch.no_grad():  # Only the features get a gradient; q is fitted by `fitting_loss`.
             mean, precision = self.mean(x), (-self.log_variance(x)).exp()
         weight = None if mask is None else (mask / mask.sum().clamp(min=1)).unsqueeze(1)
         center = y.mean(0) if weight is None else (weight * y).sum(0)
         deviations = (y - center) ** 2
         variance = deviations.mean(0) if weight is None else (weight * deviations).sum(0)
-        # mean_j (m_i - y_j)^2 = (m_i - center)^2 + variance, so no pair need be formed.
+        # mean_j (m_i - y_j)^2 = (m_i - center)^2 + variance, so pairs need not be formed.
         unpaired = (mean - center) ** 2 + variance
         return masked_mean(0.5 * (precision * (unpaired - (mean - y) ** 2)).sum(1), mask)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean of the values where `mask` holds, zero where it holds nowhere."""
+    """Return the mean of the values where `mask` is True, or zero if it is True nowhere."""
     if mask is None:
         return values.mean()
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)

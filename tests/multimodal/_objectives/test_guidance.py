@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from mmestim.multimodal._objectives.guidance import _product, guidance_weights, jensen_shannon
+from mmestim.multimodal._objectives.guidance import _product_and_norm, guidance_weights, jensen_shannon
 
 
 def test_jensen_shannon_agrees_with_scipy():
@@ -34,8 +34,8 @@ def test_weights_are_shares_of_the_positive_alignments(alignment, weights):
 
 def test_product_is_over_tensors_that_both_losses_reach():
     fused = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
-    product, norm = _product(fused, [torch.tensor([2.0, -1.0]), torch.tensor([[5.0]])])
+    product, norm = _product_and_norm(fused, [torch.tensor([2.0, -1.0]), torch.tensor([[5.0]])])
     assert (product, norm) == (15.0, pytest.approx(30**0.5))
     # The complementarity loss does not reach the head.
-    product, norm = _product(fused, [torch.tensor([2.0, 1.0]), None])
+    product, norm = _product_and_norm(fused, [torch.tensor([2.0, 1.0]), None])
     assert (product, norm) == (4.0, pytest.approx(5**0.5))
