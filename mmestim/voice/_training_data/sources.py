@@ -12,7 +12,7 @@ from sklearn.base import clone
 from .._audio.corpus import AudioCorpus
 from .._audio.windowing import iter_windows
 from .._simulation.simulator import EditSimulator
-from .._simulation.splice_simulator import SpliceSimulator
+from .._simulation.splice_sampling import SpliceSimulator
 from .._window_labels import clip_truth, frames_in, window_truth
 from ..records import EditRecord
 from .window_set import WindowSet, build_window_set, edited_windows
