@@ -278,13 +278,13 @@ CASES = [
 
 
 def audio_files(folder: Path) -> AudioPool:
-    """Half a minute of noise and a response of half a second in a folder, and the bank a simulator makes of them."""
+    """Half a minute of noise and a response of half a second in a folder, and the pool a simulator makes of them."""
     rng = np.random.default_rng(0)
     decay = np.exp(-np.arange(RATE // 2) / (0.07 * RATE))
     for name, samples in {"noise": rng.normal(size=30 * RATE), "response": rng.normal(size=RATE // 2) * decay}.items():
         soundfile.write(folder / f"{name}.wav", 0.9 * samples / np.abs(samples).max(), RATE)
     noises, responses = ([folder / f"{name}.wav"] for name in ("noise", "response"))
-    return EditSimulator(sample_rate=RATE, noises=noises, impulse_responses=responses)._bank(None)
+    return EditSimulator(sample_rate=RATE, noises=noises, impulse_responses=responses)._pool(None)
 
 
 # Clocks --------------------------------------------------------------------------------------------
@@ -384,15 +384,15 @@ def each_edit(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iter
 
 
 def edit_alone(label: str, clips: list[np.ndarray], rounds: int) -> str:
-    bank, ranges = AudioPool(tts=clips, vc=clips, voices=clips), TAXONOMY[label].variant("train")
+    pool, ranges = AudioPool(tts=clips, vc=clips, voices=clips), TAXONOMY[label].variant("train")
     edit, drawn = EDITS[label], []
     for number, clip in enumerate(clips):
         rng, duration = np.random.default_rng(number), len(clip) / RATE
-        if edit.can_draw(duration, ranges, bank):
-            drawn.append((clip, edit.draw(rng, duration, RATE, ranges, bank)))
+        if edit.can_draw(duration, ranges, pool):
+            drawn.append((clip, edit.draw(rng, duration, RATE, ranges, pool)))
     if not drawn:
         return "clips too short"
-    taken = race({label: lambda n: edit.apply(drawn[n][0], RATE, bank, **drawn[n][1])}, rounds, len(drawn))
+    taken = race({label: lambda n: edit.apply(drawn[n][0], RATE, pool, **drawn[n][1])}, rounds, len(drawn))
     return ms(taken[label][0])
 
 
@@ -419,9 +419,9 @@ def beside(clips: list[np.ndarray], rounds: int) -> Iterator[str]:
     )
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        bank = audio_files(Path(folder))
+        pool = audio_files(Path(folder))
         for case in CASES:
-            contenders = {"ours": lambda n, c=case: EDITS[c.edit].apply(clips[n], RATE, bank, **c.parameters)}
+            contenders = {"ours": lambda n, c=case: EDITS[c.edit].apply(clips[n], RATE, pool, **c.parameters)}
             if audiomentations:
                 transform = case.theirs(audiomentations, Path(folder))
                 contenders["theirs"] = lambda n, transform=transform: transform(clips[n], RATE)

@@ -17,7 +17,7 @@ _AUDIBLE = 1e-3
 _SHORTEST = 0.05
 
 
-def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: AudioPool) -> tuple[np.ndarray, EditRecord]:
+def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[np.ndarray, EditRecord]:
     """Trim and prepare a clip, edit it, and bring it into the state that every clip is left in."""
     rate = plan.sample_rate
     given = _checked(waveform, plan)
@@ -31,7 +31,7 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, bank: AudioPool) -> tuple[n
         parameters = {key: value for key, value in step.items() if key != "edit"}
         label, before = step["edit"], edited
         try:
-            edited, time_map, new_intervals, new_points, copies = EDITS[label].apply(before, rate, bank, **parameters)
+            edited, time_map, new_intervals, new_points, copies = EDITS[label].apply(before, rate, pool, **parameters)
         except TypeError as error:
             raise ValueError(
                 f"the step {step} has not the parameters of {label!r}, or not of their types: {error}."

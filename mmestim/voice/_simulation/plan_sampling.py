@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._utils.validation import check_choice
 from ..edits import EDITS
-from ..edits.base import AudioPool, NoRecording
+from ..edits.base import AudioPool, NoUsableRecording
 from ..records import EditPlan
 from ..taxonomy import LABELS, TAXONOMY, Between, Either, FirstInstalled, OneOf, Range
 
@@ -65,9 +65,9 @@ def resolve_ranges(edits: Any) -> dict[str, dict[str, Range]]:
     return ranges
 
 
-def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[AudioPool]) -> None:
-    """Raise if a label can be drawn with none of the banks."""
-    found = available_labels(ranges, banks)
+def check_audio(ranges: dict[str, dict[str, Range]], pools: Iterable[AudioPool]) -> None:
+    """Raise if a label can be drawn with none of the pools."""
+    found = available_labels(ranges, pools)
     for label in ranges:
         if label not in found:
             raise ValueError(
@@ -77,9 +77,9 @@ def check_audio(ranges: dict[str, dict[str, Range]], banks: Iterable[AudioPool])
             )
 
 
-def available_labels(ranges: dict[str, dict[str, Range]], banks: Iterable[AudioPool]) -> list[str]:
+def available_labels(ranges: dict[str, dict[str, Range]], pools: Iterable[AudioPool]) -> list[str]:
     """Labels that some clip can have, in the order of the taxonomy."""
-    found = {label for bank in banks for label, own in ranges.items() if EDITS[label].can_draw(_LONG, own, bank)}
+    found = {label for pool in pools for label, own in ranges.items() if EDITS[label].can_draw(_LONG, own, pool)}
     return [label for label in LABELS if label in found]
 
 
@@ -90,12 +90,12 @@ def sample_plan(
     ranges: dict[str, dict[str, Range]],
     n_edits: tuple[int, int],
     order: str,
-    bank: AudioPool,
+    pool: AudioPool,
 ) -> EditPlan:
     """Edits and parameters for a clip of so many seconds, and what every clip goes through."""
     n_drawn = int(rng.integers(*n_edits, endpoint=True))
     shuffled = order == "random" or (rng.random() < _SHUFFLED_SHARE and order == "canonical")
-    available_labels = [label for label, own in ranges.items() if EDITS[label].can_draw(duration, own, bank)]
+    available_labels = [label for label, own in ranges.items() if EDITS[label].can_draw(duration, own, pool)]
     # Every label is as likely as the others, and of a category only the first counts.
     firsts: dict[str, str] = {}
     for number in rng.permutation(len(available_labels)):
@@ -105,10 +105,10 @@ def sample_plan(
     for category, first in chosen if shuffled else sorted(chosen, key=lambda item: ORDER.index(item[0])):
         # An edit before it may have left too little for the first.
         for label in [first, *(other for other in available_labels if TAXONOMY[other].category == category)]:
-            if not EDITS[label].can_draw(length, ranges[label], bank):
+            if not EDITS[label].can_draw(length, ranges[label], pool):
                 continue
-            with contextlib.suppress(NoRecording):
-                parameters = EDITS[label].draw(rng, length, sample_rate, ranges[label], bank)
+            with contextlib.suppress(NoUsableRecording):
+                parameters = EDITS[label].draw(rng, length, sample_rate, ranges[label], pool)
                 length = EDITS[label].duration_after(length, **parameters)
                 steps.append({"edit": label, **parameters})
                 break

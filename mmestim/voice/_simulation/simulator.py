@@ -132,9 +132,9 @@ class EditSimulator(BaseEstimator):
         if sample_rate != self.sample_rate:
             raise ValueError(f"sample_rate={sample_rate}: this simulator is for clips at {self.sample_rate} Hz.")
         check_number("duration", duration, high=86400.0, closed=False)
-        bank = self._bank(None)
-        self._check_audio(bank)
-        return self._draw(np.random.default_rng(rng), float(duration), bank)
+        pool = self._pool(None)
+        self._check_audio(pool)
+        return self._draw(np.random.default_rng(rng), float(duration), pool)
 
     def apply(self, waveform: np.ndarray, plan: EditPlan, X: Any = None) -> tuple[np.ndarray, EditRecord]:
         """Edit one clip by a plan.
@@ -163,7 +163,7 @@ class EditSimulator(BaseEstimator):
         self._check()
         if plan.sample_rate != self.sample_rate:
             raise ValueError(f"the plan is for {plan.sample_rate} Hz, this simulator for {self.sample_rate} Hz.")
-        return apply_plan(waveform, plan, self._bank(None if X is None else self._corpus(X)))
+        return apply_plan(waveform, plan, self._pool(None if X is None else self._corpus(X)))
 
     def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
         """Edit clips.
@@ -211,16 +211,16 @@ class EditSimulator(BaseEstimator):
 
     def _iterate_some(self, corpus: AudioCorpus, rows: np.ndarray, n_jobs: int | None) -> Iterator[Any]:
         """Clips of these numbers, which may get voices of all others."""
-        bank, codes = self._bank(corpus), speaker_codes(corpus.speakers, len(corpus))
-        self._check_audio(*reachable_pools(bank, codes))
-        return self._iterate(corpus, rows, bank, codes, effective_n_jobs(n_jobs))
+        pool, codes = self._pool(corpus), speaker_codes(corpus.speakers, len(corpus))
+        self._check_audio(*reachable_pools(pool, codes))
+        return self._iterate(corpus, rows, pool, codes, effective_n_jobs(n_jobs))
 
-    def _iterate(self, corpus, rows, bank, codes, n_jobs):
+    def _iterate(self, corpus, rows, pool, codes, n_jobs):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        task, fewest = Task(self, corpus, bank, codes, seed), self._numbers()[0]
+        task, fewest = Task(self, corpus, pool, codes, seed), self._numbers()[0]
         too_few = n_done = 0
         # To processes, arrays would have to be copied.
-        uses_threads = n_jobs == 1 or any(part.holds_arrays for part in (corpus, *corpora(bank)))
+        uses_threads = n_jobs == 1 or any(part.holds_arrays for part in (corpus, *corpora(pool)))
         with contextlib.ExitStack() as stack:
             if not uses_threads:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -255,7 +255,7 @@ class EditSimulator(BaseEstimator):
         """Labels that clips of a corpus can have."""
         self._check()
         return available_labels(
-            resolve_ranges(self.edits), reachable_pools(self._bank(corpus), speaker_codes(corpus.speakers, len(corpus)))
+            resolve_ranges(self.edits), reachable_pools(self._pool(corpus), speaker_codes(corpus.speakers, len(corpus)))
         )
 
     def _corpus(self, X):
@@ -293,16 +293,16 @@ class EditSimulator(BaseEstimator):
             check_number("n_edits", number, high=len(ORDER), integer=True)
         return numbers
 
-    def _check_audio(self, *banks):
+    def _check_audio(self, *pools):
         if not isinstance(self.edits, str):  # 'all' are those that there is audio for
-            check_audio(resolve_ranges(self.edits), banks)
+            check_audio(resolve_ranges(self.edits), pools)
 
-    def _draw(self, rng, duration, bank):
+    def _draw(self, rng, duration, pool):
         return sample_plan(
-            rng, duration, self.sample_rate, resolve_ranges(self.edits), self._numbers(), self.order, bank
+            rng, duration, self.sample_rate, resolve_ranges(self.edits), self._numbers(), self.order, pool
         )
 
-    def _bank(self, corpus: AudioCorpus | None) -> AudioPool:
+    def _pool(self, corpus: AudioCorpus | None) -> AudioPool:
         sources = self.sources or {}
         audio = {**sources, "noises": self.noises, "impulse_responses": self.impulse_responses}
         read = {kind: self._corpus(x) for kind, x in audio.items() if x is not None}
@@ -310,7 +310,7 @@ class EditSimulator(BaseEstimator):
             kind: ConditionedAudio(x) if kind in _SOURCES else CachedAudio(x) for kind, x in read.items()
         }
         if corpus is not None:
-            kinds["own_voices"] = ConditionedAudio(corpus)
-            kinds.setdefault("voices", kinds["own_voices"])
-            read["own_voices"] = corpus
-        return AudioPool(**kinds, skips=any(part.on_error == "skip" for part in read.values()))
+            kinds["speaker_voices"] = ConditionedAudio(corpus)
+            kinds.setdefault("voices", kinds["speaker_voices"])
+            read["speaker_voices"] = corpus
+        return AudioPool(**kinds, skips_unreadable=any(part.on_error == "skip" for part in read.values()))

@@ -36,13 +36,13 @@ class Task(NamedTuple):
 
     simulator: Any
     corpus: AudioCorpus
-    bank: AudioPool
+    pool: AudioPool
     codes: np.ndarray
     seed: int
 
     def __call__(self, numbers: np.ndarray) -> list[Any]:
         return [
-            _simulate_one(self.simulator, self.corpus, int(n), self.seed, for_clip(self.bank, n, self.codes))
+            _simulate_one(self.simulator, self.corpus, int(n), self.seed, for_clip(self.pool, n, self.codes))
             for n in numbers
         ]
 
@@ -67,29 +67,29 @@ def _stored(path):
     return Task(*joblib.load(path))
 
 
-def for_clip(bank: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
-    """The bank as one clip may use it: whose voices of the corpus are another's, and which its own elsewhere."""
+def for_clip(pool: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
+    """The pool as one clip may use it: whose voices of the corpus are another's, and which its own elsewhere."""
     here = np.arange(len(codes)) == number
     own = (codes == codes[number]) & (codes >= 0)
-    allowed: dict[str, Any] = {"own_voices": np.flatnonzero(own & ~here)}
-    if bank.voices is bank.own_voices:
-        allowed["voices"] = np.flatnonzero(~here if codes[number] < 0 else ~own & (codes >= 0))
-    return replace(bank, allowed=allowed)
+    allowed_indices: dict[str, Any] = {"speaker_voices": np.flatnonzero(own & ~here)}
+    if pool.voices is pool.speaker_voices:
+        allowed_indices["voices"] = np.flatnonzero(~here if codes[number] < 0 else ~own & (codes >= 0))
+    return replace(pool, allowed_indices=allowed_indices)
 
 
-def reachable_pools(bank: AudioPool, codes: np.ndarray) -> list[AudioPool]:
-    """The bank of the clips with most of others and with most of their own: what neither can get, none can."""
+def reachable_pools(pool: AudioPool, codes: np.ndarray) -> list[AudioPool]:
+    """The pool of the clips with most of others and with most of their own: what neither can get, none can."""
     _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    return [for_clip(bank, int(end(counts[speakers])), codes) for end in (np.argmin, np.argmax)]
+    return [for_clip(pool, int(end(counts[speakers])), codes) for end in (np.argmin, np.argmax)]
 
 
-def corpora(bank: AudioPool) -> list[AudioCorpus]:
-    """The clips of a bank, as they are read."""
-    kinds = (bank.tts, bank.vc, bank.voices, bank.noises, bank.impulse_responses)
+def corpora(pool: AudioPool) -> list[AudioCorpus]:
+    """The clips of a pool, as they are read."""
+    kinds = (pool.tts, pool.vc, pool.voices, pool.noises, pool.impulse_responses)
     return [kind.corpus for kind in kinds if isinstance(kind, CachedAudio | ConditionedAudio)]
 
 
-def _simulate_one(simulator, corpus, number, seed, bank):
+def _simulate_one(simulator, corpus, number, seed, pool):
     """One clip, edited, and its record, or the error of reading it."""
     rate = corpus.sample_rate
     try:
@@ -101,12 +101,12 @@ def _simulate_one(simulator, corpus, number, seed, bank):
     for attempt in itertools.count(1):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
         try:
-            plan = simulator._draw(rng, len(trimmed) / rate, bank)
+            plan = simulator._draw(rng, len(trimmed) / rate, pool)
             plan = replace(plan, duration=len(whole) / rate, trim=(trim[0], max(0.0, trim[1])))
-            edited, record = apply_plan(whole, plan, bank)
+            edited, record = apply_plan(whole, plan, pool)
             return edited, replace(record, clip=number)
         except AudioError:  # of other audio, which the clip was to get
-            if attempt == _ATTEMPTS or not bank.skips:
+            if attempt == _ATTEMPTS or not pool.skips_unreadable:
                 raise
 
 

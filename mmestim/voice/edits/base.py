@@ -28,17 +28,17 @@ class AudioPool:
     tts: Sequence[np.ndarray] = ()
     vc: Sequence[np.ndarray] = ()
     voices: Sequence[np.ndarray] = ()
-    own_voices: Sequence[np.ndarray] = ()  # other recordings of the clip's speaker
+    speaker_voices: Sequence[np.ndarray] = ()  # other recordings of the clip's speaker
     noises: Sequence[np.ndarray] = ()
     impulse_responses: Sequence[np.ndarray] = ()
     # Numbers of those of a kind that a clip may get, where it may not get all.
-    allowed: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    allowed_indices: Mapping[str, Sequence[int]] = field(default_factory=dict)
     # Whether what cannot be read is passed over.
-    skips: bool = False
+    skips_unreadable: bool = False
 
     def pick(self, rng: np.random.Generator, kind: str) -> int:
         """Index of one of a kind, at random."""
-        numbers = self.numbers(kind)
+        numbers = self.indices(kind)
         return int(numbers[int(rng.integers(len(numbers)))])
 
     def get(self, kind: str, index: int) -> np.ndarray:
@@ -53,17 +53,17 @@ class AudioPool:
 
     def has(self, kind: str) -> bool:
         """Whether there is any of a kind."""
-        return len(self.numbers(kind)) > 0
+        return len(self.indices(kind)) > 0
 
-    def numbers(self, kind: str) -> Sequence[int]:
+    def indices(self, kind: str) -> Sequence[int]:
         """Indices of those of a kind that may be picked."""
-        return self.allowed.get(kind, range(len(getattr(self, kind))))
+        return self.allowed_indices.get(kind, range(len(getattr(self, kind))))
 
 
 EMPTY_POOL = AudioPool()
 
 
-class NoRecording(ValueError):
+class NoUsableRecording(ValueError):
     """No recording that a clip may get is long enough for an edit; ``can_draw`` does not read them to find out."""
 
 
@@ -83,7 +83,7 @@ class Edit:
     """Base of the edits; one subclass has the name of one row of the taxonomy."""
 
     name: ClassVar[str]
-    # Kinds in the bank without which it cannot be.
+    # Kinds in the pool without which it cannot be.
     needs: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -91,18 +91,18 @@ class Edit:
         """Its row of the taxonomy."""
         return TAXONOMY[self.name]
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
-        """Whether a clip of so many seconds, and the bank, have what the edit needs."""
-        return all(bank.has(kind) for kind in self.needs)
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
+        """Whether a clip of so many seconds, and the pool, have what the edit needs."""
+        return all(pool.has(kind) for kind in self.needs)
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         """Parameters for a clip of `duration` seconds, ready for JSON: one value of each range."""
         return {name: values.draw(rng) for name, values in ranges.items()}
 
     def apply(
-        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool = EMPTY_POOL, *args: Any, **parameters: Any
+        self, waveform: np.ndarray, sample_rate: int, pool: AudioPool = EMPTY_POOL, *args: Any, **parameters: Any
     ) -> Edited:
         """The edited clip; the waveform that comes in is left as it is."""
         raise NotImplementedError
@@ -121,15 +121,15 @@ class Effect(Edit):
         return 1.0
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *args: Any, **parameters: Any
+        self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, *args: Any, **parameters: Any
     ) -> np.ndarray:
         """The stretch after the edit, float32, ``round(n / rate)`` samples; the input is left as it is."""
         raise NotImplementedError
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         room = duration - 2 * EDGE_SECONDS
         wants_interval = rng.random() < _INTERVAL_SHARE
         if "interval" in self.info.scopes and wants_interval and room >= INTERVAL_SECONDS.low:
@@ -142,7 +142,7 @@ class Effect(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool = EMPTY_POOL,
+        pool: AudioPool = EMPTY_POOL,
         *,
         start: float | None = None,
         end: float | None = None,
@@ -151,11 +151,11 @@ class Effect(Edit):
         if (start is None) != (end is None):
             raise ValueError(f"start={start!r} and end={end!r} must both be given, or neither for the whole clip.")
         if start is None or end is None:
-            edited = self.process(waveform, sample_rate, bank, **parameters)
+            edited = self.process(waveform, sample_rate, pool, **parameters)
             duration = len(edited) / sample_rate
             return Edited(edited, TimeMap([0, len(waveform) / sample_rate], [0, duration]), [(0.0, duration)])
         first, last = span_of(start, end, len(waveform), sample_rate)
-        part = self.process(waveform[first:last], sample_rate, bank, **parameters).copy()
+        part = self.process(waveform[first:last], sample_rate, pool, **parameters).copy()
         n_fade = min(round(_JOIN_SECONDS * sample_rate), len(part) // 2, (last - first) // 2)
         if n_fade:
             fade = rise(n_fade)

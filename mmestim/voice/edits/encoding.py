@@ -36,13 +36,13 @@ class _Encoding(Effect):
     _codec: Callable[..., tuple[Codec, int]]
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        drawn = super().draw(rng, duration, sample_rate, ranges, bank)
+        drawn = super().draw(rng, duration, sample_rate, ranges, pool)
         needless = [name for name, (other, value) in self.only_with.items() if drawn.get(other) != value]
         return {name: value for name, value in drawn.items() if name not in needless}
 
-    def process(self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, **parameters: Any) -> np.ndarray:
+    def process(self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, **parameters: Any) -> np.ndarray:
         return round_trip(waveform, sample_rate, *self._codec(sample_rate, **parameters))
 
 

@@ -24,7 +24,7 @@ class PitchShift(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         semitones: float = 2.0,
         engine: str = "phase_vocoder",
@@ -50,7 +50,7 @@ class TimeStretch(_Speed):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         rate: float = 0.8,
         engine: str = "phase_vocoder",
@@ -64,7 +64,7 @@ class SpeedChange(_Speed):
     name = "speed_change"
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *, rate: float = 0.8, engine: str = "polyphase"
+        self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, *, rate: float = 0.8, engine: str = "polyphase"
     ) -> np.ndarray:
         return resample(waveform, sample_rate, self.rate(rate=rate), engine)
 
@@ -79,9 +79,9 @@ class Distortion(Effect):
     name = "distortion"
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         unused = set(KINDS.values()) - {KINDS[parameters["kind"]]}
         return {name: value for name, value in parameters.items() if name not in unused}
 
@@ -89,7 +89,7 @@ class Distortion(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         kind: str = "tanh",
         amount: float = 0.4,

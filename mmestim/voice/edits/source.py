@@ -29,9 +29,9 @@ class _Synthetic(Edit):
     # A clip stays about as long as it was, so that longer ones are not the synthetic ones.
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        index, recording = pick_longer(rng, bank, self.name, _LEAST_SECONDS, sample_rate)
+        index, recording = pick_longer(rng, pool, self.name, _LEAST_SECONDS, sample_rate)
         offset = float(rng.random())
         wants_whole = rng.random() < _WHOLE_SHARE
         most = min(len(recording) / sample_rate, duration / 2 - APART_SECONDS)  # As of a passage that is pasted.
@@ -46,7 +46,7 @@ class _Synthetic(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool = EMPTY_POOL,
+        pool: AudioPool = EMPTY_POOL,
         *,
         index: int,
         seconds: float,
@@ -56,7 +56,7 @@ class _Synthetic(Edit):
         fade: float = 0.0,
     ) -> Edited:
         check_number("seconds", seconds, closed=False)
-        recording, n_samples = bank.get(self.name, index), max(1, round(seconds * sample_rate))
+        recording, n_samples = pool.get(self.name, index), max(1, round(seconds * sample_rate))
         if at is not None:
             piece = excerpt(recording, n_samples, offset, sample_rate)
             return insert(matched(piece, waveform, sample_rate), waveform, at, fade, sample_rate)

@@ -22,19 +22,19 @@ _SMALLEST, _LARGEST, _CLEARANCE = (3.0, 3.0, 2.4), (10.0, 8.0, 4.0), 0.5
 class _Kinds(Effect):
     """An effect of several kinds, of which some need audio."""
 
-    # The audio in the bank that a kind needs.
+    # The audio in the pool that a kind needs.
     kinds: Mapping[str, str | None]
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
-        return bool(self._possible(ranges, bank).values)
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
+        return bool(self._possible(ranges, pool).values)
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        return super().draw(rng, duration, sample_rate, {**ranges, "kind": self._possible(ranges, bank)}, bank)
+        return super().draw(rng, duration, sample_rate, {**ranges, "kind": self._possible(ranges, pool)}, pool)
 
-    def _possible(self, ranges, bank):
-        return OneOf(tuple(kind for kind in ranges["kind"].values if not (n := self.kinds.get(kind)) or bank.has(n)))
+    def _possible(self, ranges, pool):
+        return OneOf(tuple(kind for kind in ranges["kind"].values if not (n := self.kinds.get(kind)) or pool.has(n)))
 
 
 class Reverb(_Kinds):
@@ -44,12 +44,12 @@ class Reverb(_Kinds):
     kinds = {"image_source": None, "decaying_noise": None, "measured": "impulse_responses"}  # noqa: RUF012
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         if parameters["kind"] == "measured":
             del parameters["rt60"]
-            return parameters | {"response": bank.pick(rng, "impulse_responses")}
+            return parameters | {"response": pool.pick(rng, "impulse_responses")}
         parameters["seed"] = int(rng.integers(2**31))
         if parameters["kind"] == "image_source":
             size = rng.uniform(_SMALLEST, _LARGEST)
@@ -63,7 +63,7 @@ class Reverb(_Kinds):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         kind: str,
         direct_ratio: float,
@@ -79,7 +79,7 @@ class Reverb(_Kinds):
         check_number("rt60", rt60, low=0.05)
         if kind == "measured":
             impulse = _rooms.aligned(
-                bank.get("impulse_responses", response), f"number {response} of impulse_responses", sample_rate
+                pool.get("impulse_responses", response), f"number {response} of impulse_responses", sample_rate
             )
         elif kind == "image_source":
             if not (size and source and receiver):
@@ -100,11 +100,11 @@ class Echo(Effect):
 
     name = "echo"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
         return duration >= INTERVAL_SECONDS.low
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *, delay: float, gain: float, n_taps: int
+        self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, *, delay: float, gain: float, n_taps: int
     ) -> np.ndarray:
         check_number("delay", delay, closed=False)
         check_number("gain", gain, high=1)
@@ -143,14 +143,14 @@ class BackgroundNoise(_Kinds):
     }
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         kind = parameters["kind"]
         if kind == "file":
-            return parameters | {"noise": bank.pick(rng, "noises"), "offset": float(rng.random())}
+            return parameters | {"noise": pool.pick(rng, "noises"), "offset": float(rng.random())}
         if kind == "babble":
-            others = bank.numbers("voices")
+            others = pool.indices("voices")
             n_voices = int(rng.integers(_N_VOICES[0], min(_N_VOICES[1], len(others)), endpoint=True))
             voices = [int(others[number]) for number in rng.choice(len(others), n_voices, replace=False)]
             return parameters | {"voices": voices, "offsets": rng.random(len(voices)).tolist()}
@@ -158,9 +158,9 @@ class BackgroundNoise(_Kinds):
             parameters["mains"] = int(rng.choice([50, 60]))
         return parameters | {"seed": int(rng.integers(2**31))}
 
-    def _possible(self, ranges, bank):
-        possible = super()._possible(ranges, bank)
-        if len(bank.numbers("voices")) >= _N_VOICES[0]:
+    def _possible(self, ranges, pool):
+        possible = super()._possible(ranges, pool)
+        if len(pool.indices("voices")) >= _N_VOICES[0]:
             return possible
         return OneOf(tuple(kind for kind in possible.values if kind != "babble"))
 
@@ -168,7 +168,7 @@ class BackgroundNoise(_Kinds):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         kind: str,
         snr: float,
@@ -191,12 +191,12 @@ class BackgroundNoise(_Kinds):
         elif kind == "impulsive":
             added = _bursts(rng, n, sample_rate)
         elif kind == "file":
-            added = _excerpt(bank.get("noises", noise), n, offset, sample_rate)
+            added = _excerpt(pool.get("noises", noise), n, offset, sample_rate)
         else:
             if not voices or not offsets or len(voices) != len(offsets):
                 raise ValueError("kind='babble' needs voices, and as many offsets.")
             parts = [
-                _excerpt(bank.get("voices", v), n, place, sample_rate) for v, place in zip(voices, offsets, strict=True)
+                _excerpt(pool.get("voices", v), n, place, sample_rate) for v, place in zip(voices, offsets, strict=True)
             ]
             added = sum(part / np.float32(rms(part)) for part in parts)
         level = (rms(waveform) or _USUAL_RMS) / rms(added) * 10 ** (-snr / 20)

@@ -59,13 +59,13 @@ class _Filter(Effect):
     low: bool
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         return parameters | {"cutoff": min(parameters["cutoff"], _HIGHEST * sample_rate / 2)}
 
     def process(
-        self, waveform: np.ndarray, sample_rate: int, bank: AudioPool, *, cutoff: float, slope: int, family: str
+        self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, *, cutoff: float, slope: int, family: str
     ) -> np.ndarray:
         check_frequency("cutoff", cutoff, sample_rate)
         check_choice("family", family, FAMILIES)
@@ -153,7 +153,7 @@ class Equalizer(Effect):
     name = "equalizer"
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         n_bands = int(ranges["n_bands"].draw(rng))
         frequencies, gains, qs = (
@@ -171,13 +171,13 @@ class Equalizer(Effect):
         else:
             kinds[0], kinds[-1] = np.where(shelves, ["low_shelf", "high_shelf"], "peak").tolist()
         bands = {"kinds": kinds, "frequencies": frequencies, "gains": gains, "qs": qs}
-        return bands | super().draw(rng, duration, sample_rate, {}, bank)
+        return bands | super().draw(rng, duration, sample_rate, {}, pool)
 
     def process(
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         kinds: list[str],
         frequencies: list[float],
@@ -197,13 +197,13 @@ class Autotune(Effect):
 
     name = "autotune"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
         return duration >= INTERVAL_SECONDS.low
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        parameters = super().draw(rng, duration, sample_rate, ranges, bank)
+        parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         root = int(rng.integers(12))
         return parameters if parameters["scale"] == "chromatic" else parameters | {"root": root}
 
@@ -211,7 +211,7 @@ class Autotune(Effect):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool,
+        pool: AudioPool,
         *,
         scale: str,
         strength: float,

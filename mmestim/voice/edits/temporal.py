@@ -11,7 +11,7 @@ from ..._utils.validation import check_choice, check_number
 from .._audio.corpus import AudioError
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
-from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, NoRecording, rise, rms, span_of
+from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, NoUsableRecording, rise, rms, span_of
 
 # Seams are at least this far from each other, and a passage from where it is put: a copy right beside
 # its original would show no seam on that side.
@@ -39,11 +39,11 @@ class Cut(Edit):
 
     name = "cut"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
         return fits(ranges["length"], duration - _left(duration))
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         inside = duration - 2 * EDGE_SECONDS
         left = _left(duration)
@@ -66,7 +66,7 @@ class Cut(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool = EMPTY_POOL,
+        pool: AudioPool = EMPTY_POOL,
         *,
         cuts: list[list[float]],
         fade: float,
@@ -102,17 +102,17 @@ class Paste(Edit):
 
     name = "paste"
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
         has_room = duration > 2 * EDGE_SECONDS and fits(ranges["length"], duration / 2 - APART_SECONDS)
-        return has_room and ("speaker" not in ranges["origin"] or bank.has("own_voices"))
+        return has_room and ("speaker" not in ranges["origin"] or pool.has("speaker_voices"))
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         # So short that there is room for it on one side at least of any point.
         most, origin, voice = duration / 2 - APART_SECONDS, ranges["origin"].draw(rng), 0
         if origin == "speaker":
-            voice, donor = pick_longer(rng, bank, "own_voices", min(_lows(ranges["length"])), sample_rate)
+            voice, donor = pick_longer(rng, pool, "speaker_voices", min(_lows(ranges["length"])), sample_rate)
             most = min(most, len(donor) / sample_rate)
         length = up_to(ranges["length"], most).draw(rng)
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
@@ -127,7 +127,7 @@ class Paste(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool = EMPTY_POOL,
+        pool: AudioPool = EMPTY_POOL,
         *,
         at: float,
         length: float,
@@ -142,7 +142,7 @@ class Paste(Edit):
         n_samples = max(1, round(length * sample_rate))
         if origin == "speaker":
             piece = matched(
-                excerpt(bank.get("own_voices", voice), n_samples, offset, sample_rate), waveform, sample_rate
+                excerpt(pool.get("speaker_voices", voice), n_samples, offset, sample_rate), waveform, sample_rate
             )
         else:
             last = len(waveform) - n_samples
@@ -173,14 +173,14 @@ class Mix(Edit):
     name = "mix"
     needs = ("voices",)
 
-    def can_draw(self, duration: float, ranges: Mapping[str, Range], bank: AudioPool) -> bool:
-        return fits(ranges["length"], duration - 2 * EDGE_SECONDS) and bank.has("voices")
+    def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
+        return fits(ranges["length"], duration - 2 * EDGE_SECONDS) and pool.has("voices")
 
     def draw(
-        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], bank: AudioPool
+        self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         room = duration - 2 * EDGE_SECONDS
-        voice, donor = pick_longer(rng, bank, "voices", min(_lows(ranges["length"])), sample_rate)
+        voice, donor = pick_longer(rng, pool, "voices", min(_lows(ranges["length"])), sample_rate)
         length = up_to(ranges["length"], min(room, len(donor) / sample_rate)).draw(rng)
         start = EDGE_SECONDS + float(rng.uniform(0, room - length))
         return {
@@ -195,7 +195,7 @@ class Mix(Edit):
         self,
         waveform: np.ndarray,
         sample_rate: int,
-        bank: AudioPool = EMPTY_POOL,
+        pool: AudioPool = EMPTY_POOL,
         *,
         start: float,
         end: float,
@@ -204,7 +204,7 @@ class Mix(Edit):
         offset: float,
     ) -> Edited:
         check_number("snr", snr, low=-100, high=100)
-        donor = bank.get("voices", voice)
+        donor = pool.get("voices", voice)
         first, last = span_of(start, end, len(waveform), sample_rate)
         last = min(last, first + len(donor))  # A voice that is shorter ends sooner.
         overlay = excerpt(donor, last - first, offset, sample_rate).copy()
@@ -240,25 +240,25 @@ def up_to(values: Range, most: float) -> Between | Either | OneOf:
 
 
 def pick_longer(
-    rng: np.random.Generator, bank: AudioPool, kind: str, least: float, sample_rate: int
+    rng: np.random.Generator, pool: AudioPool, kind: str, least: float, sample_rate: int
 ) -> tuple[int, np.ndarray]:
     """One of a kind that lasts `least` seconds or more: its number, and itself."""
     tried = set()
     for _ in range(_MOST_PICKS):
-        index = bank.pick(rng, kind)
+        index = pool.pick(rng, kind)
         if index in tried:
             continue
         tried.add(index)
         try:
-            waveform = bank.get(kind, index)
+            waveform = pool.get(kind, index)
         except AudioError:
-            if not bank.skips:
+            if not pool.skips_unreadable:
                 raise
             continue
         if len(waveform) >= least * sample_rate:
             return index, waveform
-    name = "other clips of the speaker" if kind == "own_voices" else kind
-    raise (NoRecording if bank.skips or kind in bank.allowed else ValueError)(
+    name = "other clips of the speaker" if kind == "speaker_voices" else kind
+    raise (NoUsableRecording if pool.skips_unreadable or kind in pool.allowed_indices else ValueError)(
         f"{len(tried)} {name} were tried, and none lasts {least:g} s. Leave out the short ones, give longer ones, or "
         "take the edit that needs them out of edits."
     )

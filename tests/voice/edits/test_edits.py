@@ -46,7 +46,7 @@ def clip():
     return waveform
 
 
-def bank_at(rate):
+def pool_at(rate):
     rng = np.random.default_rng(1)
     response = (rng.normal(size=rate // 2) * np.exp(-np.arange(rate // 2) / rate * 12) * 0.1).astype(np.float32)
     response[0] = 1
@@ -55,22 +55,22 @@ def bank_at(rate):
         tts=[voice(2.5, 10, rate), voice(6.0, 11, rate)],
         vc=[voice(3.0, 12, rate)],
         voices=voices,
-        own_voices=voices[1:3],
+        speaker_voices=voices[1:3],
         noises=[rng.normal(scale=0.1, size=3 * rate).astype(np.float32)],
         impulse_responses=[response],
     )
 
 
 @pytest.fixture(scope="module")
-def bank():
-    return bank_at(RATE)
+def pool():
+    return pool_at(RATE)
 
 
-def draws(label, variant, duration, rate, bank, n=6):
+def draws(label, variant, duration, rate, pool, n=6):
     """Parameters of some draws, of those for which everything is installed."""
     edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
-    assert edit.can_draw(duration, ranges, bank)
-    drawn = [edit.draw(np.random.default_rng(seed), duration, rate, ranges, bank) for seed in range(n)]
+    assert edit.can_draw(duration, ranges, pool)
+    drawn = [edit.draw(np.random.default_rng(seed), duration, rate, ranges, pool) for seed in range(n)]
     packages = [[OPTIONAL[v] for v in p.values() if isinstance(v, str) and v in OPTIONAL] for p in drawn]
     if missing := {p for names in packages for p in names if not importlib.util.find_spec(p)}:
         pytest.skip(f"needs {', '.join(sorted(missing))}")
@@ -89,23 +89,23 @@ def test_the_taxonomy_is_complete():
 
 
 @every_edit
-def test_the_same_seed_gives_the_same_samples(label, variant, clip, bank):
+def test_the_same_seed_gives_the_same_samples(label, variant, clip, pool):
     edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
-    for seed, first in enumerate(draws(label, variant, 4.0, RATE, bank)):
-        again = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, bank)
+    for seed, first in enumerate(draws(label, variant, 4.0, RATE, pool)):
+        again = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, pool)
         assert first == again
         assert json.loads(json.dumps(first)) == first
-        one, other = edit.apply(clip, RATE, bank, **first), edit.apply(clip.copy(), RATE, bank, **again)
+        one, other = edit.apply(clip, RATE, pool, **first), edit.apply(clip.copy(), RATE, pool, **again)
         np.testing.assert_array_equal(one.waveform, other.waveform)
         assert one.time_map == other.time_map
 
 
 @every_edit
-def test_threads_do_not_disturb_each_other(label, variant, clip, bank):
-    drawn = draws(label, variant, 4.0, RATE, bank, n=4)
-    alone = [EDITS[label].apply(clip, RATE, bank, **parameters).waveform for parameters in drawn]
-    with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(EDITS[label].apply, clip, RATE, bank, **parameters) for parameters in drawn]
+def test_threads_do_not_disturb_each_other(label, variant, clip, pool):
+    drawn = draws(label, variant, 4.0, RATE, pool, n=4)
+    alone = [EDITS[label].apply(clip, RATE, pool, **parameters).waveform for parameters in drawn]
+    with ThreadPoolExecutor(4) as executor:
+        calls = [executor.submit(EDITS[label].apply, clip, RATE, pool, **parameters) for parameters in drawn]
         for expected, call in zip(alone, calls, strict=True):
             np.testing.assert_array_equal(call.result().waveform, expected)
 
@@ -113,10 +113,10 @@ def test_threads_do_not_disturb_each_other(label, variant, clip, bank):
 @every_edit
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_what_comes_out(label, variant, rate):
-    clip, bank = voice(3.0, 0, rate), bank_at(rate)
+    clip, pool = voice(3.0, 0, rate), pool_at(rate)
     before = clip.copy()
-    for parameters in draws(label, variant, 3.0, rate, bank, n=4):
-        edited, time_map, intervals, points, _ = EDITS[label].apply(clip, rate, bank, **parameters)
+    for parameters in draws(label, variant, 3.0, rate, pool, n=4):
+        edited, time_map, intervals, points, _ = EDITS[label].apply(clip, rate, pool, **parameters)
         np.testing.assert_array_equal(clip, before)
         assert (edited.dtype, edited.ndim) == (np.float32, 1)
         assert edited.flags.c_contiguous
@@ -136,11 +136,11 @@ def test_what_comes_out(label, variant, rate):
 
 
 @every_edit
-def test_outside_its_spans_the_clip_stays(label, variant, clip, bank):
+def test_outside_its_spans_the_clip_stays(label, variant, clip, pool):
     if "clip" in TAXONOMY[label].scopes and "interval" not in TAXONOMY[label].scopes:
         return
-    for parameters in draws(label, variant, 4.0, RATE, bank, n=12):
-        edited, time_map, intervals, points, _ = EDITS[label].apply(clip, RATE, bank, **parameters)
+    for parameters in draws(label, variant, 4.0, RATE, pool, n=12):
+        edited, time_map, intervals, points, _ = EDITS[label].apply(clip, RATE, pool, **parameters)
         if intervals == [(0.0, time_map.duration)]:
             continue
         changed = np.zeros(len(edited), dtype=bool)
@@ -159,17 +159,17 @@ NO_CLICKS = ("tts", "vc", "mix", "background_noise", "autotune")
 
 
 @every_edit
-def test_clicks_land_where_the_time_map_says(label, variant, bank):
+def test_clicks_land_where_the_time_map_says(label, variant, pool):
     quiet = 1e-4 * np.random.default_rng(0).normal(size=4 * RATE)
     moments = np.arange(0.35, 3.7, 0.25)
-    for parameters in draws(label, variant, 4.0, RATE, bank, n=4):
+    for parameters in draws(label, variant, 4.0, RATE, pool, n=4):
         if label in NO_CLICKS or parameters.get("place") == "pause" or "amr" in parameters.get("codec", ""):
             continue
         clicks = quiet.copy()
         for moment in moments:
             at = round(moment * RATE)
             clicks[at : at + 32] += np.hanning(32) * np.sin(2 * np.pi * 700 * np.arange(32) / RATE)
-        edited, time_map, intervals, points, _ = EDITS[label].apply(clicks.astype(np.float32), RATE, bank, **parameters)
+        edited, time_map, intervals, points, _ = EDITS[label].apply(clicks.astype(np.float32), RATE, pool, **parameters)
         seams = [moment for span in intervals for moment in span] + points
         missed = []
         for moment in moments:
@@ -187,34 +187,34 @@ def test_clicks_land_where_the_time_map_says(label, variant, bank):
 
 
 @every_edit
-def test_silence_and_short_clips_stay_finite(label, variant, bank):
-    for parameters in draws(label, variant, 4.0, RATE, bank, n=3):
-        edited = EDITS[label].apply(np.zeros(4 * RATE, dtype=np.float32), RATE, bank, **parameters).waveform
+def test_silence_and_short_clips_stay_finite(label, variant, pool):
+    for parameters in draws(label, variant, 4.0, RATE, pool, n=3):
+        edited = EDITS[label].apply(np.zeros(4 * RATE, dtype=np.float32), RATE, pool, **parameters).waveform
         assert np.isfinite(edited).all()
     edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
     for duration in (0.05, 0.3, 0.8, 1.3):
-        if not edit.can_draw(duration, ranges, bank):
+        if not edit.can_draw(duration, ranges, pool):
             continue
         short = voice(duration, 3)
         for seed in range(3):
-            parameters = edit.draw(np.random.default_rng(seed), duration, RATE, ranges, bank)
-            edited = edit.apply(short, RATE, bank, **parameters)
+            parameters = edit.draw(np.random.default_rng(seed), duration, RATE, ranges, pool)
+            edited = edit.apply(short, RATE, pool, **parameters)
             assert np.isfinite(edited.waveform).all()
             assert len(edited.waveform) > 0
 
 
 @every_edit
-def test_drawn_values_are_of_their_ranges(label, variant, bank):
+def test_drawn_values_are_of_their_ranges(label, variant, pool):
     ranges = TAXONOMY[label].variant(variant)
-    for parameters in draws(label, variant, 10.0, RATE, bank, n=30):
+    for parameters in draws(label, variant, 10.0, RATE, pool, n=30):
         for name, value in parameters.items():
             if name in ranges:
                 assert value in ranges[name], (name, value)
 
 
-def test_spans_keep_off_the_ends(bank):
+def test_spans_keep_off_the_ends(pool):
     for label in LABELS[1:]:
-        for parameters in draws(label, "train", 4.0, RATE, bank, n=20):
+        for parameters in draws(label, "train", 4.0, RATE, pool, n=20):
             if "start" in parameters:
                 assert parameters["start"] >= EDGE_SECONDS - 1e-9
                 assert parameters["end"] <= 4.0 - EDGE_SECONDS + 1e-9
@@ -226,10 +226,10 @@ def test_without_its_audio_it_is_not_drawn(label):
 
 
 @pytest.mark.parametrize("span", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (5.0, 6.0)])
-def test_an_interval_must_be_one(clip, bank, span):
+def test_an_interval_must_be_one(clip, pool, span):
     start, end = span
     with pytest.raises(ValueError, match=rf"start={start} and end={end} must be seconds of a clip of 4.000 s"):
-        EDITS["echo"].apply(clip, RATE, bank, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
+        EDITS["echo"].apply(clip, RATE, pool, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
 
 
 def test_the_readme_has_the_table():

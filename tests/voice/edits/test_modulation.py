@@ -249,7 +249,7 @@ def test_a_distortion_does_not_depend_on_the_level(halting, kind):
 
 def test_drawn_distortions_keep_what_they_use():
     ranges = TAXONOMY["distortion"].ranges
-    draw = partial(EDITS["distortion"].draw, duration=1.0, sample_rate=RATE, bank=AudioPool())
+    draw = partial(EDITS["distortion"].draw, duration=1.0, sample_rate=RATE, pool=AudioPool())
     drawn = [draw(np.random.default_rng(seed), ranges=ranges) for seed in range(20)]
     assert {tuple(parameters) for parameters in drawn} == {("kind", "amount"), ("kind", "percentile")}
     held_out = draw(np.random.default_rng(0), ranges=TAXONOMY["distortion"].variant("held_out"))

@@ -24,22 +24,22 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def bank():
+def pool():
     return AudioPool(tts=[noise(2.0, 1, 0.3), noise(6.0, 2, 0.02)], vc=[noise(2.5, 3, 0.3), noise(5.5, 4, 0.02)])
 
 
-def draws(label, duration, bank, n=100, variant="train", rate=RATE, **ranges):
+def draws(label, duration, pool, n=100, variant="train", rate=RATE, **ranges):
     edit = EDITS[label]
     ranges = edit.info.variant(variant) | ranges
-    assert edit.can_draw(duration, ranges, bank)
-    return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, bank) for seed in range(n)]
+    assert edit.can_draw(duration, ranges, pool)
+    return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, pool) for seed in range(n)]
 
 
 @both
-def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, bank):
-    edit, donors = EDITS[label], getattr(bank, label)
-    for parameters in [p for p in draws(label, 4.0, bank) if "at" not in p]:
-        edited, time_map, intervals, points, _ = edit.apply(clip, RATE, bank, **parameters)
+def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, pool):
+    edit, donors = EDITS[label], getattr(pool, label)
+    for parameters in [p for p in draws(label, 4.0, pool) if "at" not in p]:
+        edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
         assert len(edited) == round(parameters["seconds"] * RATE)
         if parameters["index"] == 0:  # not longer than the clip
             assert len(edited) == len(donors[0])
@@ -60,10 +60,10 @@ def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, bank):
 
 
 @both
-def test_a_part_is_put_into_the_clip_at_its_level(label, clip, bank):
+def test_a_part_is_put_into_the_clip_at_its_level(label, clip, pool):
     edit = EDITS[label]
-    for parameters in [p for p in draws(label, 4.0, bank) if "at" in p]:
-        edited, time_map, intervals, points, _ = edit.apply(clip, RATE, bank, **parameters)
+    for parameters in [p for p in draws(label, 4.0, pool) if "at" in p]:
+        edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
         at, n_new = round(parameters["at"] * RATE), round(parameters["seconds"] * RATE)
         assert (intervals, points) == ([(at / RATE, (at + n_new) / RATE)], [])
         np.testing.assert_array_equal(edited[:at], clip[:at])
@@ -75,8 +75,8 @@ def test_a_part_is_put_into_the_clip_at_its_level(label, clip, bank):
 
 
 @both
-def test_drawn_parts(label, bank):
-    drawn = draws(label, 4.05, bank, n=400)
+def test_drawn_parts(label, pool):
+    drawn = draws(label, 4.05, pool, n=400)
     parts = [p for p in drawn if "at" in p]
     assert 0.4 < len(parts) / len(drawn) < 0.6
     assert {p["index"] for p in drawn} == {0, 1}
@@ -84,16 +84,16 @@ def test_drawn_parts(label, bank):
         assert 0.3 <= p["seconds"] <= 2.025  # most of it stays real
         assert EDGE_SECONDS <= p["at"] <= 4.05 - EDGE_SECONDS
         assert 0 <= p["fade"] <= 0.01
-    assert max(p["seconds"] for p in draws(label, 20.0, bank) if "at" in p) > 2.5
-    assert {p["fade"] for p in draws(label, 4.05, bank, variant="held_out") if "at" in p} == {0.02}
+    assert max(p["seconds"] for p in draws(label, 20.0, pool) if "at" in p) > 2.5
+    assert {p["fade"] for p in draws(label, 4.05, pool, variant="held_out") if "at" in p} == {0.02}
 
 
 @both
-def test_a_short_clip_is_replaced(label, bank):
+def test_a_short_clip_is_replaced(label, pool):
     for duration in (0.05, 0.3, 0.75):
-        for parameters in draws(label, duration, bank, n=20):
+        for parameters in draws(label, duration, pool, n=20):
             assert "at" not in parameters
-            edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters)
+            edited = EDITS[label].apply(noise(duration, 5), RATE, pool, **parameters)
             assert duration / 2 <= len(edited.waveform) / RATE <= 1.5 * duration
     long = OneOf((0.8,))  # More than there is: no part.
     short = AudioPool(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
@@ -120,10 +120,10 @@ def in_words(seconds, pause, seed):
 @pytest.mark.parametrize("pause", [0.06, 0.4])
 @pytest.mark.parametrize("duration", [2.5, 4.0])
 def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration):
-    bank = AudioPool(**{label: [in_words(11.0, pause, 9)]})
+    pool = AudioPool(**{label: [in_words(11.0, pause, 9)]})
     lengths = []
-    for parameters in [p for p in draws(label, duration, bank) if "at" not in p]:
-        edited = EDITS[label].apply(noise(duration, 5), RATE, bank, **parameters).waveform
+    for parameters in [p for p in draws(label, duration, pool) if "at" not in p]:
+        edited = EDITS[label].apply(noise(duration, 5), RATE, pool, **parameters).waveform
         for end in (edited, edited[::-1]):
             assert rms(end[:160]) < 1e-3
             assert rms(end[: round(0.09 * RATE)]) > 0.01  # as where silence is trimmed
@@ -133,8 +133,8 @@ def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration
 
 
 def test_a_recording_hardly_longer_than_the_clip():
-    bank = AudioPool(tts=[in_words(2.55, 0.05, 9)])
-    for p in [p for p in draws("tts", 2.5, bank) if "at" not in p]:
+    pool = AudioPool(tts=[in_words(2.55, 0.05, 9)])
+    for p in [p for p in draws("tts", 2.5, pool) if "at" not in p]:
         assert 0 <= p["source"] <= p["source"] + p["seconds"] <= 2.55 + 1e-9
     silent = AudioPool(tts=[np.zeros(3 * RATE, dtype=np.float32)])
     assert all(p["seconds"] > 1.0 for p in draws("tts", 2.5, silent) if "at" not in p)
@@ -143,9 +143,9 @@ def test_a_recording_hardly_longer_than_the_clip():
 @pytest.mark.parametrize("fade", [0.002, 0.01])
 def test_seams_are_no_steps(fade):
     wave = np.sin(2 * np.pi * 3.3 * np.arange(4 * RATE) / RATE).astype(np.float32)
-    bank = AudioPool(tts=[wave])
+    pool = AudioPool(tts=[wave])
     hard, soft = (
-        EDITS["tts"].apply(wave, RATE, bank, index=0, offset=0.37, seconds=1.0, at=1.0, fade=f).waveform
+        EDITS["tts"].apply(wave, RATE, pool, index=0, offset=0.37, seconds=1.0, at=1.0, fade=f).waveform
         for f in (0.0, fade)
     )
     for at in (16000, 32000):
@@ -158,24 +158,24 @@ def test_seams_are_no_steps(fade):
 def test_an_excerpt_has_speech_in_it(clip):
     donor = noise(6.0, 7)
     donor[: 4 * RATE] = 0
-    bank = AudioPool(vc=[donor])
-    for parameters in draws("vc", 1.0, bank, n=40):
-        edited, _, ((start, end),), *_ = EDITS["vc"].apply(clip[:RATE], RATE, bank, **parameters)
+    pool = AudioPool(vc=[donor])
+    for parameters in draws("vc", 1.0, pool, n=40):
+        edited, _, ((start, end),), *_ = EDITS["vc"].apply(clip[:RATE], RATE, pool, **parameters)
         assert rms(edited[round(start * RATE) : round(end * RATE)]) >= 0.04
         assert "at" in parameters or 0.5 <= parameters["seconds"] <= 1.5
 
 
-def test_in_a_silent_clip_it_has_its_own_level(bank):
+def test_in_a_silent_clip_it_has_its_own_level(pool):
     silent = np.zeros(4 * RATE, dtype=np.float32)
-    edited = EDITS["tts"].apply(silent, RATE, bank, index=0, offset=0.0, seconds=1.0, at=1.0, fade=0.0).waveform
+    edited = EDITS["tts"].apply(silent, RATE, pool, index=0, offset=0.0, seconds=1.0, at=1.0, fade=0.0).waveform
     assert rms(edited[RATE : 2 * RATE]) == pytest.approx(0.3, rel=0.05)
     dumb = AudioPool(tts=[np.zeros(2 * RATE, dtype=np.float32)])
     assert not EDITS["tts"].apply(silent, RATE, dumb, index=0, offset=0.0, seconds=1.0).waveform.any()
 
 
 @both
-def test_each_has_its_own_audio(label, clip, bank):
-    alone = AudioPool(**{label: getattr(bank, label)})
+def test_each_has_its_own_audio(label, clip, pool):
+    alone = AudioPool(**{label: getattr(pool, label)})
     other = "vc" if label == "tts" else "tts"
     assert EDITS[label].can_draw(4.0, EDITS[label].info.ranges, alone)
     assert not EDITS[other].can_draw(4.0, EDITS[other].info.ranges, alone)
@@ -199,7 +199,7 @@ def test_each_has_its_own_audio(label, clip, bank):
         ({"fade": -1.0}, "fade=-1.0 must be at least 0"),
     ],
 )
-def test_bad_parameters_are_named(clip, bank, change, message):
+def test_bad_parameters_are_named(clip, pool, change, message):
     good = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
     with pytest.raises(ValueError, match=message):
-        EDITS["tts"].apply(clip, RATE, bank, **good | change)
+        EDITS["tts"].apply(clip, RATE, pool, **good | change)

@@ -18,13 +18,13 @@ _rng = np.random.default_rng(5)
 MEASURED = np.r_[0.1, -0.2, -0.8, 0.3 * _rng.normal(size=6000) * np.exp(-np.arange(6000) / 900)].astype(np.float32)
 
 
-def apply(label, waveform, bank=NONE, rate=RATE, **parameters):
-    return EDITS[label].apply(waveform, rate, bank, **parameters).waveform
+def apply(label, waveform, pool=NONE, rate=RATE, **parameters):
+    return EDITS[label].apply(waveform, rate, pool, **parameters).waveform
 
 
-def draw(label, seed, variant="train", bank=NONE, rate=RATE, duration=4.0, **ranges):
+def draw(label, seed, variant="train", pool=NONE, rate=RATE, duration=4.0, **ranges):
     ranges = TAXONOMY[label].variant(variant) | ranges
-    parameters = EDITS[label].draw(np.random.default_rng(seed), duration, rate, ranges, bank)
+    parameters = EDITS[label].draw(np.random.default_rng(seed), duration, rate, ranges, pool)
     return {name: value for name, value in parameters.items() if name not in ("start", "end")}
 
 
@@ -66,12 +66,12 @@ def test_reverberation_time_and_direct_ratio(kind, rate):
 
 
 def test_measured_responses_start_at_their_peak():
-    bank = AudioPool(impulse_responses=[MEASURED, np.r_[np.zeros(4, np.float32), MEASURED]])
-    p = draw("reverb", 0, "implementation", bank)
+    pool = AudioPool(impulse_responses=[MEASURED, np.r_[np.zeros(4, np.float32), MEASURED]])
+    p = draw("reverb", 0, "implementation", pool)
     assert p["kind"] == "measured"
     assert set(p) == {"kind", "direct_ratio", "response"}
     p["direct_ratio"] = 4.0
-    first, second = (apply("reverb", impulse(RATE), bank, **p | {"response": k}) for k in (0, 1))
+    first, second = (apply("reverb", impulse(RATE), pool, **p | {"response": k}) for k in (0, 1))
     np.testing.assert_array_equal(first, second)
     expected = MEASURED[2:] / MEASURED[2]
     np.testing.assert_allclose(first[:40], expected[:40], atol=1e-5)
@@ -80,9 +80,9 @@ def test_measured_responses_start_at_their_peak():
 
 def test_reverb_keeps_length_and_place(data_folder):
     responses = [soundfile.read(path, dtype="float32")[0] for path in sorted(data_folder.glob("rir/*.flac"))]
-    bank, clip = AudioPool(impulse_responses=responses), noise(4 * RATE)
+    pool, clip = AudioPool(impulse_responses=responses), noise(4 * RATE)
     for seed in range(12):
-        edited = apply("reverb", clip, bank, **draw("reverb", seed, "train" if seed % 2 else "implementation", bank))
+        edited = apply("reverb", clip, pool, **draw("reverb", seed, "train" if seed % 2 else "implementation", pool))
         assert len(edited) == len(clip)
         assert np.argmax(signal.correlate(edited, clip)) == len(clip) - 1
 
@@ -109,12 +109,15 @@ def test_only_kinds_that_can_be_are_drawn():
     assert {draw("reverb", seed, kind=every)["kind"] for seed in range(9)} == {"decaying_noise"}
     assert {draw("background_noise", seed)["kind"] for seed in range(40)} == {"white", "pink", "hum"}
     full = AudioPool(voices=4 * [noise(RATE)], noises=[noise(RATE)])
-    drawn = {draw("background_noise", seed, bank=full)["kind"] for seed in range(60)}
+    drawn = {draw("background_noise", seed, pool=full)["kind"] for seed in range(60)}
     assert drawn == set(TAXONOMY["background_noise"].ranges["kind"].values)
     babble = TAXONOMY["background_noise"].ranges | {"kind": OneOf(("babble",))}
-    for few in (AudioPool(voices=3 * [noise(9)]), AudioPool(voices=9 * [noise(9)], allowed={"voices": [1, 5, 8]})):
+    for few in (
+        AudioPool(voices=3 * [noise(9)]),
+        AudioPool(voices=9 * [noise(9)], allowed_indices={"voices": [1, 5, 8]}),
+    ):
         assert not EDITS["background_noise"].can_draw(4.0, babble, few)
-        assert "babble" not in {draw("background_noise", seed, bank=few)["kind"] for seed in range(60)}
+        assert "babble" not in {draw("background_noise", seed, pool=few)["kind"] for seed in range(60)}
     assert EDITS["background_noise"].can_draw(4.0, babble, full)
 
 
@@ -146,9 +149,9 @@ def test_bad_rooms_are_named(change, message):
     ],
 )
 def test_bad_responses_are_named(response, message):
-    bank = AudioPool(impulse_responses=[MEASURED, response.astype(np.float32)])
+    pool = AudioPool(impulse_responses=[MEASURED, response.astype(np.float32)])
     with pytest.raises(AudioError, match=f"number 1 of impulse_responses: {message}"):
-        apply("reverb", impulse(RATE), bank, kind="measured", direct_ratio=0.0, response=1)
+        apply("reverb", impulse(RATE), pool, kind="measured", direct_ratio=0.0, response=1)
 
 
 # Echoes --------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ def ratio(clean, noisy):
 def test_signal_to_noise_ratio(kind, rate):
     clean = noise(2 * rate, 9) * np.linspace(0, 1, 2 * rate, dtype=np.float32)
     for seed in range(6):
-        p = draw("background_noise", seed, bank=BANK, rate=rate, kind=OneOf((kind,)))
+        p = draw("background_noise", seed, pool=BANK, rate=rate, kind=OneOf((kind,)))
         assert ratio(clean, apply("background_noise", clean, BANK, rate, **p)) == pytest.approx(p["snr"], abs=0.02)
         # Over a part of it, fades and all.
         start, end = rate // 2, rate + rate // 2
@@ -260,9 +263,9 @@ def test_a_silent_part_of_a_file_is_not_taken():
 def test_babble_is_of_several_voices_that_may_be_used():
     used = set()
     for others, fewest, most in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
-        bank = AudioPool(voices=12 * [noise(RATE)], allowed={} if others is None else {"voices": others})
+        pool = AudioPool(voices=12 * [noise(RATE)], allowed_indices={} if others is None else {"voices": others})
         for seed in range(40):
-            p = draw("background_noise", seed, bank=bank, kind=OneOf(("babble",)))
+            p = draw("background_noise", seed, pool=pool, kind=OneOf(("babble",)))
             assert set(p) == {"kind", "snr", "voices", "offsets"}
             assert json.loads(json.dumps(p)) == p
             assert len(set(p["voices"])) == len(p["voices"]) == len(p["offsets"])

@@ -36,17 +36,17 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def bank():
+def pool():
     return AudioPool(
-        own_voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
+        speaker_voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
         voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
     )
 
 
-def draws(edit, duration, bank, n=50, variant="train", rate=RATE, **ranges):
+def draws(edit, duration, pool, n=50, variant="train", rate=RATE, **ranges):
     ranges = edit.info.variant(variant) | ranges
-    assert edit.can_draw(duration, ranges, bank)
-    return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, bank) for seed in range(n)]
+    assert edit.can_draw(duration, ranges, pool)
+    return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, pool) for seed in range(n)]
 
 
 def step_at(waveform, seconds, within=0.015):
@@ -224,9 +224,9 @@ def test_a_paste_by_hand(clip):
 @pytest.mark.parametrize("origin", ["clip", "speaker"])
 def test_seams_of_a_paste_are_no_steps(origin, fade):
     wave = smooth(4.0)
-    bank = AudioPool(own_voices=[smooth(3.0)])
+    pool = AudioPool(speaker_voices=[smooth(3.0)])
     parameters = {"at": 1.0, "length": 0.6, "origin": origin, "source": 2.6, "offset": 0.33}
-    hard, soft = (PASTE.apply(wave, RATE, bank, **parameters, fade=f) for f in (0.0, fade))
+    hard, soft = (PASTE.apply(wave, RATE, pool, **parameters, fade=f) for f in (0.0, fade))
     assert len(soft.waveform) == len(wave) + 9600
     for seam in soft.intervals[0]:
         jump, own = step_at(hard.waveform, seam), np.abs(np.diff(wave)).max()
@@ -253,14 +253,14 @@ def test_pastes_come_from_elsewhere(duration):
     assert not PASTE.can_draw(0.69, PASTE.info.ranges, AudioPool())
 
 
-def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
+def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, pool):
     used = set()
-    for parameters in draws(PASTE, 4.0, bank, n=10, variant="held_out", fade=OneOf((0.0,))):
-        edited = PASTE.apply(clip, RATE, bank, **parameters)
+    for parameters in draws(PASTE, 4.0, pool, n=10, variant="held_out", fade=OneOf((0.0,))):
+        edited = PASTE.apply(clip, RATE, pool, **parameters)
         start, end = (round(t * RATE) for t in edited.intervals[0])
         piece = edited.waveform[start:end]
         assert 20 * np.log10(rms(piece) / rms(clip)) == pytest.approx(0, abs=0.2)
-        voice = bank.voices[parameters["voice"]]
+        voice = pool.voices[parameters["voice"]]
         where = np.flatnonzero(np.isclose(voice[: -len(piece)] / voice[1 : 1 - len(piece)], piece[0] / piece[1]))
         ratios = [piece / voice[at : at + len(piece)] for at in where]
         assert min(np.ptp(ratio) for ratio in ratios) < 1e-3  # a passage of it
@@ -268,12 +268,14 @@ def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, bank):
     assert used == {0, 1}
 
 
-def test_voices_to_paste(clip, bank):
+def test_voices_to_paste(clip, pool):
     ranges = PASTE.info.variant("held_out")
     assert not PASTE.can_draw(4.0, ranges, AudioPool())
-    assert not PASTE.can_draw(4.0, ranges, AudioPool(own_voices=bank.own_voices, allowed={"own_voices": []}))
+    assert not PASTE.can_draw(
+        4.0, ranges, AudioPool(speaker_voices=pool.speaker_voices, allowed_indices={"speaker_voices": []})
+    )
     silent = np.zeros_like(clip)
-    edited = PASTE.apply(silent, RATE, bank, at=1.0, length=0.5, fade=0.0, origin="speaker", voice=0, offset=0.0)
+    edited = PASTE.apply(silent, RATE, pool, at=1.0, length=0.5, fade=0.0, origin="speaker", voice=0, offset=0.0)
     assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
 
 
@@ -287,44 +289,51 @@ def test_voices_to_paste(clip, bank):
         ({"length": 5.0, "source": 0.0}, "must be a passage of a clip"),
         ({"fade": -1}, "fade=-1 must be at least 0"),
         ({"origin": "radio"}, "origin='radio' is not known"),
-        ({"origin": "speaker", "voice": 2}, "number 2 of own_voices, and there are 2"),
+        ({"origin": "speaker", "voice": 2}, "number 2 of speaker_voices, and there are 2"),
         ({"origin": "speaker", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
         ({"origin": "speaker", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
     ],
 )
-def test_bad_pastes_are_named(clip, bank, change, message):
+def test_bad_pastes_are_named(clip, pool, change, message):
     with pytest.raises(ValueError, match=message):
-        PASTE.apply(clip, RATE, bank, **{"at": 1.0, "length": 0.5, "fade": 0.0, "origin": "clip"} | change)
+        PASTE.apply(clip, RATE, pool, **{"at": 1.0, "length": 0.5, "fade": 0.0, "origin": "clip"} | change)
 
 
 SHORT = noise(0.02, 20)
 
 
 def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
-    bank = AudioPool(own_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed={"own_voices": [0, 1, 3]})
-    drawn = draws(PASTE, 4.0, bank, variant="held_out")
+    pool = AudioPool(
+        speaker_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed_indices={"speaker_voices": [0, 1, 3]}
+    )
+    drawn = draws(PASTE, 4.0, pool, variant="held_out")
     assert {p["voice"] for p in drawn} == {1}
     assert all(0.25 <= p["length"] <= 0.6 for p in drawn)
-    assert drawn == draws(PASTE, 4.0, bank, variant="held_out")
-    assert len(PASTE.apply(clip, RATE, bank, **drawn[0]).waveform) == round((4.0 + drawn[0]["length"]) * RATE)
+    assert drawn == draws(PASTE, 4.0, pool, variant="held_out")
+    assert len(PASTE.apply(clip, RATE, pool, **drawn[0]).waveform) == round((4.0 + drawn[0]["length"]) * RATE)
     with pytest.raises(
         ValueError, match=r"2 other clips of the speaker were tried, and none lasts 0\.25 s\. Leave out"
     ):
-        draws(PASTE, 4.0, AudioPool(own_voices=bank.own_voices, allowed={"own_voices": [0, 3]}), variant="held_out")
+        draws(
+            PASTE,
+            4.0,
+            AudioPool(speaker_voices=pool.speaker_voices, allowed_indices={"speaker_voices": [0, 3]}),
+            variant="held_out",
+        )
 
 
 # Mix ------------------------------------------------------------------------------------------------
 
 
-def mixed(wave, bank, **changes):
-    edited = MIX.apply(wave, RATE, bank, **{"start": 1.0, "end": 2.5, "snr": 6.0, "voice": 0, "offset": 0.0} | changes)
+def mixed(wave, pool, **changes):
+    edited = MIX.apply(wave, RATE, pool, **{"start": 1.0, "end": 2.5, "snr": 6.0, "voice": 0, "offset": 0.0} | changes)
     return edited, edited.waveform - wave
 
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 7.5, 15.0, 20.0])
 @pytest.mark.parametrize("voice", [0, 1])
-def test_the_snr_over_the_interval(clip, bank, snr, voice):
-    edited, added = mixed(clip, bank, snr=snr, voice=voice)
+def test_the_snr_over_the_interval(clip, pool, snr, voice):
+    edited, added = mixed(clip, pool, snr=snr, voice=voice)
     inside = slice(16000, 40000)
     assert 20 * np.log10(rms(clip[inside]) / rms(added[inside])) == pytest.approx(snr, abs=0.1)
     np.testing.assert_array_equal(np.delete(added, np.r_[inside]), 0)
@@ -335,10 +344,10 @@ def test_the_snr_over_the_interval(clip, bank, snr, voice):
 def test_the_snr_in_real_speech(data_folder):
     files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:20]
     waves = [soundfile.read(file, dtype="float32")[0] for file in files]
-    bank = AudioPool(voices=waves)
+    pool = AudioPool(voices=waves)
     for seed, wave in enumerate(waves):
-        parameters = draws(MIX, len(wave) / RATE, bank, n=seed + 1)[-1]
-        edited = MIX.apply(wave, RATE, bank, **parameters)
+        parameters = draws(MIX, len(wave) / RATE, pool, n=seed + 1)[-1]
+        edited = MIX.apply(wave, RATE, pool, **parameters)
         first, last = (round(t * RATE) for t in edited.intervals[0])
         added = edited.waveform[first:last].astype(float) - wave[first:last]
         snr = 20 * np.log10(max(rms(wave[first:last]), 0.1 * speech_level(wave, RATE)) / rms(added))
@@ -346,16 +355,16 @@ def test_the_snr_in_real_speech(data_folder):
         assert last - first <= 3.0 * RATE + 1
 
 
-def test_a_voice_comes_and_goes(bank):
-    _, added = mixed(np.zeros(4 * RATE, np.float32), bank)
+def test_a_voice_comes_and_goes(pool):
+    _, added = mixed(np.zeros(4 * RATE, np.float32), pool)
     assert np.abs(added[[16000, 39999]]).max() < 1e-4
     assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # over silence at its own level
     assert rms(added[16040:16120]) == pytest.approx(0.01, rel=0.4)
 
 
-def test_over_a_pause_the_snr_is_over_the_speech(clip, bank):
+def test_over_a_pause_the_snr_is_over_the_speech(clip, pool):
     wave = clip * np.where(np.arange(len(clip)) < 12000, 1, 1e-4).astype(np.float32)
-    _, added = mixed(wave, bank, snr=0.0)
+    _, added = mixed(wave, pool, snr=0.0)
     assert 20 * np.log10(0.1 / rms(added[16000:40000])) == pytest.approx(20, abs=0.5)
 
 
@@ -368,25 +377,25 @@ def test_a_silent_voice_and_a_short_one(clip):
 
 
 def test_a_mix_is_no_longer_than_its_voice(clip):
-    bank = AudioPool(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
-    drawn = draws(MIX, 4.0, bank, n=80)
+    pool = AudioPool(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
+    drawn = draws(MIX, 4.0, pool, n=80)
     assert {p["voice"] for p in drawn} == {1, 2}
     for p in drawn:
         assert 0.5 <= p["end"] - p["start"] + 1e-9
         assert p["voice"] == 2 or p["end"] - p["start"] <= 0.8 + 1e-9
-        (where,) = MIX.apply(clip, RATE, bank, **p).intervals
+        (where,) = MIX.apply(clip, RATE, pool, **p).intervals
         assert where == pytest.approx((p["start"], p["end"]), abs=1.01 / RATE)
     with pytest.raises(ValueError, match=r"1 voices were tried, and none lasts 0\.5 s"):
         draws(MIX, 4.0, AudioPool(voices=[SHORT]))
 
 
-def test_mixes_have_room(bank):
+def test_mixes_have_room(pool):
     for duration in (1.1, 1.4, 8.0):
-        for parameters in draws(MIX, duration, bank):
+        for parameters in draws(MIX, duration, pool):
             assert EDGE_SECONDS <= parameters["start"]
             assert parameters["end"] <= duration - EDGE_SECONDS + 1e-9
             assert 0.5 <= parameters["end"] - parameters["start"] + 1e-9
-    assert not MIX.can_draw(1.05, MIX.info.ranges, bank)
+    assert not MIX.can_draw(1.05, MIX.info.ranges, pool)
     assert not MIX.can_draw(4.0, MIX.info.ranges, AudioPool())
 
 
@@ -400,9 +409,9 @@ def test_mixes_have_room(bank):
         ({"voice": -1}, "number -1 of voices"),
     ],
 )
-def test_bad_mixes_are_named(clip, bank, change, message):
+def test_bad_mixes_are_named(clip, pool, change, message):
     with pytest.raises(ValueError, match=message):
-        mixed(clip, bank, **change)
+        mixed(clip, pool, **change)
 
 
 # Shared ---------------------------------------------------------------------------------------------
@@ -441,14 +450,14 @@ def test_parts_of_ranges():
 
 @pytest.mark.parametrize("label", ["cut", "paste"])
 @pytest.mark.parametrize("variant", ["train", "held_out"])
-def test_clicks_are_where_the_time_map_says(label, variant, bank):
+def test_clicks_are_where_the_time_map_says(label, variant, pool):
     """To the sample, wherever a fade does not reach."""
     edit = EDITS[label]
     wave = np.zeros(4 * RATE, dtype=np.float32)
     clicks = np.arange(400, len(wave), 400)
     wave[clicks] = 1.0
-    for parameters in draws(edit, 4.0, bank, n=20, variant=variant):
-        edited, time_map, intervals, points, _ = edit.apply(wave, RATE, bank, **parameters)
+    for parameters in draws(edit, 4.0, pool, n=20, variant=variant):
+        edited, time_map, intervals, points, _ = edit.apply(wave, RATE, pool, **parameters)
         seams = np.array([*np.ravel(intervals), *points])
         deleted = time_map.before[1:-1].reshape(-1, 2) if label == "cut" else np.empty((0, 2))
         kept = [t for t in clicks / RATE if not any(start <= t < end for start, end in deleted)]
