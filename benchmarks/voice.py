@@ -38,6 +38,7 @@ from _detection import add_options, detect
 from _shortcuts import shortcut_auc
 from memory import private_mib, watch
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditSimulator
+from mmestim.voice._simulation.simulator import audio_pool
 from mmestim.voice.edits import EDITS, AudioPool
 
 RATE = 16000
@@ -278,13 +279,13 @@ CASES = [
 
 
 def audio_files(folder: Path) -> AudioPool:
-    """Half a minute of noise and a response of half a second in a folder, and the pool a simulator makes of them."""
+    """Half a minute of noise and a half-second response in a folder, and the pool that a simulator makes of them."""
     rng = np.random.default_rng(0)
     decay = np.exp(-np.arange(RATE // 2) / (0.07 * RATE))
     for name, samples in {"noise": rng.normal(size=30 * RATE), "response": rng.normal(size=RATE // 2) * decay}.items():
         soundfile.write(folder / f"{name}.wav", 0.9 * samples / np.abs(samples).max(), RATE)
     noises, responses = ([folder / f"{name}.wav"] for name in ("noise", "response"))
-    return EditSimulator(sample_rate=RATE, noises=noises, impulse_responses=responses)._pool(None)
+    return audio_pool(EditSimulator(sample_rate=RATE, noises=noises, impulse_responses=responses))
 
 
 # Clocks --------------------------------------------------------------------------------------------

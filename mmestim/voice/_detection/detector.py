@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
 from .._simulation.plan_sampling import resolve_ranges
-from .._simulation.simulator import EditSimulator
+from .._simulation.simulator import EditSimulator, labels_for_corpus
 from ..localization import EditSegment
 from ..metrics import per_label_scores
 from ..taxonomy import CATEGORIES, LABELS, TAXONOMY, UNALTERED
@@ -240,7 +240,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         options = self._check_parameters()
         corpus = clips_of(self, X, RATE, self.sample_rate, reset=True)
         truth = None if y is None else truth_of(y, len(corpus), self._orders())
-        labels = self._simulator()._labels_for(corpus) if truth is None else truth.labels
+        labels = labels_for_corpus(self._simulator(), corpus) if truth is None else truth.labels
         if not labels:
             raise ValueError("none of the edits can be made of these clips, or y names none: nothing can be learnt.")
         speakers = speakers_of(groups, corpus)

@@ -22,7 +22,7 @@ from .._constants import RATE
 from .._models.base import SHORTEST_SECONDS, WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
 from .._models.registry import MODELS, make_model
-from .._simulation.simulator import EditSimulator
+from .._simulation.simulator import EditSimulator, check_simulator
 from .._training_data.sources import given_windows, held_out_windows, simulated_windows
 from .._training_data.training_set import TrainingSet
 from ..metrics import detection_report
@@ -127,7 +127,7 @@ class TrainedDetector:
     def _check_parameters(self) -> TrainingOptions:
         """What can be wrong before there is any audio."""
         options = self._options()
-        self._simulator()._check()
+        check_simulator(self._simulator())
         self._new_model()
         return options
 

@@ -22,7 +22,7 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[n
     rate = plan.sample_rate
     given = _checked(waveform, plan)
     first, last = round(plan.trim[0] * rate), len(given) - round(plan.trim[1] * rate)
-    original = edited = prepared(given[first:last], plan.seed)
+    original = edited = condition(given[first:last], plan.seed)
     whole = _keeping(first, last, len(given), rate)
     intervals: dict[str, list[Interval]] = {}
     points: dict[str, list[float]] = {}
@@ -71,7 +71,7 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[n
     return edited, record
 
 
-def prepared(waveform: np.ndarray, seed: int) -> np.ndarray:
+def condition(waveform: np.ndarray, seed: int) -> np.ndarray:
     """A clip without a constant offset and with noise of half a step of 16 bits.
 
     Steps in the offset tell of joins; so do samples that are on a grid of 16 bits where those of edited clips

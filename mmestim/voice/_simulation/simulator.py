@@ -1,78 +1,73 @@
-"""From clean speech to a labelled corpus of voice edits."""
+"""Simulator of voice edits: clean speech in, a labelled corpus out."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from ..._utils.validation import check_choice, check_number
-from .._audio.corpus import AudioCorpus, AudioError
+from .._audio.corpus import AudioCorpus
 from ..edits.base import AudioPool
 from ..records import EditPlan, EditRecord
-from ..taxonomy import SYNTHETIC_LABELS, TAXONOMY
+from ..taxonomy import TAXONOMY
+from .audio_pools import SOURCES, build_pool, reachable_pools, speaker_codes
 from .plan_application import apply_plan
-from .plan_sampling import ORDER, available_labels, check_audio, resolve_ranges, sample_plan
-from .workers import CachedAudio, ConditionedAudio, StoredTask, Task, corpora, reachable_pools, speaker_codes
+from .plan_sampling import CATEGORY_ORDER, PlanSampler, Sampler, available_labels, check_audio, resolve_ranges
+from .workers import Task, iterate_task
 
 _ORDERS = ("canonical", "fixed", "random")
-_SOURCES = (*SYNTHETIC_LABELS, "voices")
-# Clips that are under way at once for each worker, and that it gets at a time: one slow clip must not hold up many.
-_CHUNK, _PART = 16, 2
+_MAX_SECONDS = 86400.0
 
 
 class EditSimulator(BaseEstimator):
-    """Makes labelled voice edits out of clean speech.
+    """Simulator of labelled voice edits of clean speech.
 
-    Of every clip it draws which edits it goes through and with what parameters, makes them, and records
-    what is where in the result.
+    For every clip it draws a number of edits and their parameters, applies them, and records which edit is
+    where in the result.
 
     Parameters
     ----------
     edits : 'all', list of str or dict, default='all'
-        Labels of `mmestim.voice.LABELS` to choose from. ``'all'`` are those for which there is audio: 'tts'
-        and 'vc' need `sources`; others that are named without their audio are an error. A dict has a
-        label's ranges: ``'train'``, ``'held_out'`` or ``'implementation'`` of the taxonomy, or a dict of
-        parameters to ranges that replace some of those to train on.
+        Labels of `mmestim.voice.LABELS` to choose from. ``'all'`` selects the labels for which there is audio:
+        'tts' and 'vc' need `sources`. A label that is named but lacks its audio is an error. A dict maps each label
+        to its ranges: ``'train'``, ``'held_out'`` or ``'implementation'`` of the taxonomy, or a dict of
+        parameters to ranges that replace some of the ``'train'`` ranges.
     n_edits : int or (int, int), default=(0, 3)
-        Edits in a clip, or the fewest and the most of them, all numbers between equally likely. A clip has
-        at most one of each category.
+        Number of edits in a clip, or its minimum and maximum; all numbers between are equally likely. A clip
+        has at most one edit of each category.
     order : {'canonical', 'fixed', 'random'}, default='canonical'
-        ``'fixed'``: source, temporal, modulation, spectral, spatial, encoding. ``'random'``: any.
-        ``'canonical'``: fixed but in a fifth of the clips, where it is random.
+        Order of the edits in a clip. ``'fixed'`` is source, temporal, modulation, spectral, spatial, encoding.
+        ``'random'`` is any order. ``'canonical'`` is fixed in four fifths of the clips and random in the others.
     sample_rate : int, default=16000
-        Of what comes out, in Hz.
+        Sample rate of the edited clips in Hz.
     sources : dict of str to audio, default=None
-        Synthetic speech for 'tts' and 'vc', and 'voices' to mix in instead of those of the other clips. Each is
-        anything that `AudioCorpus` takes.
+        Synthetic speech for 'tts' and 'vc', and 'voices' to mix in instead of the voices of the other clips. Each
+        value is anything that `AudioCorpus` accepts.
     noises, impulse_responses : audio, default=None
-        Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones. Of noises
-        and responses the latest 64 MiB are kept while clips are edited.
+        Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones. The
+        latest 64 MiB of each are cached while clips are edited.
     random_state : int, RandomState instance or None, default=None
-        Seeds the draws. Each clip has its own generator, by its number. What is drawn also depends on whether
-        python-stretch is installed, which is the first engine of 'pitch_shift' and 'time_stretch'.
+        Seeds the draws. Each clip has its own generator, seeded by the number of the clip. The draws also depend on
+        whether python-stretch is installed, the first engine of 'pitch_shift' and 'time_stretch'.
 
     See Also
     --------
-    AudioCorpus : What clips can be.
+    AudioCorpus : Formats in which clips are accepted.
 
     Notes
     -----
-    The labels are those of `mmestim.voice.TAXONOMY`, which says of each where its name and its ranges are
-    from. How many edits, in what order, and all of the following are our choices [1]_.
+    The labels are those of `mmestim.voice.TAXONOMY`, which gives the origin of each name and range. The number
+    of edits, their order and all of the following are our choices [1]_.
 
-    What would give edited clips away by other things than the edit is alike in all: silence at the ends
-    is trimmed, any constant offset taken off and noise of half a step of 16 bits added first; up to 0.18 s
-    is cropped off both ends afterwards; the level is brought back to that of the clip, then changed at
-    random by up to 6 dB; the peak stays below 0.99; samples pass through 16 bits.
+    Edited and unedited clips get identical treatment, so that only the edit can give a clip away. First, silence
+    at the ends is trimmed, any constant offset is removed, and noise of half a 16-bit step is added. After the
+    edits, up to 0.18 s is cropped off both ends. The level is restored to that of the clip, then changed at random
+    by up to 6 dB. The peak stays below 0.99, and samples are quantised to 16 bits.
 
     References
     ----------
@@ -112,29 +107,29 @@ class EditSimulator(BaseEstimator):
         self.random_state = random_state
 
     def draw(self, rng: Any, duration: float, sample_rate: int) -> EditPlan:
-        """Edits and parameters for one clip.
+        """Draw edits and their parameters for one clip.
 
         Parameters
         ----------
         rng : numpy.random.Generator or int
-            Where they are drawn from, or a seed.
+            Generator that the plan is drawn from, or a seed.
         duration : float
-            Seconds of the clip.
+            Duration of the clip in seconds.
         sample_rate : int
-            Its rate, in Hz: that of the simulator.
+            Sample rate of the clip in Hz, which must be that of the simulator.
 
         Returns
         -------
         EditPlan
-            What `apply` does to it.
+            Plan for `apply`.
         """
-        self._check()
+        check_simulator(self)
         if sample_rate != self.sample_rate:
             raise ValueError(f"sample_rate={sample_rate}: this simulator is for clips at {self.sample_rate} Hz.")
-        check_number("duration", duration, high=86400.0, closed=False)
-        pool = self._pool(None)
-        self._check_audio(pool)
-        return self._draw(np.random.default_rng(rng), float(duration), pool)
+        check_number("duration", duration, high=_MAX_SECONDS, closed=False)
+        pool = audio_pool(self)
+        _check_audio(self, [pool])
+        return plan_sampler(self).sample(np.random.default_rng(rng), float(duration), pool)
 
     def apply(self, waveform: np.ndarray, plan: EditPlan, X: Any = None) -> tuple[np.ndarray, EditRecord]:
         """Edit one clip by a plan.
@@ -142,28 +137,28 @@ class EditSimulator(BaseEstimator):
         Parameters
         ----------
         waveform : ndarray of shape (n_samples,)
-            The clip, floats at the plan's rate; it is left as it is.
+            The clip, floats at the plan's rate. It is not modified.
         plan : EditPlan
-            From `draw`, for a clip of this duration, or from a record.
+            Plan from `draw` for a clip of this duration, or from a record.
         X : audio, default=None
-            The clips of `simulate`, for a plan from one of its records that takes voices from them.
+            The clips of `simulate`. They are needed if the plan is from one of its records and uses their voices.
 
         Returns
         -------
         waveform : ndarray of shape (n_samples_after,)
             The edited clip, float32.
         record : EditRecord
-            What was done, and where it is.
+            The edits and where they are.
 
         Raises
         ------
         ValueError
-            If the plan is for a clip of another duration or rate, or needs audio that this simulator has not.
+            If the plan is for a clip of another duration or rate, or needs audio that this simulator does not have.
         """
-        self._check()
+        check_simulator(self)
         if plan.sample_rate != self.sample_rate:
             raise ValueError(f"the plan is for {plan.sample_rate} Hz, this simulator for {self.sample_rate} Hz.")
-        return apply_plan(waveform, plan, self._pool(None if X is None else self._corpus(X)))
+        return apply_plan(waveform, plan, audio_pool(self, None if X is None else _corpus(self, X)))
 
     def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
         """Edit clips.
@@ -171,146 +166,148 @@ class EditSimulator(BaseEstimator):
         Parameters
         ----------
         X : audio
-            Clean speech, anything that `AudioCorpus` takes. Arrays have the simulator's rate; with another, give
+            Clean speech, anything that `AudioCorpus` accepts. Arrays have the simulator's rate; for another rate pass
             ``AudioCorpus(arrays, source_rate=...)``.
         n_jobs : int, default=None
-            Processes, or threads where any audio is given as arrays; `None` is one, -1 all cores. The result is the
-            same for any number.
+            Number of processes, or of threads where any audio is given as arrays; `None` is one, -1 all cores. The
+            result is the same for any number.
 
         Returns
         -------
         waveforms : list of ndarray of shape (n_samples,)
             Edited clips, float32.
         records : list of EditRecord
-            What was done to each. Clips that a corpus with ``on_error='skip'`` could not read are left out;
-            ``clip`` of a record tells the number.
+            Record of each edited clip; its ``clip`` is the number of the clip in `X`. Clips that a corpus with
+            ``on_error='skip'`` could not read are left out.
         """
         pairs = list(self.iterate(X, n_jobs))
         return [waveform for waveform, _ in pairs], [record for _, record in pairs]
 
     def iterate(self, X: Any, n_jobs: int | None = None) -> Iterator[tuple[np.ndarray, EditRecord]]:
-        """Edit clips one after another, as `simulate` does, of a corpus that need not fit into memory.
+        """Edit clips one after another, as `simulate` does, from a corpus that need not fit into memory.
 
         Parameters
         ----------
         X : audio
-            Clean speech, anything that `AudioCorpus` takes.
+            Clean speech, anything that `AudioCorpus` accepts.
         n_jobs : int, default=None
-            Processes, or threads where any audio is given as arrays; `None` is one, -1 all cores.
+            Number of processes, or of threads where any audio is given as arrays; `None` is one, -1 all cores.
 
         Returns
         -------
         iterator of (ndarray of shape (n_samples,), EditRecord)
-            Edited clip, float32, and what was done to it.
+            Edited clips, float32, and their records.
         """
-        self._check()
-        corpus = self._corpus(X)
-        return self._iterate_some(corpus, np.arange(len(corpus)), n_jobs)
+        check_simulator(self)
+        corpus = _corpus(self, X)
+        return iterate_rows(self, corpus, np.arange(len(corpus)), n_jobs)
 
-    # Inside --------------------------------------------------------------------------------------
 
-    def _iterate_some(self, corpus: AudioCorpus, rows: np.ndarray, n_jobs: int | None) -> Iterator[Any]:
-        """Clips of these numbers, which may get voices of all others."""
-        pool, codes = self._pool(corpus), speaker_codes(corpus.speakers, len(corpus))
-        self._check_audio(*reachable_pools(pool, codes))
-        return self._iterate(corpus, rows, pool, codes, effective_n_jobs(n_jobs))
+# For training --------------------------------------------------------------------------------------
 
-    def _iterate(self, corpus, rows, pool, codes, n_jobs):
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        task, fewest = Task(self, corpus, pool, codes, seed), self._numbers()[0]
-        too_few = n_done = 0
-        # To processes, arrays would have to be copied.
-        uses_threads = n_jobs == 1 or any(part.holds_arrays for part in (corpus, *corpora(pool)))
-        with contextlib.ExitStack() as stack:
-            if not uses_threads:
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                task = StoredTask.from_task(task, folder)
-            parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
-            step = 1 if n_jobs == 1 else _CHUNK * n_jobs
-            for start in range(0, len(rows), step):
-                numbers = rows[start : start + step]
-                parts = np.array_split(numbers, -(-len(numbers) // _PART))
-                done = parallel(delayed(task)(part) for part in parts)
-                for number, result in zip(numbers, itertools.chain(*done), strict=True):
-                    if isinstance(result, AudioError):
-                        corpus.skip(number, result)
-                        continue
-                    n_done += 1
-                    too_few += len(result[1].steps) < fewest
-                    yield result
-        if not n_done:
-            shown = corpus.skipped[0]
-            raise AudioError(
-                f"{len(rows)} of {len(rows)} clips",
-                f"cannot be used. The first is {shown.item}, which {shown.reason}",
-            )
-        if too_few:
-            warnings.warn(
-                f"{too_few} of {n_done} clips got fewer than {fewest} edits: they are too short for those of `edits`, "
-                "or there is no other voice for them that is long enough.",
-                stacklevel=2,
-            )
 
-    def _labels_for(self, corpus: AudioCorpus) -> list[str]:
-        """Labels that clips of a corpus can have."""
-        self._check()
-        return available_labels(
-            resolve_ranges(self.edits), reachable_pools(self._pool(corpus), speaker_codes(corpus.speakers, len(corpus)))
+def iterate_rows(
+    simulator: EditSimulator,
+    corpus: AudioCorpus,
+    rows: np.ndarray,
+    n_jobs: int | None,
+    sampler: Sampler | None = None,
+) -> Iterator[tuple[np.ndarray, EditRecord]]:
+    """Edit some clips of a corpus.
+
+    Parameters
+    ----------
+    simulator : EditSimulator
+        Simulator with checked parameters.
+    corpus : AudioCorpus
+        Clean speech. Each clip may get voices of all other clips.
+    rows : int ndarray of shape (n_clips,)
+        Numbers of the clips to edit.
+    n_jobs : int or None
+        Number of processes, or of threads where any audio is given as arrays.
+    sampler : Sampler or None, default=None
+        Sampler of the plans; None is the simulator's own.
+
+    Returns
+    -------
+    iterator of (ndarray of shape (n_samples,), EditRecord)
+        Edited clips, float32, and their records.
+    """
+    pool, codes = audio_pool(simulator, corpus), speaker_codes(corpus.speakers, len(corpus))
+    _check_audio(simulator, reachable_pools(pool, codes))
+    seed = int(check_random_state(simulator.random_state).randint(np.iinfo(np.int32).max))
+    task = Task(plan_sampler(simulator) if sampler is None else sampler, corpus, pool, codes, seed)
+    return iterate_task(task, rows, effective_n_jobs(n_jobs))
+
+
+def labels_for_corpus(simulator: EditSimulator, corpus: AudioCorpus) -> list[str]:
+    """Return the labels that the edited clips of a corpus can have."""
+    check_simulator(simulator)
+    codes = speaker_codes(corpus.speakers, len(corpus))
+    return available_labels(resolve_ranges(simulator.edits), reachable_pools(audio_pool(simulator, corpus), codes))
+
+
+def plan_sampler(simulator: EditSimulator) -> PlanSampler:
+    """Return the sampler of plans that a simulator's parameters describe."""
+    ranges = resolve_ranges(simulator.edits)
+    return PlanSampler(ranges, _n_edits_range(simulator.n_edits), simulator.order, simulator.sample_rate)
+
+
+def audio_pool(simulator: EditSimulator, clips: AudioCorpus | None = None) -> AudioPool:
+    """Return the pool of a simulator's audio and, if they are given, of the clips that it edits."""
+    audio = {
+        **(simulator.sources or {}),
+        "noises": simulator.noises,
+        "impulse_responses": simulator.impulse_responses,
+    }
+    return build_pool({kind: _corpus(simulator, X) for kind, X in audio.items() if X is not None}, clips)
+
+
+def check_simulator(simulator: EditSimulator) -> None:
+    """Raise a ValueError or TypeError that names the first invalid parameter of a simulator."""
+    check_choice("order", simulator.order, _ORDERS)
+    check_number("sample_rate", simulator.sample_rate, low=8000, high=48000, integer=True)
+    n_edits, sources = simulator.n_edits, simulator.sources
+    min_edits, max_edits = _n_edits_range(n_edits)
+    if min_edits > max_edits:
+        raise ValueError(f"n_edits={n_edits!r} must have the fewest edits first.")
+    n_categories = len({TAXONOMY[label].category for label in resolve_ranges(simulator.edits)})
+    if min_edits > n_categories:
+        raise ValueError(
+            f"n_edits={n_edits!r}: a clip has at most one edit of a category, and those of edits are of "
+            f"{n_categories}. Name edits of other categories too, or request fewer."
         )
-
-    def _corpus(self, X):
-        corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=self.sample_rate)
-        if corpus.sample_rate != self.sample_rate:
-            raise ValueError(f"the corpus has sample_rate={corpus.sample_rate}, the simulator {self.sample_rate}.")
-        return corpus
-
-    def _check(self) -> None:
-        check_choice("order", self.order, _ORDERS)
-        check_number("sample_rate", self.sample_rate, low=8000, high=48000, integer=True)
-        low, high = self._numbers()
-        if low > high:
-            raise ValueError(f"n_edits={self.n_edits!r} must have the fewest edits first.")
-        categories = {TAXONOMY[label].category for label in resolve_ranges(self.edits)}
-        if low > len(categories):
-            raise ValueError(
-                f"n_edits={self.n_edits!r}: a clip has at most one edit of a category, and those of edits are of "
-                f"{len(categories)}. Name edits of other categories too, or ask for fewer."
-            )
-        if not isinstance(self.sources, Mapping | None):
-            raise TypeError(
-                f"sources has type {type(self.sources).__name__}: it must be a dict, such as {{'tts': 'folder'}}, or "
-                "None."
-            )
-        unknown = [name for name in self.sources or {} if name not in _SOURCES]
-        if unknown:
-            raise ValueError(f"sources has {unknown[0]!r}, which is not known here. Use keys of {list(_SOURCES)}.")
-
-    def _numbers(self):
-        numbers = self.n_edits if isinstance(self.n_edits, tuple | list) else (self.n_edits, self.n_edits)
-        if len(numbers) != 2:
-            raise ValueError(f"n_edits={self.n_edits!r} must be one number or two, the fewest and the most.")
-        for number in numbers:
-            check_number("n_edits", number, high=len(ORDER), integer=True)
-        return numbers
-
-    def _check_audio(self, *pools):
-        if not isinstance(self.edits, str):  # 'all' are those that there is audio for
-            check_audio(resolve_ranges(self.edits), pools)
-
-    def _draw(self, rng, duration, pool):
-        return sample_plan(
-            rng, duration, self.sample_rate, resolve_ranges(self.edits), self._numbers(), self.order, pool
+    if not isinstance(sources, Mapping | None):
+        raise TypeError(
+            f"sources has type {type(sources).__name__}: it must be a dict, such as {{'tts': 'folder'}}, or None."
         )
+    for name in sources or {}:
+        if name not in SOURCES:
+            raise ValueError(f"sources has {name!r}, which is not known here. Use keys of {list(SOURCES)}.")
 
-    def _pool(self, corpus: AudioCorpus | None) -> AudioPool:
-        sources = self.sources or {}
-        audio = {**sources, "noises": self.noises, "impulse_responses": self.impulse_responses}
-        read = {kind: self._corpus(x) for kind, x in audio.items() if x is not None}
-        kinds: dict[str, Any] = {
-            kind: ConditionedAudio(x) if kind in _SOURCES else CachedAudio(x) for kind, x in read.items()
-        }
-        if corpus is not None:
-            kinds["speaker_voices"] = ConditionedAudio(corpus)
-            kinds.setdefault("voices", kinds["speaker_voices"])
-            read["speaker_voices"] = corpus
-        return AudioPool(**kinds, skips_unreadable=any(part.on_error == "skip" for part in read.values()))
+
+# Parameters ----------------------------------------------------------------------------------------
+
+
+def _n_edits_range(n_edits: Any) -> tuple[int, int]:
+    """Return the minimum and maximum that the parameter `n_edits` stands for."""
+    numbers = tuple(n_edits) if isinstance(n_edits, tuple | list) else (n_edits, n_edits)
+    if len(numbers) != 2:
+        raise ValueError(f"n_edits={n_edits!r} must be one number or two, the fewest and the most.")
+    for number in numbers:
+        check_number("n_edits", number, high=len(CATEGORY_ORDER), integer=True)
+    return numbers
+
+
+def _corpus(simulator: EditSimulator, X: Any) -> AudioCorpus:
+    """Return audio as a corpus at the simulator's rate."""
+    corpus = X if isinstance(X, AudioCorpus) else AudioCorpus(X, sample_rate=simulator.sample_rate)
+    if corpus.sample_rate != simulator.sample_rate:
+        raise ValueError(f"the corpus has sample_rate={corpus.sample_rate}, the simulator {simulator.sample_rate}.")
+    return corpus
+
+
+def _check_audio(simulator: EditSimulator, pools: list[AudioPool]) -> None:
+    """Raise a ValueError if a label is named in `edits` but none of the pools has its audio."""
+    if not isinstance(simulator.edits, str):  # 'all' selects only labels whose audio is available.
+        check_audio(resolve_ranges(simulator.edits), pools)

@@ -1,54 +1,74 @@
-"""How the clips of a corpus are edited: which audio each may get, one after another or in other processes."""
+"""Workers that edit the clips of a corpus, one after another or in several processes."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import joblib
 import numpy as np
+from joblib import Parallel, delayed
 
 from .._audio.corpus import AudioCorpus, AudioError, trim_silence
 from ..edits.base import AudioPool
-from .plan_application import apply_plan, prepared
+from ..records import EditRecord
+from .audio_pools import corpora, pool_for_clip
+from .plan_application import apply_plan
+from .plan_sampling import Sampler
 
-_MOST_KEPT = 2**26  # bytes of noises and responses
-_ATTEMPTS = 50  # draws for a clip, until none is of audio that cannot be read
+# Clips in progress per worker, and clips handed over at once: one slow clip must not delay many.
+_CLIPS_PER_WORKER, _CLIPS_PER_CALL = 16, 2
+# Plans that are sampled for a clip before unreadable audio becomes an error.
+_MAX_ATTEMPTS = 50
 
-
-def speaker_codes(speakers: Any, n_clips: int) -> np.ndarray:
-    """A number for each speaker, -1 where it is not known."""
-    if speakers is None:
-        return np.full(n_clips, -1)
-    known: dict[str, int] = {}
-    names = [None if name is None or str(name) in ("nan", "<NA>") else str(name) for name in speakers]
-    return np.array([-1 if name is None else known.setdefault(name, len(known)) for name in names])
+# The edited clip and its record, or the error of reading the clip.
+Result = tuple[np.ndarray, EditRecord] | AudioError
 
 
 class Task(NamedTuple):
-    """What is to be done with every clip of a corpus."""
+    """The clips to edit, a sampler of plans, and the audio that edits may bring in."""
 
-    simulator: Any
+    sampler: Sampler
     corpus: AudioCorpus
     pool: AudioPool
-    codes: np.ndarray
+    speaker_codes: np.ndarray
     seed: int
 
-    def __call__(self, numbers: np.ndarray) -> list[Any]:
-        return [
-            _simulate_one(self.simulator, self.corpus, int(n), self.seed, for_clip(self.pool, n, self.codes))
-            for n in numbers
-        ]
+    def __call__(self, numbers: np.ndarray) -> list[Result]:
+        return [self._edit(int(number)) for number in numbers]
+
+    def _edit(self, number: int) -> Result:
+        """Edit one clip."""
+        pool, rate = pool_for_clip(self.pool, number, self.speaker_codes), self.corpus.sample_rate
+        try:
+            clip = self.corpus[number]
+        except AudioError as error:
+            return AudioError(error.item, error.reason)  # A new error, without a traceback that retains the samples.
+        trimmed, start = trim_silence(clip, rate)
+        trim = start, (len(clip) - len(trimmed)) / rate - start
+        attempt = 0
+        while True:
+            attempt += 1
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(number, attempt)))
+            try:
+                plan = self.sampler.sample(rng, len(trimmed) / rate, pool)
+                plan = replace(plan, duration=len(clip) / rate, trim=(trim[0], max(0.0, trim[1])))
+                edited, record = apply_plan(clip, plan, pool)
+                return edited, replace(record, clip=number)
+            except AudioError:  # Raised for audio of the pool; another plan may use other audio.
+                if attempt == _MAX_ATTEMPTS or not pool.skips_unreadable:
+                    raise
 
 
 class StoredTask(NamedTuple):
-    """The same in a file: each process reads it once, as a corpus of many files is long."""
+    """A task in a file that each process reads once, because a corpus of many files is large."""
 
     path: str
 
@@ -58,99 +78,74 @@ class StoredTask(NamedTuple):
         joblib.dump(tuple(task), path)
         return cls(path)
 
-    def __call__(self, numbers: np.ndarray) -> list[Any]:
-        return _stored(self.path)(numbers)
+    def __call__(self, numbers: np.ndarray) -> list[Result]:
+        return _load_task(self.path)(numbers)
 
 
 @lru_cache(maxsize=1)
-def _stored(path):
+def _load_task(path: str) -> Task:
     return Task(*joblib.load(path))
 
 
-def for_clip(pool: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
-    """The pool as one clip may use it: whose voices of the corpus are another's, and which its own elsewhere."""
-    here = np.arange(len(codes)) == number
-    own = (codes == codes[number]) & (codes >= 0)
-    allowed_indices: dict[str, Any] = {"speaker_voices": np.flatnonzero(own & ~here)}
-    if pool.voices is pool.speaker_voices:
-        allowed_indices["voices"] = np.flatnonzero(~here if codes[number] < 0 else ~own & (codes >= 0))
-    return replace(pool, allowed_indices=allowed_indices)
+def iterate_task(task: Task, rows: np.ndarray, n_jobs: int) -> Iterator[tuple[np.ndarray, EditRecord]]:
+    """Edit clips of a task one after another.
 
+    Parameters
+    ----------
+    task : Task
+        The clips and how they are edited.
+    rows : int ndarray of shape (n_clips,)
+        Numbers of the clips to edit.
+    n_jobs : int
+        Number of processes, or of threads where audio is given as arrays.
 
-def reachable_pools(pool: AudioPool, codes: np.ndarray) -> list[AudioPool]:
-    """The pool of the clips with most of others and with most of their own: what neither can get, none can."""
-    _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    return [for_clip(pool, int(end(counts[speakers])), codes) for end in (np.argmin, np.argmax)]
+    Yields
+    ------
+    waveform : ndarray of shape (n_samples,)
+        Edited clip. Clips that cannot be read are skipped as the corpus prescribes.
+    record : EditRecord
+        Its record.
 
+    Raises
+    ------
+    AudioError
+        If no clip can be read.
 
-def corpora(pool: AudioPool) -> list[AudioCorpus]:
-    """The clips of a pool, as they are read."""
-    kinds = (pool.tts, pool.vc, pool.voices, pool.noises, pool.impulse_responses)
-    return [kind.corpus for kind in kinds if isinstance(kind, CachedAudio | ConditionedAudio)]
-
-
-def _simulate_one(simulator, corpus, number, seed, pool):
-    """One clip, edited, and its record, or the error of reading it."""
-    rate = corpus.sample_rate
-    try:
-        whole = corpus[number]
-    except AudioError as error:
-        return AudioError(error.item, error.reason)  # without a traceback that keeps the samples
-    trimmed, start = trim_silence(whole, rate)
-    trim = start, (len(whole) - len(trimmed)) / rate - start
-    for attempt in itertools.count(1):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, attempt)))
-        try:
-            plan = simulator._draw(rng, len(trimmed) / rate, pool)
-            plan = replace(plan, duration=len(whole) / rate, trim=(trim[0], max(0.0, trim[1])))
-            edited, record = apply_plan(whole, plan, pool)
-            return edited, replace(record, clip=number)
-        except AudioError:  # of other audio, which the clip was to get
-            if attempt == _ATTEMPTS or not pool.skips_unreadable:
-                raise
-
-
-class CachedAudio(Sequence[np.ndarray]):
-    """Clips of a corpus that are used again and again: the latest are kept as they were read."""
-
-    def __init__(self, corpus: AudioCorpus) -> None:
-        self.corpus = corpus
-        self._latest: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def __getitem__(self, index: Any) -> Any:
-        with self._lock:
-            if index not in self._latest:
-                waveform = self.corpus[index]
-                waveform.flags.writeable = False
-                self._latest[index] = waveform
-                while sum(kept.nbytes for kept in self._latest.values()) > _MOST_KEPT and len(self._latest) > 1:
-                    self._latest.popitem(last=False)
-            self._latest.move_to_end(index)
-            return self._latest[index]
-
-    def __reduce__(self):
-        return CachedAudio, (self.corpus,)
-
-
-class ConditionedAudio(Sequence[np.ndarray]):
-    """Clips of a corpus in the state of those that they are put into."""
-
-    def __init__(self, corpus: AudioCorpus) -> None:
-        self.corpus = corpus
-        # What an edit looked at when its parameters were drawn, it takes next.
-        self.latest: tuple[int, Any] = (-1, None)
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def __getitem__(self, index: Any) -> Any:
-        number, waveform = self.latest  # at once, as another thread may set it
-        if number != index:
-            waveform = prepared(trim_silence(self.corpus[index], self.corpus.sample_rate)[0], int(index))
-            waveform.flags.writeable = False
-            self.latest = int(index), waveform
-        return waveform
+    Warns
+    -----
+    UserWarning
+        If some clips got fewer edits than the sampler's minimum.
+    """
+    min_edits = task.sampler.n_edits[0]
+    n_below_minimum = n_done = 0
+    # Processes would have to copy the arrays.
+    uses_threads = n_jobs == 1 or any(corpus.holds_arrays for corpus in (task.corpus, *corpora(task.pool)))
+    with contextlib.ExitStack() as stack:
+        call: Callable[[np.ndarray], list[Result]] = task
+        if not uses_threads:
+            call = StoredTask.from_task(task, stack.enter_context(tempfile.TemporaryDirectory()))
+        parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
+        step = 1 if n_jobs == 1 else _CLIPS_PER_WORKER * n_jobs
+        for start in range(0, len(rows), step):
+            numbers = rows[start : start + step]
+            parts = np.array_split(numbers, -(-len(numbers) // _CLIPS_PER_CALL))
+            results = itertools.chain(*parallel(delayed(call)(part) for part in parts))
+            for number, result in zip(numbers, results, strict=True):
+                if isinstance(result, AudioError):
+                    task.corpus.skip(number, result)
+                    continue
+                n_done += 1
+                n_below_minimum += len(result[1].steps) < min_edits
+                yield result
+    if not n_done:
+        skipped = task.corpus.skipped[0]
+        raise AudioError(
+            f"{len(rows)} of {len(rows)} clips",
+            f"cannot be used. The first is {skipped.item}, which {skipped.reason}",
+        )
+    if n_below_minimum:
+        warnings.warn(
+            f"{n_below_minimum} of {n_done} clips got fewer than {min_edits} edits: they are too short for those of "
+            "`edits`, or no other voice is long enough for them.",
+            stacklevel=2,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from sklearn.base import clone
 
 from .._audio.corpus import AudioCorpus
 from .._audio.windowing import iter_windows
-from .._simulation.simulator import EditSimulator
-from .._simulation.splice_sampling import SpliceSimulator
+from .._simulation.plan_sampling import Sampler, resolve_ranges
+from .._simulation.simulator import EditSimulator, iterate_rows
+from .._simulation.splice_sampling import SplicePlanSampler
 from .._window_labels import clip_truth, frames_in, window_truth
 from ..records import EditRecord
 from .window_set import WindowSet, build_window_set, edited_windows
@@ -59,10 +60,9 @@ def simulated_windows(
     with_seams : bool, default=False
         Whether each clip gets several cuts, passages and voices, and no copies without high frequencies.
     """
-    if add_splices:
-        simulator = SpliceSimulator(**{**simulator.get_params(deep=False), "n_edits": (0, 1)})
+    sampler = SplicePlanSampler(resolve_ranges(simulator.edits), simulator.sample_rate) if add_splices else None
     share, rng = 0.0 if add_splices else _BRICK_WALL_SHARE, np.random.default_rng(seed)
-    pairs = _passes(clone(simulator), corpus, n_clips, seed, n_jobs)
+    pairs = _passes(clone(simulator), sampler, corpus, n_clips, seed, n_jobs)
     parts = edited_windows(pairs, labels, n_samples, simulator.sample_rate, rng, share)
     most = n_clips + round(1.5 * share * n_clips)
     return build_window_set(parts, most, len(labels), n_samples, simulator.sample_rate, folder)
@@ -132,7 +132,9 @@ def _quarter(groups, rng):
     return np.zeros(len(groups), bool)
 
 
-def _passes(simulator, corpus, n_clips, seed, n_jobs):
+def _passes(
+    simulator: EditSimulator, sampler: Sampler | None, corpus: AudioCorpus, n_clips: int, seed: int, n_jobs: int | None
+) -> Iterator[tuple[np.ndarray, EditRecord]]:
     """So many edited clips of a corpus, and which clip of it each is; the last time through some at random."""
     number = 0
     while n_clips > 0:
@@ -140,7 +142,7 @@ def _passes(simulator, corpus, n_clips, seed, n_jobs):
         if n_clips < len(rows):
             rows = np.sort(np.random.default_rng(seed).permutation(rows)[:n_clips])
         simulator.set_params(random_state=(seed + number) % 2**31)
-        yield from simulator._iterate_some(corpus, rows, n_jobs)
+        yield from iterate_rows(simulator, corpus, rows, n_jobs, sampler)
         n_clips, number = n_clips - len(rows), number + 1
 
 
