@@ -1,1 +1,1 @@
-"""Simulation of edits: plans are sampled, then applied to clips."""
+"""Simulation of edits: plans are sampled and applied to clips."""
