@@ -17,7 +17,7 @@ from .devices import seed_for, seeded
 from .losses import weighted_cross_entropy
 from .net import Net
 from .options import TrainingOptions
-from .stateful import Stateful
+from .state_encoding import Stateful
 
 
 class Objective(Stateful):

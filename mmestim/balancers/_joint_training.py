@@ -15,7 +15,7 @@ from .._networks.multimodal_networks import Branch, JointModule, present_mask, t
 from .._training.devices import seeded
 from .._training.loop import train
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
-from .._training.stateful import Stateful
+from .._training.state_encoding import Stateful
 
 
 class Outputs:

@@ -11,7 +11,7 @@ from ..._data.batches import Rows
 from ..._data.splits import cross_splits
 from ..._networks.multimodal_networks import MultimodalModule
 from ..._training.loop import ShadowNetwork
-from ..._training.stateful import Stateful
+from ..._training.state_encoding import Stateful
 from .._analysis.true_class_scores import true_class_scores
 from ..base import FitContext
 
