@@ -1,4 +1,4 @@
-"""Methods that keep one modality from silencing the others in joint training."""
+"""Methods that keep one modality from dominating the others in joint training."""
 
 from .._networks.fusion_heads import FusionHead
 from ._base import Balancer

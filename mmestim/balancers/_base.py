@@ -1,4 +1,4 @@
-"""What a balancing method is: hooks into joint training."""
+"""Base class of the balancing methods: hooks into joint training."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from ._joint_training import Outputs, Training
 
 
 class Balancer(BaseEstimator):
-    """Base of the balancing methods, which `JointClassifier` takes as `balancer`.
+    """Base class of the balancing methods, which `JointClassifier` takes as `balancer`.
 
-    A method is one class: parameters as those of any scikit-learn estimator, and those of the hooks
-    below that it needs. State is kept in attributes that end in an underscore, set in `begin`; it
-    belongs to one fit and is found afterwards, as numpy arrays, in `balancer_`. Attributes that begin
-    with an underscore are of the training alone, and gone after it.
+    A method is one class: its parameters follow the conventions of scikit-learn, and it overrides the hooks below
+    that it needs. State is kept in attributes that end in an underscore and are set in `begin`. It belongs to one
+    fit; afterwards `balancer_` holds it as numpy arrays. Attributes that begin with an underscore exist during
+    training only.
 
     Attributes
     ----------
     unimodal : {None, 'split', 'heads'}
-        Of the class: which logits of single modalities the method reads. None; ``'split'``, the parts of the
-        fused ones or, where fusion is no sum, heads that are trained beside; ``'heads'``, own heads whose
-        cross-entropies join the loss.
+        Class attribute: which unimodal logits the method reads. With ``'split'`` they are the parts of the fused
+        logits; if the fusion is not a sum, additional heads are trained for them. With ``'heads'`` every modality has
+        its own head, whose cross-entropy joins the loss. None means that the method reads none.
 
     Notes
     -----
-    Hooks are called in the order in which they stand here; with a single modality none is. The last two are for
-    a classifier with `checkpoint`: `begin` is called in a fit that goes on too, and then `load_state_dict`. Parameters
-    of the network are chosen by module, such as ``training.parameters["audio"]``. Nothing that is called
-    for every batch should read a value back to the CPU.
+    The hooks are listed in the order in which they are called. With a single modality none is called. The last two
+    hooks serve a classifier with `checkpoint`: a fit that resumes calls `begin`, then `load_state_dict`. Choose
+    parameters of the network by module, as in ``training.parameters["audio"]``. Code that runs for every batch should
+    not read a value back to the CPU.
 
     Examples
     --------
-    A method that damps the modality with the higher score:
+    A method that slows the modality with the higher score:
 
     >>> import torch
     >>> from mmestim import JointClassifier
     >>> from mmestim.balancers import Balancer
     >>> from mmestim.datasets import load_digit_views
-    >>> class Damp(Balancer):
+    >>> class SlowLeader(Balancer):
     ...     unimodal = "split"
     ...
     ...     def __init__(self, factor=0.5):
@@ -57,7 +57,7 @@ class Balancer(BaseEstimator):
     ...             training.scale_gradients(name, factor)
     ...         training.record("factor", factors)
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=Damp(), max_epochs=3, random_state=0)
+    >>> clf = JointClassifier(digits.modalities, balancer=SlowLeader(), max_epochs=3, random_state=0)
     >>> clf.fit(digits.data, digits.target).balance_history_["factor"].shape
     (3, 2)
     """
@@ -65,12 +65,12 @@ class Balancer(BaseEstimator):
     unimodal: ClassVar[str | None] = None
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead | None:
-        """A fusion head of the method's own; `None` leaves the classifier's.
+        """Build the method's own fusion head; None keeps the classifier's.
 
         Parameters
         ----------
         sizes : dict of str to int
-            Length of each modality's features, in the order in which the head gets them.
+            Length of each modality's features, in the order in which the head receives them.
         n_classes : int
             Number of logits.
 
@@ -82,7 +82,7 @@ class Balancer(BaseEstimator):
         return None
 
     def begin(self, training: Training) -> None:
-        """Before the first epoch.
+        """Check the parameters and set up the state, before the first epoch.
 
         Parameters
         ----------
@@ -91,23 +91,23 @@ class Balancer(BaseEstimator):
         """
 
     def begin_epoch(self, training: Training) -> None:
-        """Before each epoch.
+        """Prepare for an epoch, before its first batch.
 
         Parameters
         ----------
         training : Training
-            The training under way.
+            The current training.
         """
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn from one batch: by default `loss`, `backward`, `after_backward` and one step.
+        """Train on one batch: by default `loss`, `backward`, `after_backward` and one optimizer step.
 
         Parameters
         ----------
         training : Training
-            The training under way.
+            The current training.
         batch : Batch
-            Its next rows.
+            The next rows.
 
         Returns
         -------
@@ -125,14 +125,14 @@ class Balancer(BaseEstimator):
         return loss.detach(), outputs.logits
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        """What the network minimises; by default the joint loss.
+        """Return the loss to minimise; by default the joint loss.
 
         Parameters
         ----------
         training : Training
-            The training under way.
+            The current training.
         outputs : Outputs
-            Of the network for one batch.
+            Outputs of the network for one batch.
 
         Returns
         -------
@@ -142,68 +142,70 @@ class Balancer(BaseEstimator):
         return training.joint_loss(outputs)
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
-        """From the loss to gradients in the parameters.
+        """Compute the gradients of the parameters from the loss.
 
         Parameters
         ----------
         training : Training
-            The training under way.
+            The current training.
         outputs : Outputs
-            Of the network for one batch.
+            Outputs of the network for one batch.
         loss : Tensor of shape ()
-            What `loss` returned.
+            Value that `loss` returned.
         """
         loss.backward()
 
     def after_backward(self, training: Training, outputs: Outputs) -> None:
-        """Between the gradients and the step.
+        """Modify the gradients before the optimizer step.
 
         Parameters
         ----------
         training : Training
-            The training under way.
+            The current training.
         outputs : Outputs
-            Of the network for one batch.
+            Outputs of the network for one batch.
         """
 
     def end_epoch(self, training: Training) -> None:
-        """After each epoch.
+        """Finish an epoch, after its last batch.
 
         Parameters
         ----------
         training : Training
-            The training under way.
+            The current training.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training that was killed needs to go on: by default all attributes that are no parameters.
+        """Return the state from which an interrupted training resumes: by default all attributes but parameters.
 
         Returns
         -------
         dict of str to object
-            Numbers, strings, arrays, tensors, random generators, containers of these, and objects that have
-            `state_dict` and `load_state_dict`, such as networks.
+            Numbers, strings, arrays, tensors, random generators, containers of these, and objects with `state_dict`
+            and `load_state_dict`, such as networks.
         """
         parameters = self.get_params(deep=False)
         return {name: value for name, value in vars(self).items() if name not in parameters}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up such a state, after `begin`.
+        """Restore the state that `state_dict` returned, after `begin`.
 
         Parameters
         ----------
         state : dict of str to object
-            As `state_dict` gave it. Generators and objects with a state are those of `begin`, in their old state.
+            The state. Generators and objects with a state of their own are those that `begin` created, already
+            restored.
         """
         for name, value in state.items():
             setattr(self, name, value)
 
     def _needs_own_heads(self, head: FusionHead) -> bool:
+        """Return whether the network needs unimodal heads beside the fusion head."""
         check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
         return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)
 
     def _keep_state(self) -> None:
-        """After the fit: tensors become arrays, which any machine can read; what was private to it goes."""
+        """Convert the state to numpy after the fit, readable on any machine, and delete private attributes."""
         for name, value in list(vars(self).items()):
             if name.startswith("_"):
                 delattr(self, name)
@@ -211,7 +213,8 @@ class Balancer(BaseEstimator):
                 setattr(self, name, _as_arrays(value))
 
 
-def _as_arrays(value):
+def _as_arrays(value: Any) -> Any:
+    """Return `value` with its tensors, also those in containers, as numpy arrays."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().numpy()
     if isinstance(value, Mapping):

@@ -19,12 +19,12 @@ from .._training.state_encoding import Stateful
 
 
 class Outputs:
-    """What the network makes of one batch; what is not asked for is not computed.
+    """Outputs of the joint network for one batch; unimodal logits and scores are computed on first access.
 
     Parameters
     ----------
     training : Training
-        The training under way.
+        The current training.
     batch : Batch
         The rows.
     output : (Tensor, dict of str to Tensor)
@@ -33,11 +33,11 @@ class Outputs:
     Attributes
     ----------
     batch : Batch
-        The rows: ``y``, ``weight``, ``size``, and ``present`` positions per modality.
+        The rows: ``y``, ``weight``, ``size``, and ``present``, the positions of the rows that have each modality.
     logits : Tensor of shape (n_rows, n_classes)
         Fused logits.
     features : dict of str to Tensor of shape (n_rows, embedding_dim)
-        Of each modality, zeros in rows that lack it.
+        Features of each modality, zero in rows that lack it.
     """
 
     def __init__(self, training: Training, batch: Batch, output: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> None:
@@ -46,12 +46,12 @@ class Outputs:
 
     @cached_property
     def unimodal(self) -> dict[str, torch.Tensor]:
-        """Logits of each modality: its part of the fused ones, or those of its own head, as the balancer needs."""
+        """Logits of each modality: its part of the fused logits or the logits of its own head, as `unimodal` says."""
         return self.training.unimodal_logits(self.features)
 
     @cached_property
     def present(self) -> torch.Tensor:
-        """Boolean of shape (n_modalities, n_rows): which rows have which modality."""
+        """Boolean mask of shape (n_modalities, n_rows) of the rows that have each modality."""
         return torch.stack([present_mask(self.batch, name) for name in self.features])
 
     @cached_property
@@ -61,10 +61,10 @@ class Outputs:
 
     @cached_property
     def mean_scores(self) -> torch.Tensor:
-        """Weighted mean of each modality's scores over the rows that have it and another; 0 where none has."""
+        """Weighted mean score of each modality over rows that have it and another one; 0 if there are none."""
         shared = self.present & (self.present.sum(0) > 1) if self.batch.present else self.present
-        by = shared.float() if self.batch.weight is None else shared * self.batch.weight
-        return (self.scores * by).sum(1) / torch.where(shared.any(1), by.sum(1), 1.0)
+        weights = shared.float() if self.batch.weight is None else shared * self.batch.weight
+        return (self.scores * weights).sum(1) / torch.where(shared.any(1), weights.sum(1), 1.0)
 
 
 class Training(Stateful):
@@ -73,32 +73,32 @@ class Training(Stateful):
     Parameters
     ----------
     net : Net
-        What trains.
+        Net that trains the joint network.
     context : FitContext
         Rows, options and seeds of the fit.
     unimodal : {None, 'split', 'heads'}
         Unimodal logits that the balancer reads.
     unimodal_weight : float
-        Weight of the unimodal losses that the classifier asks for.
+        Weight of the unimodal losses, as set in the classifier.
 
     Attributes
     ----------
     names : list of str
-        The modalities; tensors with one entry per modality follow this order.
+        Modalities, sorted; tensors with one entry per modality follow this order.
     module : JointModule
         The network: ``branch(name).encoder``, ``branch(name).head``, ``fusion_head``.
     parameters : dict of str to list of Parameter
-        The trainable ones of each encoder.
+        Trainable parameters of each encoder.
     rows, valid : Rows
         Training and validation rows.
     n_classes : int
         Number of classes.
     device : torch.device
-        Where the network and the batches are.
+        Device of the network and the batches.
     unimodal_weight : float
         Weight of the losses of the modalities' own heads.
     epoch : int
-        Number of epochs that are over.
+        Number of completed epochs.
     """
 
     state_attributes = ("records", "history", "_sums", "_counts")
@@ -116,46 +116,46 @@ class Training(Stateful):
             name: [p for p in self.module.branch(name).encoder.parameters() if p.requires_grad] for name in self.names
         }
         self.unimodal_weight = unimodal_weight or float(unimodal == "heads")
-        self._heads_answer = unimodal == "heads" or not self.module.fusion_head.is_sum
+        self._reads_heads = unimodal == "heads" or not self.module.fusion_head.is_sum
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
         self.records: list[dict[str, np.ndarray]] = []
-        self.history: list[dict[str, Any]] = []  # of trainings within the training
+        self.history: list[dict[str, Any]] = []  # rows of `history_` from trainings before or inside this one
 
     def forward(self, batch: Batch) -> Outputs:
-        """What the network makes of a batch."""
+        """Return the outputs of the network for a batch."""
         return Outputs(self, batch, self.net.infer(batch))
 
     def step(self, batch: Batch) -> None:
-        """Move the weights by the gradients that are there."""
+        """Update the weights from the current gradients."""
         self.net.step(batch)
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         self.net.optimizer_.zero_grad()
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Logits of each modality from features, as the balancer needs them."""
-        if self._heads_answer and not self.module.unimodal_heads:
+        """Return the logits of each modality from its features, of the kind that the balancer reads."""
+        if self._reads_heads and not self.module.unimodal_heads:
             raise TypeError(
                 "this balancer reads the logits of single modalities: set unimodal = 'split' or 'heads' in its class."
             )
         with self.context.options.autocast():
-            if self._heads_answer:
+            if self._reads_heads:
                 return {name: self.module.branch(name).head(f).float() for name, f in features.items()}
             return {name: z.float() for name, z in self.module.fusion_head.split(features).items()}
 
     def joint_loss(self, outputs: Outputs, fused: Batch | None = None) -> torch.Tensor:
-        """Cross-entropy of the fused logits and of the heads, if there are any.
+        """Return the cross-entropy of the fused logits, plus the unimodal loss if the network has unimodal heads.
 
-        Heads that are only there for the balancer to read do not reach the encoders.
+        With `unimodal_weight` 0 the heads train for the balancer to read, and their loss does not reach the encoders.
 
         Parameters
         ----------
         outputs : Outputs
-            Of the network for one batch.
+            Outputs of the network for one batch.
         fused : Batch or None, default=None
-            The batch as the fused loss weighs it, if that differs.
+            The batch with the row weights of the fused loss, if they differ from those of `outputs`.
 
         Returns
         -------
@@ -171,30 +171,31 @@ class Training(Stateful):
         return loss + (self.unimodal_weight or 1.0) * self.unimodal_loss(features, outputs.batch)
 
     def unimodal_loss(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Sum of the cross-entropies of the modalities' own heads, each on the rows that have it."""
+        """Return the summed cross-entropy of the unimodal heads, each over the rows that have its modality."""
         with self.context.options.autocast():
             logits = {name: self.module.branch(name).head(f).float() for name, f in features.items()}
         return torch.stack([unimodal_cross_entropy(z, batch, name) for name, z in logits.items()]).sum()
 
     def generators(self, purpose: str) -> dict[str, torch.Generator]:
-        """Random numbers on the device, of each modality's own, so that their order does not matter."""
+        """Return one random generator on the device per modality, so that results do not depend on their order."""
         seeds = {name: self.context.seed_for(purpose, name) for name in self.names}
         return {name: torch.Generator(self.device).manual_seed(seed) for name, seed in seeds.items()}
 
     def scale_gradients(self, name: str, factor: torch.Tensor) -> None:
-        """Multiply the gradients of one encoder."""
+        """Multiply the gradients of one encoder by `factor`."""
         gradients = [p.grad for p in self.parameters[name] if p.grad is not None]
         if gradients:
             torch._foreach_mul_(gradients, factor)
 
     def train_alone(self, name: str) -> Branch:
-        """A copy of a modality's encoder as it is now, under a new head, trained by itself on the rows that have it."""
+        """Train a copy of a modality's encoder by itself, under a new head, on the rows that have the modality."""
         branch, context = self.module.branch(name), self.context
         with seeded(context.seed_for(name, "head"), self.device):
-            alone = Branch(name, copy.deepcopy(branch.encoder), branch.embedding_dim, self.n_classes).to(self.device)
+            unimodal_branch = Branch(name, copy.deepcopy(branch.encoder), branch.embedding_dim, self.n_classes)
+            unimodal_branch = unimodal_branch.to(self.device)
         train_rows, valid_rows = context.split_for(name)
         run = train(
-            alone,
+            unimodal_branch,
             train_rows,
             valid_rows,
             context.options,
@@ -206,26 +207,26 @@ class Training(Stateful):
         self.history += run.history
         if run.interrupted:
             raise KeyboardInterrupt
-        return alone
+        return unimodal_branch
 
     @torch.no_grad()
     def evaluate(self, rows: Rows) -> Iterator[Outputs]:
-        """Outputs in eval mode, batch by batch."""
+        """Yield the outputs of the network in eval mode, batch by batch."""
         was_training = self.module.training
         self.module.eval()
         try:
-            for part in rows.epoch(rows.eval_batch_size(self.context.options.batch_size)):
-                yield self.forward(rows.batch(part))
+            for row_numbers in rows.epoch(rows.eval_batch_size(self.context.options.batch_size)):
+                yield self.forward(rows.batch(row_numbers))
         finally:
             self.module.train(was_training)
 
     def record(self, name: str, value: torch.Tensor | float) -> None:
-        """Remember a number, or one per modality; `balance_history_` has the means of each epoch."""
+        """Record a number, or one per modality; `balance_history_` holds the mean of each epoch."""
         value = torch.as_tensor(value).detach().float()
         self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def end_epoch(self) -> None:
-        """Close the records of an epoch."""
+        """Average the records of the epoch."""
         self.records.append({name: (v / self._counts[name]).cpu().numpy() for name, v in self._sums.items()})
         self._sums, self._counts = {}, {}

@@ -1,4 +1,4 @@
-"""What several balancing methods need."""
+"""Scores, fusion and features that several balancing methods share."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from ._joint_training import Outputs, Training
 
 
 def against_others(values: torch.Tensor, outputs: Outputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Each modality's values, and means of the others' values beside them.
+    """Compare the values of each modality with the mean value of the other modalities in the same rows.
 
     Parameters
     ----------
     values : Tensor of shape (n_modalities, n_rows)
-        Of each modality in each row.
+        Values of each modality in each row.
     outputs : Outputs
-        Of the network for these rows.
+        Outputs of the network for these rows.
 
     Returns
     -------
-    own, others : Tensor of shape (n_modalities,)
-        Sums by the rows' weights over the rows that have the modality and another.
-    total : Tensor of shape (n_modalities,)
-        Weight of these rows.
+    modality_sums, other_sums : Tensor of shape (n_modalities,)
+        Weighted sums over the rows that have the modality and another one: of its values, and of the means of the
+        other modalities' values.
+    total_weights : Tensor of shape (n_modalities,)
+        Total weight of these rows.
     """
     if not outputs.batch.present and outputs.batch.weight is None:
-        own = values.sum(1)
-        return own, (own.sum() - own) / (len(values) - 1), torch.full_like(own, values.shape[1])
+        sums = values.sum(1)
+        return sums, (sums.sum() - sums) / (len(values) - 1), torch.full_like(sums, values.shape[1])
     present = outputs.present.float()
-    apart = 1 - torch.eye(len(values), device=values.device)
-    n_others = apart @ present
-    weight = present * (n_others > 0)
+    is_other = 1 - torch.eye(len(values), device=values.device)
+    n_others = is_other @ present
+    weights = present * (n_others > 0)
     if outputs.batch.weight is not None:
-        weight = weight * outputs.batch.weight
-    others = apart @ (values * present) / n_others.clamp(min=1)
-    return (values * weight).sum(1), (others * weight).sum(1), weight.sum(1)
+        weights = weights * outputs.batch.weight
+    other_means = is_other @ (values * present) / n_others.clamp(min=1)
+    return (values * weights).sum(1), (other_means * weights).sum(1), weights.sum(1)
 
 
 def score_ratios(outputs: Outputs) -> torch.Tensor:
-    """Score of each modality by the mean score of the others, 1 where no row has it and another."""
-    own, others, total = against_others(outputs.scores, outputs)
-    return torch.where(total > 0, (own / others.clamp(min=torch.finfo(others.dtype).tiny)).clamp(max=1e6), 1.0)
+    """Return each modality's score over the mean score of the others; 1 if no row has it and another one."""
+    modality_sums, other_sums, total_weights = against_others(outputs.scores, outputs)
+    ratios = (modality_sums / other_sums.clamp(min=torch.finfo(other_sums.dtype).tiny)).clamp(max=1e6)
+    return torch.where(total_weights > 0, ratios, 1.0)
 
 
 def fuse(training: Training, outputs: Outputs, factors: torch.Tensor) -> torch.Tensor:
-    """Fused logits from features times a factor by modality and row."""
+    """Return the fused logits of features that are multiplied by a factor per modality and row."""
     scaled = {name: f * k.unsqueeze(1) for (name, f), k in zip(outputs.features.items(), factors, strict=True)}
     with training.context.options.autocast():
         return training.module.fusion_head(scaled, outputs.batch).float()
@@ -54,13 +56,13 @@ def fuse(training: Training, outputs: Outputs, factors: torch.Tensor) -> torch.T
 
 @torch.no_grad()
 def encode_rows(training: Training, branch: Branch) -> torch.Tensor:
-    """Features of a branch in eval mode for the training rows, at their numbers in X; zeros elsewhere."""
+    """Return a branch's features in eval mode, indexed by row of X; zero outside the training rows that have it."""
     was_training = branch.training
     branch.eval()
     rows = training.rows.with_modality(branch.name)
     features = torch.zeros(len(rows.y), branch.embedding_dim, device=training.device)
-    for part in rows.epoch(rows.eval_batch_size(training.context.options.batch_size)):
-        batch = rows.batch(part)
+    for row_numbers in rows.epoch(rows.eval_batch_size(training.context.options.batch_size)):
+        batch = rows.batch(row_numbers)
         with training.context.options.autocast():
             features[batch.rows] = branch.encode(batch).float()
     branch.train(was_training)
@@ -68,7 +70,7 @@ def encode_rows(training: Training, branch: Branch) -> torch.Tensor:
 
 
 def check_held_out(balancer: Balancer, training: Training) -> None:
-    """Raise unless rows are held out for validation, some with each modality."""
+    """Raise unless rows are held out for validation, some of them with each modality."""
     method = type(balancer).__name__
     if torch.equal(training.rows.rows, training.valid.rows):
         raise ValueError(
