@@ -1,10 +1,10 @@
-"""AMCo: logits of the modality that the others lean on are hidden, class by class."""
+"""AMCo: logits of a dominant modality are hidden from the fused loss, class by class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from ._joint_training import Outputs, Training
 
 
 class MixingHead(FusionHead):
-    """A layer from classes to classes on the sum of linear heads, one for each modality."""
+    """Fusion head that sums the logits of one linear head per modality and maps them to classes by another layer."""
 
     def __init__(self, sizes: Mapping[str, int], n_classes: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class MixingHead(FusionHead):
         self.mix = nn.Linear(n_classes, n_classes)
 
     def heads(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Logits of the heads, which have losses of their own."""
+        """Return the logits of each modality's head, which has a loss of its own."""
         return {name: linear(f) for (name, f), linear in zip(features.items(), self.linears, strict=True)}
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -36,42 +36,42 @@ class MixingHead(FusionHead):
 
 
 class AMCo(Balancer):
-    """Adaptive mask co-optimization: part of what a dominant modality says is hidden from the fused loss.
+    """Adaptive mask co-optimization: some logits of a dominant modality are hidden from the fused loss.
 
-    Each modality has a head; the fused logits are a linear layer of their sum. The logits of a modality
-    with more than its share of certainty are set to zero at random classes, more of them as the epoch goes
-    on, so that the fused loss has to be met by the others; the heads' own losses keep it trained.
+    Each modality has a head, and the fused logits are a linear layer of the sum of the heads' logits. A modality with
+    more than its part of the certainty is dominant. Its logits are set to zero for random classes, for more classes as
+    the epoch proceeds, so that the fused loss depends on the other modalities. The losses of the heads keep it trained.
 
     Parameters
     ----------
     sigma : float, default=0.5
-        Share of the certainty, of two modalities, above which one counts as dominant; from 0.5 to 1, where
-        none does.
+        Fraction of the certainty, between two modalities, above which one counts as dominant; from 0.5 to 1. With 1
+        no modality is dominant.
     eps : float, default=0.3
-        Mask time at which all classes are hidden, above 0. In epoch e, counted from 0, it is e / 10 after
-        the first batch of the epoch and grows by as much with each. The default is BalanceBenchmark's:
-        all are hidden from the fourth batch of the second epoch on, and sooner in later ones.
+        Mask time at which all classes are hidden, above 0. In epoch e, counted from 0, the mask time is e / 10 after
+        the first batch and grows by e / 10 with each batch. The default is BalanceBenchmark's: all classes are hidden
+        from the fourth batch of the second epoch on, and earlier in later epochs.
 
     See Also
     --------
-    mmestim.JointClassifier : Takes it as `balancer`.
+    mmestim.JointClassifier : Classifier that takes this as `balancer`.
 
     Notes
     -----
-    With o_m the logits of the heads, the softmax over all M * C of them gives each modality a mass, whose
-    mean over the batch says whether it is dominant. At mask time t a random set of
+    With o_m the logits of the heads, the softmax over all M * C of them gives each modality a mass; its mean over the
+    batch decides whether the modality is dominant. At mask time t a random set of
     int(C sin(pi/2 min(t, eps) / eps)) classes of its o_m is zero for the whole batch. The loss is
-    CE(A (sum_m o_m)) + sum_m CE(o_m) with a C x C layer A; nothing is hidden in prediction.
+    CE(A (sum_m o_m)) + sum_m CE(o_m) with a C x C layer A. Nothing is hidden in prediction.
 
-    So far BalanceBenchmark's version of the paper, but that there a modality once dominant stays so until
-    the epoch ends, and the mask fits two GPUs only. Ours is what follows. Among the n modalities that a row
-    has, mass is measured by its lead, (n mass - 1) / (n - 1), which is -1 to 1 for two and reaches 1 for any
-    number; dominant are those whose mean lead, over the rows that have them and another, is above
-    2 sigma - 1. Nothing is hidden in rows that have no other modality than dominant ones.
+    This is BalanceBenchmark's version of the paper, with two differences: there a dominant modality stays dominant
+    until the epoch ends, and the mask fits two GPUs only. The following choices are ours. Among the n modalities that
+    a row has, the mass is measured by its lead, (n mass - 1) / (n - 1), which is from -1 to 1 for two modalities and
+    reaches 1 for any number. A modality is dominant if its mean lead, over the rows that have it and another one,
+    exceeds 2 sigma - 1. Nothing is hidden in rows whose modalities are all dominant.
 
-    The method brings its own fusion head: `fusion` of the classifier has no say, and a `unimodal_weight`
-    adds heads beside these. `predict_proba_per_modality` gives the o_m. `balance_history_` has ``lead``,
-    ``dominant`` (how often each modality was) and ``masked`` (the share of classes hidden).
+    The method builds its own fusion head and ignores the classifier's `fusion`. A `unimodal_weight` adds further
+    heads. `predict_proba_per_modality` is computed from the o_m. `balance_history_` has ``lead``, ``dominant`` (the
+    fraction of batches in which each modality was dominant) and ``masked`` (the fraction of classes hidden).
 
     References
     ----------
@@ -102,39 +102,40 @@ class AMCo(Balancer):
         self._generators = training.generators("AMCo")
 
     def begin_epoch(self, training: Training) -> None:
-        self._time = 0.0
+        self._mask_time = 0.0
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        batch, head, autocast = outputs.batch, cast(Any, training.module.fusion_head), training.context.options.autocast
+        batch, head = outputs.batch, cast(MixingHead, training.module.fusion_head)
+        autocast = training.context.options.autocast
         with autocast():
-            own = {name: z.float() for name, z in head.heads(outputs.features).items()}
-        logits = torch.stack(list(own.values()))
-        leads = _leads(logits.detach(), outputs.present, batch.weight)
-        dominant = leads > 2 * self.sigma - 1
-        n_hidden = int(math.sin(math.pi / 2 * min(self._time, self.eps) / self.eps) * training.n_classes)
-        self._time += training.epoch / 10
+            head_logits = {name: z.float() for name, z in head.heads(outputs.features).items()}
+        stacked = torch.stack(list(head_logits.values()))
+        leads = _leads(stacked.detach(), outputs.present, batch.weight)
+        is_dominant = leads > 2 * self.sigma - 1
+        n_hidden = int(math.sin(math.pi / 2 * min(self._mask_time, self.eps) / self.eps) * training.n_classes)
+        self._mask_time += training.epoch / 10
         if n_hidden:
             draws = [torch.rand(training.n_classes, generator=g, device=g.device) for g in self._generators.values()]
-            chosen = torch.stack(draws).argsort(1) < n_hidden  # that many for each modality
-            has_other = (outputs.present & ~dominant.unsqueeze(1)).any(0)
-            hidden = dominant.view(-1, 1, 1) & has_other.view(1, -1, 1) & chosen.unsqueeze(1)
+            hidden_classes = torch.stack(draws).argsort(1) < n_hidden  # `n_hidden` classes per modality
+            has_other = (outputs.present & ~is_dominant.unsqueeze(1)).any(0)
+            is_hidden = is_dominant.view(-1, 1, 1) & has_other.view(1, -1, 1) & hidden_classes.unsqueeze(1)
             with autocast():
-                outputs.logits = head.mix(logits.masked_fill(hidden, 0.0).sum(0)).float()
+                outputs.logits = head.mix(stacked.masked_fill(is_hidden, 0.0).sum(0)).float()
         training.record("lead", leads)
-        training.record("dominant", dominant)
+        training.record("dominant", is_dominant)
         training.record("masked", torch.tensor(n_hidden / training.n_classes))
         losses = [training.joint_loss(outputs)]
-        for name, z in own.items():
+        for name, z in head_logits.items():
             losses.append(unimodal_cross_entropy(z, batch, name))
         return torch.stack(losses).sum()
 
 
-def _leads(logits: torch.Tensor, present: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """How far each modality's mass is above an equal share, as a part of what it could be."""
+def _leads(logits: torch.Tensor, present: torch.Tensor, row_weights: torch.Tensor | None) -> torch.Tensor:
+    """Return each modality's lead: the excess of its mass over an equal part, relative to the largest possible."""
     scores = logits.logsumexp(2).masked_fill(~present, float("-inf"))
-    count = present.sum(0)
-    shared = present & (count > 1)
-    # A row with nothing has masses of NaN, and one with a single modality no lead; neither is counted.
-    leads = (count * scores.softmax(0) - 1) / (count - 1).clamp(min=1)
-    by = shared.float() if weight is None else shared * weight
-    return (torch.where(shared, leads, 0.0) * by).sum(1) / torch.where(shared.any(1), by.sum(1), 1.0)
+    n_present = present.sum(0)
+    shared = present & (n_present > 1)
+    # A row without modalities has masses of NaN, and a row with one has no lead: `shared` excludes both.
+    leads = (n_present * scores.softmax(0) - 1) / (n_present - 1).clamp(min=1)
+    weights = shared.float() if row_weights is None else shared * row_weights
+    return (torch.where(shared, leads, 0.0) * weights).sum(1) / torch.where(shared.any(1), weights.sum(1), 1.0)

@@ -1,4 +1,4 @@
-"""Gradient blending: losses weighed by how each modality overfits and generalises on its own."""
+"""Gradient blending: losses weighted by how each modality overfits and generalises on its own."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ from ._scores import check_held_out
 
 
 class GradientBlending(Balancer):
-    """Losses of the modalities' own heads and of the joint one, weighed by overfitting and generalisation.
+    """Gradient blending: unimodal and joint losses weighted by overfitting and generalisation.
 
-    Each branch, a modality under its own head or all under the joint one, is trained by itself for a
-    few epochs on a copy of the network; those that then generalise better than they overfit weigh more.
+    A branch is either one modality under its own head, or all modalities under the joint head. Each branch is trained
+    by itself for a few epochs on a copy of the network. Branches that then generalise more than they overfit get
+    larger weights.
 
     Parameters
     ----------
     n_epochs : int, default=10
-        Epochs that each branch trains in a measurement, at least 1.
+        Number of epochs that each branch trains in a measurement, at least 1.
     super_epoch : int or None, default=None
-        Epochs after which the weights are measured anew from the current network, at least 1 (online
-        blending). `None` measures once, before the first epoch (offline).
+        Number of epochs after which the weights are measured again from the current network, at least 1 (online
+        blending). None measures once, before the first epoch (offline blending).
     eps : float, default=1e-3
-        Added to the squared overfitting, in squared nats, so that a branch which happens not to overfit
-        does not take all the weight; above 0.
+        Value added to the squared overfitting, in squared nats, above 0. It keeps a branch that happens not to overfit
+        from taking all the weight.
 
     Attributes
     ----------
     weights_ : ndarray of shape (n_modalities + 1,)
-        Latest weights of the losses, of the modalities by name and of the joint head last.
+        Latest weights of the losses: the modalities by name, then the joint head.
     generalisation_, overfitting_ : ndarray of shape (n_modalities + 1,)
-        G and O of each branch that gave them.
+        G and O of each branch, from which these weights were computed.
 
     Notes
     -----
-    With mean losses on the training and the validation rows before and after n epochs, branch k has
+    With mean losses L_t on the training rows and L_v on the validation rows, before and after n epochs, branch k has
 
     G_k = Lv_before - Lv_after,  O_k = (Lv - Lt)_after - (Lv - Lt)_before,
 
-    and the network minimises sum_k w_k CE_k with w_k proportional to abs(G_k) / (O_k^2 + eps) and of sum 1
-    [1]_. The validation rows are those that the classifier holds out for early stopping, which it
-    therefore needs. Released codes subtract sums over sets of different size; these are means.
+    and the network minimises sum_k w_k CE_k. The weights w_k are proportional to abs(G_k) / (O_k^2 + eps) and sum to 1
+    [1]_. The validation rows are those that the classifier holds out for early stopping, which the method therefore
+    requires. Released codes subtract sums over sets of different sizes; here the losses are means.
 
-    Ours are: `eps`, without which an O near 0 by chance starved the joint head in trials; the same
-    formula for any number of modalities, each measured on the rows that have it; copies that start with
-    a fresh optimizer at the current learning rate and leave the network, its optimizer and its random
-    numbers as they were. In the paper a measurement lasts as long as its weights are used: set `n_epochs`
-    to `max_epochs` offline, and to `super_epoch` online. It costs twice the time of as many epochs,
-    however many modalities there are. The classifier's ``unimodal_weight``, where given, multiplies the
-    modalities' weights in the loss.
+    The following choices are ours: `eps`, without which an O near 0 by chance starved the joint head in trials; the
+    same formula for any number of modalities, each measured on the rows that have it; copies that start with a fresh
+    optimizer at the current learning rate and leave the network, its optimizer and its random numbers unchanged. In
+    the paper a measurement lasts as long as its weights are used: to match it, set `n_epochs` to `max_epochs` offline,
+    and to `super_epoch` online. A measurement takes twice the time of as many epochs of training, for any number of
+    modalities. The classifier's ``unimodal_weight``, if set, multiplies the modalities' weights in the loss.
 
-    A branch that hardly overfits takes nearly all the weight. If that is not the joint one the fused head learns
-    slowly, and early stopping may end the training before it has; a larger `eps` evens the weights out.
+    A branch that hardly overfits takes nearly all the weight. If it is not the joint branch, the fused head learns
+    slowly, and early stopping may end the training too early; a larger `eps` makes the weights more even.
 
-    `balance_history_` has ``weights``, ``generalisation`` and ``overfitting`` as used in each epoch;
-    `history_` has the epochs of the copies as stage ``blending``, with modality None for the joint one.
+    `balance_history_` has ``weights``, ``generalisation`` and ``overfitting`` as used in each epoch. `history_` has
+    the epochs of the copies as stage ``blending``, with modality None for the joint branch.
 
     References
     ----------
@@ -100,8 +100,8 @@ class GradientBlending(Balancer):
 
     def begin_epoch(self, training: Training) -> None:
         if training.epoch == 0 or (self.super_epoch is not None and training.epoch % self.super_epoch == 0):
-            measured = np.array(list(self._measure(training))).T
-            weights = blending_weights(measured[0], measured[1], self.eps)
+            gains, excesses = measured = np.array(list(self._measure(training))).T
+            weights = blending_weights(gains, excesses, self.eps)
             self.weights_ = torch.tensor(weights, dtype=torch.float32, device=training.device)
             self.generalisation_, self.overfitting_ = torch.from_numpy(measured)
         training.record("weights", self.weights_)
@@ -116,9 +116,9 @@ class GradientBlending(Balancer):
         return (self.weights_ * torch.stack([*losses, weighted_cross_entropy(outputs.logits, batch)])).sum()
 
     def _measure(self, training: Training) -> Iterator[tuple[float, float]]:
-        """Gain and growth of overfitting of each branch, the joint one last."""
+        """Yield the generalisation and the overfitting of each branch, the joint branch last."""
         context = training.context
-        # Neither a user's callbacks nor a stop by validation: each branch trains for the same number of epochs.
+        # Every branch must train for the same number of epochs, without early stopping or the user's callbacks.
         options = replace(
             context.options,
             lr=training.net.optimizer_.param_groups[0]["lr"],
@@ -135,7 +135,7 @@ class GradientBlending(Balancer):
         ]
         for original, rows, valid, name in [*branches, (training.module, training.rows, training.valid, None)]:
             branch = copy.deepcopy(original)
-            before = [evaluate(branch, part, options)[0] for part in (rows, valid)]
+            train_before, valid_before = (evaluate(branch, part, options)[0] for part in (rows, valid))
             run = train(
                 branch,
                 rows,
@@ -149,12 +149,12 @@ class GradientBlending(Balancer):
             training.history += run.history
             if run.interrupted:
                 raise KeyboardInterrupt
-            after = [evaluate(branch, part, options)[0] for part in (rows, valid)]
-            yield before[1] - after[1], (after[1] - after[0]) - (before[1] - before[0])
+            train_after, valid_after = (evaluate(branch, part, options)[0] for part in (rows, valid))
+            yield valid_before - valid_after, (valid_after - train_after) - (valid_before - train_before)
 
 
 def blending_weights(gains: np.ndarray, excesses: np.ndarray, eps: float) -> np.ndarray:
-    """Shares of each branch by its gain over its squared overfitting; equal ones where none gains."""
+    """Return weights of sum 1 proportional to each branch's gain over its squared overfitting; equal if none gains."""
     ratios = np.abs(gains) / (excesses**2 + eps)
     total = ratios.sum()
     return ratios / total if total > 0 else np.full(len(ratios), 1 / len(ratios))

@@ -1,8 +1,9 @@
-"""Whether what is good for the fused prediction is good for a modality by itself: measured, not changed."""
+"""Agreement between the gradients of the fused loss and of the unimodal losses, measured without changing training."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from ._base import Balancer
@@ -12,19 +13,19 @@ _EPS = 1e-12
 
 
 class GradientConflict(Balancer):
-    """Measures how gradients agree, and leaves training as it is.
+    """Measurement of how gradients agree, which leaves training unchanged.
 
-    On the first batch of each epoch, the gradient of the fused loss with respect to each encoder is
-    compared with that of the cross-entropy of the encoder's own modality.
+    On the first batch of each epoch, the gradient of the fused loss with respect to each encoder is compared with the
+    gradient of the cross-entropy of the encoder's own modality.
 
     Notes
     -----
-    `balance_history_` has, for each epoch and modality, ``cosine`` of the two gradients, below 0 where they
-    conflict, and ``norm_ratio``, of the fused loss's gradient to the other: a modality with a ratio near 0 no
-    longer learns from the fused loss, though by itself it would. Both are NaN where the batch lacks the
-    modality, and for encoders without trainable parameters. The logits of a modality are its part of the
-    fused ones or, where fusion is no sum, those of a head trained beside, which `max_grad_norm` counts with
-    the rest. Cosines of these two gradients are what MMPareto [1]_ decides by.
+    For each epoch and modality `balance_history_` has ``cosine``, the cosine of the two gradients, negative where they
+    conflict, and ``norm_ratio``, the norm of the fused gradient over the norm of the unimodal one. A modality with a
+    ratio near 0 no longer learns from the fused loss, although it would learn by itself. Both are NaN where the batch
+    lacks the modality, and for encoders without trainable parameters. The logits of a modality are its part of the
+    fused logits. If the fusion is not a sum, an additional head provides them; `max_grad_norm` includes its gradients.
+    MMPareto [1]_ decides by the cosines of these two gradients.
 
     References
     ----------
@@ -44,39 +45,37 @@ class GradientConflict(Balancer):
     unimodal = "split"
 
     def begin(self, training: Training) -> None:
-        self._is_first = True
+        self._is_first_batch = True
 
     def begin_epoch(self, training: Training) -> None:
-        self._is_first = True
+        self._is_first_batch = True
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
-        if self._is_first:
-            self._is_first = False
+        if self._is_first_batch:
+            self._is_first_batch = False
             self._measure(training, outputs)
         loss.backward()
 
-    def _measure(self, training, outputs):
-        fused = weighted_cross_entropy(outputs.logits, outputs.batch)
+    def _measure(self, training: Training, outputs: Outputs) -> None:
+        """Record the cosine and the norm ratio of each modality's two gradients."""
+        fused_loss = weighted_cross_entropy(outputs.logits, outputs.batch)
         cosines, ratios = [], []
         for name, z in outputs.unimodal.items():
-            if not training.parameters[name] or not len(outputs.batch.x[name]):
-                cosines.append(fused.new_full((), torch.nan))
-                ratios.append(fused.new_full((), torch.nan))
+            parameters = training.parameters[name]
+            if not parameters or not len(outputs.batch.x[name]):
+                cosines.append(fused_loss.new_full((), torch.nan))
+                ratios.append(fused_loss.new_full((), torch.nan))
                 continue
-            own = unimodal_cross_entropy(z, outputs.batch, name)
-            together, alone = (
-                torch.cat(
-                    [
-                        g.flatten()
-                        for g in torch.autograd.grad(
-                            value, training.parameters[name], retain_graph=True, materialize_grads=True
-                        )
-                    ]
-                )
-                for value in (fused, own)
-            )
-            norms = together.norm(), alone.norm()
-            cosines.append(together @ alone / (norms[0] * norms[1] + _EPS))
-            ratios.append(norms[0] / (norms[1] + _EPS))
+            unimodal_loss = unimodal_cross_entropy(z, outputs.batch, name)
+            fused, unimodal = (_flat_gradient(loss, parameters) for loss in (fused_loss, unimodal_loss))
+            fused_norm, unimodal_norm = fused.norm(), unimodal.norm()
+            cosines.append(fused @ unimodal / (fused_norm * unimodal_norm + _EPS))
+            ratios.append(fused_norm / (unimodal_norm + _EPS))
         training.record("cosine", torch.stack(cosines))
         training.record("norm_ratio", torch.stack(ratios))
+
+
+def _flat_gradient(loss: torch.Tensor, parameters: list[nn.Parameter]) -> torch.Tensor:
+    """Return the gradient of `loss` with respect to `parameters` as one vector; the graph is retained."""
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in gradients])

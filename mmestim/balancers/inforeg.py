@@ -1,6 +1,8 @@
-"""InfoReg: hold a leading modality back while it takes up information fastest."""
+"""InfoReg: a leading modality is held back while its encoder takes up information fastest."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
@@ -11,19 +13,19 @@ from ._scores import against_others
 
 
 class InfoReg(Balancer):
-    """A leading modality's encoder drawn back to its start of the epoch, while it is in its prime of learning.
+    """InfoReg: a leading modality's encoder is pulled back to its weights at the start of the epoch.
 
-    An encoder is in its prime learning window as long as the trace of its Fisher information rises;
-    there, and only where the modality leads the others, its gradient gets a pull against the epoch's moves.
+    An encoder is in its prime learning window while the trace of its Fisher information grows. Only there, and only if
+    the modality leads the others, its gradient gets a pull against the weight changes of the epoch.
 
     Parameters
     ----------
     strength : float, default=0.95
-        Factor b of the pull, at least 0; with 0 training is plain, with `unimodal_weight` 1.
+        Factor b of the pull, at least 0. With 0 training is plain, with `unimodal_weight` 1.
     threshold : float, default=0.05
         Relative growth K of the summed trace above which the window is open, from 0 to 1.
     window : int, default=10
-        Epochs in the sums of the trace, at least 1.
+        Number of epochs in the sums of the trace, at least 1.
 
     Attributes
     ----------
@@ -34,30 +36,30 @@ class InfoReg(Balancer):
 
     Notes
     -----
-    Every modality has a head of its own, whose cross-entropy joins the loss. With g a weight tensor's
-    gradient, the trace F_m of an epoch is the mean over its batches of the sum over the encoder's
-    weight tensors of mean(g^2), and the window is open in the first epoch and where
+    Every modality has its own head, whose cross-entropy joins the loss. With g the gradient of a weight tensor, the
+    trace F_m of an epoch is the mean over its batches of the sum of mean(g^2) over the encoder's weight tensors. The
+    window is open in the first epoch and where
 
-    (A - B) / A > K,  A = F_m of the last `window` epochs summed, B = the same one epoch earlier.
+    (A - B) / A > K,  A = F_m summed over the last `window` epochs, B = the same sum one epoch earlier.
 
-    Until there are more than `window` epochs A has one more of them than B, so that a steady trace keeps
-    the window open, as in the released code, which divides both by `window` whatever there is: the
-    trace decides from then on.
+    In the first `window` epochs, A has one epoch more than B, so that a steady trace keeps the window open. The
+    released code does the same: it divides both sums by `window`, however many epochs they have. The trace decides
+    from then on.
 
-    With s_m the sum over the batch of the true class's probabilities from modality m, the encoder of
-    the leading one gets
+    Let s_m be the sum over the batch of the true class's probabilities from modality m. The encoder of the leading
+    modality gets
 
     g <- g + b exp(tanh(s_m - s_other)) (theta_m - theta_m at the start of the epoch)
 
-    [1]_. The released code has K 0.04, b 0.95 for sound and 0.1 for images, one window for both, read
-    from sound, and a condition that never lets images lead; here b is one and each encoder has its
-    own window. It also takes F after the pull is added; here F is of the loss alone. Ours is the rule for
-    more than two modalities: s_other is the mean over the others, per row of those present in it, and
-    the one that is furthest ahead leads; rows with one modality count in no s, others by their weight.
+    [1]_. The released code uses K = 0.04, b = 0.95 for sound and b = 0.1 for images, one window for both modalities
+    that depends on sound alone, and a condition that never lets images lead. Here there is one b, and each encoder has
+    its own window. The code computes F after the pull is added; here F is that of the loss alone. The rule for more
+    than two modalities is ours: s_other is the mean over the other modalities that the row has, and the modality that
+    is furthest ahead leads. Rows with one modality do not count in s; the others count by their weights.
 
-    The pull is added to the gradient and not a scale of it; Adam, which divides by the gradient's
-    size, changes its strength all the same. `balance_history_` has ``fisher``, ``open`` and ``pull``, the
-    mean factor of each modality's displacement.
+    The pull is added to the gradient and does not scale it. Adam still changes its strength, because it divides by the
+    size of the gradient. `balance_history_` has ``fisher``, ``open`` and ``pull``, the mean factor on each modality's
+    displacement.
 
     References
     ----------
@@ -95,22 +97,23 @@ class InfoReg(Balancer):
             before = self.fisher_[-self.window - 1 : -1].sum(0)
             self.open_ = latest - before > self.threshold * latest
         training.record("open", self.open_)
-        self._starts = {name: [p.detach().clone() for p in ps] for name, ps in training.parameters.items()}
+        self._start_weights = {name: [p.detach().clone() for p in ps] for name, ps in training.parameters.items()}
         self._traces: list[torch.Tensor] = []
 
     def after_backward(self, training: Training, outputs: Outputs) -> None:
         self._traces.append(torch.stack([_trace(training.parameters[name], training) for name in training.names]))
-        own, others, _ = against_others(outputs.scores, outputs)
-        lead = own - others
-        leads = self.open_ & (lead > 0) & (lead == lead.max())
-        pulls = torch.where(leads, self.strength * torch.tanh(lead).exp(), 0.0)
+        modality_sums, other_sums, _ = against_others(outputs.scores, outputs)
+        lead = modality_sums - other_sums
+        is_pulled = self.open_ & (lead > 0) & (lead == lead.max())
+        pulls = torch.where(is_pulled, self.strength * torch.tanh(lead).exp(), 0.0)
         for name, pull in zip(training.names, pulls, strict=True):
-            parameters = training.parameters[name]
-            had = [(p, start) for p, start in zip(parameters, self._starts[name], strict=True) if p.grad is not None]
-            if had:
-                moves = torch._foreach_sub([p.detach() for p, _ in had], [start for _, start in had])
-                torch._foreach_mul_(moves, pull)
-                torch._foreach_add_([p.grad for p, _ in had], moves)
+            pairs = zip(training.parameters[name], self._start_weights[name], strict=True)
+            pairs_with_gradient = [(p, start) for p, start in pairs if p.grad is not None]
+            if pairs_with_gradient:
+                parameters, starts = zip(*pairs_with_gradient, strict=True)
+                displacements = torch._foreach_sub([p.detach() for p in parameters], starts)
+                torch._foreach_mul_(displacements, pull)
+                torch._foreach_add_([p.grad for p in parameters], displacements)
         training.record("pull", pulls)
 
     def end_epoch(self, training: Training) -> None:
@@ -119,8 +122,8 @@ class InfoReg(Balancer):
         training.record("fisher", fisher)
 
 
-def _trace(parameters, training):
-    """Sum over weight tensors, not biases, of their gradient's mean square."""
+def _trace(parameters: Sequence[torch.Tensor], training: Training) -> torch.Tensor:
+    """Return the sum of the mean squared gradients of the weight tensors, without the biases."""
     gradients = [p.grad for p in parameters if p.grad is not None and p.ndim >= 2]
     if not gradients:
         return torch.zeros((), device=training.device)

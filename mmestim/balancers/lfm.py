@@ -1,4 +1,4 @@
-"""LFM: contrast between the modalities at first, the fitting of labels later."""
+"""LFM: contrastive learning between the modalities first, classification later."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from ._joint_training import Outputs, Training
 
 
 class LFM(Balancer):
-    """Contrastive loss between the modalities' features, which gives way to the classification loss.
+    """LFM: contrastive loss between the modalities' features, gradually replaced by the classification loss.
 
-    Labels are harder to fit from some modalities than from others; to match the modalities of a row is
-    equally hard for all. So training begins with much of the latter and ends with little.
+    Labels are harder to fit from some modalities than from others, whereas matching the modalities of a row is equally
+    hard for all. Training therefore starts with a large weight of the contrastive loss and ends with a small one.
 
     Parameters
     ----------
     temperature : float, default=0.07
-        What cosines are divided by, above 0.
+        Divisor of the cosines, above 0.
     strength : float, default=1.0
-        Factor of the contrastive loss's weight, from 0 to 1; with 0 training is plain.
+        Factor of the contrastive loss's weight, from 0 to 1. With 0 training is plain.
 
     Notes
     -----
-    With CE the classification loss, which includes that of own heads where ``unimodal_weight`` asks for
-    them, epoch t = 1, 2, ... minimises
+    CE is the classification loss; it includes the loss of unimodal heads if the classifier's ``unimodal_weight`` sets
+    one. Epoch t = 1, 2, ... minimises
 
-    (1 - a_t) CE + a_t L,  a_t = strength * (1 - exp(-1/t)),
+    (1 - a_t) CE + a_t L,  a_t = strength * (1 - exp(-1/t)).
 
-    where L is the symmetric InfoNCE loss: the cosines of one modality's features with those of
-    another in all rows of the batch, divided by the temperature, are logits of which row is which, and L
-    the mean cross-entropy of both directions. This is the paper's heuristic rule [1]_; its other one, which
-    learns a_t by a second-order gradient, is left out, as is the Jensen-Shannon divergence between
-    predictions that re-implementations put in the place of L.
+    L is the symmetric InfoNCE loss. The cosines between the features of one modality and those of another, over all
+    rows of the batch, are divided by the temperature; they are the logits of which rows match. L is the mean
+    cross-entropy of both directions. This is the paper's heuristic rule [1]_. Its other rule, which learns a_t by a
+    second-order gradient, is not implemented, and neither is the Jensen-Shannon divergence between predictions that
+    re-implementations use for L.
 
-    Ours are the temperature, which is CLIP's, `strength`, the mean over the pairs for more than two
-    modalities, each over the rows that have both, and features of different lengths: longer ones are
-    mapped to the shortest length by fixed random orthonormal columns, which do not train.
+    The following choices are ours: the temperature, which is CLIP's; `strength`; for more than two modalities, the
+    mean over the pairs, each over the rows that have both; and the treatment of features of different lengths. Longer
+    features are mapped to the shortest length by fixed random orthonormal columns, which are not trained.
 
     `balance_history_` has ``weight``, a_t, and ``contrast``, L.
 
@@ -86,30 +86,30 @@ class LFM(Balancer):
 
 
 def info_nce(features: torch.Tensor, outputs: Outputs, temperature: float) -> torch.Tensor:
-    """Mean symmetric InfoNCE loss over the pairs of modalities.
+    """Return the mean symmetric InfoNCE loss over the pairs of modalities.
 
     Parameters
     ----------
     features : Tensor of shape (n_modalities, n_rows, n_features)
-        Of each modality.
+        Features of each modality.
     outputs : Outputs
-        Of the network for these rows.
+        Outputs of the network for these rows.
     temperature : float
-        What cosines are divided by.
+        Divisor of the cosines.
 
     Returns
     -------
     Tensor of shape ()
-        The mean, in which a pair that no row has counts 0.
+        The mean, in which a pair that no row has counts as 0.
     """
     first, second = torch.triu_indices(len(features), len(features), offset=1, device=features.device)
     directions = F.normalize(features, dim=2)
-    both = outputs.present[first] & outputs.present[second]
+    has_both = outputs.present[first] & outputs.present[second]
     cosines = directions[first] @ directions[second].transpose(1, 2)
-    # Finite, so that a row without candidates gives no NaN: its terms are not counted.
-    logits = (cosines / temperature).masked_fill(~(both.unsqueeze(1) & both.unsqueeze(2)), -1e9)
-    matches = torch.log_softmax(logits, dim=2) + torch.log_softmax(logits, dim=1)
-    terms = torch.where(both, -matches.diagonal(dim1=1, dim2=2) / 2, 0.0)
+    # The mask is finite, because minus infinity gives NaN in rows that lack a modality; their terms are dropped below.
+    logits = (cosines / temperature).masked_fill(~(has_both.unsqueeze(1) & has_both.unsqueeze(2)), -1e9)
+    log_matches = torch.log_softmax(logits, dim=2) + torch.log_softmax(logits, dim=1)
+    row_losses = torch.where(has_both, -log_matches.diagonal(dim1=1, dim2=2) / 2, 0.0)
     if outputs.batch.weight is not None:
-        terms = terms * outputs.batch.weight
-    return (terms.sum(1) / both.sum(1).clamp(min=1)).mean()
+        row_losses = row_losses * outputs.batch.weight
+    return (row_losses.sum(1) / has_both.sum(1).clamp(min=1)).mean()

@@ -1,4 +1,4 @@
-"""MBSD: the modality that knows a row better teaches the other."""
+"""MBSD: in each row the modality with the better prediction teaches the other one."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from ._joint_training import Outputs, Training
 
 
 class MBSD(Balancer):
-    """Self-distillation between the modalities of each row, as far as one of them is right and surer.
+    """MBSD: self-distillation between the modalities of each row, from the more confident one if either is right.
 
-    The loss adds to the fused cross-entropy those of the single modalities, and a distance between
-    each two modalities' logits and true-class probabilities, weighed by how far apart these are.
+    The loss adds two terms to the fused cross-entropy: the cross-entropies of the single modalities, and a distance
+    between the logits and true-class probabilities of every two modalities. A row's distance is weighted by the
+    difference of these probabilities.
 
     Parameters
     ----------
     strength : float, default=1.0
-        Factor of the distillation, at least 0; with 0 only the cross-entropies are left.
+        Factor of the distillation, at least 0. With 0 only the cross-entropies remain.
 
     Notes
     -----
-    With o_m the logits that modality m adds to the fused ones o, p_m their softmax and C classes, the
-    loss is CE(o) + sum_m CE(o_m) + strength * D, with D for two modalities the mean over the rows of
+    Let o be the fused logits, o_m the logits that modality m adds to them, p_m the softmax of o_m, and C the number of
+    classes. The loss is CE(o) + sum_m CE(o_m) + strength * D. For two modalities D is the mean over the rows of
 
     w (||o_1 - o_2||^2 / C + p_s[y] log(p_s[y] / p_w[y])),  w = abs(p_1[y] - p_2[y]),
 
-    where s is the modality with the higher probability of the true class and w the other; rows in
-    which neither has the true class as its most probable one count 0. The method's name comes from
-    [1]_, the rule from a benchmark's code [2]_. That code gives its divergence a probability in place
-    of a logarithm, with teacher and pupil exchanged; here it is the true class's term of the
-    divergence of the surer modality from the other, and only the other is moved by it. The weights w have no
-    gradient here. For more than two modalities D is the mean over the pairs, each over the rows that have
-    both, which is ours.
+    where s is the modality with the higher probability of the true class and w the other one. Rows that neither
+    modality classifies correctly count as 0. The method's name comes from [1]_, and the rule from a benchmark's
+    code [2]_. That code passes a probability to its divergence where a logarithm is expected, and exchanges teacher
+    and student. Here the term is the true class's term of the divergence of the more confident modality from the other
+    one, and its gradient reaches only the latter. The weights w have no gradient. The rule for more than two
+    modalities is ours: D is the mean over the pairs, each over the rows that have both.
 
-    Fusion that is no sum of the modalities' logits has heads of their own instead, weighed by
-    ``unimodal_weight`` of the classifier if that is given. `balance_history_` has ``distillation``, D, and
-    ``weight``, the mean w of the pairs' rows.
+    If the fusion is not a sum of the modalities' logits, unimodal heads provide o_m, weighted by ``unimodal_weight``
+    of the classifier if it is set. `balance_history_` has ``distillation``, D, and ``weight``, the mean w over the
+    rows of the pairs.
 
     References
     ----------
@@ -69,12 +69,12 @@ class MBSD(Balancer):
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         batch, logits = outputs.batch, outputs.unimodal
         if training.module.fusion_head.is_sum:
-            # Own heads that the classifier asks for train beside.
-            loss, share = training.joint_loss(outputs), 1.0
+            # The joint loss includes the unimodal heads that the classifier may request in addition.
+            loss, unimodal_weight = training.joint_loss(outputs), 1.0
         else:
-            loss, share = weighted_cross_entropy(outputs.logits, batch), training.unimodal_weight or 1.0
+            loss, unimodal_weight = weighted_cross_entropy(outputs.logits, batch), training.unimodal_weight or 1.0
         for name, z in logits.items():
-            loss = loss + share * unimodal_cross_entropy(z, batch, name)
+            loss = loss + unimodal_weight * unimodal_cross_entropy(z, batch, name)
         distillation, weight = distill(torch.stack(list(logits.values())), outputs)
         training.record("distillation", distillation)
         training.record("weight", weight)
@@ -82,30 +82,30 @@ class MBSD(Balancer):
 
 
 def distill(logits: torch.Tensor, outputs: Outputs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean distillation loss over the pairs of modalities, and mean weight of a row in it.
+    """Return the mean distillation loss over the pairs of modalities, and the mean weight of their rows.
 
     Parameters
     ----------
     logits : Tensor of shape (n_modalities, n_rows, n_classes)
-        Of each modality.
+        Logits of each modality.
     outputs : Outputs
-        Of the network for these rows.
+        Outputs of the network for these rows.
 
     Returns
     -------
     loss, weight : Tensor of shape ()
-        The means, 0 where no row has a pair.
+        The means; 0 if no row has a pair.
     """
     y = outputs.batch.y
     first, second = torch.triu_indices(len(logits), len(logits), offset=1, device=logits.device)
     log_scores = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1).unsqueeze(2)).squeeze(2)
-    both = outputs.present[first] & outputs.present[second]
-    right = logits.argmax(2) == y
+    has_both = outputs.present[first] & outputs.present[second]
+    is_right = logits.argmax(2) == y
     scores = log_scores.detach().exp()
-    weight = (scores[first] - scores[second]).abs() * (both & (right[first] | right[second]))
-    surer = torch.maximum(log_scores[first], log_scores[second]).detach()
-    other = torch.minimum(log_scores[first], log_scores[second])
-    terms = (logits[first] - logits[second]).square().mean(2) + surer.exp() * (surer - other)
-    rows = weight if outputs.batch.weight is None else weight * outputs.batch.weight
-    n_rows = both.sum(1).clamp(min=1)
-    return ((rows * terms).sum(1) / n_rows).mean(), (weight.sum(1) / n_rows).mean()
+    weights = (scores[first] - scores[second]).abs() * (has_both & (is_right[first] | is_right[second]))
+    teacher = torch.maximum(log_scores[first], log_scores[second]).detach()
+    student = torch.minimum(log_scores[first], log_scores[second])
+    distances = (logits[first] - logits[second]).square().mean(2) + teacher.exp() * (teacher - student)
+    row_weights = weights if outputs.batch.weight is None else weights * outputs.batch.weight
+    n_rows = has_both.sum(1).clamp(min=1)
+    return ((row_weights * distances).sum(1) / n_rows).mean(), (weights.sum(1) / n_rows).mean()

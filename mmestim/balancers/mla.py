@@ -1,9 +1,9 @@
-"""MLA: the modalities take turns at one head that all of them share."""
+"""MLA: the modalities train in turn with one head that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ _WEIGHTS = ("entropy", "sum")
 
 
 class SharedHead(FusionHead):
-    """One linear layer for all modalities, each with a map to its width where their features differ in length."""
+    """Fusion head of one linear layer for all modalities, after linear maps if their features differ in length."""
 
     fixed: torch.Tensor
 
@@ -29,13 +29,13 @@ class SharedHead(FusionHead):
         super().__init__()
         width = max(sizes.values())
         self.names, self.weights = list(sizes), weights
-        if isinstance(weights, Mapping):  # On the device from the start: to copy them there at every step would wait.
+        if isinstance(weights, Mapping):  # a buffer, because copying to the device in every step would block
             self.register_buffer("fixed", torch.tensor([float(weights[name]) for name in sizes]).unsqueeze(1))
         self.maps = nn.ModuleList(nn.Identity() if n == width else nn.Linear(n, width) for n in sizes.values())
         self.linear = nn.Linear(width, n_classes)
 
     def embed(self, features: torch.Tensor, name: str) -> torch.Tensor:
-        """What the shared layer sees of a modality."""
+        """Map the features of a modality to the input of the shared layer."""
         return self.maps[self.names.index(name)](features)
 
     def unimodal(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
@@ -48,71 +48,84 @@ class SharedHead(FusionHead):
         return self.combine({name: self.unimodal(features, name) for name in features}, batch)
 
     def combine(self, logits: Mapping[str, torch.Tensor], batch: Batch | None) -> torch.Tensor:
-        """Weighted sum of the modalities' logits."""
+        """Return the weighted sum of the modalities' logits."""
         stacked = torch.stack([z.float() for z in logits.values()])
-        return (self.shares(stacked, batch).unsqueeze(2) * stacked).sum(0)
+        return (self.modality_weights(stacked, batch).unsqueeze(2) * stacked).sum(0)
 
     def present(self, batch: Batch) -> torch.Tensor:
-        """1 where a row has a modality, else 0, of shape (n_modalities, n_rows)."""
+        """Return 1 where a row has a modality and 0 elsewhere, of shape (n_modalities, n_rows)."""
         return torch.stack([present_mask(batch, name) for name in self.names]).float()
 
-    def shares(self, logits: torch.Tensor, batch: Batch | None) -> torch.Tensor:
-        """Weight of each modality in each row, 0 where it is absent; logits are of all modalities, stacked."""
+    def modality_weights(self, logits: torch.Tensor, batch: Batch | None) -> torch.Tensor:
+        """Return the weight of each modality in each row, 0 where it is absent.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n_modalities, n_rows, n_classes)
+            Logits of all modalities.
+        batch : Batch or None
+            The rows; None if every row has every modality.
+
+        Returns
+        -------
+        Tensor of shape (n_modalities, n_rows)
+            The weights.
+        """
         present = torch.ones_like(logits[..., 0]) if batch is None else self.present(batch)
         if self.weights == "sum":
             return present
         if isinstance(self.weights, Mapping):
             return present * self.fixed
-        log_shares = torch.log_softmax(logits, dim=2)
-        entropy = -(log_shares.exp() * log_shares).sum(2)
-        # Not minus infinity, which gives NaN in a row that has nothing.
+        log_proba = torch.log_softmax(logits, dim=2)
+        entropy = -(log_proba.exp() * log_proba).sum(2)
+        # The mask is finite, because minus infinity gives NaN in a row without modalities.
         return torch.softmax((-entropy).masked_fill(present == 0, -1e9), dim=0) * present
 
 
 class MLA(Balancer):
-    """Alternating unimodal steps through one shared head, whose gradient keeps off what it has learnt.
+    """MLA: alternating unimodal steps through one shared head, whose gradient avoids directions already learnt.
 
-    In each batch every modality in turn, by name, makes a step of its own encoder and the shared head;
-    the head's gradient is projected away from the features that it has seen. The prediction weighs
-    the modalities of each row by how certain they are.
+    In each batch the modalities take turns, in alphabetical order: each makes one step of its own encoder and the
+    shared head. The head's gradient is projected away from the features of the earlier steps. The prediction weights
+    the modalities of each row by their certainty.
 
     Parameters
     ----------
     projection : {'owm', 'none'}, default='owm'
-        Gradient of the head: projected by orthogonal weight modification, or as it is.
+        Gradient of the head: projected by orthogonal weight modification, or unchanged.
     weights : {'entropy', 'sum'} or dict of str to float, default='entropy'
-        Weights of the modalities' logits in the prediction: by the entropy of each row's
-        probabilities, all one, or these numbers, at least 0, one per modality.
+        Weights of the modalities' logits in the prediction: by the entropy of each row's probabilities, all 1, or the
+        given numbers, at least 0, one per modality.
 
     Attributes
     ----------
     projector_ : ndarray of shape (n_features, n_features)
-        Matrix P behind which the head's gradient stands.
+        Matrix P that projects the head's gradient.
 
     See Also
     --------
-    ReconBoost : Modalities in turn for whole epochs, each correcting the others.
+    ReconBoost : Modalities take turns for whole epochs, and each corrects the others.
 
     Notes
     -----
-    The head takes the place of `fusion`: o_m = W z_m + b with W and b of all modalities. With r the
-    mean feature of a modality in batch i of n and a = 0.1^(1 + i/n), counted from 0,
+    The head replaces `fusion`: o_m = W z_m + b with W and b common to all modalities. With r the mean feature of a
+    modality in batch i of n, counted from 0, and a = 0.1^(1 + i/n),
 
     P <- P - P r r^T P / (a + r^T P r),  P <- P / ||P||,  grad W <- grad W P,
 
-    from P = I on, before each step but the first of all. The prediction is sum_m w_m o_m over the
-    modalities that a row has, with w_m = softmax_m(-H_m) and H_m the entropy of softmax(o_m).
+    starting from P = I, before every step but the very first. The prediction is sum_m w_m o_m over the modalities that
+    a row has, with w_m = softmax_m(-H_m) and H_m the entropy of softmax(o_m).
 
-    This is the paper's rule in the order of the released code, which meant to take r in before it
-    projects, and to divide by the norm, but never projects at all: its condition on the layer's name
-    does not hold. Ours are: features of different lengths are mapped linearly to the longest; rows count
-    in r by their weights; a modality that a batch lacks makes no step in it. ``unimodal_weight`` of the
-    classifier adds the cross-entropy of an own head to each modality's loss.
+    This is the paper's rule in the order of the released code. That code is written to update P with r before it
+    projects, and to divide by the norm, but it never projects: its condition on the layer's name is never true. The
+    following choices are ours: features of different lengths are mapped linearly to the longest; rows count in r by
+    their weights; a modality that a batch lacks makes no step. ``unimodal_weight`` of the classifier adds the
+    cross-entropy of a unimodal head to each modality's loss.
 
-    Encoders without a gradient are left alone by the optimizer, momentum and weight decay included;
-    the head makes one step per modality. Dividing P by its norm damps the head's gradient, which Adam
-    undoes, while P's directions stay. ``compile`` does not reach the steps, only the validation.
-    `balance_history_` has ``weight``, the mean weight of each modality over its rows.
+    The optimizer skips encoders without a gradient, including their momentum and weight decay. The head makes one step
+    per modality. Dividing P by its norm shrinks the head's gradient; Adam undoes this but keeps the directions of P.
+    ``compile`` affects only the validation, not the training steps. `balance_history_` has ``weight``, the mean weight
+    of each modality over its rows.
 
     References
     ----------
@@ -152,60 +165,64 @@ class MLA(Balancer):
         width = _head(training).linear.in_features
         self.projector_ = torch.eye(width, device=training.device)
         self._n_batches = len(training.rows.epoch(training.context.options.batch_size))
-        self._is_first = True
+        self._is_first_step = True
 
     def begin_epoch(self, training: Training) -> None:
-        self._batch = 0
+        self._batch_index = 0
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        # The logits are those before each modality's step, and the loss is the sum over the modalities.
         head = _head(training)
-        loss, logits = torch.zeros((), device=training.device), {}
+        total_loss, logits = torch.zeros((), device=training.device), {}
         for name in training.names:
             if not len(batch.x[name]):
                 logits[name] = torch.zeros(batch.size, training.n_classes, device=training.device)
                 continue
             training.zero_grad()
-            own, z, seen = self._forward(training, batch, name)
-            own.backward()
+            loss, z, embedded = self._forward(training, batch, name)
+            loss.backward()
             if self.projection == "owm":
-                self._project(head.linear.weight, seen.detach(), batch.with_modality(name).weight)
+                self._project_gradient(head.linear.weight, embedded.detach(), batch.with_modality(name).weight)
             training.step(batch)
-            loss, logits[name] = loss + own.detach(), scatter_rows(z.detach(), batch, name)
-        self._batch += 1
+            total_loss, logits[name] = total_loss + loss.detach(), scatter_rows(z.detach(), batch, name)
+        self._batch_index += 1
         stacked = torch.stack(list(logits.values()))
-        shares = head.shares(stacked, batch)
-        training.record("weight", shares.sum(1) / head.present(batch).sum(1).clamp(min=1))
-        return loss, (shares.unsqueeze(2) * stacked).sum(0)
+        weights = head.modality_weights(stacked, batch)
+        training.record("weight", weights.sum(1) / head.present(batch).sum(1).clamp(min=1))
+        return total_loss, (weights.unsqueeze(2) * stacked).sum(0)
 
-    def _forward(self, training, batch, name):
-        """Loss of one modality, its logits, and its features as the head sees them."""
-        branch, having = training.module.branch(name), batch.with_modality(name)
+    def _forward(self, training: Training, batch: Batch, name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the loss of one modality, its logits, and the input of the shared layer."""
+        branch, head = training.module.branch(name), _head(training)
         with training.context.options.autocast():
             features = branch.encode(batch).float()
-            seen = _head(training).embed(features, name)
-            z = _head(training).linear(seen).float()
-        loss = weighted_cross_entropy(z, having)
+            embedded = head.embed(features, name)
+            z = head.linear(embedded).float()
+        loss = weighted_cross_entropy(z, batch.with_modality(name))
         if training.module.unimodal_heads:
-            own = training.unimodal_loss({name: scatter_rows(features, batch, name)}, batch)
-            loss = loss + training.unimodal_weight * own
-        return loss, z, seen.float()
+            unimodal_loss = training.unimodal_loss({name: scatter_rows(features, batch, name)}, batch)
+            loss = loss + training.unimodal_weight * unimodal_loss
+        return loss, z, embedded.float()
 
-    def _project(self, weight, seen, row_weight):
-        """Take the mean feature into P, and put P behind the gradient of the head's weights."""
-        if self._is_first:
-            self._is_first = False
+    def _project_gradient(self, weight: torch.Tensor, embedded: torch.Tensor, row_weights: torch.Tensor | None) -> None:
+        """Update P with the mean feature, and project the gradient of the head's weights."""
+        if self._is_first_step:
+            self._is_first_step = False
             return
-        if row_weight is None:
-            mean = seen.mean(0)
+        if row_weights is None:
+            mean = embedded.mean(0)
         else:
-            mean = (row_weight.unsqueeze(1) * seen).sum(0) / row_weight.sum()
-        damping = 0.1 ** (1 + self._batch / self._n_batches)
-        along = self.projector_ @ mean
-        # P is positive definite: below zero is rounding, which a small divisor would blow up.
-        projector = self.projector_ - torch.outer(along, along) / (damping + (mean @ along).clamp(min=0))
+            mean = (row_weights.unsqueeze(1) * embedded).sum(0) / row_weights.sum()
+        damping = 0.1 ** (1 + self._batch_index / self._n_batches)
+        projected_mean = self.projector_ @ mean
+        # P is positive definite: a negative product is a rounding error, which a small divisor would amplify.
+        divisor = damping + (mean @ projected_mean).clamp(min=0)
+        projector = self.projector_ - torch.outer(projected_mean, projected_mean) / divisor
         self.projector_ = projector / torch.linalg.matrix_norm(projector)
-        weight.grad.copy_(weight.grad @ self.projector_)
+        gradient = cast(torch.Tensor, weight.grad)
+        gradient.copy_(gradient @ self.projector_)
 
 
-def _head(training: Any) -> SharedHead:
+def _head(training: Training) -> SharedHead:
+    """Return the fusion head of the network."""
     return cast(SharedHead, training.module.fusion_head)

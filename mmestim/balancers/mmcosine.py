@@ -1,4 +1,4 @@
-"""MMCosine: logits that are cosines, so that no modality wins by the length of its features."""
+"""MMCosine: logits are cosines, so that no modality dominates by the length of its features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._base import Balancer
 
 
 class CosineHead(FusionHead):
-    """Sum over the modalities of scaled cosines between features and class weights."""
+    """Fusion head that sums scaled cosines between features and class weights over the modalities."""
 
     is_sum = True
 
@@ -29,7 +29,7 @@ class CosineHead(FusionHead):
 
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {
-            name: self.scale * F.linear(_unit(f), _unit(cast(torch.Tensor, linear.weight)))
+            name: self.scale * F.linear(_normalize(f), _normalize(cast(torch.Tensor, linear.weight)))
             for (name, f), linear in zip(features.items(), self.linears, strict=True)
         }
 
@@ -37,26 +37,25 @@ class CosineHead(FusionHead):
 class MMCosine(Balancer):
     """Modality-wise cosine loss: the head compares directions only.
 
-    In a linear head a modality wins by long features and weights as well as by good ones. Here each
-    modality adds `scale` times the cosines between its features and a weight vector for each class, in
-    training and in prediction alike.
+    In a linear head a modality can dominate by long features and weights as well as by good ones. Here each modality
+    adds `scale` times the cosines between its features and one weight vector per class, in training and in prediction.
 
     Parameters
     ----------
     scale : float, default=10.0
-        Factor on the cosines, above 0. A low one limits how sure predictions can be; 10 to 15 are usual.
+        Factor on the cosines, above 0. A low factor limits the confidence of predictions; 10 to 15 are usual.
 
     See Also
     --------
-    mmestim.JointClassifier : Takes it as `balancer`.
+    mmestim.JointClassifier : Classifier that takes this as `balancer`.
 
     Notes
     -----
-    o_m[c] = scale * cos(z_m, W_m[c]) without bias, and the cross-entropy is that of sum_m o_m: the paper's,
+    o_m[c] = scale * cos(z_m, W_m[c]) without bias, and the loss is the cross-entropy of sum_m o_m, as in the paper,
     for any number of modalities. An absent modality, or a feature vector of zeros, adds zero.
 
-    The method brings its own fusion head: `fusion` of the classifier has no say. It has no coefficients to
-    record and no state.
+    The method builds its own fusion head and ignores the classifier's `fusion`. It has no coefficients to record and
+    no state.
 
     References
     ----------
@@ -82,7 +81,7 @@ class MMCosine(Balancer):
         return CosineHead(sizes, n_classes, self.scale)
 
 
-def _unit(x: torch.Tensor) -> torch.Tensor:
-    """Rows at length one; zeros stay, with a gradient that stays finite."""
+def _normalize(x: torch.Tensor) -> torch.Tensor:
+    """Scale rows to length one; rows of zeros stay zero, with a finite gradient."""
     length = x.norm(dim=1, keepdim=True)
     return x / torch.where(length > 0, length, 1.0)

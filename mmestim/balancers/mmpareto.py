@@ -1,4 +1,4 @@
-"""MMPareto: each encoder follows a direction that serves the fused loss and its own."""
+"""MMPareto: each encoder follows a direction that serves both the fused loss and its unimodal loss."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Gradients = Sequence[torch.Tensor | None]
 
 
 class MMPareto(Balancer):
-    """Fused and unimodal gradients of an encoder combined so that neither loss pays for the other.
+    """MMPareto: fused and unimodal gradients of an encoder are combined so that neither loss increases.
 
-    Each modality has a head of its own. Where the gradients of the fused and of the modality's own loss
-    agree they are summed; where they conflict, the encoder takes the shortest vector between them, which
-    lowers both losses, as long as the sum would have been. All is made longer by `gamma`.
+    Each modality has its own head. Where the gradients of the fused loss and of the modality's own loss agree, they are
+    summed. Where they conflict, the encoder takes the shortest vector between them, which decreases both losses. It is
+    lengthened to at least the length of the sum. All encoder gradients are multiplied by `gamma`.
 
     Parameters
     ----------
@@ -28,24 +28,23 @@ class MMPareto(Balancer):
 
     See Also
     --------
-    mmestim.JointClassifier : Takes it as `balancer`.
+    mmestim.JointClassifier : Classifier that takes this as `balancer`.
 
     Notes
     -----
-    For each encoder let a be the gradient of the fused loss and u that of the loss of its head, times
-    `unimodal_weight` where that is set. With w = 1/2 if a·u >= 0, else
-    w = (u·u - a·u) / (a·a + u·u - 2 a·u), and h = 2 w a + 2 (1 - w) u, each parameter tensor t gets
-    ``gamma * max(1, |a_t + u_t| / |h_t|) * h_t``, zero where h_t is. Heads get the plain sum. All this is
-    the paper's and its code's, which has > in place of >=. The limits that the released solver sets on w
-    apply only where one of the gradients is zero; the other is then followed whatever w is. More than two
-    modalities need no extension.
+    For each encoder let a be the gradient of the fused loss and u the gradient of its head's loss, multiplied by
+    `unimodal_weight` if that is set. With w = 1/2 if a·u >= 0, else w = (u·u - a·u) / (a·a + u·u - 2 a·u), and
+    h = 2 w a + 2 (1 - w) u, each parameter tensor t gets ``gamma * max(1, |a_t + u_t| / |h_t|) * h_t``, or zero where
+    h_t is zero. Heads get the plain sum. All this follows the paper and its code, which has > in place of >=. The
+    limits that the released solver sets on w apply only where one of the gradients is zero; the other gradient is then
+    followed whatever w is. More than two modalities need no extension.
 
-    The loss of one head reaches one encoder only, so two backward passes give what the released code
-    takes one for each modality and two more for. Adam divides a constant scale out again: under it
-    `gamma` does nothing, and the directions remain.
+    The loss of one head reaches one encoder only. Two backward passes therefore suffice; the released code takes one
+    per modality and two more. Adam divides a constant scale out again: under it `gamma` has no effect, and only the
+    directions remain.
 
-    `balance_history_` has ``weight`` (w, the share of the fused gradient) and ``cosine`` (of a and u; 0
-    where one of them is zero).
+    `balance_history_` has ``weight`` (w, the weight of the fused gradient) and ``cosine`` (of a and u; 0 where one of
+    them is zero).
 
     References
     ----------
@@ -69,27 +68,27 @@ class MMPareto(Balancer):
 
     def begin(self, training: Training) -> None:
         check_number("gamma", self.gamma, closed=False)
-        every = [id(p) for parameters in training.parameters.values() for p in parameters]
-        if len(set(every)) < len(every):
+        parameter_ids = [id(p) for parameters in training.parameters.values() for p in parameters]
+        if len(set(parameter_ids)) < len(parameter_ids):
             raise ValueError(
-                "balancer=MMPareto() tells the gradients of encoders apart, and here two encoders share parameters. "
+                "balancer=MMPareto() needs separate gradients per encoder, and here two encoders share parameters. "
                 "Give each modality an encoder of its own, or choose another balancer."
             )
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         fused = weighted_cross_entropy(outputs.logits, outputs.batch)
-        alone = training.unimodal_weight * training.unimodal_loss(outputs.features, outputs.batch)
-        self._losses = fused, alone
-        return fused + alone
+        unimodal = training.unimodal_weight * training.unimodal_loss(outputs.features, outputs.batch)
+        self._losses = fused, unimodal
+        return fused + unimodal
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
-        fused, alone = self.__dict__.pop("_losses")  # A graph left behind could not be copied.
+        fused_loss, unimodal_loss = self.__dict__.pop("_losses")  # a graph could not be copied with `self`
         parameters = [p for p in training.module.parameters() if p.requires_grad]
-        of_fused = dict(zip(parameters, _gradients(fused, parameters, retain_graph=True), strict=True))
-        of_alone = dict(zip(parameters, _gradients(alone, parameters), strict=True))
+        fused = dict(zip(parameters, _gradients(fused_loss, parameters, retain_graph=True), strict=True))
+        unimodal = dict(zip(parameters, _gradients(unimodal_loss, parameters), strict=True))
         weights, cosines = [], []
         for name in training.names:
-            pairs = {p: (of_fused.pop(p), of_alone.pop(p)) for p in training.parameters[name]}
+            pairs = {p: (fused.pop(p), unimodal.pop(p)) for p in training.parameters[name]}
             reached = [p for p, pair in pairs.items() if any(g is not None for g in pair)]
             weight, cosine = loss.new_full((), 0.5), loss.new_zeros(())
             if reached:
@@ -97,16 +96,18 @@ class MMPareto(Balancer):
                 weight, cosine = self._combine(reached, *both)
             weights.append(weight)
             cosines.append(cosine)
-        for p, a in of_fused.items():  # those of the heads
-            u = of_alone[p]
+        for p, a in fused.items():  # the parameters of the heads remain
+            u = unimodal[p]
             p.grad = a if u is None else u if a is None else a + u
         training.record("weight", torch.stack(weights))
         training.record("cosine", torch.stack(cosines))
 
-    def _combine(self, parameters, a, u):
-        """Set the gradients of one encoder from those of the two losses."""
+    def _combine(
+        self, parameters: Sequence[torch.Tensor], fused: Sequence[torch.Tensor], unimodal: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Set the gradients of one encoder from those of the two losses; return their weight and cosine."""
         sizes = [p.numel() for p in parameters]
-        a, u = (torch.cat([g.reshape(-1) for g in gradients]) for gradients in (a, u))
+        a, u = (torch.cat([g.reshape(-1) for g in gradients]) for gradients in (fused, unimodal))
         aa, uu, au = a.dot(a), u.dot(u), a.dot(u)
         weight = torch.where(au < 0, (uu - au) / (aa + uu - 2 * au), 0.5)
         combined = (2 * torch.lerp(u, a, weight)).split(sizes)
@@ -115,16 +116,17 @@ class MMPareto(Balancer):
         factors = torch.where(lengths > 0, factors, 0.0)
         for p, h, factor in zip(parameters, combined, factors.unbind(), strict=True):
             p.grad = h.mul_(factor).view_as(p)
-        size = (aa * uu).sqrt()
-        return weight, torch.where(size > 0, au / size, 0.0)
+        norm_product = (aa * uu).sqrt()
+        return weight, torch.where(norm_product > 0, au / norm_product, 0.0)
 
 
 def _gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor], retain_graph: bool = False) -> Gradients:
-    """Gradients of a loss that may reach none or some of the parameters."""
+    """Return the gradients of a loss, None for parameters that it does not reach."""
     if not loss.requires_grad:
         return [None] * len(parameters)
     return torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
 
 
-def _norms(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def _norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the norm of each tensor."""
     return torch.stack(torch._foreach_norm(tensors))

@@ -1,4 +1,4 @@
-"""Modality dropout: every modality is absent at times, so that the others have to do without it."""
+"""Modality dropout: whole modalities are dropped at random."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from ._scores import fuse
 
 
 class ModalityDropout(Balancer):
-    """Features of whole modalities set to zero at random, row by row.
+    """Modality dropout: features of whole modalities set to zero at random, row by row.
 
-    The fused prediction sees each row with some of its modalities, at least one, and so learns to use each
-    of them and to do without it. All modalities are dropped alike, whichever leads.
+    The fused prediction receives each row with some of its modalities, at least one. The network thus learns to use
+    each modality and to do without it. All modalities are dropped with the same probability, whichever leads.
 
     Parameters
     ----------
     p : float, default=0.3
-        Probability, from 0 to 1, that a row loses a modality; with 1 every row is left with a single one.
+        Probability, from 0 to 1, that a row loses a modality. With 1 every row keeps a single modality.
 
     See Also
     --------
-    OPM : Drops the modality that leads.
+    OPM : Drops the leading modality.
 
     Notes
     -----
-    Each row draws a number u_m, uniform in [0, 1), for every modality that it has, and keeps the modality if
-    u_m is at least p or is the row's highest; so no row loses all, and one that would have keeps any of
-    them with equal chances. Of n modalities a row loses each with probability p - p^n / n.
+    For every modality that it has, each row draws a number u_m, uniform in [0, 1). It keeps the modality if u_m is at
+    least p or is the row's highest number. No row therefore loses all its modalities; a row that would keeps each of
+    them with equal probability. Of n modalities a row loses each with probability p - p^n / n.
 
-    Dropping modalities at random is ModDrop; what happens to a row that would lose all of them, the default
-    of p, and dropping features rather than inputs are ours. Features that are left are not scaled up, for a
-    row that lacks a modality is predicted by plain ones, too. Heads of single modalities, if there are any,
-    see all features.
+    Dropping modalities at random is ModDrop. The following choices are ours: the treatment of a row that would lose
+    all modalities, the default of p, and dropping features instead of inputs. The remaining features are not scaled
+    up, because the prediction for a row that lacks a modality does not scale them either. Unimodal heads, if there are
+    any, receive all features.
 
-    Over the epochs `balance_history_` has ``dropped``, the fraction of the rows with a modality that lost
-    it, by modality in alphabetical order.
+    For each epoch `balance_history_` has ``dropped``, the fraction of the rows with a modality that lost it, by
+    modality in alphabetical order.
 
     References
     ----------
@@ -66,7 +66,7 @@ class ModalityDropout(Balancer):
         batch, present = outputs.batch, outputs.present
         draws = [torch.rand(batch.size, generator=g, device=training.device) for g in self._generators.values()]
         u = torch.where(present, torch.stack(draws), -1.0)
-        kept = present & ((u >= self.p) | (u == u.amax(0)))
-        training.record("dropped", (present & ~kept).sum(1) / present.sum(1).clamp(min=1))
-        logits = fuse(training, outputs, kept)
+        is_kept = present & ((u >= self.p) | (u == u.amax(0)))
+        training.record("dropped", (present & ~is_kept).sum(1) / present.sum(1).clamp(min=1))
+        logits = fuse(training, outputs, is_kept)
         return training.joint_loss(Outputs(training, batch, (logits, outputs.features)))

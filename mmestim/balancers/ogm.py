@@ -1,4 +1,4 @@
-"""On-the-fly gradient modulation: slow the encoder of the modality whose scores lead."""
+"""OGM: on-the-fly gradient modulation, which slows the encoder of the modality with the leading scores."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ._scores import score_ratios
 
 
 class OGM(Balancer):
-    """Gradients of a leading modality's encoder scaled down, with noise to help generalise (OGM-GE).
+    """On-the-fly gradient modulation: a leading encoder's gradients are scaled down, with added noise (OGM-GE).
 
-    In every batch each modality's probability of the true class is compared with that of the others; the
-    encoder of one that leads learns more slowly, by how far it leads. Gaussian noise as large as the
-    gradients makes up for the randomness that small gradients lack.
+    In every batch each modality's probability of the true class is compared with the other modalities'. The encoder of
+    a modality that leads learns more slowly, the more the further it leads. Gaussian noise as large as the gradients
+    restores the randomness that small gradients lack, which helps to generalise.
 
     Parameters
     ----------
     alpha : float, default=0.8
-        How much a lead slows an encoder, at least 0, where it does not.
+        Strength, at least 0: how much a lead slows an encoder. With 0 gradients are not scaled.
     enhance : bool, default=True
-        Whether to add the noise: OGM-GE, otherwise OGM.
+        Whether to add the noise (OGM-GE) or not (OGM).
     starts : int, default=0
         First epoch of modulation, counted from 0.
     ends : int, default=50
@@ -34,24 +34,24 @@ class OGM(Balancer):
 
     Notes
     -----
-    With s_m the sum over the batch of modality m's probabilities of the true class, from its part of the
-    fused logits, and the lead rho_m = s_m / s_j over the other modality j, weights get the gradient::
+    Let s_m be the sum over the batch of modality m's probabilities of the true class, from its part of the fused
+    logits, and rho_m = s_m / s_j its lead over the other modality j. Weights get the gradient::
 
         k_m g + h,    k_m = 1 - tanh(alpha rho_m) if rho_m > 1 else 1,    h ~ N(0, std(g)^2),
 
-    where std is over the elements of each weight tensor before scaling; all modalities get noise.
+    where std is over the elements of each weight tensor before scaling. All modalities get noise.
 
-    The two-modality formula is the paper's; epochs and the noise's spread by tensor are those of the
-    authors' code, which names no default for alpha: 0.8 is from a later script. Ours are: for more than
-    two modalities s_j is the mean over the others; sums are over the rows that have the modality and another,
-    by their weights; and every encoder parameter of two or more dimensions is modulated, where the code
-    takes only 2-D convolutions and so does nothing to fully connected encoders.
+    The formula for two modalities is the paper's. The range of epochs and the standard deviation per tensor follow the
+    authors' code, which has no default for alpha; 0.8 is from a later script. The following choices are ours. For more
+    than two modalities s_j is the mean over the others. Sums are over the rows that have the modality and another one,
+    by their weights. Every encoder parameter of two or more dimensions is modulated; the code modulates 2-D
+    convolutions only and so has no effect on fully connected encoders.
 
-    An optimizer such as Adam, which divides by the size of past gradients, undoes a constant scale, so use
-    SGD. Encoders without parameters are left as they are.
+    Adam and similar optimizers divide by the size of past gradients, which undoes a constant scale; use SGD. Encoders
+    without parameters are left unchanged.
 
-    Over the epochs `balance_history_` has ``coefficient``, k_m, and ``ratio``, rho_m, by modality in
-    alphabetical order.
+    For each epoch `balance_history_` has ``coefficient``, k_m, and ``ratio``, rho_m, by modality in alphabetical
+    order.
 
     References
     ----------
@@ -98,12 +98,13 @@ class OGM(Balancer):
         training.record("coefficient", coefficients)
         training.record("ratio", ratios)
 
-    def _modulate(self, gradients, coefficient, generator):
-        # A single number has no spread.
-        spreads = [g.std(correction=min(1, g.numel() - 1)) for g in gradients] if self.enhance else []
+    def _modulate(self, gradients: list[torch.Tensor], coefficient: torch.Tensor, generator: torch.Generator) -> None:
+        """Scale the gradients of an encoder in place and add the noise."""
+        # The standard deviation of a single element would be NaN with a correction.
+        deviations = [g.std(correction=min(1, g.numel() - 1)) for g in gradients] if self.enhance else []
         torch._foreach_mul_(gradients, coefficient)
         if self.enhance:
             sizes = [g.numel() for g in gradients]
             noise = torch.randn(sum(sizes), generator=generator, device=generator.device).split(sizes)
-            for gradient, spread, h in zip(gradients, spreads, noise, strict=True):
-                gradient.addcmul_(h.view_as(gradient), spread)
+            for gradient, deviation, h in zip(gradients, deviations, noise, strict=True):
+                gradient.addcmul_(h.view_as(gradient), deviation)

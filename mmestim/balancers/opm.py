@@ -1,4 +1,4 @@
-"""On-the-fly prediction modulation: drop the features of the modality whose scores lead."""
+"""OPM: on-the-fly prediction modulation, which drops features of the modality with the leading scores."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from ._scores import fuse, score_ratios
 
 
 class OPM(Balancer):
-    """Features of a leading modality dropped at random, so that the fused loss trains the others.
+    """On-the-fly prediction modulation: a leading modality's features are dropped so that the others are trained.
 
-    In every batch each modality's probability of the true class is compared with that of the others; the
-    features of one that leads are left out of the fused prediction in some rows, the more the further it
-    leads.
+    In every batch each modality's probability of the true class is compared with the other modalities'. The features of
+    a modality that leads are left out of the fused prediction in some rows, the more rows the further it leads.
 
     Parameters
     ----------
     q_base : float, default=0.5
-        Probability, from 0 to 1, that a row loses the features of a modality that leads by next to nothing.
+        Probability, from 0 to 1, that a row loses the features of a modality whose lead is close to zero.
     alpha : float, default=0.5
-        How much a lead adds to that probability, at least 0; it reaches ``q_base * (1 + alpha)``, at most 1.
+        How much a lead adds to that probability, at least 0. The probability reaches ``q_base * (1 + alpha)``, at most
+        1.
     p_exe : float, default=0.7
-        Probability, from 0 to 1, that a batch drops at all.
+        Probability, from 0 to 1, that features are dropped in a batch.
     starts : int, default=6
         First epoch in which features are dropped, counted from 0.
 
     See Also
     --------
     OGM : Slows the encoder of the leading modality instead.
-    ModalityDropout : Drops features of all modalities alike.
+    ModalityDropout : Drops features of all modalities with the same probability.
 
     Notes
     -----
-    With s_m the sum over the batch of modality m's probabilities of the true class, from its part of the
-    fused logits, and s_j that of the other modality j::
+    Let s_m be the sum over the batch of modality m's probabilities of the true class, from its part of the fused
+    logits, and s_j the same sum of the other modality j::
 
         r_m = tanh(max(0, s_m / s_j - 1))
         q_m = min(1, q_base (1 + alpha r_m)) if r_m > 0 else 0
         z_m <- B_m z_m / (1 - theta),    B_m ~ Bernoulli(1 - q_m) in every row,
         theta = sum_m d_m q_m / sum_m d_m
 
-    with features z_m of length d_m. A row that loses all of them leaves the batch's loss.
+    with features z_m of length d_m. A row that loses all its modalities is excluded from the batch's loss.
 
-    The two-modality formula is the paper's; the defaults are those of the authors' code, whose ``lam`` is
-    `alpha`. Ours are: for more than two modalities s_j is the mean over the others; sums are over the rows
-    that have the modality and another, by their weights; theta counts the modalities that a row has; a row
-    with one modality keeps it as it is. Heads of single modalities, if there are any, see all features.
+    The formula for two modalities is the paper's; the defaults are from the authors' code, whose ``lam`` is `alpha`.
+    The following choices are ours. For more than two modalities s_j is the mean over the others. Sums are over the rows
+    that have the modality and another one, by their weights. theta counts the modalities that a row has. A row with
+    one modality keeps it unchanged. Unimodal heads, if there are any, receive all features.
 
-    Over the epochs `balance_history_` has ``drop_probability``, q_m, and ``ratio``, s_m / s_j, by modality
-    in alphabetical order, and ``lost``, the fraction of rows that left the loss.
+    For each epoch `balance_history_` has ``drop_probability``, q_m, and ``ratio``, s_m / s_j, by modality in
+    alphabetical order, and ``lost``, the fraction of rows that were excluded from the loss.
 
     References
     ----------
@@ -83,9 +83,9 @@ class OPM(Balancer):
         check_number("p_exe", self.p_exe, high=1)
         check_number("starts", self.starts, integer=True)
         lengths = [[float(training.module.embedding_sizes[name])] for name in training.names]
-        self._sizes = torch.tensor(lengths, device=training.device)
+        self._lengths = torch.tensor(lengths, device=training.device)
         self._generators = training.generators("OPM")
-        self._coin = torch.Generator(training.device).manual_seed(training.context.seed_for("OPM"))
+        self._batch_generator = torch.Generator(training.device).manual_seed(training.context.seed_for("OPM"))
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         if training.epoch < self.starts:
@@ -95,19 +95,19 @@ class OPM(Balancer):
         ratios = score_ratios(outputs)
         leads = torch.tanh((ratios - 1).clamp(min=0))
         q = torch.where(leads > 0, (self.q_base * (1 + self.alpha * leads)).clamp(max=1), 0.0)
-        drops = torch.rand(1, generator=self._coin, device=training.device) < self.p_exe
-        # Of each modality in each row: with no other beside it, it stays.
-        odds = torch.where(present & (present.sum(0) > 1) & drops, q.unsqueeze(1), 0.0)
+        is_dropping_batch = torch.rand(1, generator=self._batch_generator, device=training.device) < self.p_exe
+        # Per modality and row; a row's only modality is never dropped.
+        probabilities = torch.where(present & (present.sum(0) > 1) & is_dropping_batch, q.unsqueeze(1), 0.0)
         draws = [torch.rand(batch.size, generator=g, device=training.device) for g in self._generators.values()]
-        kept = present & (torch.stack(draws) >= odds)
-        sizes = self._sizes * present
-        theta = (sizes * odds).sum(0) / sizes.sum(0).clamp(min=1)
-        factors = kept / (1 - theta).clamp(min=1e-5)
-        left = kept.any(0) | ~present.any(0)
+        is_kept = present & (torch.stack(draws) >= probabilities)
+        lengths = self._lengths * present
+        theta = (lengths * probabilities).sum(0) / lengths.sum(0).clamp(min=1)
+        factors = is_kept / (1 - theta).clamp(min=1e-5)
+        in_loss = is_kept.any(0) | ~present.any(0)
         training.record("drop_probability", q)
         training.record("ratio", ratios)
-        training.record("lost", 1 - left.float().mean())
-        # The mean is over the rows that are left.
-        weighted = batch.reweighted(left * batch.size / left.sum().clamp(min=1))
+        training.record("lost", 1 - in_loss.float().mean())
+        # The loss divides by the batch size; the factor makes it the mean over the rows in the loss.
+        fused_batch = batch.reweighted(in_loss * batch.size / in_loss.sum().clamp(min=1))
         logits = fuse(training, outputs, factors)
-        return training.joint_loss(Outputs(training, batch, (logits, outputs.features)), weighted)
+        return training.joint_loss(Outputs(training, batch, (logits, outputs.features)), fused_batch)

@@ -159,7 +159,7 @@ def test_a_row_with_nothing_gets_no_weight():
     head = SharedHead({"a": 2, "b": 2}, 3, "entropy")
     positions = {"a": torch.tensor([0]), "b": torch.tensor([0, 1])}
     batch = Batch({"a": torch.zeros(1, 2), "b": torch.zeros(2, 2)}, positions, 3)
-    shares = head.shares(torch.randn(2, 3, 3), batch)
+    shares = head.modality_weights(torch.randn(2, 3, 3), batch)
     np.testing.assert_allclose(shares.sum(0), [1, 1, 0])
     assert shares[:, 1].tolist() == [0, 1]
 
