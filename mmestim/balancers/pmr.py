@@ -1,4 +1,4 @@
-"""PMR: class prototypes that hurry the slow modality and hold the fast one back early on."""
+"""PMR: class prototypes that speed up slow modalities and hold the fastest one back in the first epochs."""
 
 from __future__ import annotations
 
@@ -6,64 +6,65 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .._data.batches import Rows
 from .._utils.validation import check_choice, check_number
 from ._base import Balancer
 from ._joint_training import Outputs, Training
 
-# Similarity to a class that has no prototype: no chance, and finite, so that nothing times zero is NaN.
-_NONE = -1e9
+# Similarity to a class without a prototype: probability zero, but finite, because infinity times zero is NaN.
+_NO_PROTOTYPE = -1e9
 
 
 class PMR(Balancer):
-    """Prototypical modal rebalance: a loss on distances to class means for the modality that lags behind.
+    """Prototypical modal rebalance: slow modalities get an extra loss on distances to class prototypes.
 
-    Before each epoch the mean feature of every class is taken for each modality. How well features fall
-    near the mean of their own class tells slow modalities from fast ones: slow ones get the cross-entropy
-    of these distances as an extra loss, and early on the fast one is kept from being too sure by them.
+    Before each epoch the mean feature of every class is computed for each modality. A modality is slow if its features
+    are less close to the prototype of their own class than another modality's. Slow modalities get the cross-entropy
+    of these distances as an extra loss. In the first epochs the fastest modality is kept from becoming too confident.
 
     Parameters
     ----------
     alpha : float, default=1.0
-        Weight of the losses of slow modalities, at least 0; the paper takes 1 or 2.
+        Weight of the losses of slow modalities, at least 0; the paper uses 1 or 2.
     mu : float, default=0.01
-        Weight of the entropy of the fast modality, at least 0; the paper takes 0.01 or 0.001. With
-        `alpha` and `mu` at 0 training is plain joint training.
+        Weight of the entropy of the fastest modality, at least 0; the paper uses 0.01 or 0.001. With
+        `alpha` and `mu` at 0 training is plain.
     entropy_epochs : int, default=10
-        Number of epochs, from the first on, in which that entropy counts. The default is ours.
+        Number of epochs, from the first on, in which the entropy term is used. The default is ours.
     rule : {'soft', 'hard'}, default='soft'
-        How much a slow modality needs: the paper's, by how far it is behind; or all or nothing, as in
-        the released code.
+        Weight of a slow modality: by how far it is behind, as in the paper, or 0 or 1, as in the released code.
     momentum : float, default=0.2
-        Share of the old prototypes in the new ones, from 0 to 1; the default is the released code's.
+        Fraction of the old prototypes in the new ones, from 0 to 1; the default is the released code's.
     fraction : float, default=0.1
-        Share of the training rows of each class, above 0 and at most 1, to take the means of; at least one.
+        Fraction of the training rows of each class that the means are computed from, above 0 and at most 1; at least
+        one row per class.
 
     Attributes
     ----------
     prototypes_ : dict of str to ndarray of shape (n_classes, embedding_dim)
-        Mean features of the classes in each modality, zeros for a class that never had one.
+        Mean features of the classes in each modality, zeros for a class that never had a prototype.
     known_ : ndarray of shape (n_modalities, n_classes)
-        Which classes have a prototype, modalities sorted by name.
+        Mask of the classes that have a prototype, modalities sorted by name.
 
     See Also
     --------
-    mmestim.JointClassifier : Takes it as `balancer`.
+    mmestim.JointClassifier : Classifier that takes this as `balancer`.
 
     Notes
     -----
-    With the softmax of negative Euclidean distances to the prototypes let t_m be modality m's mean
-    probability of the true class in a batch, PCE_m its cross-entropy and H_m its mean entropy. The loss is
+    From the softmax of negative Euclidean distances to the prototypes, let t_m be modality m's mean probability of the
+    true class in a batch, PCE_m its cross-entropy and H_m its mean entropy. The loss is
 
-        CE + alpha * sum_m w_m PCE_m - mu * v_f H_f  (the last for `entropy_epochs`)
+        CE + alpha * sum_m w_m PCE_m - mu * v_f H_f  (the last term for `entropy_epochs`)
 
-    with w_m = clip(max_j t_j / t_m - 1, 0, 1), or 1 for every m with t_m < max_j t_j if `rule` is
-    ``'hard'``; f is the fastest modality and v_f the largest w. For two modalities this is the paper's
-    loss, with its beta and gamma, and the released code's rule; that code has no entropy term. The
-    extension to more modalities is ours, and so are these: the drawn rows have every class in proportion;
-    t_m is over rows that have the modality and another; rows whose class has no prototype in a modality
-    take no part in its t_m and PCE_m; means are weighted as the rows are.
+    with w_m = clip(max_j t_j / t_m - 1, 0, 1), or 1 for every m with t_m < max_j t_j if `rule` is ``'hard'``. f is the
+    fastest modality and v_f the largest w. For two modalities this is the paper's loss, with its beta and gamma, and
+    the released code's rule; that code has no entropy term. The following choices are ours: the extension to more
+    modalities; the drawn rows contain every class in proportion; t_m is over rows that have the modality and another
+    one; rows whose class has no prototype in a modality are left out of its t_m and PCE_m; means use the rows'
+    weights.
 
-    `balance_history_` has ``score`` (t_m), ``weight`` (w_m) and ``entropy_weight`` (v_f, 0 for the others).
+    `balance_history_` has ``score`` (t_m), ``weight`` (w_m) and ``entropy_weight`` (v_f, 0 for the other modalities).
 
     References
     ----------
@@ -116,19 +117,19 @@ class PMR(Balancer):
         counts = torch.zeros(self.known_.shape, device=training.device)
         for outputs in training.evaluate(training.rows.subset(self._draw(training.rows))):
             batch = outputs.batch
-            # A product rather than index_add_, whose order of summation varies on a GPU.
+            # A matrix product, because the order of summation of index_add_ varies on a GPU.
             membership = F.one_hot(batch.y, training.n_classes).float()
             if batch.weight is not None:
                 membership = membership * batch.weight.unsqueeze(1)
             for name, features in outputs.features.items():
                 sums[name] += membership.T @ features
             counts += outputs.present.float() @ membership
-        seen = counts > 0
-        keep = torch.where(seen, torch.where(self.known_, self.momentum, 0.0), 1.0).unsqueeze(2)
+        has_rows = counts > 0
+        momentum = torch.where(has_rows, torch.where(self.known_, self.momentum, 0.0), 1.0).unsqueeze(2)
         for m, (name, old) in enumerate(self.prototypes_.items()):
-            new = sums[name] / torch.where(seen[m], counts[m], 1.0).unsqueeze(1)
-            self.prototypes_[name] = keep[m] * old + (1 - keep[m]) * new
-        self.known_ = self.known_ | seen
+            new = sums[name] / torch.where(has_rows[m], counts[m], 1.0).unsqueeze(1)
+            self.prototypes_[name] = momentum[m] * old + (1 - momentum[m]) * new
+        self.known_ = self.known_ | has_rows
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         y, present = outputs.batch.y, outputs.present
@@ -137,46 +138,51 @@ class PMR(Balancer):
             for name, features in outputs.features.items()
         ]
         similarities = -torch.stack(distances)
-        log_shares = similarities.masked_fill(~self.known_.unsqueeze(1), _NONE).log_softmax(2)
-        costs = -log_shares.gather(2, y.expand(len(present), -1).unsqueeze(2)).squeeze(2)
-        entropies = -(log_shares.exp() * log_shares).sum(2)
-        counted = present & self.known_[:, y]
+        log_proba = similarities.masked_fill(~self.known_.unsqueeze(1), _NO_PROTOTYPE).log_softmax(2)
+        cross_entropies = -log_proba.gather(2, y.expand(len(present), -1).unsqueeze(2)).squeeze(2)
+        entropies = -(log_proba.exp() * log_proba).sum(2)
+        has_prototype = present & self.known_[:, y]
 
-        shared = counted & (present.sum(0) > 1)
-        weight = torch.ones_like(costs[0]) if outputs.batch.weight is None else outputs.batch.weight
-        heard = shared * weight
-        scores = (costs.detach().neg().exp() * heard).sum(1) / torch.where(shared.any(1), heard.sum(1), 1.0)
-        slow, fast = self._weights(scores, shared.any(1))
+        shared = has_prototype & (present.sum(0) > 1)
+        row_weights = torch.ones_like(cross_entropies[0]) if outputs.batch.weight is None else outputs.batch.weight
+        weights = shared * row_weights
+        is_compared = shared.any(1)
+        proba_sums = (cross_entropies.detach().neg().exp() * weights).sum(1)
+        scores = proba_sums / torch.where(is_compared, weights.sum(1), 1.0)
+        slow, fast = self._weights(scores, is_compared)
         if training.epoch >= self.entropy_epochs:
             fast = torch.zeros_like(fast)
         training.record("score", scores)
         training.record("weight", slow)
         training.record("entropy_weight", fast)
 
-        hurry = self.alpha * (slow * _means(costs * weight, counted)).sum()
-        hold = self.mu * (fast * _means(entropies * weight, present)).sum()
-        return training.joint_loss(outputs) + hurry - hold
+        slow_loss = self.alpha * (slow * _masked_means(cross_entropies * row_weights, has_prototype)).sum()
+        fast_entropy = self.mu * (fast * _masked_means(entropies * row_weights, present)).sum()
+        return training.joint_loss(outputs) + slow_loss - fast_entropy
 
-    def _weights(self, scores, heard):
-        """Weights of the losses of slow modalities and of the entropy of the fastest, of those that are `heard`."""
-        best = torch.where(heard, scores, 0.0).max()
+    def _weights(self, scores: torch.Tensor, is_compared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weights of the slow modalities' losses and of the fastest modality's entropy.
+
+        Modalities outside the mask `is_compared` are neither slow nor fast.
+        """
+        best = torch.where(is_compared, scores, 0.0).max()
         if self.rule == "soft":
             slow = (best / scores.clamp(min=torch.finfo(scores.dtype).tiny) - 1).clamp(0, 1)
         else:
             slow = (scores < best).float()
-        slow = torch.where(heard, slow, 0.0)
-        return slow, torch.where(heard & (scores == best), slow.max(), 0.0)
+        slow = torch.where(is_compared, slow, 0.0)
+        return slow, torch.where(is_compared & (scores == best), slow.max(), 0.0)
 
-    def _draw(self, rows):
-        """Some rows of each class, at random."""
-        numbers = self._random.permutation(rows.rows.numpy())
-        y = rows.y.cpu().numpy()[numbers]
-        by_class = np.argsort(y, kind="stable")  # shuffled within a class
+    def _draw(self, rows: Rows) -> np.ndarray:
+        """Draw a random fraction of the rows of each class."""
+        shuffled = self._random.permutation(rows.rows.numpy())
+        y = rows.y.cpu().numpy()[shuffled]
+        by_class = np.argsort(y, kind="stable")  # stable sorting keeps the random order within a class
         counts = np.bincount(y)
         rank = np.arange(len(y)) - np.repeat(counts.cumsum() - counts, counts)
-        return numbers[by_class[rank < np.repeat(np.ceil(self.fraction * counts), counts)]]
+        return shuffled[by_class[rank < np.repeat(np.ceil(self.fraction * counts), counts)]]
 
 
-def _means(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of each row of values where the mask is set; 0 where it nowhere is."""
+def _masked_means(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean of each row of `values` over the mask; 0 where the mask is empty."""
     return (values * mask).sum(1) / mask.sum(1).clamp(min=1)

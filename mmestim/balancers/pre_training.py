@@ -1,4 +1,4 @@
-"""Encoders trained alone before they are trained together."""
+"""Pre-training: encoders are trained alone before they are trained together."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ from ._scores import encode_rows
 
 
 class PreTraining(Balancer):
-    """Each encoder is trained alone first; joint training then starts from what it has learnt.
+    """Pre-training: each encoder is trained alone first, and joint training starts from the result.
 
-    After it has learnt alone, no modality is left untrained because of another. The encoders then
-    follow the joint loss at a fraction of the learning rate, or stay as they are.
+    Because each encoder has already learnt alone, no modality is left untrained because of another. In joint training
+    the encoders use a fraction of the learning rate, or they are frozen.
 
     Parameters
     ----------
     finetune : float or 'frozen', default=0.1
-        Learning rate of the encoders in joint training as a multiple of the classifier's `lr`,
-        above 0, or ``'frozen'`` to train the fusion head alone.
+        Learning rate of the encoders in joint training as a multiple of the classifier's `lr`, above 0, or
+        ``'frozen'`` to train the fusion head alone.
 
     See Also
     --------
-    UMT : Encoders trained alone teach those of the joint network.
+    UMT : Encoders trained alone are the teachers of the joint network's encoders.
 
     Notes
     -----
-    Each encoder trains under a head of its own by cross-entropy, on the rows that have its modality,
-    with the options of the classifier, early stopping included; `history_` has these epochs as stage
-    ``unimodal``. Its weights then go into the joint network, those of its head too if `unimodal_weight`
-    gives the network such heads (ours). An encoder without trainable parameters is left as it is.
+    Each encoder trains by cross-entropy under a head of its own, on the rows that have its modality and with the
+    classifier's options, including early stopping. `history_` lists these epochs as stage ``unimodal``. The encoder's
+    weights are then copied into the joint network. If `unimodal_weight` adds unimodal heads to the network, the head's
+    weights are copied too (ours). An encoder without trainable parameters is left unchanged.
 
-    The learning rate is scaled in what it does: after each step the encoders keep the fraction
-    `finetune` of their way, theta <- theta_before + finetune (theta_after - theta_before). The way of SGD,
-    momentum and weight decay included, and of Adam is proportional to the learning rate, so this equals
-    a parameter group with ``finetune * lr`` under any schedule; scaled gradients would not, because weight
-    decay stays at full strength and Adam undoes a constant scale. `max_grad_norm` sees the gradients
-    as they are.
+    The learning rate is scaled by its effect: after each step the encoders keep the fraction `finetune` of their
+    update, theta <- theta_before + finetune (theta_after - theta_before). The updates of SGD, momentum and weight decay
+    included, and of Adam are proportional to the learning rate. This therefore equals a parameter group with
+    ``finetune * lr`` under any schedule. Scaled gradients would not: weight decay would stay at full strength, and Adam
+    undoes a constant scale. `max_grad_norm` is applied to the unscaled gradients.
 
-    Frozen encoders are evaluated once, in eval mode: their features are read from there for the rest of
-    the training, dropout is off, and statistics of BatchNorm do not move.
+    Frozen encoders are evaluated once, in eval mode, and their features are cached for the rest of the training.
+    Dropout is off, and the statistics of BatchNorm do not change.
 
     References
     ----------
@@ -74,30 +73,31 @@ class PreTraining(Balancer):
             raise ValueError(f"finetune={self.finetune!r} is not known. Use 'frozen' or a number above 0.")
         for name in training.names:
             if training.parameters[name]:
-                branch, alone = training.module.branch(name), training.train_alone(name)
-                branch.encoder.load_state_dict(alone.encoder.state_dict())
+                branch, trained_branch = training.module.branch(name), training.train_alone(name)
+                branch.encoder.load_state_dict(trained_branch.encoder.state_dict())
                 if training.module.unimodal_heads:
-                    branch.head.load_state_dict(alone.head.state_dict())
+                    branch.head.load_state_dict(trained_branch.head.state_dict())
         self._is_frozen = self.finetune == "frozen"
         if self._is_frozen:
             self._features = {name: encode_rows(training, training.module.branch(name)) for name in training.names}
         else:
-            self._slow = [p for parameters in training.parameters.values() for p in parameters]
-            self._before = [torch.empty_like(p) for p in self._slow]
+            self._encoder_parameters = [p for parameters in training.parameters.values() for p in parameters]
+            self._before_step = [torch.empty_like(p) for p in self._encoder_parameters]
 
     def train_batch(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         if self._is_frozen:
             return self._train_head(training, batch)
-        if not self._slow or self.finetune == 1:
+        if not self._encoder_parameters or self.finetune == 1:
             return super().train_batch(training, batch)
         with torch.no_grad():
-            torch._foreach_copy_(self._before, self._slow)
+            torch._foreach_copy_(self._before_step, self._encoder_parameters)
         loss, logits = super().train_batch(training, batch)
         with torch.no_grad():
-            torch._foreach_lerp_(self._slow, self._before, 1 - float(self.finetune))
+            torch._foreach_lerp_(self._encoder_parameters, self._before_step, 1 - float(self.finetune))
         return loss, logits
 
-    def _train_head(self, training, batch):
+    def _train_head(self, training: Training, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Train the fusion head on one batch of cached features."""
         training.zero_grad()
         features = {
             name: scatter_rows(f[batch.with_modality(name).rows], batch, name) for name, f in self._features.items()

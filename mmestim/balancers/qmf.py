@@ -1,9 +1,9 @@
-"""QMF: modalities count by the energy of their logits, which learns to rank rows by how hard they are."""
+"""QMF: modalities are weighted by the energy of their logits, trained to rank rows by their difficulty."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from ._joint_training import Outputs, Training
 
 
 class EnergyHead(FusionHead):
-    """A linear layer for each modality; their sum, weighted row by row by the energy of each one's logits."""
+    """Fusion head that sums one linear layer per modality, weighted in each row by the energy of its logits."""
 
     def __init__(self, sizes: Mapping[str, int], n_classes: int, temperature: float) -> None:
         super().__init__()
@@ -30,63 +30,64 @@ class EnergyHead(FusionHead):
         return self.linears[self.names.index(name)](features[name])
 
     def confidence(self, logits: torch.Tensor) -> torch.Tensor:
-        """Energy of logits, over the temperature."""
+        """Return the energy of logits, divided by the temperature."""
         return logits.logsumexp(-1) / self.temperature
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return self._weigh(features).sum(0)
+        return self._weighted_logits(features).sum(0)
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         if not batch.present:
             return self.fuse(features)
         masks = torch.stack([present_mask(batch, name) for name in features])
-        return (masks.unsqueeze(2) * self._weigh(features)).sum(0)
+        return (masks.unsqueeze(2) * self._weighted_logits(features)).sum(0)
 
-    def _weigh(self, features):
+    def _weighted_logits(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return each modality's logits times its confidence, of shape (n_modalities, n_rows, n_classes)."""
         logits = torch.stack([self.unimodal(features, name).float() for name in features])
-        # Without gradient: a modality must not become confident for the sake of the fused loss.
+        # Detached, because the fused loss must not make a modality confident.
         return self.confidence(logits.detach()).unsqueeze(2) * logits
 
 
 class QMF(Balancer):
-    """Fusion by confidence: in each row the modalities weigh as much as the energy of their logits.
+    """Quality-aware multimodal fusion: in each row the modalities are weighted by the energy of their logits.
 
-    Each modality has a head and a loss of its own, and its confidences are trained to rank the rows by
-    how well it has done on them so far, so that a noisy modality steps back where it is noisy.
+    Each modality has its own head and loss. Its confidences are trained to rank the rows by its losses on them so far,
+    so that a modality gets a small weight in the rows where it is noisy.
 
     Parameters
     ----------
     rank_weight : float, default=1.0
         Weight of the ranking losses, at least 0.
     temperature : float, default=10.0
-        What the energies are divided by, above 0.
+        Divisor of the energies, above 0.
     released_margin : bool, default=False
-        Whether confidences may differ the wrong way by the margin, as in the released code, instead of
-        having to differ the right way by it.
+        Whether confidences may be in the wrong order by up to the margin, as in the released code. Otherwise they have
+        to be in the right order by at least the margin.
 
     See Also
     --------
-    MLA : Weighs modalities by the entropy of their predictions, without training for it.
+    MLA : Weights modalities by the entropy of their predictions, without training for it.
 
     Notes
     -----
-    The head takes the place of `fusion`: o = sum_m c_m o_m over the modalities that a row has, with
-    o_m = W_m z_m + b_m and the confidence c_m = logsumexp(o_m) / temperature, detached. The loss is
+    The head replaces `fusion`: o = sum_m c_m o_m over the modalities that a row has, with o_m = W_m z_m + b_m and the
+    confidence c_m = logsumexp(o_m) / temperature, detached. The loss is
 
     CE(o) + sum_m CE(o_m) + rank_weight * sum_m mean_i max(0, g (c_i - c_j) + d),
 
-    where j is the row after i in the batch, round again at its end; d = |k_i - k_j| and g = sign(k_i - k_j),
-    with k the sum of a row's losses CE(o_m) over the epochs up to now, scaled to 0...1 over the training
-    rows. The row that was harder so far is to get the lower confidence.
+    where j is the next row of the batch after i, and the first row after the last. d = |k_i - k_j| and
+    g = sign(k_i - k_j), with k the sum of a row's losses CE(o_m) over the epochs so far, scaled to 0...1 over the
+    training rows. The row that has been harder so far should get the lower confidence.
 
-    This is the released code but for the margin d: the form is that of the correctness ranking loss,
-    max(0, -g (c_i - c_j) + d) with g by successes, which the release turns round for losses without
-    turning d, so that it becomes -d. Ours are: more than two modalities; rows pair among those that have
-    the modality; a pair counts by the mean weight of its rows. ``unimodal_weight`` of the classifier adds
-    the cross-entropy of further heads.
+    This follows the released code except for the margin d. The form is the correctness ranking loss,
+    max(0, -g (c_i - c_j) + d) with g by successes. The release changes the sign of g because it ranks by losses, but
+    not the sign of d, which thus becomes -d. The following choices are ours: more than two modalities; pairs are among
+    the rows that have the modality; a pair counts by the mean weight of its rows. ``unimodal_weight`` of the
+    classifier adds the cross-entropy of further heads.
 
-    `balance_history_` has ``confidence``, the mean of c_m over the rows that have the modality, and
-    ``rank``, the ranking losses.
+    `balance_history_` has ``confidence``, the mean of c_m over the rows that have the modality, and ``rank``, the
+    ranking losses.
 
     References
     ----------
@@ -119,12 +120,12 @@ class QMF(Balancer):
         check_number("rank_weight", self.rank_weight)
         check_flag("released_margin", self.released_margin)
         n_rows, device = len(training.rows.y), training.device
-        self._sums = {name: torch.zeros(n_rows, device=device) for name in training.names}
-        self._members = {name: training.rows.with_modality(name).rows.to(device) for name in training.names}
+        self._loss_sums = {name: torch.zeros(n_rows, device=device) for name in training.names}
+        self._row_numbers = {name: training.rows.with_modality(name).rows.to(device) for name in training.names}
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         head, loss = cast(EnergyHead, training.module.fusion_head), training.joint_loss(outputs)
-        confidences, ranks = [], []
+        confidences, rank_losses = [], []
         for name in training.names:
             with training.context.options.autocast():
                 logits = head.unimodal(outputs.features, name).float()
@@ -134,26 +135,26 @@ class QMF(Balancer):
             confidence = head.confidence(logits)
             if batch.size:
                 loss = loss + weighted_cross_entropy(logits, batch)
-            ranks.append(self._rank(name, logits, confidence, batch))
+            rank_losses.append(self._rank_loss(name, logits, confidence, batch))
             confidences.append(confidence.sum() / max(1, batch.size))
         training.record("confidence", torch.stack(confidences))
-        training.record("rank", torch.stack(ranks))
-        return loss + self.rank_weight * torch.stack(ranks).sum()
+        training.record("rank", torch.stack(rank_losses))
+        return loss + self.rank_weight * torch.stack(rank_losses).sum()
 
-    def _rank(self, name: str, logits: torch.Tensor, confidence: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Ranking loss of one modality, once the losses of this batch are in its sums."""
-        sums = self._sums[name]
+    def _rank_loss(self, name: str, logits: torch.Tensor, confidence: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Add this batch's losses to the sums of one modality, and return its ranking loss."""
+        sums = self._loss_sums[name]
         sums[batch.rows] += F.cross_entropy(logits.detach(), batch.y, reduction="none")
-        low, high = sums[self._members[name]].aminmax()
+        low, high = sums[self._row_numbers[name]].aminmax()
         hardness = (sums[batch.rows] - low) / (high - low).clamp(min=1e-12)
-        harder = hardness - _next(hardness)
-        margin = -harder.abs() if self.released_margin else harder.abs()
-        losses = (torch.sign(harder) * (confidence - _next(confidence)) + margin).relu()
+        difference = hardness - _next_row(hardness)
+        margin = -difference.abs() if self.released_margin else difference.abs()
+        losses = (torch.sign(difference) * (confidence - _next_row(confidence)) + margin).relu()
         if batch.weight is not None:
-            losses = losses * (batch.weight + _next(batch.weight)) / 2
+            losses = losses * (batch.weight + _next_row(batch.weight)) / 2
         return losses.sum() / max(1, batch.size)
 
 
-def _next(values: Any) -> Any:
-    """Of each row the value of the row after it, of the last one that of the first."""
+def _next_row(values: torch.Tensor) -> torch.Tensor:
+    """Return the value of each row's next row; the first row's for the last one."""
     return values.roll(-1)

@@ -1,4 +1,4 @@
-"""UMT: encoders that were trained alone teach those of the joint network."""
+"""UMT: encoders that were trained alone teach the encoders of the joint network."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from ._scores import encode_rows
 
 
 class UMT(Balancer):
-    """Unimodal teachers: each encoder is held to the features of a copy that was trained alone.
+    """Unimodal teachers: each encoder's features are kept close to those of a copy that was trained alone.
 
-    What a modality would learn by itself is so kept in joint training, where another would silence it;
-    the fused loss adds what only the modalities together tell.
+    Joint training thus retains what a modality learns by itself, even where another modality would dominate. The fused
+    loss adds what only the modalities together reveal.
 
     Parameters
     ----------
     scale : float, default=10.0
-        Weight of the distances to the teachers, at least 0; with 0 this is plain joint training.
+        Weight of the distances to the teachers, at least 0. With 0 training is plain.
 
     See Also
     --------
-    PreTraining : Encoders trained alone are where joint training starts from.
+    PreTraining : Joint training starts from encoders that were trained alone.
 
     Notes
     -----
-    The loss is that of joint training + scale * sum_m MSE(z_m, z_m^teacher), with the mean over the rows
-    that have the modality, each by its weight, and over the features.
+    The loss is the joint loss + scale * sum_m MSE(z_m, z_m^teacher). The mean is over the features and over the rows
+    that have the modality, by their weights.
 
-    A teacher is an encoder with the same first weights as the one that it teaches, trained under a head
-    of its own with the options of the classifier, early stopping included, on the rows that have its
-    modality; `history_` has these epochs as stage ``unimodal``. Its features are computed once, in eval
-    mode, so teaching costs next to nothing beyond the teachers' own training. An encoder without trainable
-    parameters has no teacher. The distance of features is the paper's, its default weight that of
-    BalanceBenchmark; teachers that start as their pupils do are ours.
+    A teacher is a copy of the encoder that it teaches, with the same initial weights. It is trained under a head of its
+    own on the rows that have its modality, with the classifier's options, including early stopping. `history_` lists
+    these epochs as stage ``unimodal``. The teacher's features are computed once, in eval mode, so the cost beyond the
+    teachers' training is small. An encoder without trainable parameters has no teacher. The distance between features
+    is the paper's and its default weight is BalanceBenchmark's; teachers with the initial weights of their students
+    are ours.
 
     `balance_history_` has ``distance``, the mean squared error to each teacher.
 
@@ -62,20 +62,20 @@ class UMT(Balancer):
     def begin(self, training: Training) -> None:
         check_number("scale", self.scale)
         taught = [name for name in training.names if training.parameters[name] and self.scale > 0]
-        self._taught = {name: encode_rows(training, training.train_alone(name)) for name in taught}
+        self._teacher_features = {name: encode_rows(training, training.train_alone(name)) for name in taught}
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         loss = training.joint_loss(outputs)
-        if not self._taught:
+        if not self._teacher_features:
             return loss
         batch = outputs.batch
         distances = dict.fromkeys(training.names, loss.new_zeros(()))
-        for name, features in self._taught.items():
+        for name, features in self._teacher_features.items():
             teacher = scatter_rows(features[batch.with_modality(name).rows], batch, name)
-            # Rows that lack the modality have zeros on both sides.
-            error = (outputs.features[name] - teacher).square().mean(1)
-            weighted = error if batch.weight is None else error * batch.weight
-            distances[name] = weighted.sum() / max(1, len(batch.x[name]))
+            # Rows that lack the modality are zero in both and add no error.
+            errors = (outputs.features[name] - teacher).square().mean(1)
+            weighted_errors = errors if batch.weight is None else errors * batch.weight
+            distances[name] = weighted_errors.sum() / max(1, len(batch.x[name]))
         stacked = torch.stack(list(distances.values()))
         training.record("distance", stacked)
         return loss + self.scale * stacked.sum()

@@ -61,7 +61,7 @@ def test_purity_of_features_that_say_nothing_and_of_few_rows():
 
 
 def test_purity_of_many_rows_goes_by_mini_batches(monkeypatch):
-    monkeypatch.setattr(relearning, "_MANY_ROWS", 100)
+    monkeypatch.setattr(relearning, "_MIN_MINI_BATCH_ROWS", 100)
     classes = np.repeat([0, 1], 100)
     features = 10 * classes[:, None] + np.random.default_rng(0).normal(size=(200, 2))
     assert purity(features, classes, 2) == 1.0

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from mmestim import JointClassifier
 from mmestim.balancers import Valuation
-from mmestim.balancers.valuation import copy_shares, shapley_shares
+from mmestim.balancers.valuation import copy_probabilities, shapley_factors
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
@@ -120,7 +120,7 @@ def test_contributions_and_copies_by_all_orders(groups, absent, data, with_absen
 def test_two_modalities_give_the_published_values():
     # Right with both, with one or the other: phi_1 = (v_1 + v_12 - v_2) / 2.
     for v1, v2, v12 in itertools.product([0, 1], [0, 1], [0, 2]):
-        values = shapley_shares(2) @ torch.tensor([0.0, v1, v2, v12]) / 2
+        values = shapley_factors(2) @ torch.tensor([0.0, v1, v2, v12]) / 2
         np.testing.assert_array_equal(values, [(v1 + v12 - v2) / 2, (v2 + v12 - v1) / 2])
 
 
@@ -167,10 +167,10 @@ def test_modality_level_copies_for_those_behind(with_absent):
 
 
 def test_shares_by_hand():
-    np.testing.assert_allclose(copy_shares(torch.tensor([0.4, 1.0]), 0.5), [0.5 * 2 / 3 * 0.6, 0], rtol=1e-6)
-    three = copy_shares(torch.tensor([0.0, torch.nan, 1.5]), 2.0)
+    np.testing.assert_allclose(copy_probabilities(torch.tensor([0.4, 1.0]), 0.5), [0.5 * 2 / 3 * 0.6, 0], rtol=1e-6)
+    three = copy_probabilities(torch.tensor([0.0, torch.nan, 1.5]), 2.0)
     np.testing.assert_allclose(three, [1, 0, 0])
-    np.testing.assert_array_equal(copy_shares(torch.tensor([torch.nan, 0.3]), 1.0), [0, 0])
+    np.testing.assert_array_equal(copy_probabilities(torch.tensor([torch.nan, 0.3]), 1.0), [0, 0])
 
 
 def test_modality_level_of_no_strength_is_plain(with_absent):
