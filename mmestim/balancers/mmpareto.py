@@ -127,6 +127,6 @@ def _gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor], retain_gr
     return torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
 
 
-def _norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def _norms(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Return the norm of each tensor."""
     return torch.stack(torch._foreach_norm(tensors))
