@@ -1,4 +1,4 @@
-"""scikit-learn-style estimators for multimodal data in which no modality is wasted."""
+"""scikit-learn-style estimators for balanced multimodal learning and for the detection of voice edits."""
 
 from importlib.metadata import version
 from typing import Any
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # With its audio libraries it takes as long to import as all of the rest.
+    # Import lazily: the audio libraries take as long to import as the rest of the package.
     if name == "VoiceEditDetector":
         from .voice import VoiceEditDetector
 

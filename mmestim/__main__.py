@@ -1,4 +1,4 @@
-"""The command line: ``mmestim info``, ``mmestim train``, ``mmestim scan``; also ``python -m mmestim``."""
+"""Command line ``mmestim`` (or ``python -m mmestim``) with the commands ``info``, ``scan`` and ``train``."""
 
 from __future__ import annotations
 
@@ -8,29 +8,17 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from ._cli import scan as _scan_command
-from ._cli import train as _train_command
-from ._cli.console import say
-from .persistence import describe
+from ._cli import info, scan, train
 
-_FAILED, _INTERRUPTED, _NOT_READ = 2, 130, 141  # the latter two as shells have them
+# The last two are the exit statuses of shells for SIGINT and SIGPIPE.
+_FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 
-
-def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="a file that mmestim.save wrote")
-
-
-def _info(options: argparse.Namespace) -> int:
-    say(describe(options.path))
-    return 0
-
-
-# Each command: its help, what adds its arguments, and what runs it and returns the exit status.
+# For each command: its help, and the functions that add its arguments and run it.
 _Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 _COMMANDS: dict[str, _Command] = {
-    "info": ("say what is in the file of a model, without loading it", _info_arguments, _info),
-    "scan": (_scan_command.HELP, _scan_command.add_arguments, _scan_command.run),
-    "train": (_train_command.HELP, _train_command.add_arguments, _train_command.run),
+    "info": (info.HELP, info.add_arguments, info.run),
+    "scan": (scan.HELP, scan.add_arguments, scan.run),
+    "train": (train.HELP, train.add_arguments, train.run),
 }
 
 
@@ -40,16 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, default=None
-        The words after ``mmestim``; `None` for those of this process.
+        Arguments after ``mmestim``; `None` takes those of this process.
 
     Returns
     -------
     int
-        The exit status: 0; or 2 after an error that standard error tells, as argparse leaves with if it cannot read
-        the words; 130 if interrupted, 141 if nobody reads standard output any more. ``scan`` also has 1, edits were
-        found, and 3, some files could not be read.
+        Exit status: 0 for success, 2 after an error that is printed to standard error, 130 after an interrupt, 141
+        after a closed output pipe. ``scan`` also returns 1 if it detected edits and 3 if some files could not be
+        read. argparse exits with 2 if the arguments are invalid.
     """
-    parser = argparse.ArgumentParser(prog="mmestim", description="Tools of mmestim.")
+    parser = argparse.ArgumentParser(prog="mmestim", description="Tools for model files and voice edits.")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, (help_text, add_arguments, run) in _COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text)
@@ -61,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # as in `mmestim scan ... | head`; Python would complain of it once more at its end
+    except BrokenPipeError:  # As in `mmestim scan ... | head`. Python would report it again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _NOT_READ
+        return _PIPE_CLOSED
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-    except Exception:  # Python's own status would say that edits were found
+    except Exception:  # The exit status of Python, 1, would mean that edits were detected.
         traceback.print_exc()
     return _FAILED
 

@@ -1,1 +1,1 @@
-"""Commands of the command line that have many options."""
+"""Commands of the command line, one module each."""

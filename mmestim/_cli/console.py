@@ -1,18 +1,18 @@
-"""Standard output, which may not know all signs that names of files have."""
+"""Writing to standard output, whose encoding may not support every character in a file name."""
 
 from __future__ import annotations
 
 import sys
 
 
-def say(text: str) -> None:
-    """Print at once, with escapes for what standard output cannot show."""
+def print_escaped(text: str) -> None:
+    """Print a text and flush, with escapes for characters that standard output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
-def give(text: str) -> None:
-    """Put out what other programs read: the bytes that a file would have, in UTF-8, names of files as they are."""
+def write_utf8(text: str) -> None:
+    """Write the bytes that a file would have: UTF-8, with undecodable bytes of file names unchanged."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""``mmestim scan``: which edits recordings went through, for people and for scripts."""
+"""``mmestim scan``: detect edits in recordings and report them to people and scripts."""
 
 from __future__ import annotations
 
@@ -11,50 +11,56 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from .console import give, say
+from .console import print_escaped, write_utf8
 
 if TYPE_CHECKING:
     from ..voice._reporting.scan import ScannedFile
 
-HELP = "say which edits recordings went through, and where"
+HELP = "detect and locate edits in recordings"
 _DESCRIPTION = """\
-Say which edits recordings went through, and where: one line for each file, with tabs between its path, the verdict
-and what was found. Files that cannot be read are listed at the end and stop nothing.
+Detect and locate edits in recordings. The output has one line per file: path, verdict and detected edits, separated by
+tabs. Unreadable files are skipped and listed at the end.
 
 exit status:
-  0  every file was read, and no edit found
-  1  edits were found
-  2  nothing was scanned: the command, the model or all files are at fault
-  3  no edit was found, but some files could not be read
-  130, 141  it was interrupted, or what reads its output went away: not all was scanned
+  0  all files were read, and no edits were detected
+  1  edits were detected
+  2  nothing was scanned because of an error in the command, the model or all of the files
+  3  no edits were detected, but some files could not be read
+  130, 141  the scan was interrupted, or its output pipe was closed, before all files were scanned
 """
-_NOTHING, _EDITED, _FAILED, _SOME_BAD = range(4)
-# Formats, and what their files end with; those of one recording go into a folder.
+_NO_EDITS, _EDITED, _NOTHING_SCANNED, _SOME_UNREADABLE = range(4)
+# Suffixes of the files of each format. The formats below hold one recording, so they write to a folder.
 _SUFFIXES = {"json": ".json", "csv": ".csv", "rttm": ".rttm", "textgrid": ".TextGrid", "audacity": ".txt"}
-_OF_ONE = ("textgrid", "audacity")
+_SINGLE_RECORDING_FORMATS = ("textgrid", "audacity")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _DESCRIPTION
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="an audio file, or a folder of them on all levels")
-    parser.add_argument("--model", required=True, help="what mmestim train, or mmestim.save, wrote")
-    parser.add_argument("--report", metavar="FILE.html", help="write a page with pictures and sound, too")
-    parser.add_argument("--format", choices=_SUFFIXES, help="write where the edits are, for other programs")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, or folder that is searched recursively")
+    parser.add_argument("--model", required=True, help="model file written by mmestim train or mmestim.save")
+    parser.add_argument("--report", metavar="FILE.html", help="also write an HTML report with spectrograms and sound")
+    parser.add_argument("--format", choices=_SUFFIXES, help="write the detected segments in this format")
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="where --format writes: a file, by default standard output in place of the lines; of textgrid and "
-        "audacity a folder, which gets a file for each recording",
+        help="output file of --format; by default, the segments go to standard output and the lines are omitted. For "
+        "textgrid and audacity: output folder, which gets one file per recording",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="files at a time; -1: one for each core")
-    parser.add_argument("--device", default="auto", help="where networks are: auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="files to scan in parallel; -1 uses all cores",
+    )
+    parser.add_argument("--device", default="auto", help="device for networks: auto, cpu, cuda, ... (default: auto)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Scan, and return the exit status."""
-    _check(options)
+    """Scan the files and return the exit status."""
+    _check_options(options)
     from ..persistence import load
     from ..voice import Skipped, VoiceEditDetector
     from ..voice._reporting.printable import printable
@@ -63,84 +69,86 @@ def run(options: argparse.Namespace) -> int:
 
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not isinstance(detector.classes_, list):
-        raise ValueError(f"--model {options.model!r} holds no detector of edits. mmestim train makes one.")
+        raise ValueError(f"--model {options.model!r} does not contain an edit detector. Create one with mmestim train.")
     files = audio_files(options.paths)
-    shows_lines = options.format is None or options.output is not None
+    prints_lines = options.format is None or options.output is not None
     results: list[Any] = []
-    # disable=None: no bar where standard error is no terminal.
+    # disable=None hides the bar unless standard error is a terminal.
     with tqdm(total=len(files), unit="file", file=sys.stderr, disable=None) as bar:
         for result in scan_files(detector, files, n_jobs=options.jobs):
             results.append(result)
-            if shows_lines and not isinstance(result, Skipped):
+            if prints_lines and not isinstance(result, Skipped):
                 line = f"{printable(result.path)}\t{result.verdict}\t{result.summary}"
                 with tqdm.external_write_mode(file=sys.stdout):
-                    say(line)
+                    print_escaped(line)
             bar.update()
     scanned = [result for result in results if not isinstance(result, Skipped)]
-    bad = [result for result in results if isinstance(result, Skipped)]
+    skipped = [result for result in results if isinstance(result, Skipped)]
     if options.format:
         _write_segments(scanned, options)
     if options.report:
         write_report(results, options.report, detector, model=options.model, n_jobs=options.jobs)
-    if bad:
-        print(f"{len(bad)} of {len(results)} files could not be read:", file=sys.stderr)
-        for item in bad:
+    if skipped:
+        print(f"{len(skipped)} of {len(results)} files could not be read:", file=sys.stderr)
+        for item in skipped:
             print(f"  {printable(item.item)}: {printable(item.reason)}", file=sys.stderr)
     if any(file.is_edited for file in scanned):
         return _EDITED
-    return (_SOME_BAD if scanned else _FAILED) if bad else _NOTHING
+    if skipped:
+        return _SOME_UNREADABLE if scanned else _NOTHING_SCANNED
+    return _NO_EDITS
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Find now what would be found when hours of scanning are to be written."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise before the scan if its results could not be written."""
     if options.output and not options.format:
-        raise ValueError("--output is where --format writes: give that too.")
-    if options.format in _OF_ONE:
+        raise ValueError("--output requires --format.")
+    if options.format in _SINGLE_RECORDING_FORMATS:
         if not options.output:
-            raise ValueError(f"--format {options.format} holds one recording: give --output, a folder for its files.")
+            raise ValueError(f"--format {options.format} writes one file per recording: pass a folder as --output.")
         os.makedirs(options.output, exist_ok=True)
-    check_writable("--output", None if options.format in _OF_ONE else options.output)
+    check_writable("--output", None if options.format in _SINGLE_RECORDING_FORMATS else options.output)
     check_writable("--report", options.report)
 
 
 def check_writable(option: str, path: str | None) -> None:
-    """Raise if there can be no file of this path."""
+    """Raise ValueError if no file can be written to the path of an option."""
     if path is None:
         return
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):
-        raise ValueError(f"{option} {path!r} is a folder: name a file.")
+        raise ValueError(f"{option} {path!r} is a folder; pass the path of a file.")
     if not os.path.isdir(folder):
         raise ValueError(f"{option} {path!r}: the folder {folder!r} does not exist.")
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"{option} {path!r}: the folder {folder!r} cannot be written to.")
+        raise ValueError(f"{option} {path!r}: the folder {folder!r} is not writable.")
 
 
 def _write_segments(files: Sequence[ScannedFile], options: argparse.Namespace) -> None:
     from ..voice.formats import write_segments
 
-    if options.format not in _OF_ONE:
+    if options.format not in _SINGLE_RECORDING_FORMATS:
         segments = {file.path: file.segments for file in files}
         if options.output:
             write_segments(segments, options.output, options.format)
         else:
             write_segments(segments, text := io.StringIO(), options.format)
-            give(text.getvalue())
+            write_utf8(text.getvalue())
         return
-    for file, name in zip(files, _names([file.path for file in files], _SUFFIXES[options.format]), strict=True):
+    for file, name in zip(files, file_names([file.path for file in files], _SUFFIXES[options.format]), strict=True):
         target = os.path.join(options.output, name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         duration = file.duration if options.format == "textgrid" else None
         write_segments(list(file.segments), target, options.format, duration=duration)
 
 
-def _names(paths: Sequence[str], suffix: str) -> list[str]:
-    """Names of files for recordings, in folders as theirs; two of one name keep their own suffixes too."""
+def file_names(paths: Sequence[str], suffix: str) -> list[str]:
+    """Return relative paths of output files in the same subfolders; the old suffix is kept where names would clash."""
     if not paths:
         return []
-    whole = [os.path.abspath(path) for path in paths]
-    root = os.path.commonpath([os.path.dirname(path) for path in whole])
-    names = [os.path.relpath(path, root) for path in whole]
+    absolute_paths = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(path) for path in absolute_paths])
+    names = [os.path.relpath(path, root) for path in absolute_paths]
     stems = [os.path.splitext(name)[0] for name in names]
     return [
         (stem if stems.count(stem) == 1 and stem not in names else name) + suffix

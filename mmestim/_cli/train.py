@@ -1,4 +1,4 @@
-"""``mmestim train``: a detector of edits from a folder of clean speech."""
+"""``mmestim train``: train an edit detector on a folder of clean speech."""
 
 from __future__ import annotations
 
@@ -7,53 +7,62 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .console import say
+from .console import print_escaped
 from .scan import check_writable
 
-HELP = "train a detector of edits on a folder of clean speech"
+HELP = "train an edit detector on a folder of clean speech"
 _DESCRIPTION = """\
-Train a detector of edits on a folder of clean speech, which it edits itself, and write it to a file for mmestim scan.
-Speakers are told by folders in the layout of M-AILABS (language/by_book/sex/speaker/book/wavs); otherwise each file
-counts as one. Files that cannot be read are left out, and listed.
+Train an edit detector on a folder of clean speech and write it to a model file for mmestim scan. The edits are
+simulated. Speakers are identified by folders in the layout of M-AILABS (language/by_book/sex/speaker/book/wavs);
+without it, each file counts as a speaker. Unreadable files are skipped and listed.
 """
-# Synthetic speech, and what else is recorded, not made: the option, and the parameter of VoiceEditDetector.
-_SOURCES = {"tts": "synthetic speech from text, for the edit 'tts'", "vc": "converted voices, for the edit 'vc'"}
-_AUDIO = {"noises": ("noises", "noises to put behind speech"), "rooms": ("impulse_responses", "responses of rooms")}
+# Options for folders of edited speech, which become entries of the parameter `sources` of VoiceEditDetector.
+_SOURCES = {
+    "tts": "text-to-speech recordings, for the edit 'tts'",
+    "vc": "voice-conversion recordings, for the edit 'vc'",
+}
+# Options for folders of other audio, with the parameter of VoiceEditDetector.
+_AUDIO = {
+    "noises": ("noises", "background noises"),
+    "rooms": ("impulse_responses", "room impulse responses"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _DESCRIPTION
-    parser.add_argument("folder", metavar="CLEAN_DIR", help="unedited speech: .wav .flac .ogg .oga .opus .mp3")
-    parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="file to write; .mme is ours")
+    parser.add_argument(
+        "folder", metavar="CLEAN_DIR", help="unedited speech in the formats .wav .flac .ogg .oga .opus .mp3"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="model file to write, such as model.mme")
     parser.add_argument(
         "--window",
         type=float,
         nargs="+",
         metavar="SECONDS",
         default=[4.05],
-        help="length of the windows that recordings are looked at through, one or several (default: 4.05)",
+        help="length of the analysis windows, one or several (default: 4.05)",
     )
     parser.add_argument(
-        "--model", default="hybrid", help="hybrid, features (minutes on a CPU), lcnn, ... (default: hybrid)"
+        "--model", default="hybrid", help="hybrid, features (trains in minutes on a CPU), lcnn, ... (default: hybrid)"
     )
-    parser.add_argument("--weights", metavar="FILE", help="for --model ssl: a wav2vec 2.0, HuBERT or WavLM model")
-    parser.add_argument("--edits", nargs="+", metavar="LABEL", help="edits to learn (default: all that can be made)")
+    parser.add_argument("--weights", metavar="FILE", help="wav2vec 2.0, HuBERT or WavLM weights for --model ssl")
+    parser.add_argument("--edits", nargs="+", metavar="LABEL", help="edits to learn (default: all available)")
     parser.add_argument(
-        "--n-clips", type=int, metavar="N", help="clips to edit (default: 5000 for features, else 10000)"
+        "--n-clips", type=int, metavar="N", help="number of clips to edit (default: 5000 for features, 10000 otherwise)"
     )
-    for name, says in _SOURCES.items():
-        parser.add_argument(f"--{name}", metavar="DIR", help=f"folder of {says}")
-    for name, (_, says) in _AUDIO.items():
-        parser.add_argument(f"--{name}", metavar="DIR", help=f"folder of {says}")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1: one for each core")
-    parser.add_argument("--device", default="auto", help="where networks are trained: auto, cpu, cuda, ...")
-    parser.add_argument("--seed", type=int, help="of all that is drawn, for the same model again")
+    for name, content in _SOURCES.items():
+        parser.add_argument(f"--{name}", metavar="DIR", help=f"folder of {content}")
+    for name, (_, content) in _AUDIO.items():
+        parser.add_argument(f"--{name}", metavar="DIR", help=f"folder of {content}")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes; -1 uses all cores")
+    parser.add_argument("--device", default="auto", help="training device: auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument("--seed", type=int, help="random seed; the same seed reproduces the model")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train and save, and return the exit status."""
+    """Train and save a detector, and return the exit status."""
     check_writable("--output", options.output)
     from ..persistence import save
     from ..voice import AudioCorpus, VoiceEditDetector
@@ -68,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         random_state=options.seed,
         verbose=int(sys.stderr.isatty()),
-        **_given(options),
+        **_audio_folders(options),
     )
-    detector._check_parameters()  # before all files are read
+    detector._check_parameters()  # before reading all files
     corpus = AudioCorpus(options.folder, on_error="skip")
     usable = corpus.check(options.jobs)
     if corpus.skipped:
@@ -79,33 +88,33 @@ def run(options: argparse.Namespace) -> int:
             print(f"  {item.item}: {item.reason}", file=sys.stderr)
     detector.fit(usable)
     save(detector, options.output)
-    say("\n".join(_summary(detector, options.output, knows_speakers=usable.speakers is not None)))
+    print_escaped("\n".join(_summary(detector, options.output, has_speakers=usable.speakers is not None)))
     return 0
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """Folders of audio by the parameter that each is for."""
+def _audio_folders(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the folders of further audio as parameters of the detector."""
     sources = {name: getattr(options, name) for name in _SOURCES if getattr(options, name)}
     audio = {parameter: getattr(options, name) for name, (parameter, _) in _AUDIO.items() if getattr(options, name)}
     return audio | ({"sources": sources} if sources else {})
 
 
-def _summary(detector: Any, path: str, *, knows_speakers: bool) -> Iterator[str]:
+def _summary(detector: Any, path: str, *, has_speakers: bool) -> Iterator[str]:
     from ..voice._reporting.model_facts import tested_labels, training_figures
     from ..voice.taxonomy import LABELS
 
     report = detector.training_report_
-    whose = f"of {report['n_speakers']} speakers" if knows_speakers else "each taken for a speaker of its own"
-    yield f"Trained on {report['n_clips']} clips, {whose}. On speakers kept from its models, which set its thresholds:"
-    for name, own in report.items():
-        if isinstance(own, dict):
-            yield f"  {name} s: {training_figures(own)}"
-            for label, figures in own["labels"].items():
+    speakers = f"of {report['n_speakers']} speakers" if has_speakers else "each counted as a separate speaker"
+    yield f"Trained on {report['n_clips']} clips, {speakers}. On held-out speakers, which set the thresholds:"
+    for name, entry in report.items():
+        if isinstance(entry, dict):
+            yield f"  {name} s: {training_figures(entry)}"
+            for label, figures in entry["labels"].items():
                 yield (
                     f"    {label:<16} average precision {figures['average_precision']:.2f}, "
                     f"ROC-AUC {figures['roc_auc']:.2f}"
                 )
     tested = tested_labels(detector)
-    if absent := [label for label in LABELS[1:] if label not in tested]:
-        yield f"It does not look for {', '.join(absent)}."
+    if untested := [label for label in LABELS[1:] if label not in tested]:
+        yield f"It does not test for {', '.join(untested)}."
     yield f"Written to {path!r}."

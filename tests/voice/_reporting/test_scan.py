@@ -13,7 +13,7 @@ import soundfile
 
 import mmestim
 from mmestim.__main__ import main
-from mmestim._cli.scan import _names
+from mmestim._cli.scan import file_names
 from mmestim.voice import ScannedFile, Skipped, VoiceEditDetector, audio_files, scan_files
 from mmestim.voice._reporting.printable import printable
 from mmestim.voice.formats import read_segments
@@ -245,7 +245,7 @@ def test_a_report_is_written_in_addition_to_the_lines(model, folder, tmp_path, c
 def test_recordings_get_different_files():
     paths = ["x/talk.wav", "x/talk.mp3", "x/talk.wav.mp3", "x/y/talk.wav", "x/other.wav"]
     expected = ["talk.wav", "talk.mp3", "talk.wav.mp3", os.path.join("y", "talk"), "other"]
-    assert _names(paths, ".txt") == [name + ".txt" for name in expected]
+    assert file_names(paths, ".txt") == [name + ".txt" for name in expected]
 
 
 def test_files_of_recordings_mirror_their_folders(model, folder, tmp_path, detector):
@@ -266,10 +266,10 @@ def test_files_of_recordings_mirror_their_folders(model, folder, tmp_path, detec
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--output", "x.json"], "--output is where --format writes"),
-        (["--format", "audacity"], "give --output, a folder"),
+        (["--output", "x.json"], "--output requires --format"),
+        (["--format", "audacity"], "pass a folder as --output"),
         (["--report", "nowhere/x.html"], r"the folder 'nowhere' does not exist"),
-        (["--format", "json", "--output", "."], r"'.' is a folder: name a file"),
+        (["--format", "json", "--output", "."], r"'.' is a folder; pass the path of a file"),
     ],
 )
 def test_unwritable_targets_are_reported_before_any_work(folder, words, message, capsys, monkeypatch):
@@ -283,7 +283,7 @@ def test_files_without_a_detector_are_refused(folder, tmp_path, capsys, monkeypa
     assert "none.mme" in capsys.readouterr().err
     monkeypatch.setattr("mmestim.persistence.load", lambda path, device: mmestim.ModalityGapAnalyzer())
     assert main(["scan", str(folder), "--model", "other.mme"]) == 2
-    assert "holds no detector of edits" in capsys.readouterr().err
+    assert "does not contain an edit detector" in capsys.readouterr().err
 
 
 def test_an_interrupt_prints_no_traceback(model, folder, capsys, monkeypatch):
@@ -309,9 +309,9 @@ def test_training_from_the_command_line(tmp_path, capsys, monkeypatch):
     words = "--window 1.2 --model features --n-clips 30 --edits low_pass background_noise --seed 3".split()
     assert main(["train", str(clean), "-o", target, *words, "--noises", str(noises)]) == 0
     out, err = capsys.readouterr()
-    assert "Trained on 6 clips, each taken for a speaker of its own" in out
+    assert "Trained on 6 clips, each counted as a separate speaker" in out
     assert "low_pass" in out
-    assert "It does not look for tts, vc, cut" in out
+    assert "It does not test for tts, vc, cut" in out
     assert "1 of 7 files cannot be used:" in err
     detector = saved[target]
     assert detector.get_params()["random_state"] == 3
@@ -328,7 +328,7 @@ def test_a_model_from_the_command_line_can_scan(tmp_path, capsys):
     target = str(tmp_path / "m.mme")
     words = "--window 1.2 --model features --n-clips 60 --edits low_pass echo --seed 0".split()
     assert main(["train", str(clean), "-o", target, *words]) == 0
-    assert "Trained on 6 clips, each taken for a speaker of its own" in capsys.readouterr().out
+    assert "Trained on 6 clips, each counted as a separate speaker" in capsys.readouterr().out
     assert main(["scan", str(tmp_path / "edited.wav"), "--model", target, "--device", "cpu"]) == 1
     assert "\tedits found\techo " in capsys.readouterr().out
 
