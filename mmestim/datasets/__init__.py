@@ -1,4 +1,4 @@
-"""Data sets with several modalities: views of digits, a synthetic model with known answers, two readers."""
+"""Multimodal data sets: views of digits, a synthetic model with known posteriors, and two loaders of real data."""
 
 from .digit_views import load_digit_views
 from .imbalanced import make_imbalanced_modalities

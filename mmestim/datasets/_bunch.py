@@ -1,4 +1,4 @@
-"""Data sets as scikit-learn gives them."""
+"""Construction of data sets in the form of scikit-learn's Bunch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sklearn.utils import Bunch
 
 
 def make_bunch(blocks: Mapping[str, np.ndarray], target: np.ndarray, return_X_y: bool, **extra: Any) -> Any:
+    """Return blocks of modalities side by side, as a Bunch or as ``(data, target)``."""
     flat = {name: block.reshape(len(block), -1).astype(np.float32) for name, block in blocks.items()}
     X, y = np.hstack(list(flat.values())), target.astype(np.int64)
     if return_X_y:
@@ -20,5 +21,6 @@ def make_bunch(blocks: Mapping[str, np.ndarray], target: np.ndarray, return_X_y:
 
 
 def column_slices(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Return the columns of each modality when blocks of these sizes are placed side by side."""
     ends = np.cumsum(list(sizes.values())).tolist()
     return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}

@@ -1,4 +1,4 @@
-"""Synthetic modalities of chosen strength."""
+"""Synthetic modalities of chosen strength, redundancy and synergy."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def make_imbalanced_modalities(
     n_features: int | Sequence[int] | Mapping[str, int] = 32,
     random_state: Seed = None,
 ) -> Bunch:
-    r"""Synthetic modalities of chosen strength, with the best possible accuracy known.
+    r"""Generate modalities of chosen strength whose Bayes-optimal accuracy is known.
 
-    The generative model is our own construction. The class :math:`y` is uniform on :math:`0, \dots, K-1`;
-    :math:`c_0, \dots, c_{K-1}` are the corners of a regular simplex with edges of length 1. Modality
-    :math:`m` of strength :math:`s_m`, noise :math:`\sigma_m`, redundancy :math:`r_m`, synergy :math:`t_m` is
+    The generative model is our own construction. The class :math:`y` is uniform on :math:`0, \dots, K-1`, and
+    :math:`c_0, \dots, c_{K-1}` are the corners of a regular simplex with edges of length 1. A modality :math:`m`
+    with strength :math:`s_m`, noise :math:`\sigma_m`, redundancy :math:`r_m` and synergy :math:`t_m` is
 
     .. math:: x_m = \sqrt{1 - r_m}\, s_m A_m c_y + \sqrt{r_m}\, s_m B_m c_y + t_m C_m c_{u_m} + \sigma_m e_m
 
     where :math:`[A_m\, B_m\, C_m]` has random orthonormal columns and :math:`e_m` is standard normal.
 
-    - A is evidence of its own: independent of the other modalities given the class.
-    - B is evidence held in common: its noise :math:`B_m^\top e_m` has correlation :math:`\min(a_m, a_l) /
-      \max(a_m, a_l)` between two modalities, :math:`a_m = \sqrt{r_m}\, s_m / \sigma_m`, so the weaker of them
-      sees what the stronger sees, with noise on top, and nothing new.
-    - C is a code split over the modalities with :math:`t_m > 0`: their :math:`u_m` are uniform on :math:`0,
-      \dots, K-1`, independent of :math:`y` as long as one is missing, and :math:`\sum_m u_m \equiv y \pmod K`
-      (exclusive or, for two classes and two modalities).
+    - A is unique evidence: it is independent of the other modalities given the class.
+    - B is shared evidence: between two modalities, the noise :math:`B_m^\top e_m` has the correlation
+      :math:`\min(a_m, a_l) / \max(a_m, a_l)`, where :math:`a_m = \sqrt{r_m}\, s_m / \sigma_m`. The weaker modality
+      therefore contains the evidence of the stronger one with added noise, and nothing new.
+    - C is a code split over the modalities with :math:`t_m > 0`. Their words :math:`u_m` are uniform on :math:`0,
+      \dots, K-1` and :math:`\sum_m u_m \equiv y \pmod K`. They are independent of :math:`y` as long as one of them
+      is missing. For two classes and two modalities, this is the exclusive or.
 
     Parameters
     ----------
@@ -52,44 +52,45 @@ def make_imbalanced_modalities(
     n_classes : int, default=4
         Number of classes :math:`K`, 2 or more.
     modalities : sequence of str, default=("strong", "weak")
-        Names of the modalities, any number.
+        Names of any number of modalities.
     strength : float, or sequence or dict of one float per modality, default=None
-        Distance :math:`s_m \ge 0` between two class means. `None` gives 4, 2, 1 and so on, by halves.
+        Distance :math:`s_m \ge 0` between two class means. `None` uses 4, 2, 1 and so on,
+        each half of the one before.
     noise : float, or sequence or dict of one float per modality, default=1.0
-        Standard deviation :math:`\sigma_m > 0` of every feature about its mean.
+        Standard deviation :math:`\sigma_m > 0` of every feature around its mean.
     redundancy : float, or sequence or dict of one float per modality, default=0.0
-        Share :math:`r_m`, 0 to 1, of the squared strength that is evidence held in common.
+        Fraction :math:`r_m`, from 0 to 1, of the squared strength that is shared evidence.
     synergy : float, or sequence or dict of one float per modality, default=0.0
-        Distance :math:`t_m \ge 0` between two code words. Non-zero in no modality, or in two or more.
+        Distance :math:`t_m \ge 0` between two code words. Either all are zero, or at least two are non-zero.
     n_features : int, or sequence or dict of one int per modality, default=32
-        Features, at least ``n_classes - 1`` for each of the terms A (:math:`r_m < 1`), B (:math:`r_m > 0`)
-        and C (:math:`t_m > 0`) that the modality has. Each term is spread over all of them.
+        Number of features: at least ``n_classes - 1`` for each of the terms A (:math:`r_m < 1`), B
+        (:math:`r_m > 0`) and C (:math:`t_m > 0`) of the modality. Each term is spread over all features.
     random_state : int, RandomState instance or None, default=None
-        Seeds the directions A, B, C and the samples.
+        Seed of the directions A, B, C and of the samples.
 
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        `data`, float32 of shape (n_samples, n_features); `target`, the class; `modalities`, dict of str to
-        slice; `shapes`, empty; `model`, the :class:`ModalityModel`, which draws fresh samples and knows exact
-        posteriors and Bayes-optimal accuracies of all subsets of the modalities; `DESCR`.
+        Data set with `data`, float32 of shape (n_samples, n_features); `target`, the classes; `modalities`, dict
+        of str to slice; `shapes`, empty; `model`, the :class:`ModalityModel`, which draws new samples and computes
+        exact posteriors and Bayes-optimal accuracies for all subsets of the modalities; and `DESCR`.
 
     Raises
     ------
     ValueError
         If a value is out of range, does not fit `modalities`, or `synergy` is non-zero in a single modality.
     TypeError
-        If a value is not a number, or `modalities` not a sequence of names.
+        If a value is not a number, or `modalities` is not a sequence of names.
 
     Notes
     -----
-    A subset :math:`S` that lacks a part of the code is worth as much as one modality of strength
+    A subset :math:`S` that lacks a part of the code is equivalent to one modality with noise 1 and strength
 
     .. math:: d^2 = \sum_{m \in S} (1 - r_m) s_m^2 / \sigma_m^2 + \max_{m \in S} r_m s_m^2 / \sigma_m^2
 
-    and noise 1. Its Bayes-optimal accuracy is :math:`\int \varphi(z - d / \sqrt 2)\, \Phi(z)^{K-1} dz` [1]_,
-    which is :math:`\Phi(d / 2)` for two classes. Sum, maximum and code hold what [2]_ calls unique, redundant
-    and synergistic information.
+    Its Bayes-optimal accuracy is :math:`\int \varphi(z - d / \sqrt 2)\, \Phi(z)^{K-1} dz` [1]_, which is
+    :math:`\Phi(d / 2)` for two classes. The sum, the maximum and the code correspond to unique, redundant and
+    synergistic information in the terms of [2]_.
 
     References
     ----------
@@ -108,8 +109,8 @@ def make_imbalanced_modalities(
     """
     check_number("n_classes", n_classes, low=2, integer=True)
     names = check_names("modalities", modalities)
-    halving = [4 / 2**i for i in range(len(names))]
-    s = number_per_modality("strength", halving if strength is None else strength, names)
+    default_strengths = [4 / 2**i for i in range(len(names))]
+    s = number_per_modality("strength", default_strengths if strength is None else strength, names)
     sigma = number_per_modality("noise", noise, names, closed=False)
     r = number_per_modality("redundancy", redundancy, names, high=1)
     t = number_per_modality("synergy", synergy, names)
@@ -117,23 +118,23 @@ def make_imbalanced_modalities(
     if len(carriers := [name for name in names if t[name] > 0]) == 1:
         raise ValueError(
             f"synergy is non-zero in {carriers[0]!r} alone, but a code is split over two or more modalities. "
-            "Make it non-zero in another one too, or zero in all."
+            "Make it non-zero in another modality too, or zero in all."
         )
     rng = check_random_state(random_state)
     levels, frames = {}, {}
     for name in names:
-        present = [r[name] < 1, r[name] > 0, t[name] > 0]
-        if sizes[name] < (needed := sum(present) * (n_classes - 1)):
+        has_term = [r[name] < 1, r[name] > 0, t[name] > 0]
+        if sizes[name] < (needed := sum(has_term) * (n_classes - 1)):
             raise ValueError(
                 f"n_features={sizes[name]} is too small for {name!r}: its redundancy and synergy, with "
-                f"n_classes={n_classes}, take {needed} or more. Raise n_features or lower n_classes."
+                f"n_classes={n_classes}, require {needed} or more. Increase n_features or decrease n_classes."
             )
-        own, common = np.sqrt([1 - r[name], r[name]]) * s[name]
-        levels[name] = np.array([own, common, t[name]]) / sigma[name]
-        # A term that the modality does not have keeps a frame of zeros, and so adds nothing anywhere.
+        unique, shared = np.sqrt([1 - r[name], r[name]]) * s[name]
+        levels[name] = np.array([unique, shared, t[name]]) / sigma[name]
+        # The frame of a missing term stays zero, so that the term contributes nothing.
         frames[name] = np.zeros((3, sizes[name], n_classes - 1))
         columns = np.linalg.qr(rng.standard_normal((sizes[name], needed)))[0]
-        frames[name][present] = np.split(columns, sum(present), axis=1)
+        frames[name][has_term] = np.split(columns, sum(has_term), axis=1)
     model = ModalityModel(int(n_classes), column_slices(sizes), sigma, levels, frames)
     X, y = model.sample(n_samples, random_state=rng)
     descr = f"Samples of a known model: strength {s}, noise {sigma}, redundancy {r}, synergy {t}."

@@ -1,4 +1,4 @@
-"""Readers of real data sets."""
+"""Loaders of real data sets from a local folder."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ def load_av_digits(
     random_state: Seed = 0,
     return_X_y: bool = False,
 ) -> Any:
-    """Spoken digits paired with images of digits, read from the folder of data sets.
+    """Load spoken digits that are paired with images of digits.
 
-    3000 recordings by six speakers from the Free Spoken Digit Dataset [1]_, each paired with a random MNIST
-    image [2]_ of the same digit. The pairing is artificial, each half is real.
+    The data set has 3000 recordings by six speakers from the Free Spoken Digit Dataset [1]_. Each one is paired with
+    a random MNIST image [2]_ of the same digit. The recordings and images are real; the pairing is artificial.
 
-    In the hard setting of the benchmark `image_noise` is 0.8, the test set is speakers theo and yweweler, and
-    the training set is 1000 rows of the other four whose images are not in the test set; see the example.
+    In the hard setting of the benchmark, `image_noise` is 0.8, the test set consists of the speakers theo and
+    yweweler, and the training set has 1000 rows of the other four speakers whose images are not in the test set;
+    see the example.
 
     Parameters
     ----------
     data_home : str or path-like, default=None
-        Folder that holds ``av_digits/av_digits_3000.npz``; `None` for the environment variable MMESTIM_DATA.
+        Folder that contains ``av_digits/av_digits_3000.npz``; `None` uses the environment variable MMESTIM_DATA.
     image_noise : float, default=0.0
-        Standard deviation of Gaussian noise added to the pixels, which are 0..1 before and not clipped after.
+        Standard deviation of the Gaussian noise that is added to the pixels, which lie between 0 and 1 before. They
+        are not clipped afterwards.
     random_state : int, RandomState instance or None, default=0
-        Seeds the noise.
+        Seed of the noise.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        `data`, float32 of shape (3000, 2832); `target`, the digit; `modalities` and `shapes` of "audio", 64
-        frames (25 ms long, 10 ms apart) by 32 bands of log-mel power, and of "image", 28 by 28 pixels;
-        `speaker`, `split` ("train" or "test", official), `clip`, `mnist_index`, one per row;
-        `target_names`; `DESCR`.
+        Data set with `data`, float32 of shape (3000, 2832); `target`, the digits; `modalities` and `shapes` of
+        "audio", 64 frames (25 ms long, 10 ms apart) by 32 bands of log-mel power, and of "image", 28 by 28 pixels;
+        `speaker`, `split` (the official one, "train" or "test"), `clip` and `mnist_index` of each row;
+        `target_names`; and `DESCR`. With ``return_X_y=True``, the tuple ``(data, target)`` instead.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or neither `data_home` nor MMESTIM_DATA is set.
+        If the file does not exist, or neither `data_home` nor MMESTIM_DATA is set.
 
     References
     ----------
@@ -71,7 +73,7 @@ def load_av_digits(
     >>> train, _ = train_test_split(rows, train_size=1000, random_state=0)  # doctest: +SKIP
     """
     check_number("image_noise", image_noise)
-    arrays = _read("av_digits/av_digits_3000.npz", data_home)
+    arrays = _load_arrays("av_digits/av_digits_3000.npz", data_home)
     image = arrays["image"] / np.float32(255)
     if image_noise:
         image = image + image_noise * check_random_state(random_state).standard_normal(image.shape)
@@ -82,28 +84,28 @@ def load_av_digits(
 
 
 def load_mfeat(data_home: str | os.PathLike[str] | None = None, *, return_X_y: bool = False) -> Any:
-    """Six feature sets of handwritten numerals (UCI), read from the folder of data sets.
+    """Load six feature sets of handwritten numerals (UCI Multiple Features [1]_).
 
     Parameters
     ----------
     data_home : str or path-like, default=None
-        Folder that holds ``mfeat/mfeat_six_views.npz``; `None` for the environment variable MMESTIM_DATA.
+        Folder that contains ``mfeat/mfeat_six_views.npz``; `None` uses the environment variable MMESTIM_DATA.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        `data`, float32 of shape (2000, 649), in the original, very different, units; `target`, the digit;
-        `modalities` "fac" (216 profile correlations), "fou" (76 Fourier coefficients), "kar" (64
-        Karhunen-Loeve coefficients), "mor" (6 morphological features), "pix" (240 pixel averages) and "zer"
-        (47 Zernike moments); `shapes`, empty; `split` ("train" or "test", stratified 70/30) of each row;
-        `target_names`; `DESCR`.
+        Data set with `data`, float32 of shape (2000, 649), in the original units, which differ widely; `target`,
+        the digits; `modalities` "fac" (216 profile correlations), "fou" (76 Fourier coefficients), "kar" (64
+        Karhunen-Loeve coefficients), "mor" (6 morphological features), "pix" (240 pixel averages) and "zer" (47
+        Zernike moments); `shapes`, empty; `split` ("train" or "test", stratified 70/30) of each row;
+        `target_names`; and `DESCR`. With ``return_X_y=True``, the tuple ``(data, target)`` instead.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or neither `data_home` nor MMESTIM_DATA is set.
+        If the file does not exist, or neither `data_home` nor MMESTIM_DATA is set.
 
     References
     ----------
@@ -115,19 +117,20 @@ def load_mfeat(data_home: str | os.PathLike[str] | None = None, *, return_X_y: b
     >>> load_mfeat().data.shape  # doctest: +SKIP
     (2000, 649)
     """
-    arrays = _read("mfeat/mfeat_six_views.npz", data_home)
+    arrays = _load_arrays("mfeat/mfeat_six_views.npz", data_home)
     blocks = {view: arrays[view] for view in ("fac", "fou", "kar", "mor", "pix", "zer")}
     descr = "UCI Multiple Features, CC BY 4.0."
     return make_bunch(blocks, arrays["label"], return_X_y, split=arrays["split"], DESCR=descr)
 
 
-def _read(file: str, data_home: str | os.PathLike[str] | None) -> dict[str, np.ndarray]:
+def _load_arrays(file: str, data_home: str | os.PathLike[str] | None) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file in the data folder."""
     home = os.environ.get("MMESTIM_DATA") if data_home is None else data_home
     path = Path(home or "$MMESTIM_DATA") / file
     if not home or not path.is_file():
         raise FileNotFoundError(
             f"There is no file {path}: data_home={data_home!r}, and the environment variable MMESTIM_DATA is "
-            f"{os.environ.get('MMESTIM_DATA')!r}. Set either to the folder that holds {file}."
+            f"{os.environ.get('MMESTIM_DATA')!r}. Set either to the folder that contains {file}."
         )
     with np.load(path) as arrays:
         return dict(arrays)

@@ -1,4 +1,4 @@
-"""A generative model of several modalities, exactly known: samples, posteriors, Bayes-optimal accuracies."""
+"""Generative model of several modalities with exact posteriors and Bayes-optimal accuracies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Seed = int | np.random.RandomState | None
 
 @dataclass(frozen=True, eq=False)
 class ModalityModel:  # numpydoc ignore=PR02
-    """Generative model with exact posteriors, made by `make_imbalanced_modalities`.
+    """Generative model with exact posteriors, returned by `make_imbalanced_modalities`.
 
-    The docstring of :func:`make_imbalanced_modalities` states the model.
+    The docstring of :func:`make_imbalanced_modalities` defines the model.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class ModalityModel:  # numpydoc ignore=PR02
     noise : dict of str to float
         Standard deviation of the noise of each modality.
     levels : dict of str to ndarray of shape (3,)
-        Distances between class means, or code words, along A, B and C, in units of `noise`.
+        Distances between class means (A, B) and between code words (C), in units of `noise`.
     frames : dict of str to ndarray of shape (3, n_features, n_classes - 1)
-        Orthonormal directions A, B and C; zeros for a term that the modality does not have.
+        Orthonormal directions A, B and C; zero for a term that the modality lacks.
 
     Examples
     --------
@@ -50,19 +50,19 @@ class ModalityModel:  # numpydoc ignore=PR02
     frames: dict[str, np.ndarray]
 
     def sample(self, n_samples: int, random_state: Seed = None) -> tuple[np.ndarray, np.ndarray]:
-        """Fresh samples of the model.
+        """Draw samples from the model.
 
         Parameters
         ----------
         n_samples : int
-            Number of samples.
+            Number of samples to draw.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draw.
+            Seed of the samples.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Modalities side by side, float32.
+            Blocks of the modalities side by side, float32.
         y : ndarray of shape (n_samples,)
             Classes, 0 to ``n_classes - 1``.
         """
@@ -73,36 +73,36 @@ class ModalityModel:  # numpydoc ignore=PR02
         words = {name: rng.randint(self.n_classes, size=n_samples) for name in carriers}
         if carriers:
             words[carriers[-1]] = (y - sum(words[name] for name in carriers[:-1])) % self.n_classes
-        # Shared noise: the strongest has the least, the next one has that plus more; scaled to variance 1.
-        shared, noise, before = {}, np.zeros((n_samples, self.n_classes - 1)), np.inf
+        # Add noise from the strongest shared evidence to the weakest, keeping the variance at 1.
+        shared_noise, noise, previous_level = {}, np.zeros((n_samples, self.n_classes - 1)), np.inf
         for name, (_, level, _) in sorted(self.levels.items(), key=lambda item: -item[1][1]):
-            ratio = level / before if level > 0 else 0.0
+            ratio = level / previous_level if level > 0 else 0.0
             noise = ratio * noise + np.sqrt(1 - ratio**2) * rng.standard_normal(noise.shape)
-            shared[name], before = noise, level
+            shared_noise[name], previous_level = noise, level
         blocks = []
-        for name, (own, common, code) in self.frames.items():
-            x = rng.standard_normal((n_samples, len(own)))
-            x += (shared[name] - x @ common) @ common.T
-            first, second, third = self.levels[name]
-            x += corners[y] @ (first * own + second * common).T
-            x += third * corners[words.get(name, y)] @ code.T
+        for name, (unique, shared, code) in self.frames.items():
+            x = rng.standard_normal((n_samples, len(unique)))
+            x += (shared_noise[name] - x @ shared) @ shared.T
+            unique_level, shared_level, code_level = self.levels[name]
+            x += corners[y] @ (unique_level * unique + shared_level * shared).T
+            x += code_level * corners[words.get(name, y)] @ code.T
             blocks.append(self.noise[name] * x)
         return np.hstack(blocks).astype(np.float32), y
 
     def predict_proba(self, X: np.ndarray, modalities: Sequence[str] | None = None) -> np.ndarray:
-        """Exact posterior of the classes given some or all modalities.
+        """Compute the exact posterior of the classes given some or all modalities.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            All modalities side by side, as `sample` returns them.
+            Blocks of all modalities side by side, as `sample` returns them.
         modalities : sequence of str, default=None
-            Modalities to look at; `None` for all.
+            Modalities to use; `None` uses all.
 
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Probabilities, which no classifier of these modalities can improve on.
+            Posterior probabilities, which no classifier of these modalities can surpass.
         """
         names, carriers, leader = self._subset(modalities)
         X, corners = np.asarray(X, dtype=np.float64), _simplex(self.n_classes)
@@ -110,31 +110,31 @@ class ModalityModel:  # numpydoc ignore=PR02
         for name in names:
             x = X[:, self.modalities[name]] / self.noise[name]
             scores[name] = self.levels[name][:, None, None] * (x @ self.frames[name] @ corners.T)
-        # Given the strongest shared evidence, that of the others says nothing more about the class.
-        evidence = sum(own for own, _, _ in scores.values()) + scores[leader][1]
+        # Given the strongest shared evidence, the other shared evidence is independent of the class.
+        evidence = sum(unique for unique, _, _ in scores.values()) + scores[leader][1]
         return _posterior(evidence, [scores[name][2] for name in carriers])
 
     def bayes_accuracy(
         self, modalities: Sequence[str] | None = None, *, n_draws: int = 100_000, random_state: Seed = 0
     ) -> tuple[float, float]:
-        """Accuracy of the best possible classifier of some or all modalities.
+        """Compute the accuracy of the best possible classifier of some or all modalities.
 
         Parameters
         ----------
         modalities : sequence of str, default=None
-            Modalities that the classifier sees; `None` for all.
+            Modalities that the classifier uses; `None` uses all.
         n_draws : int, default=100000
-            Monte-Carlo draws, used only if these modalities hold the whole code of a synergy. Otherwise the
-            accuracy is an integral over one variable, computed to rounding error.
+            Number of Monte-Carlo draws, used only if these modalities contain the whole code of a synergy.
+            Otherwise, the accuracy is an integral over one variable that is computed to rounding error.
         random_state : int, RandomState instance or None, default=0
-            Seeds the draws.
+            Seed of the draws.
 
         Returns
         -------
         accuracy : float
-            Probability that the most probable class is the right one.
+            Probability that the most probable class is the true one.
         standard_error : float
-            Standard error of the Monte-Carlo mean, else 0.
+            Standard error of the Monte-Carlo mean; 0 if the accuracy is an integral.
         """
         from scipy.special import ndtr
 
@@ -147,16 +147,17 @@ class ModalityModel:  # numpydoc ignore=PR02
             return float(density @ ndtr(z + d / np.sqrt(2)) ** (self.n_classes - 1) * (z[1] - z[0])), 0.0
         rng, scores = check_random_state(random_state), []
         for distance in (d, *(self.levels[name][2] for name in carriers)):
-            # By symmetry class 0 and words 0 stand for all. The scores of a simplex are, up to a constant,
-            # those of one normal variable per corner, where that of the right corner has a raised mean.
+            # By symmetry, it suffices to consider class 0 and the words 0. Up to a constant, the scores of a simplex
+            # are one normal variable per corner, and the variable of the true corner has a higher mean.
             z = rng.standard_normal((n_draws, self.n_classes))
             z[:, 0] += distance / np.sqrt(2)
             scores.append(distance / np.sqrt(2) * z)
-        best = _posterior(scores[0], scores[1:]).max(axis=1)  # same mean as hits and misses, less spread
-        return float(best.mean()), float(best.std(ddof=1) / np.sqrt(n_draws))
+        # The maximum posterior has the same mean as the indicator of a correct prediction, but less variance.
+        max_posterior = _posterior(scores[0], scores[1:]).max(axis=1)
+        return float(max_posterior.mean()), float(max_posterior.std(ddof=1) / np.sqrt(n_draws))
 
     def _subset(self, modalities: Sequence[str] | None) -> tuple[list[str], list[str], str]:
-        """Names in the subset, those that carry the code if it is whole, the strongest shared evidence."""
+        """Return the names, the carriers of the code if it is complete, and the modality with most shared evidence."""
         names = list(self.levels) if modalities is None else check_names("modalities", modalities, self.levels)
         carriers = [name for name, (_, _, level) in self.levels.items() if level > 0]
         leader = max(names, key=lambda name: self.levels[name][1])
@@ -164,16 +165,16 @@ class ModalityModel:  # numpydoc ignore=PR02
 
 
 def _simplex(n_classes: int) -> np.ndarray:
-    """Corners of a regular simplex about the origin, edges of length 1, (n_classes, n_classes - 1)."""
+    """Return the corners of a regular simplex with edges of length 1, of shape (n_classes, n_classes - 1)."""
     directions = np.linalg.svd(np.eye(n_classes) - 1 / n_classes)[0]
     return np.asarray(directions[:, :-1] / np.sqrt(2))
 
 
 def _posterior(evidence: np.ndarray, codes: Sequence[np.ndarray]) -> np.ndarray:
-    """Posterior of the class from its log-likelihoods and those of the code words that add up to it."""
+    """Return the posterior of the class from its log-likelihoods and from those of the code words."""
     from scipy.special import softmax
 
-    total = np.eye(1, evidence.shape[1])  # the empty sum is 0
+    total = np.eye(1, evidence.shape[1])  # distribution of the empty sum, which is 0
     for code in codes:
         word = softmax(code, axis=1)
         total = sum(word[:, [u]] * np.roll(total, u, axis=1) for u in range(evidence.shape[1]))

@@ -65,8 +65,8 @@ def test_noise_on_one_digit_view_is_seeded_and_leaves_the_others_alone():
     "parameters, error, message",
     [
         ({"views": ["pixels", "colour"]}, ValueError, "views has 'colour'.*Choose from.*'moments'"),
-        ({"views": []}, ValueError, "one name or more"),
-        ({"views": ["pixels", "pixels"]}, ValueError, "each once"),
+        ({"views": []}, ValueError, "one or more names"),
+        ({"views": ["pixels", "pixels"]}, ValueError, "without repetition"),
         ({"views": "pixels"}, TypeError, "views='pixels' must be a sequence"),
         ({"views": ["pixels"], "noise": {"moments": 1}}, ValueError, "noise has 'moments'"),
         ({"noise": {"pixels": -1}}, ValueError, r"noise\['pixels'\]=-1 must be at least 0"),

@@ -198,7 +198,7 @@ def test_posteriors_ignore_modalities_not_asked_for():
         ({"n_classes": 1}, ValueError, "n_classes=1 must be at least 2"),
         ({"n_classes": 2.5}, TypeError, "n_classes=2.5 must be an integer"),
         ({"modalities": "audio"}, TypeError, "modalities='audio' must be a sequence of names"),
-        ({"modalities": ["a", "a"]}, ValueError, "each once"),
+        ({"modalities": ["a", "a"]}, ValueError, "without repetition"),
         ({"modalities": [0, 1]}, TypeError, "must be a sequence of names"),
         (
             {"strength": [1, 2, 3]},
@@ -213,7 +213,7 @@ def test_posteriors_ignore_modalities_not_asked_for():
         ({"noise": 0}, ValueError, r"noise\['strong'\]=0 must be above 0"),
         ({"redundancy": [0, 1.5]}, ValueError, r"redundancy\['weak'\]=1.5 must be at least 0 and at most 1"),
         ({"synergy": [0, 2]}, ValueError, "synergy is non-zero in 'weak' alone.*two or more"),
-        ({"n_features": [32, 2]}, ValueError, "n_features=2 is too small for 'weak'.*take 3 or more"),
+        ({"n_features": [32, 2]}, ValueError, "n_features=2 is too small for 'weak'.*require 3 or more"),
         ({"n_features": 1.5}, TypeError, "must be an integer"),
     ],
 )
@@ -226,5 +226,5 @@ def test_an_unknown_subset_is_named():
     model = make_imbalanced_modalities(10).model
     with pytest.raises(ValueError, match=r"modalities has 'text'.*Choose from \['strong', 'weak'\]"):
         model.bayes_accuracy(["text"])
-    with pytest.raises(ValueError, match="one name or more"):
+    with pytest.raises(ValueError, match="one or more names"):
         model.predict_proba(np.zeros((1, 64)), [])

@@ -53,7 +53,7 @@ def test_mfeat_reads_six_views(assert_is_container):
 @pytest.mark.parametrize("load, file", [(load_av_digits, "av_digits_3000.npz"), (load_mfeat, "mfeat_six_views.npz")])
 def test_missing_data_say_where_they_were_looked_for(load, file, monkeypatch, tmp_path):
     monkeypatch.delenv("MMESTIM_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match=f"MMESTIM_DATA is None.*folder that holds .*{file}"):
+    with pytest.raises(FileNotFoundError, match=f"MMESTIM_DATA is None.*folder that contains .*{file}"):
         load()
     monkeypatch.setenv("MMESTIM_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"no file {tmp_path}.*{file}.*MMESTIM_DATA"):
