@@ -107,7 +107,7 @@ class Rows:
         on_device = rows.to(device, non_blocking=True)
         x, present = {}, {}
         for name in self.names:
-            picked = on_device if device.type == "cpu" or self.blocks.is_held(name) else rows
+            picked = on_device if device.type == "cpu" or self.blocks.is_in_memory(name) else rows
             if name in self._partial:
                 positions = self._partial[name][rows].nonzero().squeeze(1)
                 if training and len(positions) == 1 < len(rows):

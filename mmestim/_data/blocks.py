@@ -50,13 +50,13 @@ class Blocks:
         """Boolean mask of the rows that have modality `name`, once `load` has seen them."""
         return self._present[name]
 
-    def is_held(self, name: str) -> bool:
+    def is_in_memory(self, name: str) -> bool:
         """Whether modality `name` is a tensor on the device, rather than read batch by batch."""
         return name in self._tensors
 
     def take(self, name: str, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Rows that have modality `name`, once `load` has checked them, as one tensor on `device`."""
-        if self.is_held(name):
+        if self.is_in_memory(name):
             tensor = self._tensors[name]
             return tensor.index_select(0, rows.to(tensor.device, non_blocking=True))
         return torch.from_numpy(self._float32(name, rows.numpy())).to(device)

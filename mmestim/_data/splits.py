@@ -26,7 +26,7 @@ def inner_split(rows, codes, groups, fraction, seed):
     return (rows[~valid], rows[valid]) if valid.any() else (rows, rows)
 
 
-def with_a_row_of(present, train, valid):
+def ensure_training_rows(present, train, valid):
     """The split, with the validation rows that have a modality moved over if no training row has it."""
     if present[train].any():
         return train, valid
@@ -81,7 +81,7 @@ def cross_splits(rows, codes, groups, cv, seed):
     """
     if not isinstance(cv, numbers.Integral):
         splits = list(check_cv(cv).split(np.zeros(len(codes)), codes, groups))
-        check_each_once(cv, splits, len(codes))
+        check_partition(cv, splits, len(codes))
         splits = [tuple(np.intersect1d(part, rows) for part in split) for split in splits]
     elif cv > (n_units := len(rows if groups is None else np.unique(np.asarray(groups)[rows]))):
         units = "rows" if groups is None else "groups"
@@ -104,7 +104,7 @@ def cross_splits(rows, codes, groups, cv, seed):
     return splits
 
 
-def check_each_once(cv, splits, n_rows):
+def check_partition(cv, splits, n_rows):
     """Raise unless the splits hold out every row once."""
     held_out = np.concatenate([np.empty(0, dtype=int), *(np.asarray(part) for _, part in splits)])
     if not np.array_equal(np.sort(held_out), np.arange(n_rows)):

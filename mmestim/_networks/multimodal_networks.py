@@ -153,6 +153,6 @@ def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, f
     return shares.logsumexp(0) - (have | nothing).sum(0).log().unsqueeze(1)
 
 
-def true_class_share(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def true_class_proba(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Probability of each row's class."""
     return torch.softmax(logits, dim=1).gather(1, y.unsqueeze(1)).squeeze(1)

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from .._utils.atomic_write import write_whole
+from .._utils.atomic_write import write_atomically
 
 # Version of the format that is written, and the latest that can be read.
 FORMAT = 1
@@ -232,7 +232,7 @@ def write_model_file(
             f"the header would have {sizes}; at most {limits} are allowed. Shorten the parameters, or fit on an array, "
             "which has no column names to save."
         )
-    write_whole(path, [len(header).to_bytes(8, "little"), header, *arrays.values()])
+    write_atomically(path, [len(header).to_bytes(8, "little"), header, *arrays.values()])
 
 
 def _build_header(

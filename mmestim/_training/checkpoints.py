@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .._utils.atomic_write import write_whole
+from .._utils.atomic_write import write_atomically
 from .state_encoding import _Packer, _tensors, _unpack
 
 # Of the files; another makes other fingerprints.
@@ -130,7 +130,7 @@ class Checkpoint:
         torch.save({"finished": finished, "n_started": self.fit.n_started, "parts": packed}, buffer)
         try:
             self.fit.folder.mkdir(parents=True, exist_ok=True)  # It may have been deleted meanwhile.
-            write_whole(self.path, [_digest(buffer.getbuffer()), buffer.getbuffer()])
+            write_atomically(self.path, [_digest(buffer.getbuffer()), buffer.getbuffer()])
         except OSError as error:
             error.add_note(f"The state of training could not be written to checkpoint={str(self.fit.folder)!r}.")
             raise

@@ -33,7 +33,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return asked
 
 
-def device_here(device: str, whose: str) -> torch.device:
+def available_device(device: str, whose: str) -> torch.device:
     """The device that something was on when it was stored, or the CPU, with a warning, where there is no such."""
     try:
         return resolve_device(device)

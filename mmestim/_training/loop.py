@@ -73,8 +73,8 @@ class ShadowNetwork(Stateful):
         for group in self.net.optimizer_.param_groups:
             group["lr"] = lr
         with seeded(seed_for(self.seed, str(len(self.net.history))), self.net.options.device):
-            loss = self.net._train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
-        self.net._check_finite(np.isfinite(loss), f"training loss is {loss}")
+            loss = self.net.train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
+        self.net.check_finite(np.isfinite(loss), f"training loss is {loss}")
 
     def state_dict(self) -> dict[str, Any]:
         """What changes in training."""

@@ -124,7 +124,7 @@ class Net(NeuralNetClassifier):
         if is_new:
             self.notify("on_train_end", X=train, y=None)
         self.objective.end(self)
-        self._check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
+        self.check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
         if checkpoint is not None and is_new and not interrupted:
             checkpoint.write(self._parts(generator), finished=True)
         return interrupted
@@ -186,11 +186,11 @@ class Net(NeuralNetClassifier):
         self.history.new_batch()  # For callbacks that look at the latest one.
         epoch = train.epoch(self.batch_size, generator)
         self.objective.begin_epoch(self, epoch)
-        scores = {"train_loss": self._train_epoch(train, epoch)}
-        self._check_finite(np.isfinite(scores["train_loss"]), f"training loss is {scores['train_loss']}")
+        scores = {"train_loss": self.train_epoch(train, epoch)}
+        self.check_finite(np.isfinite(scores["train_loss"]), f"training loss is {scores['train_loss']}")
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
-            self._check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
+            self.check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
             scores["selection_score"] = selection_score(scores["valid_loss"], scores["valid_accuracy"])
         for name, score in scores.items():
             before = [row[name] for row in self.history[:-1]]
@@ -204,7 +204,7 @@ class Net(NeuralNetClassifier):
             return False
         return True
 
-    def _train_epoch(self, train, epoch):
+    def train_epoch(self, train, epoch):
         self.module_.train()
         before, after = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
         self.gradient_listeners = self._listeners("on_grad_computed")
@@ -228,7 +228,7 @@ class Net(NeuralNetClassifier):
             nn.utils.clip_grad_norm_(self.module_.parameters(), self.options.max_grad_norm)
         self.optimizer_.step()
 
-    def restart_stopping(self, n_epochs: int = 0) -> None:
+    def defer_early_stopping(self, n_epochs: int = 0) -> None:
         """Put early stopping off for `n_epochs`, to be said before each of them; with 0 it begins anew."""
         if stopper := dict(self.callbacks_).get(EARLY_STOPPING_NAME):
             if n_epochs == 0:
@@ -262,7 +262,7 @@ class Net(NeuralNetClassifier):
     def _listeners(self, event):
         return [cb for _, cb in self.callbacks_ if getattr(type(cb), event) is not getattr(Callback, event)]
 
-    def _check_finite(self, finite, what):
+    def check_finite(self, finite, what):
         if finite:
             return
         clip = "" if self.options.max_grad_norm is not None else ", set max_grad_norm=1.0"

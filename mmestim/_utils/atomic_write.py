@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def write_whole(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
+def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
     """Write a file whole or, should anything go wrong, leave what was there.
 
     Parameters

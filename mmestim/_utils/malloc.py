@@ -14,7 +14,7 @@ _LARGEST_KEPT, _MOST_MAPPED = 2**25, 2**16
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Keep what is freed for the next who asks, until the end.
 
     Each step of training takes and frees the same hundreds of megabytes. Blocks above 32 MB glibc gives back to the

@@ -43,7 +43,7 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name}={value!r} must be True or False.")
 
 
-def check_level(value: Any) -> None:
+def check_confidence_level(value: Any) -> None:
     """Raise unless `value` can be a confidence level."""
     check_number("confidence_level", value, closed=False)
     if value >= 1:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .._data.batches import Batch, Rows
-from .._networks.multimodal_networks import Branch, JointModule, present_mask, true_class_share
+from .._networks.multimodal_networks import Branch, JointModule, present_mask, true_class_proba
 from .._training.devices import seeded
 from .._training.loop import train
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
@@ -57,7 +57,7 @@ class Outputs:
     @cached_property
     def scores(self) -> torch.Tensor:
         """Probability of the true class from each modality, of shape (n_modalities, n_rows), without gradient."""
-        return torch.stack([true_class_share(z.detach(), self.batch.y) for z in self.unimodal.values()])
+        return torch.stack([true_class_proba(z.detach(), self.batch.y) for z in self.unimodal.values()])
 
     @cached_property
     def mean_scores(self) -> torch.Tensor:

@@ -167,7 +167,7 @@ class ReconBoost(Balancer):
         if epoch == 0:
             self._evaluate_others(training, names[(stage - 1) % len(names)] if stage else None)
         if (remaining_epochs := cycle_length * len(names) - training.epoch) > 0:
-            training.net.restart_stopping(remaining_epochs)
+            training.net.defer_early_stopping(remaining_epochs)
 
     @torch.no_grad()
     def _evaluate_others(self, training: Training, previous: str | None) -> None:

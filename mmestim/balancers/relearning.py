@@ -114,7 +114,7 @@ class Relearning(Balancer):
             if weights.any():
                 self._min_stopping_epoch = training.epoch + self.interval
         if (remaining_epochs := self._min_stopping_epoch - training.epoch) > 0:
-            training.net.restart_stopping(remaining_epochs)
+            training.net.defer_early_stopping(remaining_epochs)
         training.record("gap", self.gap_)
         training.record("weight", weights)
 

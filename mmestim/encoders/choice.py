@@ -55,7 +55,7 @@ def build_encoder(
     """
     if isinstance(encoder, Mapping) and (unknown := set(encoder) - set(names)):
         raise ValueError(f"encoder names {sorted(unknown)}, which are no modalities. They are {list(names)}.")
-    encoder = encoder_of(encoder, name)
+    encoder = encoder_for(encoder, name)
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
         factory = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
@@ -68,7 +68,7 @@ def build_encoder(
     return module, _feature_length(module, name, shape)
 
 
-def encoder_of(encoder: Any, name: str) -> Any:
+def encoder_for(encoder: Any, name: str) -> Any:
     """What the estimator's parameter says for modality `name`; of our encoders their names."""
     return encoder.get(name, "auto") if isinstance(encoder, Mapping) else encoder
 

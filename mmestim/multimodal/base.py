@@ -19,11 +19,11 @@ from torch import nn
 from .._data.batches import Batch, Rows, eval_batch_size
 from .._data.modalities import Modalities, check_X
 from .._data.row_weights import row_weights
-from .._data.splits import inner_split, with_a_row_of
+from .._data.splits import ensure_training_rows, inner_split
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._training.checkpoints import Checkpoints, check_checkpoint
-from .._training.devices import autocast, device_here, seed_for, seeded
+from .._training.devices import autocast, available_device, seed_for, seeded
 from .._training.fingerprint import fingerprint
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
@@ -191,7 +191,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
         for name in self.modalities_:
-            train, valid = with_a_row_of(blocks.present(name), train, valid)
+            train, valid = ensure_training_rows(blocks.present(name), train, valid)
         if weight is not None:
             weight = torch.tensor(weight / weight[train].mean(), dtype=torch.float32, device=options.device)
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
@@ -410,6 +410,6 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         super().__setstate__(state)
         if "module_" not in state or self.device_ == "cpu":
             return
-        device = device_here(self.device_, type(self).__name__)
+        device = available_device(self.device_, type(self).__name__)
         self.device_ = str(device)
         self.module_.to(device)

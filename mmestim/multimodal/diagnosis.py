@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .._data.splits import check_each_once
-from .._utils.validation import check_level
+from .._data.splits import check_partition
+from .._utils.validation import check_confidence_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
 from ._analysis.modality_gap import ModalityGapAnalyzer
@@ -288,7 +288,7 @@ def diagnose(
     for balancer in balancers:
         if not isinstance(balancer, Balancer):
             raise TypeError(f"balancers has {balancer!r}, which is no instance of a class in mmestim.balancers.")
-    check_level(confidence_level)
+    check_confidence_level(confidence_level)
     if X is None:
         raise TypeError("X=None: diagnose trains clones, which need the rows.")
     y = column_or_1d(y)
@@ -301,7 +301,7 @@ def diagnose(
         seed = int(check_random_state(seed).randint(2**31 - 1))
     estimator = clone(estimator).set_params(random_state=seed)
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
-    check_each_once(cv, splits, len(y))
+    check_partition(cv, splits, len(y))
     for fold, (train, _) in enumerate(splits):
         if missing := set(np.unique(y).tolist()) - set(y[train].tolist()):
             raise ValueError(

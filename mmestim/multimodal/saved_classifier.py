@@ -26,7 +26,7 @@ from .._serialization.module_skeleton import (
 )
 from .._training.devices import seeded
 from .._training.options import TrainingOptions
-from ..encoders.choice import encoder_of
+from ..encoders.choice import encoder_for
 
 if TYPE_CHECKING:
     from .base import MultimodalClassifier
@@ -239,7 +239,7 @@ def _build_encoder(
     estimator: MultimodalClassifier, name: str, prefix: str, specs: Mapping[str, TensorSpec]
 ) -> tuple[nn.Module, int]:
     """Build the encoder of one modality, and return it with its number of features, if it fits its tensors."""
-    encoder = encoder_of(estimator.encoder, name)
+    encoder = encoder_for(estimator.encoder, name)
     # Reject a file without weights at once: building thousands of networks would take long.
     if isinstance(encoder, str) and len(specs) < _MIN_ENCODER_TENSORS:
         raise ValueError(f"its {len(specs)} tensors are too few for the encoder of modality {name!r}.")

@@ -131,7 +131,7 @@ def test_memory_maps_of_every_type_are_read_in_place(tmp_path, dtype, order):
     for container, groups in [(mapped, TWO), ({"audio": mapped[:, :4], "image": mapped[:, 4:]}, None)]:
         _, blocks = learn(container, groups)
         assert_reads(blocks, audio=array[:, :4], image=array[:, 4:])
-        assert not any(blocks.load(1024, CPU).is_held(name) for name in blocks.shapes)
+        assert not any(blocks.load(1024, CPU).is_in_memory(name) for name in blocks.shapes)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -385,7 +385,9 @@ def test_max_memory_is_spent_on_small_blocks_first():
     for max_memory, held in [(0, ""), (0.5, "small"), (1.4, "small"), (1.5, "small middle"), (4, "small middle large")]:
         _, blocks = learn(rows, groups)
         blocks.load(max_memory, CPU)
-        assert [name for name in groups if blocks.is_held(name)] == [name for name in groups if name in held.split()]
+        assert [name for name in groups if blocks.is_in_memory(name)] == [
+            name for name in groups if name in held.split()
+        ]
 
 
 @pytest.mark.parametrize("container", ["slices", "list", "wide and narrow", "fortran", "map", "frame", "dict"])

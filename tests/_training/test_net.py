@@ -253,7 +253,7 @@ def test_ctrl_c_keeps_the_best_epoch_if_every_branch_has_one(interrupt_in, is_fi
 
 
 def test_ctrl_c_within_an_epoch_undoes_it(monkeypatch, data):
-    original = Net._train_epoch
+    original = Net.train_epoch
 
     def train_epoch(self, train_rows, epoch):
         loss = original(self, train_rows, epoch)
@@ -261,7 +261,7 @@ def test_ctrl_c_within_an_epoch_undoes_it(monkeypatch, data):
             raise KeyboardInterrupt
         return loss
 
-    monkeypatch.setattr(Net, "_train_epoch", train_epoch)
+    monkeypatch.setattr(Net, "train_epoch", train_epoch)
     interrupted = JointClassifier(GROUPS, lr_schedule=None, **FAST)
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(*data)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mmestim._utils.malloc import freed_memory_kept
+from mmestim._utils.malloc import retain_freed_memory
 
 glibc = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="of glibc alone"
@@ -29,7 +29,7 @@ def resident():
 @glibc
 def test_large_blocks_are_taken_from_the_system_once():
     before = resident()
-    with freed_memory_kept():
+    with retain_freed_memory():
         for _ in range(8):  # there has to be room for the alignment as well
             torch.ones(16 * MEGABYTE)
         first = faults()
@@ -43,7 +43,7 @@ def test_large_blocks_are_taken_from_the_system_once():
 @glibc
 def test_they_are_given_back_where_training_fails():
     def failing():
-        with freed_memory_kept():
+        with retain_freed_memory():
             torch.ones(16 * MEGABYTE)
             raise RuntimeError
 
@@ -55,5 +55,5 @@ def test_they_are_given_back_where_training_fails():
 
 def test_other_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    with freed_memory_kept():
+    with retain_freed_memory():
         assert torch.ones(3).sum() == 3

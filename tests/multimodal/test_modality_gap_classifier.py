@@ -535,14 +535,14 @@ def test_grid_search(data):
     "stopped_in, epoch, is_fitted", [("joint", 0, False), ("joint", 4, True), ("fine-tuning", 0, True)]
 )
 def test_ctrl_c_keeps_what_is_usable(stopped_in, epoch, is_fitted, monkeypatch, uneven):
-    original = Net._train_epoch
+    original = Net.train_epoch
 
     def train_epoch(self, train, batches):
         if self.title == stopped_in and len(self.history) == epoch + 1:
             raise KeyboardInterrupt
         return original(self, train, batches)
 
-    monkeypatch.setattr(Net, "_train_epoch", train_epoch)
+    monkeypatch.setattr(Net, "train_epoch", train_epoch)
     clf = ModalityGapClassifier(PAIR, fine_tune_epochs=5, **FAST)
     with pytest.raises(KeyboardInterrupt):
         clf.fit(*uneven)
@@ -554,9 +554,9 @@ def test_ctrl_c_keeps_what_is_usable(stopped_in, epoch, is_fitted, monkeypatch, 
 
 
 def test_divergence_of_a_network_out_of_fold_is_told(data, monkeypatch):
-    original = Net._train_epoch
+    original = Net.train_epoch
     monkeypatch.setattr(
-        Net, "_train_epoch", lambda self, *args: np.nan if "fold 1" in self.title else original(self, *args)
+        Net, "train_epoch", lambda self, *args: np.nan if "fold 1" in self.title else original(self, *args)
     )
     with pytest.raises(ValueError, match=r"diverged \(joint, fold 1, epoch 1\)"):
         ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **FAST).fit(*data)

@@ -222,14 +222,14 @@ def test_frozen_branches_are_evaluated_once(monkeypatch, data):
 
 @pytest.mark.parametrize("stopped_in, is_fitted", [("unimodal text", False), ("guided audio", True)])
 def test_ctrl_c_keeps_what_is_usable(stopped_in, is_fitted, monkeypatch, data):
-    original = Net._train_epoch
+    original = Net.train_epoch
 
     def train_epoch(self, train, epoch):
         if self.title == stopped_in and len(self.history) == 3:
             raise KeyboardInterrupt
         return original(self, train, epoch)
 
-    monkeypatch.setattr(Net, "_train_epoch", train_epoch)
+    monkeypatch.setattr(Net, "train_epoch", train_epoch)
     clf = UDIClassifier({name: GROUPS[name] for name in ("text", "image", "audio")}, **FAST)
     with pytest.raises(KeyboardInterrupt):
         clf.fit(*data)

@@ -13,9 +13,9 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ..._networks.multimodal_networks import true_class_share
+from ..._networks.multimodal_networks import true_class_proba
 from ..._training.devices import autocast
-from ..._utils.validation import check_level
+from ..._utils.validation import check_confidence_level
 from .true_class_scores import class_codes, is_multimodal, unwrapped
 
 # Two to the power of it is the number of fusions.
@@ -81,7 +81,7 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
             f"estimator={estimator!r} cannot leave modalities out: pass a classifier of this package, a Pipeline that "
             "ends in one, or a fitted search over one."
         )
-    check_level(confidence_level)
+    check_confidence_level(confidence_level)
     estimator, X = unwrapped(estimator, X)
     y = column_or_1d(y)
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
@@ -122,7 +122,7 @@ def _contributions(estimator, batch, present, codes):
         for size in range(1, len(names) + 1):
             for players in itertools.combinations(range(len(names)), size):
                 logits = _fuse_only(estimator.module_, features, batch, {names[player] for player in players})
-                share = true_class_share(logits.float(), codes).cpu().numpy().astype(np.float64)
+                share = true_class_proba(logits.float(), codes).cpu().numpy().astype(np.float64)
                 values[players] = np.where(have[:, players].any(axis=1), share, guess)
     shapley = np.zeros(have.shape)
     # The players of a row's game are its modalities: one that is absent adds nothing to any others.

@@ -16,8 +16,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
 
 from ..._data.batches import Rows
-from ..._data.splits import check_each_once
-from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_share
+from ..._data.splits import check_partition
+from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_proba
 from ..._training.options import TrainingOptions
 from ..base import MultimodalClassifier
 
@@ -107,7 +107,7 @@ def gap_scores(
     if cv is None:
         return _score(estimator, X, y)
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
-    check_each_once(cv, splits, len(y))
+    check_partition(cv, splits, len(y))
     tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, *split) for split in splits)
     return np.concatenate(tables)[np.argsort(np.concatenate([held_out for _, held_out in splits]))]
 
@@ -121,7 +121,7 @@ def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOpt
         batch = rows.batch(part)
         with options.autocast():
             _, features = module(batch)
-            scores = [true_class_share(module.unimodal_logits(features, name), batch.y) for name in module.names]
+            scores = [true_class_proba(module.unimodal_logits(features, name), batch.y) for name in module.names]
         for name, score in zip(module.names, scores, strict=True):
             if name in batch.present:
                 score.masked_fill_(~present_mask(batch, name), torch.nan)

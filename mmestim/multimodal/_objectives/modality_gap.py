@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..._data.batches import Batch
-from ..._networks.multimodal_networks import present_mask, true_class_share
+from ..._networks.multimodal_networks import present_mask, true_class_proba
 from ..._training.losses import weighted_cross_entropy
 from .._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
 from .gap_scorers import TrainingScores
@@ -79,7 +79,7 @@ class GapObjective(JointObjective):
         n_done = len(net.history) - 1
         if self.n_warmup is not None:
             if n_done <= self.n_warmup:
-                net.restart_stopping(self.n_warmup - n_done)  # Early stopping compares adaptive epochs only.
+                net.defer_early_stopping(self.n_warmup - n_done)  # Early stopping compares adaptive epochs only.
             if n_done >= self.n_warmup:
                 self._update_posteriors(self.scorer.scores(net.module_), net.train_rows.rows)
         self.scorer.train_epoch(net)
@@ -157,7 +157,7 @@ def batch_gaps(
     has_gap : bool Tensor of shape (n_rows,) or None
         Rows with at least two modalities.
     """
-    scores = torch.stack([true_class_share(unimodal_logits, batch.y) for unimodal_logits in logits.values()])
+    scores = torch.stack([true_class_proba(unimodal_logits, batch.y) for unimodal_logits in logits.values()])
     if not batch.present:
         high, low, has_gap = scores.amax(0), scores.amin(0), None
     else:

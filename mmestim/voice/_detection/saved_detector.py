@@ -12,7 +12,7 @@ import torch
 
 from ..._serialization.model_file import TensorSpec
 from ..._serialization.module_skeleton import CPU, build_on_meta, check_specs, float32, specs_of
-from ..._training.devices import device_here, seeded
+from ..._training.devices import available_device, seeded
 from ..._utils.validation import check_number
 from .._models.base import WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, check_recalls, check_thresholds
@@ -67,7 +67,7 @@ class SavedDetector:
         super().__setstate__(state)
         if "models_" not in state or self.device_ == "cpu":
             return
-        device = device_here(self.device_, type(self).__name__)
+        device = available_device(self.device_, type(self).__name__)
         self.device_ = str(device)
         for fitted in self.models_.values():
             fitted.model.to(device, fitted.model.precision)

@@ -15,7 +15,7 @@ from ..._training.callbacks import one_cycle
 from ..._training.devices import autocast, seed_for, seeded
 from ..._training.loop import Objective, train
 from ..._training.options import TrainingOptions
-from ..._utils.malloc import freed_memory_kept
+from ..._utils.malloc import retain_freed_memory
 from .._training_data.window_set import WindowSet
 
 # Windows that are asked about at once: on a CPU, what a layer makes of more samples is too large for its cache.
@@ -133,7 +133,7 @@ def train_network(
         optimizer_kwargs=kwargs,
         callbacks=[*options.callbacks, one_cycle(rates, n_epochs * n_steps)],
     )
-    with freed_memory_kept():
+    with retain_freed_memory():
         run = train(
             module,
             rows,

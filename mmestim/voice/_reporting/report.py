@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from joblib import Parallel, delayed
 
-from ..._utils.atomic_write import write_whole
+from ..._utils.atomic_write import write_atomically
 from .._audio.corpus import Skipped
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
@@ -155,7 +155,7 @@ def write_report(
         "model_facts": model_facts,
     }
     filters: dict[str, Callable[..., str]] = {"percent": percent, "clock": _format_clock, "place": format_place}
-    write_whole(file, render_page(context, filters))
+    write_atomically(file, render_page(context, filters))
 
 
 def _recording_views(

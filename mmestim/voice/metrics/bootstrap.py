@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..._utils.validation import check_level, check_number
+from ..._utils.validation import check_confidence_level, check_number
 
 
 def bootstrap_interval(
@@ -62,7 +62,7 @@ def bootstrap_interval(
     0.5 1.0
     """
     check_number("n_resamples", n_resamples, low=1, integer=True)
-    check_level(confidence_level)
+    check_confidence_level(confidence_level)
     if unequal := [len(rows) for rows in data if len(rows) != len(groups)]:
         raise ValueError(f"data has {unequal[0]} rows and groups {len(groups)}: give a group for each row.")
     members: dict[Any, list[int]] = {}
