@@ -20,6 +20,11 @@ def render_page(context: Mapping[str, Any], filters: Mapping[str, Callable[..., 
         Variables of the template ``report.html.j2``.
     filters : dict of str to callable
         Filters of the templates, by name.
+
+    Returns
+    -------
+    iterator of bytes
+        Pieces of the page in UTF-8.
     """
     # Here, because only writing a report needs it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -54,7 +59,7 @@ def _read_template(name: str) -> str:
 
 
 def _security_policy(script: str) -> str:
-    """Return a policy that forbids the page to load anything or to run any other script, whatever a file name holds."""
+    """Forbid the page to load anything and to run any other script, whatever a file name contains."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     ----------
     text : str
         A text from outside, such as a file name.
+
+    Returns
+    -------
+    str
+        The text on one line.
     """
     if text.isprintable():  # fast for long texts, such as encoded sound
         return text

@@ -16,7 +16,7 @@ _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f%]")
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Number the lines of a text from 1."""
+    """Pair each line of a text with its number, from 1."""
     # Not splitlines, which also splits at characters that labels may contain.
     return enumerate(re.split(r"\r\n|\n|\r", text), 1)
 

@@ -1,4 +1,4 @@
-"""Segments of edits from scores along a recording."""
+"""Localization of edits: segments from scores along a recording."""
 
 from ..segments import EditSegment, record_segments
 from .interval_tracker import IntervalTracker

@@ -1,4 +1,4 @@
-"""Base of the trackers: the protocol of feeding scores in pieces."""
+"""Base of the trackers, which receive the scores of a recording in pieces of any length."""
 
 from __future__ import annotations
 
@@ -13,10 +13,30 @@ from ..segments import EditSegment, sort_segments
 
 
 def per_label(name: str, value: Any, labels: Sequence[str]) -> np.ndarray:
-    """A parameter that is one number for all labels, or one for each, as an array of shape (n_labels,)."""
+    """Expand a parameter that is one number, or one number per label, to an array.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter in error messages.
+    value : float, array-like of shape (n_labels,) or dict of str to float
+        The parameter.
+    labels : sequence of str of length n_labels
+        The labels.
+
+    Returns
+    -------
+    ndarray of shape (n_labels,)
+        The number of each label.
+
+    Raises
+    ------
+    ValueError
+        If a label has no number, the shape is another, or a number is not finite.
+    """
     if isinstance(value, Mapping):
-        if absent := [label for label in labels if label not in value]:
-            raise ValueError(f"{name} has nothing for {absent[0]!r}. Give a number for each of {list(labels)}.")
+        if missing := [label for label in labels if label not in value]:
+            raise ValueError(f"{name} has no number for {missing[0]!r}. Give one for each of {list(labels)}.")
         value = [value[label] for label in labels]
     numbers = np.asarray(value, dtype=np.float64)
     if numbers.shape not in ((), (len(labels),)):
@@ -30,9 +50,9 @@ def per_label(name: str, value: Any, labels: Sequence[str]) -> np.ndarray:
 
 
 class Tracker:
-    """Base of those that turn scores along a recording into segments, piece by piece."""
+    """Base of objects that convert scores along a recording to segments, piece by piece."""
 
-    _now: float  # seconds of the latest frame
+    _latest_time: float  # seconds of the latest frame
 
     def __init__(self, labels: Sequence[str]) -> None:
         if isinstance(labels, str):
@@ -41,82 +61,84 @@ class Tracker:
         self._reset()
 
     def __call__(self, times: Any, scores: Any, duration: float) -> list[EditSegment]:
-        """Segments of a whole recording.
+        """Return the segments of a whole recording.
 
         Parameters
         ----------
         times : array-like of shape (n_frames,)
-            Seconds at which the scores are, increasing.
+            Times of the scores in seconds, increasing.
         scores : array-like of shape (n_frames, n_labels)
-            One row for each of the times.
+            One row for each time.
         duration : float
-            Seconds of the recording.
+            Duration of the recording in seconds.
 
         Returns
         -------
         list of EditSegment
-            In the order of time.
+            The segments, sorted by time.
         """
         self._reset()
         return sort_segments(self.feed(times, scores) + self.finish(duration))
 
     def feed(self, times: Any, scores: Any) -> list[EditSegment]:
-        """The next scores of a recording.
+        """Process the next scores of a recording.
 
         Parameters
         ----------
         times : array-like of shape (n_frames,)
-            Seconds at which the scores are, increasing, after those of the last call.
+            Times of the scores in seconds, increasing and after those of the previous call.
         scores : array-like of shape (n_frames, n_labels)
-            One row for each of the times.
+            One row for each time.
 
         Returns
         -------
         list of EditSegment
-            Those that nothing to come can change. However a recording is cut into pieces, all of its calls
-            and `finish` give the same segments together.
+            The segments that later scores cannot change. All calls and `finish` together return the same segments,
+            wherever the recording is divided into pieces.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, times do not increase or a number is not finite.
+            If shapes do not match, times do not increase or a number is not finite.
         """
         times, scores = np.asarray(times, dtype=np.float64), np.asarray(scores, dtype=np.float64)
         if times.ndim != 1 or scores.shape != (len(times), len(self.labels)):
             raise ValueError(
                 f"times and scores have shapes {times.shape} and {scores.shape}: they must be (n_frames,) and "
-                f"(n_frames, {len(self.labels)}), a column for each of the labels."
+                f"(n_frames, {len(self.labels)}), with one column for each label."
             )
         if not (np.isfinite(times).all() and np.isfinite(scores).all()):
-            raise ValueError("times and scores must be finite: leave out frames without a score.")
+            raise ValueError("times and scores must be finite. Leave out frames without a score.")
         if len(times) == 0:
             return []
-        if (np.diff(times) <= 0).any() or not times[0] > self._now or times[0] < 0:
-            raise ValueError(f"times must be at least 0 and increase; the latest so far is {max(self._now, 0.0)} s.")
-        found = self._feed(times, scores)
-        self._now = float(times[-1])
-        return found
+        if (np.diff(times) <= 0).any() or not times[0] > self._latest_time or times[0] < 0:
+            raise ValueError(
+                f"times must be at least 0 and increase; the latest so far is {max(self._latest_time, 0.0)} s."
+            )
+        segments = self._feed(times, scores)
+        self._latest_time = float(times[-1])
+        return segments
 
     def finish(self, duration: float) -> list[EditSegment]:
-        """The rest of the segments, at the end of the recording; then another one can begin.
+        """Return the remaining segments at the end of the recording, and reset the tracker for another one.
 
         Parameters
         ----------
         duration : float
-            Seconds of the recording, not before the last of the times.
+            Duration of the recording in seconds, not before the last of the times.
 
         Returns
         -------
         list of EditSegment
-            Those that no call of `feed` has given.
+            The segments that no call of `feed` has returned.
         """
-        check_number("duration", duration, low=max(self._now, 0.0))
-        found = self._finish(float(duration))
+        check_number("duration", duration, low=max(self._latest_time, 0.0))
+        segments = self._finish(float(duration))
         self._reset()
-        return found
+        return segments
 
     def _reset(self) -> None:
-        self._now = -math.inf
+        self._latest_time = -math.inf
 
     def _feed(self, times: np.ndarray, scores: np.ndarray) -> list[EditSegment]:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Tracker of intervals with two thresholds."""
+"""Tracker of intervals by thresholds with hysteresis."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from ..segments import EditSegment
 from .base import Tracker, per_label
 
 
-class IntervalTracker(Tracker):
-    """Intervals in which scores are high, by thresholds with hysteresis.
+@dataclass
+class _OpenInterval:
+    """Interval that later scores can still extend."""
 
-    A score that reaches `onset` begins an interval, and one below `offset` ends it. Between two frames the
-    score is taken to be linear, so an interval begins and ends between frames; the first score holds from the
-    beginning of the recording on, the last one until its end. Then gaps shorter than `min_duration_off` are
-    filled, and intervals shorter than `min_duration_on` left out [1]_.
+    start: float
+    end: float | None = None  # None while the label is active
+    score: float = -math.inf
+
+
+class IntervalTracker(Tracker):
+    """Tracker of intervals in which scores are high, by thresholds with hysteresis.
+
+    A score that reaches `onset` begins an interval, and a score below `offset` ends it. Scores are interpolated
+    linearly between two frames, so intervals can begin and end between frames. The first score holds from the
+    beginning of the recording, and the last one holds to its end. Then gaps shorter than `min_duration_off` are
+    filled, and intervals shorter than `min_duration_on` are dropped [1]_.
 
     Parameters
     ----------
@@ -28,20 +37,20 @@ class IntervalTracker(Tracker):
     onset : float, array-like of shape (n_labels,) or dict of str to float, default=0.5
         Score that begins an interval.
     offset : float, array-like of shape (n_labels,), dict of str to float or None, default=None
-        Score under which it ends, at most `onset`, which `None` stands for.
+        Score below which an interval ends, at most `onset`. `None` means `onset`.
     min_duration_on : float, array-like of shape (n_labels,) or dict of str to float, default=0.0
-        Seconds of the shortest interval.
+        Duration of the shortest interval in seconds.
     min_duration_off : float, array-like of shape (n_labels,) or dict of str to float, default=0.0
-        Seconds of the shortest gap between intervals of one label.
+        Duration of the shortest gap between intervals of one label in seconds.
 
     See Also
     --------
-    PointTracker : For edits that are at a moment.
+    PointTracker : For edits at single moments.
 
     Notes
     -----
-    The score of an interval is the highest of its frames. Only intervals that can still change are kept, so
-    the memory that is needed does not grow with the recording.
+    The score of an interval is the highest score of its frames. Only intervals that can still change are in memory, so
+    the memory needed does not grow with the recording.
 
     References
     ----------
@@ -55,7 +64,7 @@ class IntervalTracker(Tracker):
     >>> tracker([0, 1, 2, 3, 4], [[0.5], [1.0], [0.5], [0.0], [0.0]], duration=5)
     [EditSegment(label='mix', category='temporal', start=0.5, end=2.5, score=1.0)]
 
-    In pieces, the same:
+    The result is the same in pieces:
 
     >>> tracker.feed([0, 1], [[0.5], [1.0]])
     []
@@ -88,72 +97,77 @@ class IntervalTracker(Tracker):
 
     def _reset(self) -> None:
         super()._reset()
-        self._last: np.ndarray | None = None  # scores of the latest frame
-        self._active = np.zeros(len(self.labels), dtype=bool)
-        # Of each label the interval that is open, or waits until the gap after it is long enough.
-        self._spans: list[_Span | None] = [None] * len(self.labels)
+        self._previous_scores: np.ndarray | None = None  # scores of the latest frame
+        self._is_active = np.zeros(len(self.labels), dtype=bool)
+        # For each label, the interval that is active or whose following gap may still be filled.
+        self._intervals: list[_OpenInterval | None] = [None] * len(self.labels)
 
-    def _feed(self, times, scores):
-        active = self._states(scores)
-        before = np.vstack([self._active, active[:-1]])
-        found = []
-        for k in np.flatnonzero(before.any(axis=0) | active.any(axis=0)):
-            switches = active[:, k] != before[:, k]
-            firsts = np.union1d([0], np.flatnonzero(switches))
-            for first, last in zip(firsts, [*firsts[1:], len(times)], strict=True):
-                if switches[first]:
-                    self._switch(k, self._crossing(k, first, times, scores), found)
-                if active[first, k]:
-                    self._spans[k].score = max(self._spans[k].score, scores[first:last, k].max())
-        self._active, self._last = active[-1], scores[-1]
-        for k, span in enumerate(self._spans):
-            # The next one cannot begin before the latest frame.
-            if span is not None and not self._active[k] and times[-1] - span.end >= self.min_duration_off[k]:
-                self._close(k, found)
-        return found
+    def _feed(self, times: np.ndarray, scores: np.ndarray) -> list[EditSegment]:
+        is_active = self._active_frames(scores)
+        was_active = np.vstack([self._is_active, is_active[:-1]])
+        segments: list[EditSegment] = []
+        for k in np.flatnonzero(was_active.any(axis=0) | is_active.any(axis=0)).tolist():
+            switches = is_active[:, k] != was_active[:, k]
+            run_starts = np.union1d([0], np.flatnonzero(switches)).tolist()
+            for start, end in zip(run_starts, [*run_starts[1:], len(times)], strict=True):
+                if switches[start]:
+                    self._switch(k, self._crossing_time(k, start, times, scores), segments)
+                interval = self._intervals[k]
+                if is_active[start, k] and interval is not None:
+                    interval.score = max(interval.score, scores[start:end, k].max())
+        self._is_active, self._previous_scores = is_active[-1], scores[-1]
+        for column, interval in enumerate(self._intervals):
+            if interval is None or interval.end is None:
+                continue
+            # The next interval cannot begin before the latest frame.
+            if times[-1] - interval.end >= self.min_duration_off[column]:
+                self._close(column, interval.end, segments)
+        return segments
 
-    def _states(self, scores):
-        """Whether each frame is in an interval: what the latest score on either side of the thresholds says."""
-        on, off = scores >= self.onset, scores < self.offset
-        tells = np.where(on | off, np.arange(len(scores))[:, None], -1)
-        latest = np.maximum.accumulate(tells, axis=0)
-        return np.where(latest >= 0, np.take_along_axis(on, np.maximum(latest, 0), axis=0), self._active)
+    def _active_frames(self, scores: np.ndarray) -> np.ndarray:
+        """Return whether each frame is in an interval.
 
-    def _crossing(self, k, i, times, scores):
-        """When, on the way to frame i, the score of label k crosses its threshold."""
-        if i == 0 and self._last is None:
-            return 0.0
-        t0, s0 = (self._now, self._last[k]) if i == 0 else (times[i - 1], scores[i - 1, k])
-        level = self.onset[k] if scores[i, k] > s0 else self.offset[k]
-        return min(t0 + (level - s0) / (scores[i, k] - s0) * (times[i] - t0), times[i])
+        The latest score that is not between the two thresholds decides.
+        """
+        is_above, is_below = scores >= self.onset, scores < self.offset
+        deciding_frames = np.where(is_above | is_below, np.arange(len(scores))[:, None], -1)
+        latest = np.maximum.accumulate(deciding_frames, axis=0)
+        states = np.take_along_axis(is_above, np.maximum(latest, 0), axis=0)
+        return np.where(latest >= 0, states, self._is_active)
 
-    def _switch(self, k, moment, found):
-        span = self._spans[k]
-        if span is not None and span.end is None:
-            span.end = moment
-        elif span is not None and moment - span.end < self.min_duration_off[k]:
-            span.end = None
+    def _crossing_time(self, k: int, i: int, times: np.ndarray, scores: np.ndarray) -> float:
+        """Return the time between frames i - 1 and i at which the score of label k crosses its threshold."""
+        if i > 0:
+            t0, s0 = times[i - 1], scores[i - 1, k]
+        elif self._previous_scores is not None:
+            t0, s0 = self._latest_time, self._previous_scores[k]
         else:
-            if span is not None:
-                self._close(k, found)
-            self._spans[k] = _Span(moment)
+            return 0.0
+        threshold = self.onset[k] if scores[i, k] > s0 else self.offset[k]
+        return min(t0 + (threshold - s0) / (scores[i, k] - s0) * (times[i] - t0), times[i])
 
-    def _close(self, k, found):
-        span, self._spans[k] = self._spans[k], None
-        if span.end > span.start and span.end - span.start >= self.min_duration_on[k]:
-            found.append(EditSegment.from_label(self.labels[k], span.start, span.end, span.score))
+    def _switch(self, k: int, time: float, segments: list[EditSegment]) -> None:
+        """End the active interval of a label, or begin one unless the gap before it is to be filled."""
+        interval = self._intervals[k]
+        if interval is None:
+            self._intervals[k] = _OpenInterval(time)
+        elif interval.end is None:
+            interval.end = time
+        elif time - interval.end < self.min_duration_off[k]:
+            interval.end = None
+        else:
+            self._close(k, interval.end, segments)
+            self._intervals[k] = _OpenInterval(time)
 
-    def _finish(self, duration):
-        found: list[EditSegment] = []
-        for k, span in enumerate(self._spans):
-            if span is not None:
-                span.end = duration if span.end is None else span.end
-                self._close(k, found)
-        return found
+    def _close(self, k: int, end: float, segments: list[EditSegment]) -> None:
+        """Move the interval of a label to the segments, unless it is too short."""
+        interval, self._intervals[k] = self._intervals[k], None
+        if interval is not None and end > interval.start and end - interval.start >= self.min_duration_on[k]:
+            segments.append(EditSegment.from_label(self.labels[k], interval.start, end, interval.score))
 
-
-@dataclass
-class _Span:
-    start: float
-    end: float | None = None
-    score: float = -math.inf
+    def _finish(self, duration: float) -> list[EditSegment]:
+        segments: list[EditSegment] = []
+        for k, interval in enumerate(self._intervals):
+            if interval is not None:
+                self._close(k, duration if interval.end is None else interval.end, segments)
+        return segments

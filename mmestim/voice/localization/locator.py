@@ -1,8 +1,8 @@
-"""From windows and frames of a recording to where its edits are."""
+"""Locator of the edits of one recording, from the outputs of its windows and frames."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,29 +10,32 @@ from scipy.special import expit
 
 from .._audio.windowing import OverlapAverager, Window
 from .._window_labels import FRAME_SECONDS
-from ..segments import sort_segments
+from ..segments import EditSegment, sort_segments
 from ..taxonomy import LABELS, SPLICED_LABELS, TAXONOMY
-from . import EditSegment, IntervalTracker, PointTracker
+from .interval_tracker import IntervalTracker
+from .point_tracker import PointTracker
 
-# An interval ends where its odds are below a third of those that begin it.
-_RELEASE = np.log(3.0)
-_SHORTEST, _GAP, _APART = 0.25, 0.4, 0.1  # seconds
-# What is pasted sounds like the rest, so that only its two seams tell it; so far apart they are no more of one.
-_LONGEST = 3.0  # seconds
+# An interval ends where its odds fall below a third of the odds that begin one.
+_HYSTERESIS = np.log(3.0)
+_MIN_INTERVAL_SECONDS = 0.25
+_MIN_GAP_SECONDS = 0.4
+_MIN_POINT_DISTANCE_SECONDS = 0.1
+# Splice points that are farther apart are not paired.
+_MAX_SPLICE_SECONDS = 3.0
 
 
 class SegmentLocator:
-    """Follows one recording, and says where the labels are that it turns out to have.
+    """Locator of the edits of one recording, which receives its windows in order.
 
     Parameters
     ----------
     labels : list of str
-        Columns of the log-odds of windows.
+        Labels of the windows' log-odds.
     thresholds : ndarray of shape (n_labels,)
-        Probabilities from which a window has a label.
+        Lowest probability at which a window has a label.
     frame_thresholds : ndarray of shape (n_maps,) or None
-        From which a frame has a map: those of the seams, then of the labels. None where there are no frames,
-        and windows have to do.
+        Lowest probability at which a frame has the label of a map: first the maps of the splice points, then those of
+        the labels. None for models without frames; windows are located instead.
     rate : int
         Samples per second.
     """
@@ -41,94 +44,119 @@ class SegmentLocator:
         self, labels: list[str], thresholds: np.ndarray, frame_thresholds: np.ndarray | None, rate: int
     ) -> None:
         self.labels, self.rate = labels, rate
-        own = thresholds if frame_thresholds is None else frame_thresholds[len(SPLICED_LABELS) :]
-        points = [
-            label for label in LABELS if label in labels and _is_tracked_at_points(label, frame_thresholds is not None)
+        self._uses_frames = frame_thresholds is not None
+        if frame_thresholds is None:
+            label_thresholds, point_thresholds = thresholds, thresholds
+        else:
+            label_thresholds, point_thresholds = frame_thresholds[len(SPLICED_LABELS) :], frame_thresholds
+        point_labels = [
+            label for label in LABELS if label in labels and _is_tracked_at_points(label, self._uses_frames)
         ]
-        lasting = [label for label in labels if label not in points]
-        self._columns = [labels.index(label) for label in lasting]
-        onset = own[self._columns]
-        offset = expit(np.log(onset / (1 - onset)) - _RELEASE)
-        self._intervals = (
-            IntervalTracker(lasting, onset=onset, offset=offset, min_duration_on=_SHORTEST, min_duration_off=_GAP)
-            if lasting
-            else None
-        )
-        self._points, self._uses_frames = None, frame_thresholds is not None
-        # Of the windows' log-odds, or of the maps of seams.
-        self._of_points = [(SPLICED_LABELS if self._uses_frames else labels).index(label) for label in points]
-        if points:
-            at = (thresholds if frame_thresholds is None else frame_thresholds)[self._of_points]
-            self._points = PointTracker(points, threshold=at, min_distance=_APART)
-        self._stitcher: OverlapAverager | None = None
+        interval_labels = [label for label in labels if label not in point_labels]
+        self._interval_columns = [labels.index(label) for label in interval_labels]
+        # Columns of the windows' log-odds, or maps of the splice points.
+        self._point_columns = [(SPLICED_LABELS if self._uses_frames else labels).index(label) for label in point_labels]
+        self._interval_tracker, self._point_tracker = None, None
+        if interval_labels:
+            onset = label_thresholds[self._interval_columns]
+            self._interval_tracker = IntervalTracker(
+                interval_labels,
+                onset=onset,
+                offset=expit(np.log(onset / (1 - onset)) - _HYSTERESIS),
+                min_duration_on=_MIN_INTERVAL_SECONDS,
+                min_duration_off=_MIN_GAP_SECONDS,
+            )
+        if point_labels:
+            self._point_tracker = PointTracker(
+                point_labels,
+                threshold=point_thresholds[self._point_columns],
+                min_distance=_MIN_POINT_DISTANCE_SECONDS,
+            )
+        self._averager: OverlapAverager | None = None
         self._segments: list[EditSegment] = []
-        self._best = np.full(len(labels), -np.inf)
-        self._where = np.zeros((len(labels), 2))
-        self._latest = 0.0
+        self._best_logits = np.full(len(labels), -np.inf)
+        self._best_spans = np.zeros((len(labels), 2))  # start and end of the window with the best logit of each label
+        self._latest_time = 0.0
 
     def add(self, window: Window, logits: np.ndarray, frames: np.ndarray | None) -> None:
-        """Take the next window, its log-odds and those of its frames."""
+        """Process the next window.
+
+        Parameters
+        ----------
+        window : Window
+            The window.
+        logits : ndarray of shape (n_labels,)
+            Its log-odds.
+        frames : ndarray of shape (n_maps, n_frames) or None
+            The log-odds of its frames, if the model has frames.
+        """
         start, end = window.start / self.rate, (window.start + window.length) / self.rate
-        better = logits > self._best
-        self._best, self._where[better] = np.maximum(self._best, logits), (start, end)
+        is_better = logits > self._best_logits
+        self._best_logits, self._best_spans[is_better] = np.maximum(self._best_logits, logits), (start, end)
         if not self._uses_frames or frames is None:
             self._feed(np.array([(start + end) / 2]), logits[None, :], None)
             return
-        if self._stitcher is None:
-            self._stitcher = OverlapAverager(len(frames))
+        if self._averager is None:
+            self._averager = OverlapAverager(len(frames))
         first = round(start / FRAME_SECONDS)
-        n_real = 1 + int(end / FRAME_SECONDS - first + 1e-6)  # none past the end
-        number, done = self._stitcher.add(first, frames[:, :n_real])
-        self._feed_frames(number, done)
+        n_real_frames = 1 + int(end / FRAME_SECONDS - first + 1e-6)  # without frames after the end of the recording
+        self._feed_frames(*self._averager.add(first, frames[:, :n_real_frames]))
 
-    def finish(self, duration: float, found: Sequence[str], proba: np.ndarray) -> list[EditSegment]:
-        """Segments of the labels that were found in the recording, every one of which has some.
+    def finish(self, duration: float, detected: Sequence[str], probabilities: np.ndarray) -> list[EditSegment]:
+        """Return the segments of the labels that were detected in the recording, at least one for each.
 
         Parameters
         ----------
         duration : float
-            Seconds of the recording.
-        found : sequence of str
-            Labels.
-        proba : ndarray of shape (n_labels,)
+            Duration of the recording in seconds.
+        detected : sequence of str
+            Labels that were detected in the recording.
+        probabilities : ndarray of shape (n_labels,)
             Probability of each label in the recording.
+
+        Returns
+        -------
+        list of EditSegment
+            The segments, sorted by time.
         """
-        if self._stitcher is not None:
-            self._feed_frames(*self._stitcher.finish())
-        for tracker in (self._intervals, self._points):
+        if self._averager is not None:
+            self._feed_frames(*self._averager.finish())
+        for tracker in (self._interval_tracker, self._point_tracker):
             if tracker is not None:
-                self._segments += tracker.finish(max(duration, self._latest))  # which rounding may put behind it
-        segments = [segment for segment in _passages(self._segments) if segment.label in found]
-        for label in found:
-            if label in self.labels and not any(segment.label == label for segment in segments):
+                # Rounding may put the latest frame after the end of the recording.
+                self._segments += tracker.finish(max(duration, self._latest_time))
+        segments = [segment for segment in _join_splice_points(self._segments) if segment.label in detected]
+        located = {segment.label for segment in segments}
+        for label in detected:
+            if label in self.labels and label not in located:
                 column = self.labels.index(label)
-                start, end = (0.0, duration) if "clip" in TAXONOMY[label].scopes else self._where[column]
-                segments.append(
-                    EditSegment.from_label(label, float(start), float(min(end, duration)), float(proba[column]))
-                )
+                start, end = (0.0, duration) if "clip" in TAXONOMY[label].scopes else self._best_spans[column]
+                probability = float(probabilities[column])
+                segments.append(EditSegment.from_label(label, float(start), float(min(end, duration)), probability))
         return sort_segments(segments)
 
-    def _feed_frames(self, number, done):
-        if done.shape[1]:
-            times = (number + np.arange(done.shape[1])) * FRAME_SECONDS
-            self._latest = float(times[-1])
-            self._feed(times, done[len(SPLICED_LABELS) :].T, done[: len(SPLICED_LABELS)].T)
+    def _feed_frames(self, first: int, frames: np.ndarray) -> None:
+        """Feed the averaged frames, of which the first has this number, to the trackers."""
+        if frames.shape[1]:
+            times = (first + np.arange(frames.shape[1])) * FRAME_SECONDS
+            self._latest_time = float(times[-1])
+            self._feed(times, frames[len(SPLICED_LABELS) :].T, frames[: len(SPLICED_LABELS)].T)
 
-    def _feed(self, times, logits, seams):
-        if self._intervals is not None:
-            self._segments += self._intervals.feed(times, expit(logits[:, self._columns]))
-        if self._points is not None:
-            scores = expit((logits if seams is None else seams)[:, self._of_points])
-            self._segments += self._points.feed(times, scores)
+    def _feed(self, times: np.ndarray, logits: np.ndarray, splice_logits: np.ndarray | None) -> None:
+        if self._interval_tracker is not None:
+            self._segments += self._interval_tracker.feed(times, expit(logits[:, self._interval_columns]))
+        if self._point_tracker is not None:
+            point_logits = logits if splice_logits is None else splice_logits
+            self._segments += self._point_tracker.feed(times, expit(point_logits[:, self._point_columns]))
 
 
-def _is_tracked_at_points(label, has_frames):
-    """Return whether a label is followed at its points or splice points, rather than over its intervals."""
+def _is_tracked_at_points(label: str, has_frames: bool) -> bool:
+    """Return whether a label is tracked at its points or splice points, rather than over its intervals."""
     info = TAXONOMY[label]
     return info.revealed_by == "splice points" if has_frames else info.acts_on == "points"
 
 
-def _passages(segments):
+def _join_splice_points(segments: Iterable[EditSegment]) -> Iterator[EditSegment]:
     """Yield the segments, with every two splice points of an interval joined into one segment."""
     openings: dict[str, EditSegment] = {}
     for segment in sort_segments(segments):
@@ -136,7 +164,7 @@ def _passages(segments):
             yield segment
             continue
         opening = openings.pop(segment.label, None)
-        if opening is not None and segment.start - opening.start <= _LONGEST:
+        if opening is not None and segment.start - opening.start <= _MAX_SPLICE_SECONDS:
             yield replace(opening, end=segment.start, score=max(opening.score, segment.score))
         else:
             openings[segment.label] = segment

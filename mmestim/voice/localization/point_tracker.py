@@ -1,4 +1,4 @@
-"""Tracker of points at local maxima."""
+"""Tracker of points at local maxima of scores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 from ..segments import EditSegment
 from .base import Tracker, per_label
 
+# Run of frames before the first frame and after the last one.
+_OUTSIDE = np.array([[math.nan, math.nan, -math.inf]])
+
 
 class PointTracker(Tracker):
-    """Points at which scores are highest.
+    """Tracker of points at which scores have a local maximum.
 
-    A point is where a score of at least `threshold` is higher than those before and after it, at the top of
-    the parabola through the three, or in the middle of frames of the same score. Of points that are closer
-    than `min_distance` the higher ones stay, of equal ones the earlier.
+    A point is a frame whose score is at least `threshold` and higher than the scores before and after it. Its time is
+    the vertex of the parabola through the three scores, or the middle of several frames with the same score. Of points
+    closer than `min_distance`, those with higher scores stay; of points with equal scores, the earlier ones stay.
 
     Parameters
     ----------
@@ -27,11 +30,11 @@ class PointTracker(Tracker):
     threshold : float, array-like of shape (n_labels,) or dict of str to float, default=0.5
         Lowest score of a point.
     min_distance : float, array-like of shape (n_labels,) or dict of str to float, default=0.05
-        Seconds between points of one label.
+        Smallest distance between points of one label in seconds.
 
     See Also
     --------
-    IntervalTracker : For edits that last.
+    IntervalTracker : For edits over intervals.
 
     Examples
     --------
@@ -50,73 +53,69 @@ class PointTracker(Tracker):
 
     def _reset(self) -> None:
         super()._reset()
-        # Of each label the last two runs of frames of the same score, as rows (first time, last time, score), and
-        # the points so far that a later one could still take the place of.
+        # For each label, the last two runs of equal scores, as rows (first time, last time, score).
         self._runs = [_OUTSIDE] * len(self.labels)
-        self._held: list[list[tuple[float, float]]] = [[] for _ in self.labels]
+        # For each label, the times and scores of points that a later point may still replace.
+        self._pending: list[list[tuple[float, float]]] = [[] for _ in self.labels]
 
-    def _feed(self, times, scores):
-        return [point for k in range(len(self.labels)) for point in self._follow(k, _runs(times, scores[:, k]))]
+    def _feed(self, times: np.ndarray, scores: np.ndarray) -> list[EditSegment]:
+        return [point for k in range(len(self.labels)) for point in self._add_runs(k, _equal_runs(times, scores[:, k]))]
 
-    def _finish(self, duration):
+    def _finish(self, duration: float) -> list[EditSegment]:
         return [
             point
             for k in range(len(self.labels))
-            for point in [*self._follow(k, _OUTSIDE), *self._settled(k, math.inf)]
+            for point in [*self._add_runs(k, _OUTSIDE), *self._settle(k, math.inf)]
         ]
 
-    def _follow(self, k, new):
-        runs = self._runs[k]
-        runs = np.vstack([runs, new])
-        at = len(runs) - len(new)
-        if runs[at - 1, 2] == runs[at, 2]:  # one run, cut by the pieces
-            runs[at, 0] = runs[at - 1, 0]
-            runs = np.delete(runs, at - 1, axis=0)
+    def _add_runs(self, k: int, new_runs: np.ndarray) -> list[EditSegment]:
+        """Add runs of label k, and return the points that are settled."""
+        runs = np.vstack([self._runs[k], new_runs])
+        first_new = len(runs) - len(new_runs)
+        if runs[first_new - 1, 2] == runs[first_new, 2]:  # one run that is divided between two pieces
+            runs[first_new, 0] = runs[first_new - 1, 0]
+            runs = np.delete(runs, first_new - 1, axis=0)
         scores = runs[:, 2]
-        if len(runs) < 2:  # no frames at all
+        if len(runs) < 2:  # there were no frames
             return []
-        tops = np.flatnonzero((scores[1:-1] > scores[:-2]) & (scores[1:-1] > scores[2:])) + 1
-        tops = tops[scores[tops] >= self.threshold[k]]
-        self._held[k] += [(_summit(runs[i - 1 : i + 2]), float(scores[i])) for i in tops]
+        peaks = np.flatnonzero((scores[1:-1] > scores[:-2]) & (scores[1:-1] > scores[2:])) + 1
+        peaks = peaks[scores[peaks] >= self.threshold[k]]
+        self._pending[k] += [(_peak_time(runs[i - 1 : i + 2]), float(scores[i])) for i in peaks]
         self._runs[k] = runs[-2:]
-        # The next point is not before the last run that cannot be one.
-        is_none = scores[-1] < max(scores[-2], self.threshold[k])
-        return self._settled(k, runs[-1, 1] if is_none else runs[-2, 1])
+        # The next point is in the last run or after it; after it if the last run cannot be a point.
+        last_is_no_peak = scores[-1] < max(scores[-2], self.threshold[k])
+        return self._settle(k, runs[-1, 1] if last_is_no_peak else runs[-2, 1])
 
-    def _settled(self, k, horizon):
-        """The points that none at the horizon or later can take the place of."""
-        held, distance = self._held[k], self.min_distance[k]
-        ends = [i for i in range(1, len(held)) if held[i][0] - held[i - 1][0] >= distance]
-        if held and horizon - held[-1][0] >= distance:
-            ends.append(len(held))
-        n_settled = ends[-1] if ends else 0
-        self._held[k] = held[n_settled:]
-        kept: list[float] = []
+    def _settle(self, k: int, horizon: float) -> list[EditSegment]:
+        """Return the points that no point at the horizon or later can replace."""
+        pending, min_distance = self._pending[k], self.min_distance[k]
+        group_ends = [i for i in range(1, len(pending)) if pending[i][0] - pending[i - 1][0] >= min_distance]
+        if pending and horizon - pending[-1][0] >= min_distance:
+            group_ends.append(len(pending))
+        n_settled = group_ends[-1] if group_ends else 0
+        self._pending[k] = pending[n_settled:]
+        chosen_times: list[float] = []
         points = []
-        for moment, score in sorted(held[:n_settled], key=lambda point: (-point[1], point[0])):
-            i = bisect_left(kept, moment)
-            if all(abs(moment - other) >= distance for other in kept[max(i - 1, 0) : i + 1]):
-                insort(kept, moment)
-                points.append(EditSegment.from_label(self.labels[k], moment, score=score))
+        for time, score in sorted(pending[:n_settled], key=lambda point: (-point[1], point[0])):
+            i = bisect_left(chosen_times, time)
+            if all(abs(time - neighbour) >= min_distance for neighbour in chosen_times[max(i - 1, 0) : i + 1]):
+                insort(chosen_times, time)
+                points.append(EditSegment.from_label(self.labels[k], time, score=score))
         return points
 
 
-# What is before the first frame and after the last one.
-_OUTSIDE = np.array([[math.nan, math.nan, -math.inf]])
-
-
-def _runs(times, scores):
-    """Runs of frames of the same score, as rows (first time, last time, score)."""
+def _equal_runs(times: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the runs of frames with equal scores, as rows (first time, last time, score)."""
     first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
     last = np.r_[first[1:], len(scores)] - 1
     return np.column_stack([times[first], times[last], scores[first]])
 
 
-def _summit(runs):
-    """Where between its neighbours the middle one of three runs is highest."""
+def _peak_time(runs: np.ndarray) -> float:
+    """Return the time of the maximum of the middle one of three runs."""
     t0, (t1, end), t2 = runs[0, 1], runs[1, :2], runs[2, 0]
     if t1 < end or not math.isfinite(t0 + t2):
         return float(t1 + end) / 2
     rise, fall = (runs[1, 2] - runs[0, 2]) / (t1 - t0), (runs[2, 2] - runs[1, 2]) / (t2 - t1)
-    top = (t0 + t1) / 2 + rise / (rise - fall) * (t2 - t0) / 2
-    return float(min(max(top, t0), t2))
+    vertex = (t0 + t1) / 2 + rise / (rise - fall) * (t2 - t0) / 2
+    return float(min(max(vertex, t0), t2))

@@ -1,4 +1,4 @@
-"""Segments from scores along a recording, in one piece or in many."""
+"""Trackers: segments from scores along a recording, in one piece or in many."""
 
 from functools import partial
 
@@ -6,66 +6,23 @@ import numpy as np
 import pytest
 from scipy.signal import find_peaks
 
-from mmestim.voice import EditPlan, EditSimulator
-from mmestim.voice.localization import EditSegment, IntervalTracker, PointTracker, record_segments
+from mmestim.voice.localization import IntervalTracker, PointTracker
 
 TIMES = np.arange(0.5, 10)  # frames of 1 s
 
 
 def spans(tracker, scores, times=TIMES, duration=10.0):
     scores = np.asarray(scores, dtype=float)
-    found = tracker(times[: len(scores)], scores[:, None], duration)
-    return [(segment.start, segment.end, segment.score) for segment in found]
-
-
-# Segments ------------------------------------------------------------------------------------------
-
-
-def test_the_category_is_that_of_the_taxonomy():
-    assert EditSegment.from_label("mp3", 0, 1).category == "encoding"
-    assert EditSegment.from_label("a label of one's own", 0, 1).category == ""
-
-
-def test_numbers_are_plain():
-    segment = EditSegment.from_label("cut", np.float32(0.5), score=np.float32(0.25))
-    assert [type(getattr(segment, name)) for name in ("start", "end", "score")] == [float] * 3
-    assert segment.is_point
-    assert segment == EditSegment("cut", "temporal", 0.5, 0.5, 0.25)
-
-
-@pytest.mark.parametrize(
-    "values, message",
-    [
-        (("", "", 0, 1), "label"),
-        (("cut", None, 0, 1), "category"),
-        (("cut", "temporal", 1, 0.5), "start <= end"),
-        (("cut", "temporal", -1, 0), "start <= end"),
-        (("cut", "temporal", 0, np.inf), "start <= end"),
-        (("cut", "temporal", np.nan, 1), "start <= end"),
-        (("cut", "temporal", 0, 1, np.nan), "score"),
-    ],
-)
-def test_what_is_no_segment_is_refused(values, message):
-    with pytest.raises(ValueError, match=message):
-        EditSegment(*values)
-
-
-def test_segments_of_a_record():
-    clip = np.random.default_rng(0).normal(scale=0.1, size=32000)
-    steps = [
-        {"edit": "cut", "cuts": [[0.5, 0.75]], "fade": 0.0, "place": "any"},
-        {"edit": "low_pass", "cutoff": 2000.0, "slope": 24, "family": "butterworth"},
-    ]
-    _, record = EditSimulator().apply(clip, EditPlan(2.0, 16000, steps))
-    assert record_segments(record) == [EditSegment.from_label("low_pass", 0, 1.75), EditSegment.from_label("cut", 0.5)]
+    segments = tracker(times[: len(scores)], scores[:, None], duration)
+    return [(segment.start, segment.end, segment.score) for segment in segments]
 
 
 # Intervals -----------------------------------------------------------------------------------------
 
 
 def test_an_interval_begins_and_ends_where_the_score_crosses():
-    found = spans(IntervalTracker(["mix"]), [0, 1, 1, 0, 0])
-    assert found == [(1.0, 3.0, 1.0)]  # half-way between the frames at 0.5 and 1.5, 2.5 and 3.5
+    # The score crosses the threshold half-way between the frames at 0.5 and 1.5, and at 2.5 and 3.5.
+    assert spans(IntervalTracker(["mix"]), [0, 1, 1, 0, 0]) == [(1.0, 3.0, 1.0)]
     assert spans(IntervalTracker(["mix"], onset=0.75, offset=0.25), [0, 1, 0.5, 0.5, 0]) == [(1.25, 4.0, 1.0)]
 
 
@@ -80,7 +37,7 @@ def test_the_first_and_the_last_score_hold_to_the_ends():
     assert spans(IntervalTracker(["mix"]), [], duration=10.5) == []
 
 
-def test_short_gaps_are_filled_before_short_intervals_are_left_out():
+def test_short_gaps_are_filled_before_short_intervals_are_dropped():
     scores = [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]  # 1 s, 1 s after a gap of 1 s, and 1 s alone
     assert len(spans(IntervalTracker(["mix"]), scores)) == 3
     assert spans(IntervalTracker(["mix"], min_duration_off=1.5), scores) == [(1, 4, 1), (8, 9, 1)]
@@ -92,12 +49,12 @@ def test_short_gaps_are_filled_before_short_intervals_are_left_out():
 def test_each_label_has_its_own_thresholds():
     scores = np.column_stack([[0, 0.6, 0.6, 0], [0, 0.6, 0.6, 0]])
     for onset in ({"mix": 0.5, "tts": 0.7}, [0.5, 0.7]):
-        found = IntervalTracker(["mix", "tts"], onset=onset)(TIMES[:4], scores, 4)
-        assert [segment.label for segment in found] == ["mix"]
+        segments = IntervalTracker(["mix", "tts"], onset=onset)(TIMES[:4], scores, 4)
+        assert [segment.label for segment in segments] == ["mix"]
 
 
-def by_hand(times, scores, duration, onset, offset, shortest_on, shortest_off):
-    """The same of one label, step by step."""
+def reference_intervals(times, scores, duration, onset, offset, min_duration_on, min_duration_off):
+    """Compute the intervals of one label step by step."""
     regions, start = [], None
     for i, score in enumerate(scores):
         if start is None and score >= onset:
@@ -109,34 +66,35 @@ def by_hand(times, scores, duration, onset, offset, shortest_on, shortest_off):
         regions.append([start, duration])
     filled = []
     for region in regions:
-        if filled and region[0] - filled[-1][1] < shortest_off:
+        if filled and region[0] - filled[-1][1] < min_duration_off:
             filled[-1][1] = region[1]
         else:
             filled.append(region)
-    return [region for region in filled if region[1] - region[0] >= max(shortest_on, 1e-12)]
+    return [region for region in filled if region[1] - region[0] >= max(min_duration_on, 1e-12)]
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_intervals_are_those_found_step_by_step(seed):
+def test_intervals_equal_a_step_by_step_reference(seed):
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.uniform(0.1, 1, size=100))
     scores = rng.uniform(size=100)
     options = {"onset": 0.7, "offset": 0.4, "min_duration_on": 0.6, "min_duration_off": 0.5}
-    found = spans(IntervalTracker(["mix"], **options), scores, times, 80)
-    np.testing.assert_allclose([span[:2] for span in found], by_hand(times, scores, 80, *options.values()))
-    for start, end, score in found:
+    intervals = spans(IntervalTracker(["mix"], **options), scores, times, 80)
+    expected = reference_intervals(times, scores, 80, *options.values())
+    np.testing.assert_allclose([interval[:2] for interval in intervals], expected)
+    for start, end, score in intervals:
         assert score == scores[(times >= start) & (times <= end)].max()
 
 
 # Points --------------------------------------------------------------------------------------------
 
 
-def test_a_point_is_at_the_top_of_the_parabola():
+def test_a_point_is_at_the_vertex_of_the_parabola():
     moment, depth = 3.8, 0.1
-    (found,) = spans(PointTracker(["cut"]), 0.9 - depth * (TIMES - moment) ** 2)
-    assert found[0] == pytest.approx(moment)
-    assert found[1] == found[0]
-    assert found[2] == pytest.approx(0.9 - depth * 0.3**2)  # the score of the frame
+    ((start, end, score),) = spans(PointTracker(["cut"]), 0.9 - depth * (TIMES - moment) ** 2)
+    assert start == pytest.approx(moment)
+    assert end == start
+    assert score == pytest.approx(0.9 - depth * 0.3**2)  # the score of the frame
 
 
 def test_a_flat_top_is_one_point_in_its_middle():
@@ -148,11 +106,11 @@ def test_the_ends_of_a_recording_can_be_points():
     assert spans(PointTracker(["cut"]), [0.9, 0.1, 0.1, 0.8]) == [(0.5, 0.5, 0.9), (3.5, 3.5, 0.8)]
 
 
-def test_of_close_points_the_higher_stays():
+def test_the_highest_of_close_points_stays():
     scores = [0, 0.7, 0, 0.9, 0, 0.8, 0]
     assert [score for *_, score in spans(PointTracker(["cut"], min_distance=2.5), scores)] == [0.9]
     assert len(spans(PointTracker(["cut"], min_distance=1.5), scores)) == 3
-    # The first and the last are far enough from each other, once the middle one is out of the way.
+    # The first and the last point are far enough from each other once the middle one is dropped.
     assert [score for *_, score in spans(PointTracker(["cut"], min_distance=2.5), [0, 0.9, 0, 0.7, 0, 0.8, 0])] == [
         0.9,
         0.8,
@@ -161,18 +119,19 @@ def test_of_close_points_the_higher_stays():
 
 
 @pytest.mark.parametrize("distance", [1, 2, 3, 7, 20])
-def test_points_are_those_of_scipy(distance):
+def test_points_equal_the_peaks_of_scipy(distance):
     scores = np.random.default_rng(distance).uniform(size=1000)
-    padded, _ = find_peaks(np.r_[-1, scores, -1], height=0.3, distance=distance)
-    frames = PointTracker(["cut"], threshold=0.3, min_distance=distance - 0.5)
-    # Frames of which the top is moved by less than half a frame stay apart as far as the frames, give or take one.
+    padded_peaks, _ = find_peaks(np.r_[-1, scores, -1], height=0.3, distance=distance)
     if distance == 1:
-        found = frames(np.arange(1000.0), scores[:, None], 1000)
-        assert [round(point.start) for point in found] == (padded - 1).tolist()
+        # The vertex of a parabola is less than half a frame from its frame.
+        tracker = PointTracker(["cut"], threshold=0.3, min_distance=distance - 0.5)
+        points = tracker(np.arange(1000.0), scores[:, None], 1000)
+        assert [round(point.start) for point in points] == (padded_peaks - 1).tolist()
         return
-    flat = np.repeat(scores, 2)  # flat tops are not moved
-    found = PointTracker(["cut"], threshold=0.3, min_distance=distance)(np.arange(2000) / 2, flat[:, None], 1000)
-    assert [point.start - 0.25 for point in found] == (padded - 1).tolist()
+    flat_scores = np.repeat(scores, 2)  # a flat top is not interpolated
+    tracker = PointTracker(["cut"], threshold=0.3, min_distance=distance)
+    points = tracker(np.arange(2000) / 2, flat_scores[:, None], 1000)
+    assert [point.start - 0.25 for point in points] == (padded_peaks - 1).tolist()
 
 
 # In pieces -----------------------------------------------------------------------------------------
@@ -191,7 +150,7 @@ TRACKERS = {
 
 @pytest.mark.parametrize("kind", TRACKERS)
 @pytest.mark.parametrize("seed", range(10))
-def test_pieces_make_no_difference(kind, seed):
+def test_segments_do_not_depend_on_the_pieces(kind, seed):
     rng = np.random.default_rng(seed)
     labels = ["cut", "paste", "mix"]
     n_frames = int(rng.integers(1, 300))
@@ -201,24 +160,24 @@ def test_pieces_make_no_difference(kind, seed):
         scores = np.repeat(scores.round(1), rng.integers(1, 5, size=n_frames), axis=0)[:n_frames]
     duration = times[-1] + rng.uniform(0, 1)
     tracker = TRACKERS[kind](labels)
-    whole = tracker(times, scores, duration)
-    assert whole or n_frames < 10
+    expected = tracker(times, scores, duration)
+    assert expected or n_frames < 10
     for _ in range(5):
         cuts = np.sort(rng.integers(0, n_frames + 1, size=rng.integers(0, n_frames + 1)))
-        found = []
+        segments = []
         for piece in np.split(np.arange(n_frames), cuts):
-            found += tracker.feed(times[piece], scores[piece])
-        found += tracker.finish(duration)
-        assert sorted(found, key=lambda s: (s.start, s.end, s.label)) == whole
+            segments += tracker.feed(times[piece], scores[piece])
+        segments += tracker.finish(duration)
+        assert sorted(segments, key=lambda s: (s.start, s.end, s.label)) == expected
 
 
 @pytest.mark.parametrize("kind", TRACKERS)
-def test_segments_come_as_soon_as_they_are_sure(kind):
+def test_segments_are_returned_as_soon_as_they_are_final(kind):
     tracker = TRACKERS[kind](["cut", "paste", "mix"])
     times, scores = np.arange(1000.0), np.zeros((1000, 3))
     scores[100:103] = [[0.9] * 3, [1.0] * 3, [0.9] * 3]
-    given = [len(tracker.feed([time], [row])) for time, row in zip(times, scores, strict=True)]
-    assert sum(given[:110]) == 3
+    n_segments = [len(tracker.feed([time], [row])) for time, row in zip(times, scores, strict=True)]
+    assert sum(n_segments[:110]) == 3
     assert tracker.finish(1000) == []
 
 
@@ -235,12 +194,12 @@ def test_segments_come_as_soon_as_they_are_sure(kind):
         ([0, 1], [[0.5], [np.nan]], "finite"),
     ],
 )
-def test_bad_frames_are_refused(times, scores, message):
+def test_invalid_frames_are_refused(times, scores, message):
     with pytest.raises(ValueError, match=message):
         PointTracker(["cut"]).feed(times, scores)
 
 
-def test_time_goes_on():
+def test_times_must_increase_across_calls():
     tracker = IntervalTracker(["mix"])
     tracker.feed([0, 1], [[0], [0]])
     with pytest.raises(ValueError, match=r"the latest so far is 1\.0 s"):
@@ -255,18 +214,18 @@ def test_time_goes_on():
     "tracker, options, message",
     [
         (IntervalTracker, {"onset": 0.5, "offset": 0.6}, "offset=0.6 of 'cut'"),
-        (IntervalTracker, {"onset": {"cut": 0.5}}, "onset has nothing for 'mix'"),
+        (IntervalTracker, {"onset": {"cut": 0.5}}, "onset has no number for 'mix'"),
         (IntervalTracker, {"onset": [0.5, 0.5, 0.5]}, r"shape \(3,\)"),
         (IntervalTracker, {"min_duration_off": -1}, "min_duration_off"),
         (PointTracker, {"min_distance": [0, -1]}, "min_distance"),
         (PointTracker, {"threshold": np.nan}, "finite"),
     ],
 )
-def test_bad_parameters_are_named(tracker, options, message):
+def test_invalid_parameters_are_named(tracker, options, message):
     with pytest.raises(ValueError, match=message):
         tracker(["cut", "mix"], **options)
 
 
-def test_one_label_is_a_list_too():
+def test_a_single_label_must_be_a_list():
     with pytest.raises(TypeError, match=r"\['cut'\]"):
         PointTracker("cut")
