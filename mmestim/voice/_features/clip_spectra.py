@@ -1,4 +1,4 @@
-"""One clip as the statistics see it: of one level, and its spectra, each made once."""
+"""Normalised waveform of a clip and its spectra, each computed once and shared by the statistics."""
 
 from __future__ import annotations
 
@@ -10,79 +10,98 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, signal
 from scipy.linalg import solve_toeplitz
 
-#: What a group of statistics is: a name, what tells its numbers apart, and the numbers.
-Rows = Iterable[tuple[str, Sequence[str], np.ndarray]]
+#: Statistics of a group: a name, the suffixes that distinguish its values, and the values.
+Statistics = Iterable[tuple[str, Sequence[str], np.ndarray]]
 
 N_BANDS = 64
-_FRAME, _LONG_FRAME = 0.032, 0.064  # seconds
-# Of one bin, where white noise of the clip's level has 1: below 16 bits for speech, so that rounding does not show.
-_LEAST_POWER = 1e-8
-_LEAST_LEVEL = 1e-6  # relative to the peak; below it a clip is silent about its mean
+_FRAME_SECONDS, _LONG_FRAME_SECONDS = 0.032, 0.064
+_HALF_OF_SEGMENT_SECONDS = 0.25
+# Power added to each bin, relative to white noise at the level of the clip. It hides the rounding to 16 bits.
+_POWER_FLOOR = 1e-8
+# Standard deviation relative to the peak below which a clip is treated as silent.
+_MIN_RELATIVE_LEVEL = 1e-6
 
 
-class Clip:
-    """A waveform at an RMS of 1 about a mean of 0, and what more than one group of statistics needs of it.
+class ClipSpectra:
+    """Waveform of mean 0 and RMS 1, with the spectra that several groups of statistics need.
 
-    Short frames, of 32 ms every 8 ms, have 64 bands of equally many bins up to half the sample rate; long ones, of
-    64 ms every 16, resolve the harmonics of a voice.
+    Short frames last 32 ms and start every 8 ms; their bins form 64 bands of equal width up to half the sample rate.
+    Long frames last 64 ms and start every 16 ms; they resolve the harmonics of a voice.
+
+    Parameters
+    ----------
+    waveform : ndarray of shape (n_samples,)
+        The clip.
+    sample_rate : int
+        Its sample rate in Hz.
+
+    Attributes
+    ----------
+    relative : float32 ndarray of shape (n_samples,)
+        The clip divided by its peak, with its offset. Clipping and rounding are visible in it.
+    waveform : float32 ndarray of shape (n_samples,)
+        The clip at mean 0 and RMS 1; zeros if the clip is silent.
+    bins_per_band : int
+        Number of bins of a short frame in each band.
     """
 
     def __init__(self, waveform: np.ndarray, sample_rate: int) -> None:
-        given = waveform.astype(np.float64)
-        peak = np.abs(given).max()
-        relative = given / peak if peak > 0 else given
-        self.relative = relative.astype(np.float32)  # to the peak: clipping and rounding show in these
+        samples = waveform.astype(np.float64)
+        peak = np.abs(samples).max()
+        relative = samples / peak if peak > 0 else samples
+        self.relative = relative.astype(np.float32)
         self.sample_rate = sample_rate
         centred = relative - relative.mean()
         level = np.sqrt(np.mean(np.square(centred)))
-        self.waveform = (centred / level if level > _LEAST_LEVEL else np.zeros(len(centred))).astype(np.float32)
-        self.bins_per_band = max(1, round(_FRAME * sample_rate / (2 * N_BANDS)))
+        is_silent = not level > _MIN_RELATIVE_LEVEL
+        self.waveform = (np.zeros(len(centred)) if is_silent else centred / level).astype(np.float32)
+        self.bins_per_band = max(1, round(_FRAME_SECONDS * sample_rate / (2 * N_BANDS)))
 
     @property
     def hop_seconds(self) -> float:
-        """Between short frames."""
+        """Seconds between the starts of short frames."""
         return self.bins_per_band * N_BANDS / 2 / self.sample_rate
 
     @cached_property
     def spectrum(self) -> np.ndarray:
-        """Short frames by bins, the one at 0 Hz left out."""
+        """Complex spectra of short frames, of shape (n_frames, n_bins), without the bin at 0 Hz."""
         return _spectra(self.waveform, 2 * N_BANDS * self.bins_per_band)
 
     @cached_property
     def power(self) -> np.ndarray:
-        """Short frames by bins; white noise of the clip's level has 1."""
-        return np.square(self.spectrum.real) + np.square(self.spectrum.imag) + np.float32(_LEAST_POWER)
+        """Power of short frames, of shape (n_frames, n_bins); 1 for white noise at the level of the clip."""
+        return np.square(self.spectrum.real) + np.square(self.spectrum.imag) + np.float32(_POWER_FLOOR)
 
     @cached_property
     def bin_levels(self) -> np.ndarray:
-        """Of `power`, in dB."""
+        """`power` in dB, of shape (n_frames, n_bins)."""
         return decibels(self.power)
 
     @cached_property
     def band_power(self) -> np.ndarray:
-        """Short frames by 64 bands."""
-        return pooled(self.power, N_BANDS)
+        """Mean `power` of each band, of shape (n_frames, 64)."""
+        return band_means(self.power, N_BANDS)
 
     @cached_property
     def levels(self) -> np.ndarray:
-        """Of `band_power`, in dB."""
+        """`band_power` in dB, of shape (n_frames, 64)."""
         return decibels(self.band_power)
 
     @cached_property
     def long_power(self) -> np.ndarray:
-        """Long frames by bins."""
-        length = 256 * max(1, round(_LONG_FRAME * self.sample_rate / 256))
+        """Power of long frames, of shape (n_long_frames, n_long_bins)."""
+        length = 256 * max(1, round(_LONG_FRAME_SECONDS * self.sample_rate / 256))
         spectra = _spectra(self.waveform, length)
-        return np.square(spectra.real) + np.square(spectra.imag) + np.float32(_LEAST_POWER)
+        return np.square(spectra.real) + np.square(spectra.imag) + np.float32(_POWER_FLOOR)
 
     @property
     def long_bin_hz(self) -> float:
-        """Between bins of long frames."""
+        """Distance between the bins of long frames in Hz."""
         return self.sample_rate / 2 / self.long_power.shape[1]
 
     @cached_property
     def residual(self) -> np.ndarray:
-        """What a linear predictor of 24 coefficients leaves of the waveform: its spectrum is about flat."""
+        """Error of a linear predictor with 24 coefficients, of shape (n_samples,); its spectrum is nearly flat."""
         order, x = 24, self.waveform
         products = np.array([np.vdot(x[: len(x) - lag], x[lag:]) for lag in range(order + 1)], dtype=np.float64)
         products[0] += 1e-6 * products[0] + 1e-9
@@ -91,12 +110,12 @@ class Clip:
 
 
 def decibels(power: np.ndarray) -> np.ndarray:
-    """10 log10."""
+    """Convert power to dB."""
     return np.float32(10 / np.log(10)) * np.log(power)
 
 
-def pooled(values: np.ndarray, n_bands: int) -> np.ndarray:
-    """Means over bands of equally many neighbours, in the last axis."""
+def band_means(values: np.ndarray, n_bands: int) -> np.ndarray:
+    """Average the last axis over bands of equal width; values beyond the last whole band are ignored."""
     width = values.shape[-1] // n_bands
     total = values[..., 0 : n_bands * width : width].copy()
     for start in range(1, width):
@@ -105,41 +124,56 @@ def pooled(values: np.ndarray, n_bands: int) -> np.ndarray:
 
 
 def quantiles(values: np.ndarray, probabilities: Sequence[float]) -> np.ndarray:
-    """Over the first axis, each the nearest of the values: shape (n_probabilities, ...)."""
+    """Return quantiles over the first axis without interpolation, of shape (n_probabilities, ...)."""
     ordered = np.sort(values.T, axis=-1).T
     return ordered[np.round(np.multiply(probabilities, len(values) - 1)).astype(np.intp)]
 
 
-def numbered(name: str, count: int) -> tuple[str, ...]:
-    """Suffixes name00, name01, ..."""
+def numbered_names(name: str, count: int) -> tuple[str, ...]:
+    """Return the suffixes name00, name01, ..."""
     return tuple(f"{name}{number:02d}" for number in range(count))
 
 
-def percents(probabilities: Sequence[float]) -> tuple[str, ...]:
-    """Suffixes of quantiles, q05 for 0.05."""
+def quantile_names(probabilities: Sequence[float]) -> tuple[str, ...]:
+    """Return the suffixes of quantiles, such as q05 for 0.05."""
     return tuple(f"q{100 * probability:04.1f}".replace(".0", "").replace(".", "_") for probability in probabilities)
 
 
-_HALF_SECONDS = 0.25
+def half_second_extremes(name: str, track: np.ndarray, clip: ClipSpectra) -> Statistics:
+    """Yield the largest deviations of half-second means from the mean of the clip.
 
+    These statistics reveal edits of a part of the clip. Successive half seconds overlap by a half.
 
-def stretches(name: str, track: np.ndarray, clip: Clip) -> Rows:
-    """Of a track, short frames by bands, how far the half seconds of it are from all of it that are farthest.
+    Parameters
+    ----------
+    name : str
+        Name of the track.
+    track : ndarray of shape (n_frames, n_bands)
+        Values of short frames.
+    clip : ClipSpectra
+        The clip.
 
-    What is in a part of a clip only shows there. Each half second is half of the next.
+    Yields
+    ------
+    name : str
+        ``stretch_{name}_least`` for the lowest deviation, ``stretch_{name}_most`` for the highest.
+    suffixes : sequence of str
+        Names of the bands.
+    values : ndarray of shape (n_bands,)
+        Deviations.
     """
-    half = round(_HALF_SECONDS / clip.hop_seconds)
+    half = round(_HALF_OF_SEGMENT_SECONDS / clip.hop_seconds)
     count = max(1, len(track) // half)
-    halves = track[: count * half].reshape(count, -1, track.shape[1]).mean(axis=1)
-    means = (halves[1:] + halves[:-1]) / 2 if count > 1 else halves
-    apart = means - track.mean(axis=0)
-    bands = numbered("band", track.shape[1])
-    yield f"stretch_{name}_least", bands, apart.min(axis=0)
-    yield f"stretch_{name}_most", bands, apart.max(axis=0)
+    half_means = track[: count * half].reshape(count, -1, track.shape[1]).mean(axis=1)
+    means = (half_means[1:] + half_means[:-1]) / 2 if count > 1 else half_means
+    deviations = means - track.mean(axis=0)
+    bands = numbered_names("band", track.shape[1])
+    yield f"stretch_{name}_least", bands, deviations.min(axis=0)
+    yield f"stretch_{name}_most", bands, deviations.max(axis=0)
 
 
-def _spectra(waveform, length):
-    """Hann-windowed frames a quarter of their length apart, by bins without the one at 0 Hz."""
+def _spectra(waveform: np.ndarray, length: int) -> np.ndarray:
+    """Return spectra of Hann-windowed frames with a hop of a quarter frame, without the bin at 0 Hz."""
     window = signal.get_window("hann", length)
     window = (window / np.sqrt(np.sum(window**2))).astype(np.float32)
     frames = sliding_window_view(waveform, length)[:: length // 4]

@@ -1,9 +1,9 @@
-"""A clip as a row of numbers: what hand-made statistics tell of the edits that it went through."""
+"""Transformer that computes hand-crafted statistics of clips, from which edits can be detected."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Self
 
@@ -13,71 +13,81 @@ from sklearn.utils import Tags
 
 from ..._utils.validation import check_number
 from .._audio.corpus import AudioCorpus
-from .clip_spectra import Clip
-from .phase import phases
-from .pitch import pitch
-from .repetition import cepstrum, copies, repeats
-from .spectral import edges, frames, holes, levels, modulation, slopes, tone
-from .waveform import amplitudes, clicks, crests, residual
-
-_GROUPS = (
-    levels,
-    tone,
-    holes,
-    frames,
-    modulation,
-    slopes,
-    edges,
-    phases,
-    pitch,
-    amplitudes,
-    crests,
-    clicks,
-    residual,
-    cepstrum,
-    repeats,
-    copies,
+from .clip_spectra import ClipSpectra
+from .phase import phase_statistics
+from .pitch import pitch_statistics
+from .repetition import cepstrum_statistics, copy_statistics, repeat_statistics
+from .spectral import (
+    edge_statistics,
+    frame_statistics,
+    hole_statistics,
+    level_statistics,
+    modulation_statistics,
+    slope_statistics,
+    tone_statistics,
 )
-_SHORTEST = 0.35  # seconds
+from .waveform import amplitude_statistics, click_statistics, crest_statistics, residual_statistics
+
+# In the order of the columns.
+_GROUPS = (
+    level_statistics,
+    tone_statistics,
+    hole_statistics,
+    frame_statistics,
+    modulation_statistics,
+    slope_statistics,
+    edge_statistics,
+    phase_statistics,
+    pitch_statistics,
+    amplitude_statistics,
+    crest_statistics,
+    click_statistics,
+    residual_statistics,
+    cepstrum_statistics,
+    repeat_statistics,
+    copy_statistics,
+)
+_MIN_SECONDS = 0.35
 
 
 class ClipStatistics(TransformerMixin, BaseEstimator):
-    """Hand-made statistics of clips, each of which some voice edit changes.
+    """Transformer that computes hand-crafted statistics of clips, each sensitive to some voice edit.
 
-    They are as many for a clip of any length, and each clip's are its own: nothing is fitted.
+    The number of statistics does not depend on the length of the clip. Each clip is transformed by itself; nothing is
+    fitted.
 
     Parameters
     ----------
     sample_rate : int, default=16000
-        Of the clips, in Hz, from 8000 to 48000. Statistics of one rate say nothing of clips at another.
+        Sample rate of the clips in Hz, from 8000 to 48000. Statistics at different rates are not comparable.
 
     See Also
     --------
-    EditSimulator : Makes clips to learn from.
+    EditSimulator : Simulates edited clips to train on.
 
     Notes
     -----
-    Clips are taken at an RMS of 1 about their mean, so that neither level nor offset counts; only clipping,
-    rounding and exact copies are looked for in the samples as they are: these differ between files of 16 bits and
-    resampled ones, so let clips to learn from and clips to judge be rounded alike. By the beginnings of names:
+    Each clip is normalised to mean 0 and RMS 1, so level and offset have no effect. Only clipping, rounding and exact
+    copies are measured on the original samples. These statistics differ between 16-bit and resampled audio, so round
+    the clips to train on and the clips to predict in the same way. The names of the statistics begin with:
 
-    - ``level``, ``change``: 64 bands up to half the sample rate, in dB, and how they change;
-    - ``tone``: 24 bands of equal musical width, for tone controls and filters;
-    - ``roughness``, ``below``, ``empty``: what codecs leave out of each of 32 bands;
-    - ``energy``, ``flatness``, ``pause``: frames of 32 ms, and the quietest of them, which tell of noise;
-    - ``modulation``, ``slope``: how fast levels move, for rooms, codecs and other speeds;
-    - ``mean``, ``top``: where the spectrum ends, and how steeply;
-    - ``phase``: second differences of phase in 32 bands, for stretching and shifted pitch;
-    - ``pitch``, ``periodicity``, ``voiced``, ``notes``, ``other``: the voice's pitch, whether it keeps to the notes of
-      a keyboard, and whether there is another voice;
+    - ``level``, ``change``: levels of 64 bands up to half the sample rate in dB, and their changes;
+    - ``tone``: levels of 24 bands of equal musical width, for tone controls and filters;
+    - ``roughness``, ``below``, ``empty``: spectral holes left by codecs, in 32 bands;
+    - ``energy``, ``flatness``, ``pause``: frames of 32 ms, and the quietest of them, which reveal noise;
+    - ``modulation``, ``slope``: speed of level changes, for reverberation, codecs and changes of speed;
+    - ``mean``, ``top``: edges of the spectrum and their steepness;
+    - ``phase``: second differences of the phase in 32 bands, for time stretching and pitch shifting;
+    - ``pitch``, ``periodicity``, ``voiced``, ``notes``, ``other``: pitch of the voice, its distance from the notes of a
+      keyboard, and signs of a second voice;
     - ``share``, ``amplitude``, ``flat``, ``values``, ``crest``, ``tails``: overdriving, clipping and rounding;
-    - ``click``, ``residual``: what a short window, and a linear predictor, find out of place;
-    - ``cepstrum``: that of all of the clip, where an echo is a peak at its delay [1]_;
-    - ``repeat``, ``copied``: passages that come twice, by their waveform or sample by sample;
-    - ``stretch``: of some of these how far half a second is from all of the clip at most, for edits of a part.
+    - ``click``, ``residual``: outliers of a short-time spectrum and of a linear predictor;
+    - ``cepstrum``: cepstrum of the whole clip, where an echo is a peak at its delay [1]_;
+    - ``repeat``, ``copied``: repeated segments, by correlation and by exact copies of samples;
+    - ``stretch``: largest deviation of half a second from the whole clip, for edits of a part.
 
-    A clip of 4 s takes 15 to 25 ms on one core. Memory is proportional to its length, and a clip of minutes has
-    its edits averaged away: give windows of it.
+    A clip of 4 s takes 15 to 25 ms on one core. Memory is proportional to the length of the clip. In a clip of minutes,
+    the statistics average short edits away: pass windows of it instead.
 
     References
     ----------
@@ -86,10 +96,10 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    An echo after 120 ms is a peak in the cepstrum there:
+    An echo with a delay of 120 ms is a peak of the cepstrum between 104 and 170 ms:
 
     >>> import numpy as np
-    >>> from mmestim.voice.statistics import ClipStatistics
+    >>> from mmestim.voice._features.clip_statistics import ClipStatistics
     >>> clip = np.random.default_rng(0).normal(size=64000)
     >>> echo = clip.copy()
     >>> echo[1920:] += 0.5 * clip[:-1920]
@@ -104,14 +114,14 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
         self.sample_rate = sample_rate
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Check the parameter; there is nothing to fit.
+        """Check `sample_rate`; nothing is fitted.
 
         Parameters
         ----------
         X : object, default=None
-            Not used; here for scikit-learn.
+            Ignored; present for the API of scikit-learn.
         y : object, default=None
-            Not used; here for scikit-learn.
+            Ignored; present for the API of scikit-learn.
 
         Returns
         -------
@@ -122,83 +132,85 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Statistics of clips.
+        """Compute the statistics of clips.
 
         Parameters
         ----------
         X : array of shape (n_clips, n_samples), sequence of arrays of shape (n_samples,), or AudioCorpus
-            Mono waveforms at `sample_rate`, of 0.35 s or longer, and in a sequence of any lengths.
+            Mono waveforms at `sample_rate`, each 0.35 s or longer. The arrays of a sequence may differ in length.
 
         Returns
         -------
         ndarray of shape (n_clips, n_statistics)
-            Finite, float32; `get_feature_names_out` names the columns.
+            Finite float32 values. `get_feature_names_out` returns the names of the columns.
 
         Raises
         ------
         ValueError
-            If a clip is too short, has several channels or has samples that are not finite.
+            If a clip is too short, has several channels or contains samples that are not finite.
         """
         self.fit()
         if isinstance(X, str | os.PathLike):
-            raise TypeError(f"X={X!r} is a path. AudioCorpus reads it.")
+            raise TypeError(f"X={X!r} is a path. Read it with AudioCorpus.")
         if isinstance(X, AudioCorpus) and X.sample_rate != self.sample_rate:
             raise ValueError(
-                f"X has clips at {X.sample_rate} Hz and sample_rate={self.sample_rate}: use the same for both."
+                f"X has clips at {X.sample_rate} Hz, but sample_rate={self.sample_rate}. Use the same rate for both."
             )
         if len(X) == 0:
-            raise ValueError("X holds no clip. Give one or more.")
-        rows = [self._row(number, waveform) for number, waveform in enumerate(X)]
-        return np.stack(rows)
+            raise ValueError("X contains no clip. Pass one or more.")
+        return np.stack([self._transform_clip(number, waveform) for number, waveform in enumerate(X)])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the statistics.
+        """Return the names of the statistics.
 
         Parameters
         ----------
         input_features : object, default=None
-            Not used; here for scikit-learn.
+            Ignored; present for the API of scikit-learn.
 
         Returns
         -------
         ndarray of shape (n_statistics,)
-            Names, all different; bands are numbered from the lowest.
+            Unique names. Bands are numbered from the lowest.
         """
         self.fit()
-        return np.array(_names(int(self.sample_rate)), dtype=object)
+        return np.array(_statistic_names(int(self.sample_rate)), dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         return tags
 
-    def _row(self, number, waveform):
-        waveform, shortest = np.asarray(waveform), round(_SHORTEST * self.sample_rate)
+    def _transform_clip(self, number: int, waveform: Any) -> np.ndarray:
+        """Return the statistics of one clip, of shape (n_statistics,)."""
+        waveform, min_samples = np.asarray(waveform), round(_MIN_SECONDS * self.sample_rate)
         if waveform.ndim == 0:
             raise ValueError("X is one waveform. Wrap it in a list: [X].")
         if waveform.ndim != 1 or waveform.dtype.kind not in "fiu":
             raise ValueError(
-                f"clip {number} has shape {waveform.shape} and dtype {waveform.dtype}: it must be a 1-D array of "
-                "numbers. AudioCorpus makes them of anything."
+                f"clip {number} has shape {waveform.shape} and dtype {waveform.dtype}, but must be a 1-D array of "
+                "real numbers. AudioCorpus converts other formats."
             )
-        if len(waveform) < shortest:
+        if len(waveform) < min_samples:
             raise ValueError(
-                f"clip {number} has {len(waveform)} samples, and at {self.sample_rate} Hz at least {shortest} are "
-                f"needed, {_SHORTEST} s. Leave it out."
+                f"clip {number} has {len(waveform)} samples, but {min_samples} or more are needed at "
+                f"{self.sample_rate} Hz ({_MIN_SECONDS} s). Leave it out."
             )
         if not np.isfinite(waveform).all():
-            raise ValueError(f"clip {number} has NaN or infinite samples. Leave it out, or replace them.")
-        return np.concatenate([values for _, _, values in _rows(waveform, self.sample_rate)], dtype=np.float32)
+            raise ValueError(f"clip {number} contains NaN or infinite samples. Leave it out, or replace them.")
+        return np.concatenate([values for _, _, values in _statistics(waveform, self.sample_rate)], dtype=np.float32)
 
 
-def _rows(waveform: np.ndarray, sample_rate: int) -> Iterator[Any]:
-    clip = Clip(waveform, sample_rate)
+def _statistics(waveform: np.ndarray, sample_rate: int) -> Iterator[tuple[str, Sequence[str], np.ndarray]]:
+    """Yield the statistics of all groups, in the order of the columns."""
+    clip = ClipSpectra(waveform, sample_rate)
     for group in _GROUPS:
         yield from group(clip)
 
 
 @lru_cache
-def _names(sample_rate):
-    """They come with the numbers, so any clip will do."""
-    silence = np.zeros(round(_SHORTEST * sample_rate))
-    return tuple(f"{name}_{suffix}" for name, suffixes, _ in _rows(silence, sample_rate) for suffix in suffixes)
+def _statistic_names(sample_rate: int) -> tuple[str, ...]:
+    """Return the names of the columns, which are the same for every clip, from a silent clip."""
+    silence = np.zeros(round(_MIN_SECONDS * sample_rate))
+    rows = _statistics(silence, sample_rate)
+    return tuple(f"{name}_{suffix}" for name, suffixes, _ in rows for suffix in suffixes)

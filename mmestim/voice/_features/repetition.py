@@ -1,4 +1,4 @@
-"""Statistics of what comes twice: echoes, passages put in from elsewhere, samples that are copies."""
+"""Statistics of repetition: echoes, repeated segments and exact copies of samples."""
 
 from __future__ import annotations
 
@@ -7,97 +7,99 @@ from itertools import pairwise
 import numpy as np
 from scipy import fft, ndimage
 
-from .clip_spectra import Clip, Rows
+from .clip_spectra import ClipSpectra, Statistics
 
-_QUEFRENCIES = np.geomspace(0.002, 2.0, 15)  # seconds
-_PEAKS = 3
+_QUEFRENCY_EDGES = np.geomspace(0.002, 2.0, 15)  # seconds
+_N_PEAKS = 3
+_MIN_LAG_SECONDS, _SEGMENT_SECONDS, _STEP_SECONDS = 0.25, 0.16, 0.01
+# Neighbouring lags within a block of this length count as one lag.
+_LAG_BLOCK_SECONDS = 0.005
+_N_LAGS = 3
+_RUN_LENGTH = 64  # samples
+# In an array, since NumPy warns when scalars overflow.
+_HASH_FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)
 
 
-def cepstrum(clip: Clip) -> Rows:
-    """Of the cepstrum of all of the clip the level and the peak in ranges of quefrency, and the highest peaks.
+def cepstrum_statistics(clip: ClipSpectra) -> Statistics:
+    """Yield the level and the peak of the cepstrum of the clip in ranges of quefrency, and its highest peaks.
 
-    An echo is a peak at its delay, as high as the echo is loud.
+    An echo causes a peak at its delay; the louder the echo, the higher the peak.
     """
     size = fft.next_fast_len(len(clip.waveform), real=True)
     spectrum = fft.rfft(clip.waveform, size)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    # Where white noise of the clip's level would have a power of `size`.
+    # White noise at the level of the clip has the power `size`.
     coefficients = fft.irfft(np.log(power + np.float32(1e-8 * size)), size)
     coefficients = coefficients[: size // 2] * np.sqrt(np.float32(size) / 2)
-    ends = np.round(_QUEFRENCIES * clip.sample_rate).astype(np.intp)
+    ends = np.round(_QUEFRENCY_EDGES * clip.sample_rate).astype(np.intp)
     parts = [coefficients[low:high] for low, high in pairwise(ends)]
-    names = [f"{1000 * low:.0f}_{1000 * high:.0f}ms" for low, high in pairwise(_QUEFRENCIES)]
+    names = [f"{1000 * low:.0f}_{1000 * high:.0f}ms" for low, high in pairwise(_QUEFRENCY_EDGES)]
     yield "cepstrum_level", names, np.array([np.log10(_rms(part) + 1e-2) for part in parts])
     yield "cepstrum_peak", names, np.array([np.log10(part.max(initial=0) + 1e-1) for part in parts])
     late = coefficients[round(0.02 * clip.sample_rate) : ends[-1]]
-    highest = np.argpartition(-late, range(_PEAKS))[:_PEAKS]
-    yield "cepstrum_highest", [f"peak{n}" for n in range(_PEAKS)], np.log10(np.maximum(late[highest], 0) + 1e-1)
+    highest = np.argpartition(-late, range(_N_PEAKS))[:_N_PEAKS]
+    yield "cepstrum_highest", [f"peak{n}" for n in range(_N_PEAKS)], np.log10(np.maximum(late[highest], 0) + 1e-1)
     yield "cepstrum_highest", ("ms",), 20 + 1000 * highest[:1] / clip.sample_rate
 
 
-_APART, _PASSAGE, _PIECE = 0.25, 0.16, 0.01  # seconds
-_LAG_BLOCK = 0.005  # seconds: a lag and those beside it are one
-_LAGS = 3
+def repeat_statistics(clip: ClipSpectra) -> Statistics:
+    """Yield how similar the clip is to itself at the best lags of 0.25 s or more.
 
-
-def repeats(clip: Clip) -> Rows:
-    """How far the clip is like itself a quarter of a second or more later, at the best lags and in all.
-
-    At each lag it is the correlation of all of the clip, in standard deviations, and the highest of 0.16 s.
+    For each lag there are two values: the autocorrelation of the whole clip, in standard deviations, and the highest
+    correlation of any segment of 0.16 s.
     """
     rate, error = clip.sample_rate, clip.residual
-    around = ndimage.uniform_filter1d(np.square(error), 1 + round(0.02 * rate), mode="nearest")
-    error = error / np.sqrt(around + np.float32(1e-6))  # so that loud syllables do not count more
+    local_power = ndimage.uniform_filter1d(np.square(error), 1 + round(0.02 * rate), mode="nearest")
+    error = error / np.sqrt(local_power + np.float32(1e-6))  # otherwise, loud syllables would dominate
     size = fft.next_fast_len(2 * len(error), real=True)
-    shortest, longest = round(_APART * rate), len(error) - round(_PASSAGE * rate)
-    likeness = fft.irfft(np.abs(fft.rfft(error, size)), size)[shortest:longest]
-    width = round(_LAG_BLOCK * rate)
-    blocks = likeness[: len(likeness) // width * width].reshape(-1, width)
-    heights, passages, seconds = np.zeros(_LAGS), np.zeros(_LAGS), 0.0
-    if len(blocks) >= _LAGS:
+    shortest, longest = round(_MIN_LAG_SECONDS * rate), len(error) - round(_SEGMENT_SECONDS * rate)
+    correlation = fft.irfft(np.abs(fft.rfft(error, size)), size)[shortest:longest]
+    width = round(_LAG_BLOCK_SECONDS * rate)
+    blocks = correlation[: len(correlation) // width * width].reshape(-1, width)
+    heights, segment_correlations, seconds = np.zeros(_N_LAGS), np.zeros(_N_LAGS), 0.0
+    if len(blocks) >= _N_LAGS:
         best = blocks.argmax(axis=1)
-        height = blocks[np.arange(len(blocks)), best] / (likeness.std() + 1e-9)
-        order = np.argsort(-height, kind="stable")[:_LAGS]
+        block_heights = blocks[np.arange(len(blocks)), best] / (correlation.std() + 1e-9)
+        order = np.argsort(-block_heights, kind="stable")[:_N_LAGS]
         lags = shortest + width * order + best[order]
-        heights = height[order]
-        passages = np.sort([_best_passage(error[:-lag], error[lag:], rate) for lag in lags])[::-1]
+        heights = block_heights[order]
+        segment_correlations = np.sort([_max_segment_correlation(error[:-lag], error[lag:], rate) for lag in lags])
+        segment_correlations = segment_correlations[::-1]
         seconds = lags[0] / rate
-    yield "repeat_likeness", [f"lag{n}" for n in range(_LAGS)], np.log10(np.maximum(heights, 0.1))
-    # By digits: 1 for 0.9, 2 for 0.99.
-    yield "repeat_passage", [f"lag{n}" for n in range(_LAGS)], -np.log10(1.00001 - np.clip(passages, 0, 1))
+    yield "repeat_likeness", [f"lag{n}" for n in range(_N_LAGS)], np.log10(np.maximum(heights, 0.1))
+    # The number of nines: 1 for 0.9, 2 for 0.99.
+    nines = -np.log10(1.00001 - np.clip(segment_correlations, 0, 1))
+    yield "repeat_passage", [f"lag{n}" for n in range(_N_LAGS)], nines
     yield "repeat", ("seconds",), np.array([seconds])
 
 
-def _best_passage(first, second, rate):
-    """Highest correlation of any 0.16 s, in steps of 10 ms."""
-    step, pieces = round(_PIECE * rate), round(_PASSAGE / _PIECE)
+def _max_segment_correlation(first: np.ndarray, second: np.ndarray, rate: int) -> float:
+    """Return the highest correlation of two signals over any segment of 0.16 s, in steps of 10 ms."""
+    step, n_steps = round(_STEP_SECONDS * rate), round(_SEGMENT_SECONDS / _STEP_SECONDS)
     count = len(first) // step
 
-    def sums(products):
-        return np.convolve(products[: count * step].reshape(count, step).sum(axis=1), np.ones(pieces), "valid")
+    def segment_sums(products: np.ndarray) -> np.ndarray:
+        return np.convolve(products[: count * step].reshape(count, step).sum(axis=1), np.ones(n_steps), "valid")
 
-    energies = sums(np.square(first)) * sums(np.square(second))
-    return np.max(sums(first * second) / np.sqrt(energies + 1e-6))
-
-
-_RUN = 64  # samples
-_FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)  # an array, as scalars warn when they overflow
+    energies = segment_sums(np.square(first)) * segment_sums(np.square(second))
+    return np.max(segment_sums(first * second) / np.sqrt(energies + 1e-6))
 
 
-def copies(clip: Clip) -> Rows:
-    """Share of the samples that begin a run of 64 that comes a second time exactly, log10."""
-    # Zeros have one code, be they +0 or -0.
-    codes = (clip.relative + np.float32(0)).view(np.uint32).astype(np.uint64)
-    moved = np.concatenate([[0], np.cumsum(codes[1:] != codes[:-1])])
-    length, factor = 1, _FACTOR
-    while length < _RUN:  # a run's code is made of those of its halves
-        codes = codes[:-length] * factor + codes[length:]
+def copy_statistics(clip: ClipSpectra) -> Statistics:
+    """Yield the fraction of samples that start a run of 64 samples with an exact copy elsewhere, as log10."""
+    # Adding 0 gives +0 and -0 the same bits.
+    hashes = (clip.relative + np.float32(0)).view(np.uint32).astype(np.uint64)
+    n_changes = np.concatenate([[0], np.cumsum(hashes[1:] != hashes[:-1])])
+    length, factor = 1, _HASH_FACTOR
+    while length < _RUN_LENGTH:  # the hash of a run combines the hashes of its halves
+        hashes = hashes[:-length] * factor + hashes[length:]
         length, factor = 2 * length, factor * factor
-    # Runs that move at all: silence is the same everywhere.
-    codes = np.sort(codes[moved[_RUN - 1 :] - moved[: len(codes)] >= _RUN // 4])
-    n_copies = np.count_nonzero(codes[1:] == codes[:-1])
+    # Runs that hardly change, such as silence, are no evidence of copying.
+    hashes = np.sort(hashes[n_changes[_RUN_LENGTH - 1 :] - n_changes[: len(hashes)] >= _RUN_LENGTH // 4])
+    n_copies = np.count_nonzero(hashes[1:] == hashes[:-1])
     yield "copied", ("share",), np.log10([n_copies / len(clip.relative) + 1e-5])
 
 
-def _rms(values):
+def _rms(values: np.ndarray) -> float:
+    """Return the root mean square, or 0 if there are no values."""
     return np.sqrt(np.mean(np.square(values))) if len(values) else 0.0

@@ -304,7 +304,7 @@ def test_it_is_a_transformer():
     [
         (noise(), "Wrap it in a list"),
         ([], "no clip"),
-        ([noise(), noise(0.3)], "clip 1 has 4800 samples, and at 16000 Hz at least 5600"),
+        ([noise(), noise(0.3)], "clip 1 has 4800 samples, but 5600 or more are needed at 16000 Hz"),
         ([noise().reshape(2, -1)], "shape"),
         ([np.full(8000, np.nan)], "NaN"),
         ([noise() * 1j], "dtype"),
