@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .._data.splits import check_each_once
+from .._data.splits import check_partition
 from .._utils.validation import check_confidence_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
@@ -313,7 +313,7 @@ def diagnose(
         seed = int(check_random_state(seed).randint(2**31 - 1))
     estimator = clone(estimator).set_params(random_state=seed)
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
-    check_each_once(cv, splits, len(y))
+    check_partition(cv, splits, len(y))
     for fold, (train, _) in enumerate(splits):
         if missing := set(np.unique(y).tolist()) - set(y[train].tolist()):
             raise ValueError(
