@@ -21,21 +21,10 @@ ONE_BATCH = FAST | {"batch_size": 96}
 
 
 @pytest.fixture(scope="module")
-def data():
-    """Three modalities, each stronger than the one before, far from zero."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 96)
-    X = np.hstack([scale * np.eye(3)[y] + rng.normal(size=(96, 3)) for scale in (0.5, 1.0, 4.0)]) + 3
-    return X.astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X, y = data[0].copy(), data[1]
-    X[::3, :3] = np.nan
-    X[1::3, 3:6] = np.nan
-    X[:6, :6] = np.nan
-    return X, y
+def data(make_data):
+    """Return three modalities far from zero, each more informative than the one before."""
+    X, y = make_data(scales=(0.5, 1.0, 4.0), n_columns=3)
+    return X + 3, y
 
 
 # Contributions -------------------------------------------------------------------------------------

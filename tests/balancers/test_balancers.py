@@ -34,22 +34,9 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: met
 
 
 @pytest.fixture(scope="module")
-def data():
-    """Three modalities, each stronger than the one before."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 150)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(150, 4)) for scale in (0.7, 1.2, 3.0)])
-    return X.astype(np.float32), np.array(["red", "green", "blue"])[y]
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X, y = data[0].copy(), data[1]
-    X[::3, :4] = np.nan
-    X[1::3, 4:8] = np.nan
-    X[:6, :8] = np.nan
-    return X, y
+def data(make_data):
+    X, y = make_data(150)
+    return X, np.array(["red", "green", "blue"])[y]
 
 
 def at_work(method):

@@ -19,15 +19,6 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 120)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (0.7, 1.2, 3.0)])
-    return X.astype(np.float32), y
-
-
 def outputs_of(present, weight=None):
     n_rows = present.shape[1]
     return SimpleNamespace(batch=Batch({}, {}, n_rows, torch.zeros(n_rows), weight), present=present)

@@ -18,18 +18,6 @@ PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
 FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def with_absent():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 120)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (0.7, 1.2, 3.0)])
-    X[::3, :4] = np.nan
-    X[1::3, 4:8] = np.nan
-    X[:12, :8] = np.nan
-    return X.astype(np.float32), y
-
-
 def distillation(logits, y, present, row_weight=None):
     """Row by row and pair by pair."""
     pairs = []

@@ -15,15 +15,6 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 96)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(96, 4)) for scale in (2.0, 1.0, 0.3)])
-    return X.astype(np.float32), y
-
-
 def definition(a, u, gamma):
     """Gradients of an encoder by its two gradients, tensor by tensor, as the released code has it."""
     flat_a, flat_u = (np.concatenate([g.ravel() for g in gradients]) for gradients in (a, u))

@@ -14,21 +14,8 @@ FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": F
 
 
 @pytest.fixture(scope="module")
-def data():
-    """Three modalities, each stronger than the one before."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 120)
-    X = np.hstack([scale * np.eye(3)[y] + rng.normal(size=(120, 3)) for scale in (0.5, 1.0, 4.0)])
-    return X.astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X, y = data[0].copy(), data[1]
-    X[::3, :3] = np.nan
-    X[1::3, 3:6] = np.nan
-    X[:12, :6] = np.nan
-    return X, y
+def data(make_data):
+    return make_data(120, scales=(0.5, 1.0, 4.0), n_columns=3)
 
 
 @pytest.fixture

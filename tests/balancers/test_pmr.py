@@ -12,23 +12,6 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 96)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(96, 4)) for scale in (2.0, 1.0, 0.3)])
-    return X.astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X, y = data[0].copy(), data[1]
-    X[::5, :4] = np.nan
-    X[1::5, 4:8] = np.nan
-    return X, y
-
-
 def published(t, rule):
     """The paper's beta and gamma for two modalities, or the released code's 0 and 1; then the entropies' weights."""
     rho = t[0] / t[1]
@@ -81,13 +64,14 @@ class Checked(PMR):
 
 
 @pytest.mark.parametrize("rule", ["soft", "hard"])
-@pytest.mark.parametrize("names", [["audio", "image"], ["audio", "image", "text"]])
+@pytest.mark.parametrize("names", [["image", "text"], ["audio", "image", "text"]])
 @pytest.mark.parametrize("kind", ["data", "with_absent"])
 def test_loss_is_the_formula(request, kind, names, rule):
     X, y = request.getfixturevalue(kind)
+    groups = {name: slice(4 * m, 4 * m + 4) for m, name in enumerate(names)}
     balancer = Checked(alpha=1.5, mu=0.3, entropy_epochs=2, rule=rule)
-    clf = JointClassifier({name: GROUPS[name] for name in names}, balancer=balancer, **FAST)
-    clf.fit(X[:, : 4 * len(names)], y, sample_weight=np.random.default_rng(1).uniform(0.5, 2, len(y)))
+    clf = JointClassifier(groups, balancer=balancer, **FAST)
+    clf.fit(X[:, -4 * len(names) :], y, sample_weight=np.random.default_rng(1).uniform(0.5, 2, len(y)))
     history = clf.balance_history_
     assert (history["weight"] > 0).any()
     # The entropy of a fast modality counts in the first two epochs alone.

@@ -24,14 +24,6 @@ FAST = {
 
 
 @pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 90)
-    means = np.tile(np.eye(3, 4)[y], 3)
-    return (means + rng.normal(size=(90, 12))).astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
 def with_absent(data):
     X = data[0].copy()
     X[::3, :4] = np.nan

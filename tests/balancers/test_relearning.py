@@ -17,21 +17,9 @@ FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def data():
-    """Three modalities, of which the second is noise."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 120)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (1.0, 0.0, 3.0)])
-    return X.astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X, y = data[0].copy(), data[1]
-    X[::3, :4] = np.nan
-    X[1::3, 4:8] = np.nan
-    return X, y
+def data(make_data):
+    """Return three modalities, the second of which is noise."""
+    return make_data(120, scales=(1.0, 0.0, 3.0))
 
 
 class Spy(Relearning):

@@ -31,22 +31,6 @@ class Noisy(nn.Module):
         return self.layers(x)
 
 
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 90)
-    means = np.tile(np.eye(3, 4)[y], 3)
-    return (means + rng.normal(size=(90, 12))).astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X = data[0].copy()
-    X[::3, :4] = np.nan
-    X[1::3, 4:8] = np.nan
-    return X, data[1]
-
-
 class Compared(UMT):
     """The loss of every batch beside the formula, with teachers that are asked again."""
 

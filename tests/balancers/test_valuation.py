@@ -18,25 +18,6 @@ PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
 FAST = {"max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def data():
-    """Three modalities, each stronger than the one before."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 120)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (0.7, 1.2, 3.0)])
-    return X.astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def with_absent(data):
-    X, y = data[0].copy(), data[1]
-    X[::3, :4] = np.nan
-    X[1::3, 4:8] = np.nan
-    X[:12, :8] = np.nan
-    return X, y
-
-
 class Spy(Valuation):
     """Keeps the network of each epoch's start, what was valued there, and each step's loss."""
 
