@@ -1,4 +1,4 @@
-"""AGM: contributions and coefficients by the published formulas on muted inputs, and what they do to gradients."""
+"""AGM: contributions, coefficients and gradients against the published formulas on muted inputs."""
 
 import itertools
 import math
@@ -31,21 +31,23 @@ def data(make_data):
 
 
 def in_all_orders(head, features, muted, present):
-    """Mean over all orders of joining of what a modality adds, in each row among those it has."""
+    """Return contributions as means over all orders in which a row's modalities can be added."""
     names = list(features)
     rows = []
     for i in range(present.shape[1]):
-        here = [m for m in range(len(names)) if present[m, i]]
+        row_modalities = [m for m in range(len(names)) if present[m, i]]
 
-        def value(joined, i=i, here=here):
+        def value(joined, i=i, row_modalities=row_modalities):
             z = {}
             for m, name in enumerate(names):
-                gone = muted[name][0] if m in here else torch.zeros_like(muted[name][0])
-                z[name] = (features[name][i] if m in joined else gone).unsqueeze(0)
+                replacement = muted[name][0] if m in row_modalities else torch.zeros_like(muted[name][0])
+                z[name] = (features[name][i] if m in joined else replacement).unsqueeze(0)
             return head.fuse(z)[0]
 
-        parts = torch.stack([value(()) / len(here) if m in here else 0 * value(()) for m in range(len(names))])
-        orders = list(itertools.permutations(here))
+        parts = torch.stack(
+            [value(()) / len(row_modalities) if m in row_modalities else 0 * value(()) for m in range(len(names))]
+        )
+        orders = list(itertools.permutations(row_modalities))
         for order in orders:
             for k, m in enumerate(order):
                 parts[m] += (value(order[: k + 1]) - value(order[:k])) / len(orders)
@@ -68,7 +70,7 @@ def example(n, n_rows, absent=False):
 
 
 class NoSum(ConcatHead):
-    """Some head of any number of modalities that is no sum."""
+    """Fusion head for any number of modalities that is not a sum."""
 
     is_sum = False
 
@@ -79,7 +81,7 @@ class NoSum(ConcatHead):
 @pytest.mark.parametrize("absent", [False, True])
 @pytest.mark.parametrize("n", [2, 3, 4])
 @pytest.mark.parametrize("kind", [ConcatHead, SumHead, NoSum])
-def test_contributions_are_shapley_values_and_a_share_of_nothing(kind, n, absent):
+def test_contributions_are_shapley_values_plus_an_equal_part_of_the_muted_logits(kind, n, absent):
     sizes, features, muted, present = example(n, 5, absent)
     head = kind(sizes, 3)
     with torch.no_grad():
@@ -88,7 +90,7 @@ def test_contributions_are_shapley_values_and_a_share_of_nothing(kind, n, absent
         torch.testing.assert_close(parts.sum(0), head.fuse(features), rtol=1e-4, atol=1e-5)
 
 
-def test_subsets_of_six_agree_with_the_short_way():
+def test_contributions_over_all_subsets_equal_those_of_a_sum():
     sizes, features, muted, present = example(6, 4)
     head = ConcatHead(sizes, 3)
     short = contributions(head, features, muted, present)
@@ -97,7 +99,7 @@ def test_subsets_of_six_agree_with_the_short_way():
 
 
 @pytest.mark.parametrize("kind", [GatedHead, FilmHead])
-def test_two_modalities_are_the_published_formula(kind):
+def test_contributions_of_two_modalities_match_the_published_formula(kind):
     sizes, z, z0, present = example(2, 4)
     head = kind(sizes, 3, "a", "b")
     total = head.fuse(z)
@@ -106,7 +108,7 @@ def test_two_modalities_are_the_published_formula(kind):
     torch.testing.assert_close(contributions(head, z, z0, present), expected)
 
 
-def test_three_modalities_are_the_published_formula():
+def test_contributions_of_three_modalities_match_the_published_formula():
     sizes, z, z0, present = example(3, 4)
     head = NoSum(sizes, 3)
 
@@ -121,7 +123,7 @@ def test_three_modalities_are_the_published_formula():
 
 
 class Spy(AGM):
-    """Keeps, of every step, what the network itself says of muted inputs, and the gradients."""
+    """AGM that records the logits of muted inputs and the gradients of every step."""
 
     def begin(self, training):
         super().begin(training)
@@ -158,7 +160,7 @@ class Spy(AGM):
 
     @staticmethod
     def _zero(module, name, x):
-        """Zero, of built-in encoders after their standardisation."""
+        """Return an input that is zero after the standardisation of built-in encoders."""
         encoder = module.branch(name).encoder
         return (encoder.standardize.mean if hasattr(encoder, "standardize") else 0) + 0 * x
 
@@ -172,7 +174,7 @@ class Spy(AGM):
 
 
 def published(steps, alpha, cap):
-    """Two modalities, as the released code goes about it; from the second step on."""
+    """Return the coefficients of two modalities from the second step on, computed as in the released code."""
     level, coefficients = None, []
     for t, step in enumerate(steps):
         v, rows = step["values"], range(len(step["y"]))
@@ -192,7 +194,7 @@ def published(steps, alpha, cap):
 
 @pytest.mark.parametrize("fusion", ["concat", "sum", "gated", "film"])
 @pytest.mark.parametrize("encoder", ["mlp", "custom"])
-def test_two_modalities_as_in_the_released_code(encoder, fusion, data):
+def test_coefficients_of_two_modalities_match_the_released_code(encoder, fusion, data):
     X, y = data[0][:, 3:], data[1]
     if encoder == "custom":
         torch.manual_seed(0)
@@ -200,31 +202,31 @@ def test_two_modalities_as_in_the_released_code(encoder, fusion, data):
     settings = ONE_BATCH | {"encoder": encoder, "fusion": fusion, "lr": 0.3, "max_epochs": 6}
     clf = JointClassifier(PAIR, balancer=Spy(20.0, cap=0.005), **settings).fit(X, y)
     expected = published(clf.balancer_.steps_, 20.0, 0.005)
-    found = clf.balance_history_["coefficient"]
+    coefficients = clf.balance_history_["coefficient"]
     assert expected.min() < 0.95
     assert expected.max() == pytest.approx(math.exp(0.1))  # the cap
-    np.testing.assert_allclose(found[0], 1)
-    np.testing.assert_allclose(found[1:], expected, rtol=1e-4)
+    np.testing.assert_allclose(coefficients[0], 1)
+    np.testing.assert_allclose(coefficients[1:], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("groups", [PAIR, GROUPS])
 @pytest.mark.parametrize("fusion", ["concat", "sum"])
-def test_encoder_gradients_of_sums_are_multiplied_by_the_coefficients(fusion, groups, data):
+def test_coefficients_multiply_encoder_gradients_under_a_sum(fusion, groups, data):
     X, y = data[0][:, -3 * len(groups) :], data[1]
     settings = ONE_BATCH | {"fusion": fusion, "lr": 0.1, "max_epochs": 4}
     clf = JointClassifier(groups, balancer=Spy(10.0), **settings).fit(X, y)
     assert np.abs(clf.balance_history_["coefficient"][1:] - 1).max() > 0.05
     for step, coefficients in zip(clf.balancer_.steps_, clf.balance_history_["coefficient"], strict=True):
         factors = np.repeat(coefficients, step["sizes"])
-        for found, plain, factor in zip(step["gradient"], step["plain"], factors, strict=True):
-            torch.testing.assert_close(found, float(factor) * plain, rtol=1e-4, atol=1e-7)
+        for gradient, plain, factor in zip(step["gradient"], step["plain"], factors, strict=True):
+            torch.testing.assert_close(gradient, float(factor) * plain, rtol=1e-4, atol=1e-7)
 
 
-def test_gradients_of_other_fusions_go_by_contribution(data):
+def test_coefficients_multiply_gradients_of_contributions_under_other_fusions(data):
     X, y = data[0][:, 3:], data[1]
     seen = []
 
-    class Look(AGM):
+    class GradientSpy(AGM):
         def loss(self, training, outputs):
             if training.epoch < 3:
                 return super().loss(training, outputs)
@@ -241,8 +243,8 @@ def test_gradients_of_other_fusions_go_by_contribution(data):
             logits = sum(c * part + (1 - c) * part.detach() for c, part in zip(k, parts, strict=True))
             expected = nn.functional.cross_entropy(logits, outputs.batch.y)
             parameters = list(training.module.parameters())
-            found = torch.autograd.grad(loss, parameters, retain_graph=True)
-            seen.append((found, torch.autograd.grad(expected, parameters, retain_graph=True), k))
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+            seen.append((gradients, torch.autograd.grad(expected, parameters, retain_graph=True), k))
             return loss
 
         @staticmethod
@@ -257,16 +259,16 @@ def test_gradients_of_other_fusions_go_by_contribution(data):
             pass
 
     settings = ONE_BATCH | {"fusion": "gated", "lr": 0.2, "max_epochs": 5}
-    JointClassifier(PAIR, balancer=Look(5.0), **settings).fit(X, y)
-    for found, expected, k in seen:
+    JointClassifier(PAIR, balancer=GradientSpy(5.0), **settings).fit(X, y)
+    for gradients, expected, k in seen:
         assert (k - 1).abs().max() > 0.01
-        for a, b in zip(found, expected, strict=True):
+        for a, b in zip(gradients, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     assert len(seen) == 2
 
 
-class Boost(Callback):
-    """From the fifth epoch on, the text's part of the logits is larger or smaller."""
+class ScaleText(Callback):
+    """Callback that scales the text's part of the logits from the fifth epoch on."""
 
     def __init__(self, factor):
         self.factor = factor
@@ -277,7 +279,7 @@ class Boost(Callback):
                 net.module_.fusion_head.linear.weight[:, 16:] *= self.factor
 
 
-def test_a_lead_above_its_level_is_damped_and_a_steady_one_left_alone(data):
+def test_growing_leads_shrink_gradients_and_steady_leads_do_not(data):
     X, y = data
     trained = JointClassifier(GROUPS, **FAST | {"max_epochs": 30, "lr": 0.1}).fit(X, y)
     still = ONE_BATCH | {"max_epochs": 6, "lr": 1e-12, "weight_decay": 0.0}
@@ -286,17 +288,17 @@ def test_a_lead_above_its_level_is_damped_and_a_steady_one_left_alone(data):
     class Start(Callback):
         def on_train_begin(self, net, **kwargs):
             net.module_.load_state_dict(trained.module_.state_dict())
-            with torch.no_grad():  # So that it can still grow.
+            with torch.no_grad():  # so that the lead can still grow
                 net.module_.fusion_head.linear.weight[:, 16:] *= 0.1
 
     settings = still | {"encoder": encoders}
     for factor, change in ((1.0, 0), (3.0, -1), (0.1, 1)):
-        callbacks = [Start(), Boost(factor)]
+        callbacks = [Start(), ScaleText(factor)]
         clf = JointClassifier(GROUPS, balancer=AGM(), **settings, callbacks=callbacks).fit(X, y)
         history = clf.balance_history_
-        assert history["lead"][0].argmax() == 2  # a large lead
+        assert history["lead"][0].argmax() == 2
         assert history["lead"][0, 2] > 0.2
-        np.testing.assert_allclose(history["coefficient"][:4], 1, atol=1e-4)  # a steady one
+        np.testing.assert_allclose(history["coefficient"][:4], 1, atol=1e-4)  # the lead is steady
         later = history["coefficient"][4]
         if change == 0:
             np.testing.assert_allclose(later, 1, atol=1e-4)
@@ -306,10 +308,10 @@ def test_a_lead_above_its_level_is_damped_and_a_steady_one_left_alone(data):
             assert ((later[:2] - 1) * change < 0).all()
 
 
-def test_levels_are_means_over_the_batches_that_compare(with_absent):
+def test_levels_are_means_over_the_batches_with_comparable_rows(with_absent):
     X, y = with_absent
     X = X.copy()
-    X[:, :3] = np.where(np.arange(96)[:, None] < 3, X[:, :3], np.nan)  # audio in no row but one
+    X[:, :3] = np.where(np.arange(96)[:, None] < 3, X[:, :3], np.nan)  # all audio but row 1 is absent
     X[:, 3:6] = np.where(np.isnan(X[:, 3:6]), 0, X[:, 3:6])
     X[1, :3] = 1
     clf = JointClassifier(GROUPS, balancer=AGM(), **FAST | {"batch_size": 8}).fit(X, y)
@@ -325,7 +327,7 @@ def test_levels_are_means_over_the_batches_that_compare(with_absent):
 # Everything else -----------------------------------------------------------------------------------
 
 
-def test_no_strength_is_joint_training(with_absent):
+def test_zero_alpha_is_plain_training(with_absent):
     X, y = with_absent
     plain = JointClassifier(GROUPS, unimodal_weight=0.5, **FAST).fit(X, y)
     clf = JointClassifier(GROUPS, unimodal_weight=0.5, balancer=AGM(0), **FAST).fit(X, y)
@@ -334,8 +336,8 @@ def test_no_strength_is_joint_training(with_absent):
     assert np.abs(on.balance_history_["coefficient"] - 1).max() > 0.02
 
 
-def test_muting_leaves_the_encoders_as_they_are(data):
-    """Batch normalisation learns nothing from the zero input, and goes on in training mode."""
+def test_muted_inputs_do_not_change_the_encoders(data):
+    """Batch normalisation ignores the zero input and stays in training mode."""
     X, y = data
     encoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.2))
     fits = [
@@ -344,7 +346,7 @@ def test_muting_leaves_the_encoders_as_they_are(data):
     np.testing.assert_array_equal(*(clf.predict_proba(X) for clf in fits))
 
 
-def test_encoders_without_parameters_have_their_part_of_the_head_modulated(data):
+def test_the_head_is_modulated_if_encoders_have_no_parameters(data):
     X, y = data[0] - 3, data[1]
     settings = ONE_BATCH | {"encoder": nn.Identity(), "lr": 0.3, "max_epochs": 6}
     plain = JointClassifier(GROUPS, **settings).fit(X, y)
@@ -352,7 +354,7 @@ def test_encoders_without_parameters_have_their_part_of_the_head_modulated(data)
     assert not np.allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
 
-def test_the_order_does_not_matter_and_images_are_taken(with_absent):
+def test_results_are_independent_of_the_order_of_modalities_and_images_are_accepted(with_absent):
     X, y = with_absent
     fits = [
         JointClassifier(groups, balancer=AGM(), **FAST | {"lr": 0.1}).fit(X, y).predict_proba(X)
@@ -365,7 +367,7 @@ def test_the_order_does_not_matter_and_images_are_taken(with_absent):
 
 
 @pytest.mark.parametrize("parameters", [{"alpha": -1}, {"cap": -1}])
-def test_bad_parameters_are_named(parameters, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, data):
     ((name, value),) = parameters.items()
     with pytest.raises(ValueError, match=f"{name}={value} must be at least 0"):
         JointClassifier(GROUPS, balancer=AGM(**parameters), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""AMCo: who is dominant, what is hidden and when, and a loss that is its formula."""
+"""AMCo: dominant modalities, hidden classes, and the loss against its formula."""
 
 import math
 import pickle
@@ -39,7 +39,7 @@ def cross_entropy(logits, y, weight):
 
 
 class Checked(AMCo):
-    """AMCo that compares every loss with the formula, its masks drawn again."""
+    """AMCo that compares every loss with the formula, with masks from the same generators."""
 
     def begin(self, training):
         super().begin(training)
@@ -57,7 +57,7 @@ class Checked(AMCo):
         features = {name: f.detach() for name, f in outputs.features.items()}
         o = np.stack([z.detach().numpy() for z in head.heads(features).values()]).astype(float)
 
-        # Masses by one softmax over everything that a row has.
+        # Masses by one softmax over all logits of a row.
         leads = np.zeros(len(o))
         for m in range(len(o)):
             rows = np.flatnonzero(have[m] & (have.sum(0) > 1))
@@ -92,13 +92,13 @@ class Checked(AMCo):
 
 @pytest.mark.parametrize("names", [["audio", "image"], ["audio", "image", "text"]])
 @pytest.mark.parametrize("kind", ["data", "with_absent"])
-def test_loss_is_the_formula(request, kind, names):
+def test_loss_matches_the_formula(request, kind, names):
     X, y = request.getfixturevalue(kind)
     clf = JointClassifier({name: GROUPS[name] for name in names}, balancer=Checked(eps=1.5), **FAST)
     X = X[:, : 4 * len(names)]
     clf.fit(X, y, sample_weight=np.random.default_rng(1).uniform(0.5, 2, len(y)))
     sets, amounts = clf.balancer_.sets_, clf.balancer_.amounts_
-    # Nothing is hidden in the first epoch or at the start of another; then more with every batch.
+    # No class is hidden in the first epoch or at the start of a later one; the number then grows with every batch.
     assert not any(n for epoch, n in amounts if epoch == 0)
     for epoch in (1, 2, 3):
         grown = [n for e, n in amounts if e == epoch]
@@ -112,8 +112,8 @@ def test_loss_is_the_formula(request, kind, names):
     assert (history["dominant"] > 0).any()
 
 
-def test_leads_by_hand():
-    # Masses 3/4 and 1/4 of two; 3/5, 1/5 and 1/5 of three; a row with one modality counts for none.
+def test_leads_match_hand_computed_values():
+    # Masses are 3/4 and 1/4 for two modalities, 3/5, 1/5 and 1/5 for three; a row with one modality does not count.
     logits = torch.log(torch.tensor([[[2.0, 1.0]], [[0.5, 0.5]]]))
     np.testing.assert_allclose(_leads(logits, torch.ones(2, 1, dtype=bool), None).numpy(), [0.5, -0.5], atol=1e-6)
     logits = torch.log(torch.tensor([[[2.0, 1.0]] * 3, [[0.5, 0.5]] * 3, [[0.3, 0.7]] * 3]))
@@ -122,15 +122,15 @@ def test_leads_by_hand():
     assert not _leads(logits, torch.zeros(3, 3, dtype=bool), None).any()
 
 
-def test_no_modality_is_dominant_at_one(data):
+def test_no_modality_is_dominant_with_sigma_1(data):
     fit = {eps: JointClassifier(GROUPS, balancer=AMCo(1.0, eps), **FAST).fit(*data) for eps in (0.1, 1e9)}
     assert not fit[0.1].balance_history_["dominant"].any()
     assert fit[0.1].balance_history_["masked"].max() > 0.5
-    # Hiding nothing because none is dominant, or because it is not time yet, is the same.
+    # No class is hidden: in one fit no modality is dominant, in the other the mask time stays near zero.
     np.testing.assert_allclose(*(clf.predict_proba(data[0]) for clf in fit.values()), atol=1e-6)
 
 
-def test_nothing_is_hidden_in_prediction(with_absent):
+def test_predictions_use_all_logits(with_absent):
     X, y = with_absent
     clf = JointClassifier(GROUPS, balancer=AMCo(), **FAST).fit(X, y)
     head, z = clf.module_.fusion_head, np.split(clf.transform(X), 3, axis=1)
@@ -145,12 +145,12 @@ def test_nothing_is_hidden_in_prediction(with_absent):
         np.testing.assert_allclose(alone[name][have], softmax(o[m], axis=1)[have], atol=1e-5)
 
 
-def test_heads_that_the_classifier_adds_are_trained_too(data):
+def test_additional_unimodal_heads_are_trained(data):
     clf = JointClassifier(GROUPS, unimodal_weight=1.0, balancer=AMCo(), **(FAST | {"max_epochs": 15})).fit(*data)
     assert (clf.predict_proba_per_modality(data[0])["audio"].argmax(1) == data[1]).mean() > 0.6
 
 
-def test_results_repeat_and_travel(data):
+def test_results_are_reproducible_and_survive_pickling(data):
     first, second = (JointClassifier(GROUPS, balancer=AMCo(), **FAST).fit(*data) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(data[0]), second.predict_proba(data[0]))
     again = pickle.loads(pickle.dumps(first))
@@ -158,6 +158,6 @@ def test_results_repeat_and_travel(data):
 
 
 @pytest.mark.parametrize("bad", [{"sigma": 0.4}, {"sigma": 1.1}, {"eps": 0}, {"eps": "1"}])
-def test_parameters_are_checked(data, bad):
+def test_invalid_parameters_are_named_in_the_error(data, bad):
     with pytest.raises((ValueError, TypeError), match=f"{next(iter(bad))}="):
         JointClassifier(GROUPS, balancer=AMCo(**bad), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""Gradient blending: its weights and its loss against plain loops, what its measurements leave untouched."""
+"""Gradient blending: weights and loss against plain loops, and measurements without side effects."""
 
 import copy
 
@@ -18,7 +18,7 @@ FULL = {"encoder": "linear", "embedding_dim": 5, "batch_size": 200, "max_epochs"
 
 
 class Spy(GradientBlending):
-    """Keeps the network and the rows at the start of each epoch."""
+    """Gradient blending that records the network and the rows at the start of each epoch."""
 
     def begin_epoch(self, training):
         if training.epoch == 0:
@@ -29,19 +29,19 @@ class Spy(GradientBlending):
 
 
 def losses(module, rows, names):
-    """Mean losses of the own heads and of the joint one, by hand."""
+    """Return the mean losses of the unimodal heads and of the joint head."""
     batch = rows.batch(rows.rows)
     logits, _ = module(batch)
-    own = []
+    unimodal_losses = []
     for name in names:
         y = batch.y[batch.present[name]] if name in batch.present else batch.y
         branch = module.branch(name)
-        own.append(F.cross_entropy(branch.head(branch.encoder(batch.x[name])), y))
-    return [*own, F.cross_entropy(logits, batch.y)]
+        unimodal_losses.append(F.cross_entropy(branch.head(branch.encoder(batch.x[name])), y))
+    return [*unimodal_losses, F.cross_entropy(logits, batch.y)]
 
 
 def measured(module, rows, valid, names, n_epochs, lr):
-    """Gains and overfitting of all branches by steps on all rows at once, one branch after another."""
+    """Return gain and overfitting of each branch, from full-batch steps on one branch after another."""
     gains, excesses = [], []
     for k in range(len(names) + 1):
         branch = copy.deepcopy(module)
@@ -60,11 +60,11 @@ def measured(module, rows, valid, names, n_epochs, lr):
 
 
 @pytest.mark.parametrize("groups", [PAIR, GROUPS])
-def test_weights_are_those_of_branches_trained_by_hand(groups, with_absent):
+def test_weights_match_a_plain_training_of_each_branch(groups, with_absent):
     X, y = with_absent[0][:, -4 * len(groups) :], with_absent[1]
     clf = JointClassifier(groups, balancer=Spy(n_epochs=4, super_epoch=2, eps=1e-4), **FULL).fit(X, y)
     history = clf.balance_history_
-    for epoch, lr in ((0, 0.01), (2, 0.001)):  # the schedule's
+    for epoch, lr in ((0, 0.01), (2, 0.001)):  # learning rates of the schedule
         gains, excesses = measured(*clf.balancer_.seen[epoch], sorted(groups), 4, lr)
         np.testing.assert_allclose(history["generalisation"][epoch], gains, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(history["overfitting"][epoch], excesses, rtol=1e-3, atol=1e-5)
@@ -77,7 +77,7 @@ def test_weights_are_those_of_branches_trained_by_hand(groups, with_absent):
     assert blending == 2 * [(name, epoch) for name in [*sorted(groups), None] for epoch in range(1, 5)]
 
 
-def test_offline_measures_once(data):
+def test_offline_blending_measures_once(data):
     clf = JointClassifier(GROUPS, balancer=GradientBlending(1), **FULL).fit(*data)
     history = clf.balance_history_
     assert sum(row["stage"] == "blending" for row in clf.history_) == 4
@@ -86,7 +86,7 @@ def test_offline_measures_once(data):
 
 
 @pytest.mark.parametrize("unimodal_weight", [0, 3])
-def test_loss_is_the_weighted_sum(unimodal_weight, with_absent):
+def test_loss_is_the_weighted_sum_of_the_branch_losses(unimodal_weight, with_absent):
     clf = JointClassifier(GROUPS, unimodal_weight=unimodal_weight, balancer=Spy(1), **FULL).fit(*with_absent)
     module, rows, _ = clf.balancer_.seen[0]
     expected = sum(
@@ -99,7 +99,7 @@ def test_loss_is_the_weighted_sum(unimodal_weight, with_absent):
     assert first["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_weights_by_hand():
+def test_blending_weights_match_hand_computed_values():
     gains, excesses = np.array([0.3, -0.2, 0.5]), np.array([0.1, 0.0, -0.5])
     expected = np.array([0.3 / 0.02, 0.2 / 0.01, 0.5 / 0.26])
     np.testing.assert_allclose(blending_weights(gains, excesses, 0.01), expected / expected.sum())
@@ -107,7 +107,7 @@ def test_weights_by_hand():
 
 
 class Equal(Balancer):
-    """The same loss with equal weights, measured or not."""
+    """Gradient blending with equal weights, with or without measurements."""
 
     unimodal = "heads"
 
@@ -125,7 +125,7 @@ class Equal(Balancer):
         return self.inner.loss(training, outputs)
 
 
-def test_measurements_leave_the_training_as_it_was(with_absent):
+def test_measurements_do_not_change_the_training(with_absent):
     noisy = {"encoder": lambda input_shape: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5))}
     settings = FULL | noisy | {"batch_size": 32}
     one, other = (
@@ -134,7 +134,7 @@ def test_measurements_leave_the_training_as_it_was(with_absent):
     np.testing.assert_array_equal(one.predict_proba(with_absent[0]), other.predict_proba(with_absent[0]))
 
 
-def test_needs_held_out_rows_of_each_modality(data):
+def test_missing_held_out_rows_raise_an_error(data):
     clf = JointClassifier(GROUPS, balancer=GradientBlending(1), **FULL)
     with pytest.raises(ValueError, match=r"GradientBlending.*no.*early_stopping=True"):
         clf.set_params(early_stopping=False).fit(*data)
@@ -145,6 +145,6 @@ def test_needs_held_out_rows_of_each_modality(data):
 
 
 @pytest.mark.parametrize("parameters", [{"n_epochs": 0}, {"super_epoch": 0}, {"eps": 0}])
-def test_parameters_are_checked(parameters, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, data):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         JointClassifier(GROUPS, balancer=GradientBlending(**parameters), **FULL).fit(*data)

@@ -1,4 +1,4 @@
-"""InfoReg: its pull on the gradients, its windows and its traces by hand."""
+"""InfoReg: pulls, windows and traces against plain loops."""
 
 import copy
 
@@ -17,7 +17,7 @@ FAST = {"max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 class Spy(InfoReg):
-    """Keeps, of each step, scores, gradients before and after, weights and those of the epoch's start."""
+    """InfoReg that records scores, weights, and gradients before and after the pull of each step."""
 
     def begin(self, training):
         super().begin(training)
@@ -37,13 +37,13 @@ class Spy(InfoReg):
         after = [[p.grad for p in training.parameters[name]] for name in training.names]
         after = [[None if g is None else g.clone() for g in gradients] for gradients in after]
         starts = [[p.detach() for p in self.starts.branch(name).encoder.parameters()] for name in training.names]
-        own = [z.detach().numpy() for z in outputs.unimodal.values()]
-        scores = np.array([softmax(z, axis=1)[range(len(z)), outputs.batch.y.numpy()] for z in own])
+        logits = [z.detach().numpy() for z in outputs.unimodal.values()]
+        scores = np.array([softmax(z, axis=1)[range(len(z)), outputs.batch.y.numpy()] for z in logits])
         self.steps.append((training.epoch, self.is_open, scores, outputs.present.numpy(), state, after, starts))
 
 
 def expected_pulls(scores, present, is_open, strength):
-    """Row by row: each modality's score against the mean of the others there."""
+    """Return the pulls, from each row's scores against the mean of the row's other modalities."""
     gaps = np.zeros(len(scores))
     for m in range(len(scores)):
         for i in range(scores.shape[1]):
@@ -59,7 +59,7 @@ def expected_pulls(scores, present, is_open, strength):
 
 
 @pytest.mark.parametrize("groups, absent", [(PAIR, False), (GROUPS, False), (GROUPS, True)])
-def test_gradients_and_traces_by_the_formula(groups, absent, data, with_absent):
+def test_gradients_and_traces_match_the_formula(groups, absent, data, with_absent):
     X, y = with_absent if absent else data
     X = X[:, -4 * len(groups) :]
     clf = JointClassifier(groups, balancer=Spy(strength=0.5), **FAST).fit(X, y)
@@ -80,8 +80,8 @@ def test_gradients_and_traces_by_the_formula(groups, absent, data, with_absent):
     np.testing.assert_array_equal(clf.balancer_.fisher_, clf.balance_history_["fisher"])
 
 
-class Traces(InfoReg):
-    """Traces that are given, not measured."""
+class GivenTraces(InfoReg):
+    """InfoReg with given traces."""
 
     given = torch.tensor([[1.0, 4.0], [3.0, 4.0], [4.0, 4.0], [1.0, 3.0], [5.0, 0.0]])
 
@@ -89,16 +89,16 @@ class Traces(InfoReg):
         self.fisher_ = self.given[: training.epoch + 1]
 
 
-def test_windows_by_hand(data):
+def test_windows_match_hand_computed_values(data):
     settings = FAST | {"max_epochs": 6, "early_stopping": False}
-    clf = JointClassifier(PAIR, balancer=Traces(threshold=0.25, window=2), **settings).fit(data[0][:, 4:], data[1])
-    # Sums of two epochs, and the ones before: image 1-0, 4-1, 7-4, 5-7, 6-5; text 4-0, 8-4, 8-8, 7-8, 3-7.
+    clf = JointClassifier(PAIR, balancer=GivenTraces(threshold=0.25, window=2), **settings).fit(data[0][:, 4:], data[1])
+    # Sums over two epochs, current minus previous: image 1-0, 4-1, 7-4, 5-7, 6-5; text 4-0, 8-4, 8-8, 7-8, 3-7.
     expected = [[1, 1], [1, 1], [1, 1], [1, 0], [0, 0], [0, 0]]
     np.testing.assert_array_equal(clf.balance_history_["open"], expected)
     assert (clf.balance_history_["pull"][~np.array(expected, dtype=bool)] == 0).all()
 
 
-def test_without_strength_it_is_plain(with_absent):
+def test_zero_strength_is_plain_training(with_absent):
     clf = JointClassifier(GROUPS, balancer=InfoReg(strength=0), **FAST).fit(*with_absent)
     plain = JointClassifier(GROUPS, unimodal_weight=1, **FAST).fit(*with_absent)
     np.testing.assert_array_equal(clf.predict_proba(with_absent[0]), plain.predict_proba(with_absent[0]))
@@ -112,6 +112,6 @@ def test_an_encoder_without_weights_has_no_trace(data):
 
 
 @pytest.mark.parametrize("parameters", [{"strength": -1}, {"threshold": 1.1}, {"window": 0}])
-def test_parameters_are_checked(parameters, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, data):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         JointClassifier(GROUPS, balancer=InfoReg(**parameters), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""LFM: its contrast against loops over rows and pairs, its schedule, features of different lengths."""
+"""LFM: contrast against loops over rows and pairs, schedule, and features of different lengths."""
 
 import itertools
 from types import SimpleNamespace
@@ -19,13 +19,13 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
-def outputs_of(present, weight=None):
+def stub_outputs(present, weight=None):
     n_rows = present.shape[1]
     return SimpleNamespace(batch=Batch({}, {}, n_rows, torch.zeros(n_rows), weight), present=present)
 
 
 def contrast(features, present, temperature, weight):
-    """Pair by pair, direction by direction, row by row."""
+    """Return the contrastive loss by loops over pairs, directions and rows."""
     pairs = []
     for a, b in itertools.combinations(range(len(features)), 2):
         rows = [i for i in range(features.shape[1]) if present[a, i] and present[b, i]]
@@ -41,7 +41,7 @@ def contrast(features, present, temperature, weight):
 
 @pytest.mark.parametrize("n_modalities", [2, 3])
 @pytest.mark.parametrize("absent", [False, True])
-def test_contrast_is_the_formula(n_modalities, absent):
+def test_contrast_matches_the_formula(n_modalities, absent):
     rng = np.random.default_rng(1)
     features = rng.normal(size=(n_modalities, 6, 5))
     present = np.ones((n_modalities, 6), dtype=bool)
@@ -50,34 +50,34 @@ def test_contrast_is_the_formula(n_modalities, absent):
     features[~present] = 0
     weight = rng.uniform(0.5, 2, 6)
     given = torch.tensor(features, requires_grad=True)
-    loss = info_nce(given, outputs_of(torch.tensor(present), torch.tensor(weight)), 0.3)
+    loss = info_nce(given, stub_outputs(torch.tensor(present), torch.tensor(weight)), 0.3)
     assert loss.item() == pytest.approx(contrast(features, present, 0.3, weight), rel=1e-6)
     loss.backward()
     assert torch.isfinite(given.grad).all()
     assert (given.grad.numpy()[~present] == 0).all()
 
 
-def test_two_rows_by_hand():
-    # The first rows agree, the second ones are at right angles; lengths do not count.
+def test_contrast_of_two_rows_matches_hand_computed_values():
+    # The first rows are parallel and the second ones orthogonal; lengths have no effect.
     features = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [5.0, 0.0]]])
-    loss = info_nce(features, outputs_of(torch.ones(2, 2, dtype=torch.bool)), 0.5)
+    loss = info_nce(features, stub_outputs(torch.ones(2, 2, dtype=torch.bool)), 0.5)
     e = np.exp(2)
     rows = [np.log(2), np.log(2)]  # cosines 1 and 1, 0 and 0
     columns = [-np.log(e / (e + 1)), -np.log(1 / (e + 1))]
     assert loss.item() == pytest.approx(np.mean(rows + columns))
 
 
-def test_rows_without_a_pair_give_nothing():
+def test_rows_without_a_pair_add_no_loss():
     features = torch.ones(2, 3, 4, requires_grad=True)
     present = torch.tensor([[True, True, False], [False, False, True]])
-    loss = info_nce(features, outputs_of(present), 0.1)
+    loss = info_nce(features, stub_outputs(present), 0.1)
     loss.backward()
     assert loss.item() == 0
     assert (features.grad == 0).all()
 
 
 class Spy(LFM):
-    """Keeps losses and their parts, and the features in use."""
+    """LFM that records losses, their parts and the maps of the features."""
 
     def begin(self, training):
         super().begin(training)
@@ -92,7 +92,7 @@ class Spy(LFM):
         return loss
 
 
-def test_loss_and_schedule(data):
+def test_loss_follows_the_schedule(data):
     clf = JointClassifier(GROUPS, balancer=Spy(temperature=0.2, strength=0.8), **FAST).fit(*data)
     weights = 0.8 * (1 - np.exp(-1 / np.array([1, 2, 3])))
     np.testing.assert_allclose(clf.balance_history_["weight"], weights, rtol=1e-6)
@@ -101,7 +101,7 @@ def test_loss_and_schedule(data):
     assert len(clf.balancer_.steps) == 9
 
 
-def test_features_of_different_lengths_keep_their_angles(data):
+def test_longer_features_are_mapped_by_orthonormal_columns(data):
     encoder = {"audio": nn.Linear(4, 3), "image": nn.Linear(4, 200), "text": nn.Linear(4, 200)}
     clf = JointClassifier(GROUPS, encoder=encoder, balancer=Spy(), **FAST).fit(*data)
     maps = clf.balancer_.maps
@@ -111,13 +111,13 @@ def test_features_of_different_lengths_keep_their_angles(data):
     assert not torch.equal(maps["image"], maps["text"])
 
 
-def test_without_strength_it_is_plain(data):
+def test_zero_strength_is_plain_training(data):
     clf = JointClassifier(GROUPS, balancer=LFM(strength=0), **FAST).fit(*data)
     plain = JointClassifier(GROUPS, **FAST).fit(*data)
     np.testing.assert_array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
 
 
 @pytest.mark.parametrize("parameters", [{"temperature": 0}, {"strength": 1.5}])
-def test_parameters_are_checked(parameters, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, data):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         JointClassifier(GROUPS, balancer=LFM(**parameters), **FAST).fit(*data)

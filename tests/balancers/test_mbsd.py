@@ -1,4 +1,4 @@
-"""MBSD: its distillation and its loss against loops over rows and pairs, and whom it moves."""
+"""MBSD: distillation, loss and gradients against loops over rows and pairs."""
 
 import itertools
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 def distillation(logits, y, present, row_weight=None):
-    """Row by row and pair by pair."""
+    """Return the distillation loss by loops over pairs and rows."""
     pairs = []
     for a, b in itertools.combinations(range(len(logits)), 2):
         total, count = 0.0, 0
@@ -41,7 +41,7 @@ def cross_entropy(logits, y, weight):
 
 
 class Spy(MBSD):
-    """Keeps outputs and loss of each step."""
+    """MBSD that records the outputs and the loss of each step."""
 
     def begin(self, training):
         super().begin(training)
@@ -51,8 +51,8 @@ class Spy(MBSD):
         loss = super().loss(training, outputs)
         batch = outputs.batch
         weight = np.ones(batch.size) if batch.weight is None else batch.weight.numpy()
-        own = [z.detach().numpy() for z in outputs.unimodal.values()]
-        seen = outputs.logits.detach().numpy(), own, batch.y.numpy(), weight, outputs.present.numpy()
+        unimodal = [z.detach().numpy() for z in outputs.unimodal.values()]
+        seen = outputs.logits.detach().numpy(), unimodal, batch.y.numpy(), weight, outputs.present.numpy()
         self.steps.append((loss.item(), seen))
         return loss
 
@@ -62,54 +62,54 @@ class Spy(MBSD):
     "groups, fusion, unimodal_weight",
     [(PAIR, "concat", 0), (GROUPS, "concat", 0), (GROUPS, "sum", 0), (PAIR, "gated", 0), (PAIR, "gated", 2)],
 )
-def test_loss_is_the_formula(groups, fusion, unimodal_weight, weighted, with_absent):
+def test_loss_matches_the_formula(groups, fusion, unimodal_weight, weighted, with_absent):
     X, y = with_absent[0][12:, -4 * len(groups) :], with_absent[1][12:]
     clf = JointClassifier(groups, fusion=fusion, unimodal_weight=unimodal_weight, balancer=Spy(0.7), **FAST)
     clf.fit(X, y, sample_weight=1 + y if weighted else None)
-    for loss, (fused, own, y_batch, weight, present) in clf.balancer_.steps:
-        expected = cross_entropy(fused, y_batch, weight) + 0.7 * distillation(own, y_batch, present, weight)
-        for z, has in zip(own, present, strict=True):
+    for loss, (fused, unimodal, y_batch, weight, present) in clf.balancer_.steps:
+        expected = cross_entropy(fused, y_batch, weight) + 0.7 * distillation(unimodal, y_batch, present, weight)
+        for z, has in zip(unimodal, present, strict=True):
             expected += (unimodal_weight or 1) * cross_entropy(z[has], y_batch[has], weight[has])
         assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_own_heads_that_are_asked_for_train_beside(with_absent):
+def test_additional_unimodal_heads_are_trained(with_absent):
     clf = JointClassifier(GROUPS, unimodal_weight=1.0, balancer=MBSD(), **FAST | {"max_epochs": 30, "lr": 0.1})
     proba = clf.fit(*with_absent).predict_proba_per_modality(with_absent[0])["text"]
     assert (proba.argmax(axis=1) == with_absent[1]).mean() > 0.9
 
 
-def outputs_of(y, present=None):
+def stub_outputs(y, present=None):
     present = torch.ones(2, len(y), dtype=torch.bool) if present is None else present
     return SimpleNamespace(batch=Batch({}, {}, len(y), y), present=present)
 
 
-def test_two_rows_by_hand():
-    # The first modality is right and surer of the first row; neither is right of the second.
+def test_distillation_of_two_rows_matches_hand_computed_values():
+    # In the first row the first modality is right and more confident; in the second row neither is right.
     logits = torch.tensor([[[2.0, 0.0], [0.0, 3.0]], [[1.0, 0.0], [0.0, 1.0]]], requires_grad=True)
-    loss, weight = distill(logits, outputs_of(torch.tensor([0, 0])))
+    loss, weight = distill(logits, stub_outputs(torch.tensor([0, 0])))
     high, low = 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-1))
     assert weight.item() == pytest.approx((high - low) / 2)
     assert loss.item() == pytest.approx((high - low) * (0.5 + high * np.log(high / low)) / 2)
     loss.backward()
-    # The divergence moves the other modality alone: what the surer one gets is the squared distance's.
+    # The more confident modality gets the gradient of the squared distance only, the other one also the divergence's.
     np.testing.assert_allclose(logits.grad[0, 0].numpy(), [(high - low) / 2, 0], rtol=1e-5, atol=1e-8)
     pull = -(high - low) / 2 * high * (1 - low)
     np.testing.assert_allclose(logits.grad[1, 0].numpy(), [pull - (high - low) / 2, -pull], rtol=1e-5)
     assert (logits.grad[:, 1] == 0).all()
 
 
-def test_rows_without_a_pair_give_nothing_and_no_nan():
+def test_rows_without_a_pair_add_no_loss_and_no_nan():
     logits = torch.tensor([[[90.0, -90.0]], [[-90.0, 90.0]]], requires_grad=True)
-    loss, weight = distill(logits, outputs_of(torch.tensor([0]), torch.tensor([[True], [False]])))
+    loss, weight = distill(logits, stub_outputs(torch.tensor([0]), torch.tensor([[True], [False]])))
     loss.backward()
     assert (loss.item(), weight.item()) == (0, 0)
     assert (logits.grad == 0).all()
-    loss, weight = distill(logits, outputs_of(torch.tensor([0])))
+    loss, weight = distill(logits, stub_outputs(torch.tensor([0])))
     assert weight.item() == 1
     assert torch.isfinite(loss)
 
 
-def test_strength_is_checked(with_absent):
+def test_an_invalid_strength_is_named_in_the_error(with_absent):
     with pytest.raises(ValueError, match="strength"):
         JointClassifier(GROUPS, balancer=MBSD(-1), **FAST).fit(*with_absent)

@@ -1,4 +1,4 @@
-"""MLA: its turns, the projected gradient against numpy, and the weights of its prediction."""
+"""MLA: turns of the modalities, projected gradients against numpy, and weights of the prediction."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,8 @@ FAST = {
 }
 
 
-class Steps(Callback):
-    """What every step sees: the modality whose encoder has a gradient, what the head gets, and its gradient."""
+class StepRecorder(Callback):
+    """Callback that records the trained modality of every step, the input of the head and its gradient."""
 
     def on_train_begin(self, net, X=None, y=None):
         self.steps, self.weights = [], {}
@@ -39,7 +39,7 @@ class Steps(Callback):
             weight = module.branch(name).encoder.layers[1].weight.detach().clone()
             if name in self.weights:
                 same = torch.equal(weight, self.weights[name])
-                # It moves in its own step, which is the one before.
+                # An encoder changes in its own step only, and that step is the previous one.
                 assert same == (self.steps[-1]["name"] != name)
             self.weights[name] = weight
         head = module.fusion_head.linear
@@ -54,8 +54,8 @@ def fit(data, balancer, callback, **changes):
     return JointClassifier(groups, balancer=balancer, callbacks=[callback], **FAST | changes).fit(*data)
 
 
-class Targets(Steps):
-    """Steps with the targets of their rows, where every row has everything."""
+class TargetRecorder(StepRecorder):
+    """`StepRecorder` that also records targets, for data without absent modalities."""
 
     def on_grad_computed(self, net, named_parameters, X=None, y=None, training=None):
         super().on_grad_computed(net, named_parameters, X=X, y=y, training=training)
@@ -64,8 +64,8 @@ class Targets(Steps):
 
 @pytest.mark.parametrize("projection", ["owm", "none"])
 @pytest.mark.parametrize("modalities", [{"b": slice(4, 12), "a": slice(0, 4)}, GROUPS])
-def test_gradient_of_the_head_is_the_formula(data, modalities, projection):
-    steps = Targets()
+def test_gradient_of_the_head_matches_the_formula(data, modalities, projection):
+    steps = TargetRecorder()
     clf = fit(data, MLA(projection), steps, modalities=modalities)
     names, n_batches = sorted(modalities), 3
     assert [step["name"] for step in steps.steps] == names * (2 * n_batches)
@@ -83,7 +83,7 @@ def test_gradient_of_the_head_is_the_formula(data, modalities, projection):
 
 
 class Plain(nn.Module):
-    """An encoder without statistics of the rows, which repeated rows would change."""
+    """Encoder without statistics of the rows, which would differ between weighted and repeated rows."""
 
     def __init__(self):
         super().__init__()
@@ -93,12 +93,12 @@ class Plain(nn.Module):
         return self.layers(x)
 
 
-def test_row_weights_count_in_the_mean_feature(data):
+def test_row_weights_equal_repeated_rows(data):
     X, y = data
     weight = np.where(np.arange(len(y)) % 2, 2, 1)
     rows = np.repeat(np.arange(len(y)), weight)
     options = FAST | {"encoder": Plain, "max_epochs": 3, "batch_size": 1000}
-    weighted, repeated = Steps(), Steps()
+    weighted, repeated = StepRecorder(), StepRecorder()
     for callback, args in ((weighted, (X, y, weight)), (repeated, (X[rows], y[rows]))):
         JointClassifier(GROUPS, balancer=MLA(), callbacks=[callback], **options).fit(*args)
     for one, other in zip(weighted.steps, repeated.steps, strict=True):
@@ -106,7 +106,7 @@ def test_row_weights_count_in_the_mean_feature(data):
 
 
 @pytest.mark.parametrize("weights", ["entropy", "sum", {"audio": 0.5, "image": 2.0, "text": 0.0}])
-def test_prediction_is_the_weighted_sum_of_the_present(with_absent, weights):
+def test_prediction_is_the_weighted_sum_of_present_modalities(with_absent, weights):
     X, y = with_absent
     clf = JointClassifier(GROUPS, balancer=MLA(weights=weights), **FAST).fit(X, y)
     alone = clf.predict_proba_per_modality(X)
@@ -132,14 +132,14 @@ def test_prediction_is_the_weighted_sum_of_the_present(with_absent, weights):
     assert np.isfinite(clf.balance_history_["weight"]).all()
 
 
-def test_rows_and_batches_that_lack_a_modality(data):
+def test_batches_may_lack_a_modality(data):
     X, y = data[0].copy(), data[1]
-    X[4:, :4] = np.nan  # Most batches have none of its rows.
+    X[4:, :4] = np.nan  # most batches have no row with it
     clf = JointClassifier(GROUPS, balancer=MLA(), **FAST | {"batch_size": 10}).fit(X, y)
     assert all(torch.isfinite(p).all() for p in clf.module_.parameters())
 
 
-def test_a_row_with_nothing_gets_no_weight():
+def test_rows_without_modalities_have_zero_weights():
     head = SharedHead({"a": 2, "b": 2}, 3, "entropy")
     positions = {"a": torch.tensor([0]), "b": torch.tensor([0, 1])}
     batch = Batch({"a": torch.zeros(1, 2), "b": torch.zeros(2, 2)}, positions, 3)
@@ -165,21 +165,21 @@ def test_features_of_different_lengths_are_mapped_to_the_longest(data):
     assert all(isinstance(layer, nn.Identity) for layer in same.maps)
 
 
-def test_frozen_encoders_leave_the_head_to_learn(data):
+def test_the_head_learns_on_frozen_encoders(data):
     frozen = {name: nn.Identity() for name in GROUPS}
     clf = JointClassifier(GROUPS, balancer=MLA(), **FAST | {"encoder": frozen}).fit(*data)
     losses = [row["train_loss"] for row in clf.history_]
     assert losses[1] < losses[0]
 
 
-def test_unimodal_weight_trains_own_heads_too(data):
+def test_unimodal_weight_adds_the_loss_of_unimodal_heads(data):
     def losses(weight):
         clf = JointClassifier(GROUPS, balancer=MLA(), unimodal_weight=weight, **FAST | {"max_epochs": 1, "lr": 1e-9})
         return clf.fit(*data)
 
     plain, extra = losses(0.0), losses(0.5)
     X, y = data
-    # Nothing moves at this rate: the loss is that of the shared head and half that of the own ones.
+    # At this learning rate the weights do not change: the loss is the shared head's and half of the unimodal heads'.
     own = sum(-np.log(p[range(len(y)), y]).mean() for p in extra.predict_proba_per_modality(X).values())
     added = extra.history_[0]["train_loss"] - plain.history_[0]["train_loss"]
     assert added == pytest.approx(0.5 * own, rel=1e-4)
@@ -195,6 +195,6 @@ def test_unimodal_weight_trains_own_heads_too(data):
         (MLA(weights={"audio": 0.0, "image": 0, "text": 0}), r"must have a weight above 0"),
     ],
 )
-def test_bad_parameters_are_named(data, balancer, message):
+def test_invalid_parameters_are_named_in_the_error(data, balancer, message):
     with pytest.raises(ValueError, match=message):
         JointClassifier(GROUPS, balancer=balancer, **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""MMCosine: logits that are cosines, in training as in prediction."""
+"""MMCosine: logits are cosines in training and in prediction."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}
 
 
-def test_logits_by_hand():
+def test_logits_match_hand_computed_values():
     head = CosineHead({"a": 2, "b": 1}, 2, scale=10.0)
     with torch.no_grad():
         head.linears[0].weight.copy_(torch.tensor([[3.0, 4.0], [0.0, -2.0]]))
@@ -26,7 +26,7 @@ def test_logits_by_hand():
 
 
 @pytest.mark.parametrize("names", [["audio", "image"], ["audio", "image", "text"]])
-def test_predictions_are_by_cosines_of_what_is_present(data, names):
+def test_predictions_use_the_cosines_of_present_modalities(data, names):
     X, y = data[0][:, : 4 * len(names)].copy(), data[1]
     X[::5, :4] = np.nan
     X[1::5, 4:8] = np.nan
@@ -44,8 +44,8 @@ def test_predictions_are_by_cosines_of_what_is_present(data, names):
     assert clf.score(X, y) > 0.5
 
 
-def test_training_moves_directions_alone(data):
-    """The gradient of a class weight, and of features, is at right angles to it: length earns nothing."""
+def test_gradients_are_orthogonal_to_the_class_weights(data):
+    """Longer weights do not decrease the loss."""
     seen = []
 
     class Spy(MMCosine):
@@ -57,7 +57,7 @@ def test_training_moves_directions_alone(data):
     assert all(along < 1e-4 * size for along, size in seen)
 
 
-def test_features_of_zeros_keep_gradients_finite():
+def test_zero_features_have_finite_gradients():
     head = CosineHead({"a": 2, "b": 3}, 2, scale=10.0)
     features = {"a": torch.zeros(4, 2, requires_grad=True), "b": torch.randn(4, 3, requires_grad=True)}
     loss = nn.functional.cross_entropy(head.fuse(features), torch.tensor([0, 1, 0, 1]))
@@ -66,15 +66,15 @@ def test_features_of_zeros_keep_gradients_finite():
     assert not any(torch.isnan(p.grad).any() for p in head.parameters())
 
 
-def test_each_modality_answers_by_its_own_cosines(data):
+def test_unimodal_probabilities_multiply_to_the_fused_ones(data):
     clf = JointClassifier(GROUPS, balancer=MMCosine(), **FAST).fit(*data)
     alone = clf.predict_proba_per_modality(data[0])
     product = np.prod(np.stack(list(alone.values())), axis=0)
     product /= product.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(product, clf.predict_proba(data[0]), atol=1e-5)  # a sum of logits
+    np.testing.assert_allclose(product, clf.predict_proba(data[0]), atol=1e-5)  # logits are summed
 
 
 @pytest.mark.parametrize("scale, error", [(0, ValueError), (-1.0, ValueError), ("1", TypeError)])
-def test_scale_is_checked(data, scale, error):
+def test_an_invalid_scale_is_named_in_the_error(data, scale, error):
     with pytest.raises(error, match="scale="):
         JointClassifier(GROUPS, balancer=MMCosine(scale), **FAST).fit(*data)

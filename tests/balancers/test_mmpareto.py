@@ -1,4 +1,4 @@
-"""MMPareto: its gradients by one backward pass a loss and the definition, by hand, and where one is missing."""
+"""MMPareto: gradients against one backward pass per loss, hand-computed values and zero gradients."""
 
 import pickle
 
@@ -16,7 +16,7 @@ FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "rand
 
 
 def definition(a, u, gamma):
-    """Gradients of an encoder by its two gradients, tensor by tensor, as the released code has it."""
+    """Return the gradients of an encoder from its two gradients, tensor by tensor, as in the released code."""
     flat_a, flat_u = (np.concatenate([g.ravel() for g in gradients]) for gradients in (a, u))
     aa, uu, au = flat_a @ flat_a, flat_u @ flat_u, flat_a @ flat_u
     if au > 0:
@@ -45,7 +45,7 @@ class Checked(MMPareto):
         self.cases_ = []
         with torch.no_grad():
             if "fusion" in self.zeroed:
-                training.module.fusion_head.linear.weight[:, :6] = 0  # audio's columns
+                training.module.fusion_head.linear.weight[:, :6] = 0  # the columns of audio
             if "head" in self.zeroed:
                 training.module.branch("audio").head.weight.zero_()
 
@@ -84,7 +84,7 @@ class Checked(MMPareto):
 
 @pytest.mark.parametrize("names", [["audio", "image"], ["audio", "image", "text"]])
 @pytest.mark.parametrize("unimodal_weight", [0.0, 2.5])
-def test_gradients_are_those_of_the_definition(data, names, unimodal_weight):
+def test_gradients_match_the_definition(data, names, unimodal_weight):
     X, y = data
     X = X[:, : 4 * len(names)].copy()
     X[::5, :4] = np.nan
@@ -99,14 +99,14 @@ def test_gradients_are_those_of_the_definition(data, names, unimodal_weight):
     "zeroed, case",
     [(("fusion",), "no fused gradient"), (("head",), "no own gradient"), (("fusion", "head"), "no fused gradient")],
 )
-def test_a_zero_gradient_leaves_the_other(data, zeroed, case):
+def test_the_other_gradient_is_followed_if_one_is_zero(data, zeroed, case):
     balancer = type("Zeroed", (Checked,), {"zeroed": zeroed})()
     clf = JointClassifier(GROUPS, balancer=balancer, **(FAST | {"max_epochs": 1, "early_stopping": False}))
     clf.fit(*data)
     assert clf.balancer_.cases_[0] == case
 
 
-def test_conflict_by_hand():
+def test_conflicting_gradients_match_hand_computed_values():
     p, q = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
     a, u = [torch.tensor([1.0, 0.0]), torch.zeros(1)], [torch.tensor([-1.0, 1.0]), torch.zeros(1)]
     weight, cosine = MMPareto()._combine([p, q], a, u)
@@ -114,27 +114,27 @@ def test_conflict_by_hand():
     assert weight.item() == pytest.approx(0.6)
     assert cosine.item() == pytest.approx(-(0.5**0.5))
     np.testing.assert_allclose(p.grad.numpy(), 1.5 / 0.8**0.5 * np.array([0.4, 0.8]), rtol=1e-6)
-    # The combination lowers both losses, which the plain sum (0, 1) does for one of them only.
+    # The combination decreases both losses; the plain sum (0, 1) would decrease only one of them.
     assert (p.grad * a[0]).sum() > 0
     assert (p.grad * u[0]).sum() > 0
     assert q.grad.item() == 0
 
 
-def test_gradients_at_right_angles_are_summed():
+def test_orthogonal_gradients_are_summed():
     p = nn.Parameter(torch.zeros(2))
     weight, _ = MMPareto(gamma=2.0)._combine([p], [torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 3.0])])
     assert weight.item() == 0.5
     np.testing.assert_allclose(p.grad.numpy(), [2.0, 6.0])
 
 
-def test_frozen_encoders_leave_joint_training_with_heads(data):
+def test_frozen_encoders_give_joint_training_with_unimodal_heads(data):
     frozen = JointClassifier(GROUPS, encoder=nn.Flatten(), balancer=MMPareto(), **FAST).fit(*data)
     plain = JointClassifier(GROUPS, encoder=nn.Flatten(), unimodal_weight=1.0, **FAST).fit(*data)
     np.testing.assert_allclose(frozen.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
     assert (frozen.balance_history_["weight"] == 0.5).all()
 
 
-def test_history_says_who_conflicts_and_the_model_travels(data):
+def test_history_has_weights_and_cosines_and_the_model_survives_pickling(data):
     clf = JointClassifier(GROUPS, balancer=MMPareto(), **FAST).fit(*data)
     weight, cosine = clf.balance_history_["weight"], clf.balance_history_["cosine"]
     assert weight.shape == cosine.shape == (3, 3)
@@ -144,8 +144,8 @@ def test_history_says_who_conflicts_and_the_model_travels(data):
     np.testing.assert_array_equal(again.predict_proba(data[0]), clf.predict_proba(data[0]))
 
 
-def test_a_batch_without_any_modality_teaches_nothing_to_encoders():
-    # In a batch of two rows with nothing in common each modality has one row, which is left out.
+def test_batches_without_any_modality_are_accepted():
+    # In a batch of two rows without a common modality each modality has one row, which training leaves out.
     X = np.array([[1.0, np.nan], [np.nan, 2.0]] * 2, dtype=np.float32)
     settings = {"max_epochs": 3, "batch_size": 2, "early_stopping": False, "optimizer": "adamw", "random_state": 0}
     clf = JointClassifier({"a": [0], "b": [1]}, balancer=MMPareto(), **settings)
@@ -153,6 +153,6 @@ def test_a_batch_without_any_modality_teaches_nothing_to_encoders():
 
 
 @pytest.mark.parametrize("gamma, error", [(0, ValueError), (-1.0, ValueError), ("1", TypeError)])
-def test_gamma_is_checked(data, gamma, error):
+def test_an_invalid_gamma_is_named_in_the_error(data, gamma, error):
     with pytest.raises(error, match="gamma="):
         JointClassifier(GROUPS, balancer=MMPareto(gamma), **FAST).fit(*data)

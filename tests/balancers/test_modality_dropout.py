@@ -1,4 +1,4 @@
-"""ModalityDropout: how often it drops what, and the loss of what is left."""
+"""ModalityDropout: how often modalities are dropped, and the loss of the remaining features."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def data(make_data):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What every step of the fits of this test kept, and its loss."""
+    """Return a list that collects kept modalities and losses of every training step."""
     seen, fuse, joint_loss = [], modality_dropout.fuse, Training.joint_loss
 
     def spy_fuse(training, outputs, kept):
@@ -44,7 +44,7 @@ def steps(monkeypatch):
     return seen
 
 
-def test_the_loss_is_that_of_the_features_left(steps, with_absent):
+def test_loss_uses_the_remaining_features(steps, with_absent):
     X, y = with_absent
     weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
     JointClassifier(GROUPS, balancer=ModalityDropout(0.5), **FAST).fit(X, y, weight)
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_the_features_left(steps, with_absent):
 
 
 @pytest.mark.parametrize("p", [0.25, 0.7, 1.0])
-def test_each_modality_is_lost_as_often_as_said(p, steps, with_absent):
+def test_drop_frequencies_match_the_formula(p, steps, with_absent):
     X, y = with_absent
     settings = FAST | {"max_epochs": 40, "embedding_dim": 2, "batch_size": 120}
     clf = JointClassifier(GROUPS, balancer=ModalityDropout(p), **settings).fit(X, y)
@@ -84,7 +84,7 @@ def test_rows_and_modalities_are_dropped_independently(steps, data):
     assert len({step["kept"].tobytes() for step in steps}) == len(steps)
 
 
-def test_no_dropout_is_joint_training(with_absent):
+def test_zero_probability_is_plain_training(with_absent):
     X, y = with_absent
     plain = JointClassifier(GROUPS, unimodal_weight=0.5, **FAST).fit(X, y)
     clf = JointClassifier(GROUPS, unimodal_weight=0.5, balancer=ModalityDropout(0), **FAST).fit(X, y)
@@ -92,8 +92,8 @@ def test_no_dropout_is_joint_training(with_absent):
     assert (clf.balance_history_["dropped"] == 0).all()
 
 
-def test_a_modality_alone_predicts_better(data):
-    """What dropout is for: with a strong modality beside it, a weaker one is still learnt."""
+def test_a_weak_modality_predicts_better_alone(data):
+    """Dropout makes the network learn a weak modality although a strong one is present."""
     X, y = data
     X = np.hstack([X[:, :3], 4 * np.eye(3, dtype=np.float32)[y]])
     settings = FAST | {"max_epochs": 25, "lr": 0.05}
@@ -106,7 +106,7 @@ def test_a_modality_alone_predicts_better(data):
 
 
 @pytest.mark.parametrize("fusion", ["gated", "film"])
-def test_fusion_that_is_no_sum(fusion, data):
+def test_dropout_changes_training_under_fusions_that_are_not_sums(fusion, data):
     X, y = data[0][:, :6], data[1]
     settings = FAST | {"fusion": fusion, "lr": 0.1}
     plain = JointClassifier(PAIR, **settings).fit(X, y)
@@ -115,7 +115,7 @@ def test_fusion_that_is_no_sum(fusion, data):
     assert not clf.module_.unimodal_heads
 
 
-def test_results_repeat_and_the_order_does_not_matter(with_absent):
+def test_results_are_reproducible_and_independent_of_the_order_of_modalities(with_absent):
     X, y = with_absent
     fits = [
         JointClassifier(groups, balancer=ModalityDropout(), **FAST).fit(X, y).predict_proba(X)
@@ -125,6 +125,6 @@ def test_results_repeat_and_the_order_does_not_matter(with_absent):
     np.testing.assert_allclose(fits[0], fits[2], atol=1e-5)
 
 
-def test_a_bad_parameter_is_named(data):
+def test_an_invalid_parameter_is_named_in_the_error(data):
     with pytest.raises(ValueError, match=r"p=1\.1 must be at least 0 and at most 1"):
         JointClassifier(GROUPS, balancer=ModalityDropout(1.1), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""OGM: its coefficients and gradients by numbers worked elsewhere, and what it leaves alone."""
+"""OGM: coefficients, gradients and noise against numpy."""
 
 import math
 from types import SimpleNamespace
@@ -67,7 +67,7 @@ def test_rows_count_where_two_modalities_are_and_by_their_weight():
 
 
 class Spy(OGM):
-    """Keeps what the first step saw: gradients before and after, and the scores."""
+    """OGM that records logits, and gradients before and after modulation, of the first step."""
 
     def after_backward(self, training, outputs):
         first = not hasattr(self, "seen_")
@@ -92,14 +92,14 @@ class Spy(OGM):
 
 
 @pytest.mark.parametrize("modalities", [PAIR, GROUPS])
-def test_gradients_are_scaled_by_the_formula(modalities, data):
+def test_gradients_are_scaled_by_the_coefficients(modalities, data):
     X, y = data[0][:, : 3 * len(modalities)], data[1]
     settings = FAST | {"max_epochs": 1, "batch_size": 96}
     spy = JointClassifier(modalities, balancer=Spy(alpha=0.7, enhance=False), **settings).fit(X, y).balancer_
     sums = [sum(softmax(z, axis=1)[i, c] for i, c in enumerate(spy.y_)) for z in spy.logits_.values()]
     factors = {}
-    for m, (name, own) in enumerate(zip(sorted(modalities), sums, strict=True)):
-        ratio = own / np.mean(sums[:m] + sums[m + 1 :])
+    for m, (name, score_sum) in enumerate(zip(sorted(modalities), sums, strict=True)):
+        ratio = score_sum / np.mean(sums[:m] + sums[m + 1 :])
         factors[name] = 1 - math.tanh(0.7 * ratio) if ratio > 1 else 1.0
     assert min(factors.values()) < 1 == max(factors.values())
     for label, (before, after) in zip(spy.names_, spy.seen_, strict=True):
@@ -114,14 +114,14 @@ def test_convolutions_of_any_rank_are_scaled(data):
     spy = clf.fit(X, data[1]).balancer_
     ndims = {before.ndim for before, _ in spy.seen_}
     assert ndims == {1, 2, 3, 4}
-    slowed = min(range(2), key=lambda m: clf.balance_history_["coefficient"][:, m].mean())
-    name = sorted(wide)[slowed]
+    slowest = min(range(2), key=lambda m: clf.balance_history_["coefficient"][:, m].mean())
+    name = sorted(wide)[slowest]
     pairs = [pair for label, pair in zip(spy.names_, spy.seen_, strict=True) if label.startswith(name)]
     assert {before.ndim for before, after in pairs if not np.array_equal(before, after)} <= {2, 3, 4}
 
 
-def test_noise_has_the_spread_of_the_unscaled_gradient(data):
-    """Of wide layers, where a spread is known well."""
+def test_noise_has_the_standard_deviation_of_the_unscaled_gradient(data):
+    """Wide layers estimate the standard deviation well."""
     X, y = data
     settings = FAST | {"max_epochs": 1, "batch_size": 96, "embedding_dim": 64}
 
@@ -144,10 +144,10 @@ def test_noise_has_the_spread_of_the_unscaled_gradient(data):
             assert np.std(noise) == pytest.approx(np.std(before), rel=0.15)
             assert abs(np.mean(noise)) < 0.2 * np.std(before)
             draws.append(noise.ravel()[:300] / np.std(before))
-    assert np.abs(np.corrcoef(draws) - np.eye(len(draws))).max() < 0.3  # each tensor has its own
+    assert np.abs(np.corrcoef(draws) - np.eye(len(draws))).max() < 0.3  # the noise of different tensors is independent
 
 
-def test_no_strength_is_joint_training(with_absent):
+def test_zero_alpha_without_noise_is_plain_training(with_absent):
     X, y = with_absent
     plain = JointClassifier(GROUPS, **FAST).fit(X, y)
     off = JointClassifier(GROUPS, balancer=OGM(alpha=0, enhance=False), **FAST).fit(X, y)
@@ -155,10 +155,10 @@ def test_no_strength_is_joint_training(with_absent):
     np.testing.assert_array_equal(off.predict_proba(X), plain.predict_proba(X))
     np.testing.assert_array_equal(late.predict_proba(X), plain.predict_proba(X))
     assert (off.balance_history_["coefficient"] == 1).all()
-    assert (late.balance_history_["coefficient"] == 1).all()  # idle, and says so
+    assert (late.balance_history_["coefficient"] == 1).all()  # recorded in epochs without modulation as well
 
 
-def test_only_the_epochs_asked_for(data):
+def test_gradients_are_modulated_from_starts_to_ends(data):
     clf = JointClassifier(GROUPS, balancer=OGM(starts=1, ends=1), **FAST).fit(*data)
     shown = np.isfinite(clf.balance_history_["ratio"]).all(axis=1)
     assert shown.tolist() == [False, True, False]
@@ -167,7 +167,7 @@ def test_only_the_epochs_asked_for(data):
         JointClassifier(GROUPS, balancer=OGM(starts=2, ends=1), **FAST).fit(*data)
 
 
-def test_the_leader_learns_more_slowly(data):
+def test_the_leading_modality_learns_more_slowly(data):
     clf = JointClassifier(GROUPS, balancer=OGM(enhance=False), **FAST | {"max_epochs": 12, "lr": 0.1}).fit(*data)
     coefficient, ratio = (clf.balance_history_[key][-1] for key in ("coefficient", "ratio"))
     assert ratio.argmax() == coefficient.argmin() == 2  # text
@@ -176,7 +176,7 @@ def test_the_leader_learns_more_slowly(data):
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated"])
-def test_encoders_without_parameters_and_of_one(fusion, data):
+def test_encoders_may_have_no_or_one_parameter(fusion, data):
     X, y = data[0][:, :4], data[1]
     encoder = {"audio": nn.Identity(), "image": nn.Linear(1, 1)}
     groups = {"audio": slice(0, 3), "image": slice(3, 4)}
@@ -184,7 +184,7 @@ def test_encoders_without_parameters_and_of_one(fusion, data):
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
-def test_results_repeat_and_the_order_does_not_matter(with_absent):
+def test_results_are_reproducible_and_independent_of_the_order_of_modalities(with_absent):
     X, y = with_absent
     fits = [
         JointClassifier(groups, balancer=OGM(), **FAST).fit(X, y).predict_proba(X)
@@ -205,6 +205,6 @@ def test_results_repeat_and_the_order_does_not_matter(with_absent):
         ({"ends": -1}, "ends=-1 must be at least 0"),
     ],
 )
-def test_bad_parameters_are_named(parameters, message, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, message, data):
     with pytest.raises((TypeError, ValueError), match=message):
         JointClassifier(GROUPS, balancer=OGM(**parameters), **FAST).fit(*data)

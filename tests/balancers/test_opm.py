@@ -1,4 +1,4 @@
-"""OPM: what it drops and what remains of the loss, by numbers worked elsewhere."""
+"""OPM: dropped features and the loss of the remaining rows against numpy."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def data(make_data):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What every step of the fits of this test looked like."""
+    """Return a list that collects factors, scores, features and losses of every training step."""
     seen, fuse, joint_loss = [], opm.fuse, Training.joint_loss
 
     def spy_fuse(training, outputs, factors):
@@ -54,23 +54,23 @@ def steps(monkeypatch):
 
 
 def drop_probabilities(step, q_base, alpha):
-    """The formula, row by row."""
+    """Return the drop probabilities by a loop over the rows."""
     n_modalities, n_rows = step["scores"].shape
     q = []
     for m in range(n_modalities):
-        own = others = 0.0
+        modality_sum = other_sum = 0.0
         for i in range(n_rows):
-            beside = [j for j in range(n_modalities) if j != m and step["present"][j, i]]
-            if step["present"][m, i] and beside:
-                own += step["row_weight"][i] * step["scores"][m, i]
-                others += step["row_weight"][i] * np.mean(step["scores"][beside, i])
-        r = np.tanh(max(0.0, own / others - 1))
+            others = [j for j in range(n_modalities) if j != m and step["present"][j, i]]
+            if step["present"][m, i] and others:
+                modality_sum += step["row_weight"][i] * step["scores"][m, i]
+                other_sum += step["row_weight"][i] * np.mean(step["scores"][others, i])
+        r = np.tanh(max(0.0, modality_sum / other_sum - 1))
         q.append(min(1.0, q_base * (1 + alpha * r)) if r > 0 else 0.0)
     return np.array(q)
 
 
 def check_steps(steps, q_base, alpha):
-    """Compare every step with the formula, row by row; how many features were dropped and rows lost."""
+    """Compare every step with the formula; return the numbers of dropped features and of lost rows."""
     n_dropped = n_lost = 0
     for step in steps:
         q = drop_probabilities(step, q_base, alpha)
@@ -79,15 +79,15 @@ def check_steps(steps, q_base, alpha):
         for i, label in enumerate(step["y"]):
             present, factors = step["present"][:, i], step["factors"][:, i]
             theta = (lengths * q)[present].sum() / lengths[present].sum() if present.sum() > 1 else 0.0
-            kept = factors > 0
-            np.testing.assert_allclose(factors[kept], 1 / (1 - theta), rtol=1e-5)
-            assert not (kept & ~present).any()
-            assert kept[present & (q == 0)].all()
+            is_kept = factors > 0
+            np.testing.assert_allclose(factors[is_kept], 1 / (1 - theta), rtol=1e-5)
+            assert not (is_kept & ~present).any()
+            assert is_kept[present & (q == 0)].all()
             if present.sum() == 1:
                 np.testing.assert_array_equal(factors, present)
-            n_dropped += (present & ~kept).sum()
-            n_lost += not kept.any()
-            if kept.any():
+            n_dropped += (present & ~is_kept).sum()
+            n_lost += not is_kept.any()
+            if is_kept.any():
                 z = np.concatenate([f[i] * k for f, k in zip(step["features"].values(), factors, strict=True)])
                 logits = step["weight"] @ z + step["bias"]
                 losses.append(-step["row_weight"][i] * log_softmax(logits)[label])
@@ -97,7 +97,7 @@ def check_steps(steps, q_base, alpha):
 
 @pytest.mark.parametrize("absent", [False, True])
 @pytest.mark.parametrize("modalities", [PAIR, GROUPS])
-def test_every_step_is_the_formula(modalities, absent, steps, data, with_absent):
+def test_every_step_matches_the_formula(modalities, absent, steps, data, with_absent):
     X, y = with_absent if absent else data
     X = X[:, : 3 * len(modalities)]
     X, y = X[~np.isnan(X).all(axis=1)], y[~np.isnan(X).all(axis=1)]
@@ -110,10 +110,10 @@ def test_every_step_is_the_formula(modalities, absent, steps, data, with_absent)
     assert len(steps) == 2 * 3
     assert n_dropped > 20
     if len(modalities) == 2:
-        assert n_lost == 0  # only one of two leads
+        assert n_lost == 0  # only one of two modalities can lead
 
 
-def test_drops_are_as_frequent_as_the_formula_says(steps, data):
+def test_drop_frequencies_match_the_formula(steps, data):
     balancer = OPM(0.4, p_exe=1.0, starts=0)
     JointClassifier(GROUPS, balancer=balancer, **FAST | {"max_epochs": 10, "lr": 0.1}).fit(*data)
     expected = np.sum([drop_probabilities(step, 0.4, 0.5) * len(step["y"]) for step in steps], axis=0)
@@ -130,8 +130,8 @@ def test_some_batches_drop_nothing(steps, data):
     assert 12 < sum(untouched) < 36
 
 
-def test_rows_that_lose_all_leave_the_loss(steps, data):
-    """Two of three modalities lead, and half of the rows have no third one."""
+def test_rows_that_lose_all_modalities_are_excluded_from_the_loss(steps, data):
+    """Two of three modalities lead, and half of the rows lack the third one."""
     X, y = np.hstack([np.tile(data[0][:, 6:], 2), data[0][:, :3]]), data[1]
     X[::2, 6:] = np.nan
     balancer = OPM(0.9, p_exe=1.0, starts=0)
@@ -142,7 +142,7 @@ def test_rows_that_lose_all_leave_the_loss(steps, data):
     assert clf.balance_history_["lost"].sum() == pytest.approx(n_lost / 120)
 
 
-def test_a_batch_of_which_nothing_is_left_moves_nothing(monkeypatch, data):
+def test_batches_that_lose_all_rows_change_no_weights(monkeypatch, data):
     monkeypatch.setattr(opm, "score_ratios", lambda outputs: torch.full((3,), 9.0))
     settings = FAST | {"weight_decay": 0.0, "max_epochs": 2}
     clf = JointClassifier(GROUPS, balancer=OPM(1.0, p_exe=1.0, starts=0), **settings).fit(*data)
@@ -152,7 +152,7 @@ def test_a_batch_of_which_nothing_is_left_moves_nothing(monkeypatch, data):
 
 
 @pytest.mark.parametrize("off", [{"q_base": 0}, {"p_exe": 0}, {"starts": 3}])
-def test_no_strength_is_joint_training(off, with_absent):
+def test_switched_off_it_is_plain_training(off, with_absent):
     X, y = with_absent
     plain = JointClassifier(GROUPS, **FAST).fit(X, y)
     clf = JointClassifier(GROUPS, balancer=OPM(**{"starts": 0} | off), **FAST).fit(X, y)
@@ -160,7 +160,7 @@ def test_no_strength_is_joint_training(off, with_absent):
 
 
 @pytest.mark.parametrize("fusion", ["gated", "film"])
-def test_fusion_that_is_no_sum(fusion, data):
+def test_dropping_changes_training_under_fusions_that_are_not_sums(fusion, data):
     X, y = data[0][:, 3:], data[1]
     settings = FAST | {"fusion": fusion, "lr": 0.1}
     clf = JointClassifier(PAIR, balancer=OPM(0.9, p_exe=1.0, starts=0), **settings).fit(X, y)
@@ -168,7 +168,7 @@ def test_fusion_that_is_no_sum(fusion, data):
     assert not np.allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
 
-def test_results_repeat_and_the_order_does_not_matter(with_absent):
+def test_results_are_reproducible_and_independent_of_the_order_of_modalities(with_absent):
     X, y = with_absent
     fits = [
         JointClassifier(groups, balancer=OPM(starts=0), **FAST).fit(X, y).predict_proba(X)
@@ -187,6 +187,6 @@ def test_results_repeat_and_the_order_does_not_matter(with_absent):
         ({"starts": 1.5}, "starts=1.5 must be an integer"),
     ],
 )
-def test_bad_parameters_are_named(parameters, message, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, message, data):
     with pytest.raises((TypeError, ValueError), match=message):
         JointClassifier(GROUPS, balancer=OPM(**parameters), **FAST).fit(*data)

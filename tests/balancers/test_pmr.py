@@ -1,4 +1,4 @@
-"""PMR: its loss by the formulas of the paper and of the released code, its prototypes by class means."""
+"""PMR: loss against the formulas of the paper and the released code, prototypes against class means."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "rand
 
 
 def published(t, rule):
-    """The paper's beta and gamma for two modalities, or the released code's 0 and 1; then the entropies' weights."""
+    """Return the weights of losses and entropies of two modalities: the paper's, or the released code's 0 and 1."""
     rho = t[0] / t[1]
     if rule == "hard":
         beta, gamma = float(rho < 1), float(rho > 1)
@@ -29,11 +29,11 @@ def extended(t, rule):
 
 
 class Checked(PMR):
-    """PMR that compares every loss with the formula, worked row by row."""
+    """PMR that compares every loss with the formula, computed row by row."""
 
     def begin(self, training):
         super().begin(training)
-        self.untold_ = 0  # rows whose class has no prototype in a modality that they have
+        self.n_without_prototype_ = 0  # rows whose class has no prototype in a modality that they have
 
     def loss(self, training, outputs):
         loss = super().loss(training, outputs)
@@ -47,14 +47,15 @@ class Checked(PMR):
             if known.any():
                 distances = [[np.sqrt(((row - c) ** 2).sum()) for c in prototypes] for row in z]
                 log_p[:, known] = log_softmax(-np.array(distances), axis=1)
-            at = np.flatnonzero(have[m])
-            told = at[known[y[at]]]
-            self.untold_ += len(at) - len(told)
-            cost[m] = np.mean(-weight[told] * log_p[told, y[told]]) if len(told) else 0
-            shares = log_p[np.ix_(at, np.flatnonzero(known))]
-            entropy[m] = np.mean(-weight[at] * (np.exp(shares) * shares).sum(1)) if len(at) else 0
-            both = told[have[:, told].sum(0) > 1]
-            t[m] = np.average(np.exp(log_p[both, y[both]]), weights=weight[both])
+            present_rows = np.flatnonzero(have[m])
+            rows = present_rows[known[y[present_rows]]]
+            self.n_without_prototype_ += len(present_rows) - len(rows)
+            cost[m] = np.mean(-weight[rows] * log_p[rows, y[rows]]) if len(rows) else 0
+            log_q = log_p[np.ix_(present_rows, np.flatnonzero(known))]
+            row_entropies = -(np.exp(log_q) * log_q).sum(1)
+            entropy[m] = np.mean(weight[present_rows] * row_entropies) if len(present_rows) else 0
+            shared_rows = rows[have[:, rows].sum(0) > 1]
+            t[m] = np.average(np.exp(log_p[shared_rows, y[shared_rows]]), weights=weight[shared_rows])
         slow, fast = (published if len(t) == 2 else extended)(t, self.rule)
         expected = training.joint_loss(outputs).item() + self.alpha * slow @ cost
         if training.epoch < self.entropy_epochs:
@@ -66,7 +67,7 @@ class Checked(PMR):
 @pytest.mark.parametrize("rule", ["soft", "hard"])
 @pytest.mark.parametrize("names", [["image", "text"], ["audio", "image", "text"]])
 @pytest.mark.parametrize("kind", ["data", "with_absent"])
-def test_loss_is_the_formula(request, kind, names, rule):
+def test_loss_matches_the_formula(request, kind, names, rule):
     X, y = request.getfixturevalue(kind)
     groups = {name: slice(4 * m, 4 * m + 4) for m, name in enumerate(names)}
     balancer = Checked(alpha=1.5, mu=0.3, entropy_epochs=2, rule=rule)
@@ -74,11 +75,11 @@ def test_loss_is_the_formula(request, kind, names, rule):
     clf.fit(X[:, -4 * len(names) :], y, sample_weight=np.random.default_rng(1).uniform(0.5, 2, len(y)))
     history = clf.balance_history_
     assert (history["weight"] > 0).any()
-    # The entropy of a fast modality counts in the first two epochs alone.
+    # The entropy term is used in the first two epochs only.
     assert (history["entropy_weight"].max(axis=1) > 0).tolist() == [True, True, False]
 
 
-def test_gradient_of_the_entropy_term_reaches_the_fast_modality_alone(data):
+def test_gradient_of_the_entropy_term_reaches_only_the_fastest_modality(data):
     X, y = data[0][:, :8], data[1]
 
     class Spy(PMR):
@@ -104,7 +105,7 @@ def test_gradient_of_the_entropy_term_reaches_the_fast_modality_alone(data):
     JointClassifier(groups, balancer=Spy(alpha=0, rule="hard"), **(FAST | {"max_epochs": 1})).fit(X, y)
 
 
-def test_weights_by_hand():
+def test_weights_match_hand_computed_values():
     every = torch.tensor([True, True, True])
     slow, fast = PMR()._weights(torch.tensor([0.6, 0.4, 0.2]), every)
     np.testing.assert_allclose(slow.numpy(), [0, 0.5, 1], atol=1e-6)
@@ -144,7 +145,7 @@ def test_prototypes_are_running_class_means(with_absent):
     assert clf.balancer_.known_.all()
 
 
-def test_drawn_rows_have_every_class_and_change_with_the_epoch(data):
+def test_drawn_rows_contain_every_class_and_change_with_the_epoch(data):
     drawn = []
 
     class Spy(PMR):
@@ -161,7 +162,7 @@ def test_drawn_rows_have_every_class_and_change_with_the_epoch(data):
     assert set(drawn[0]) != set(drawn[1])
 
 
-def test_a_class_that_a_modality_never_has_counts_for_the_others(data):
+def test_a_class_missing_from_one_modality_has_prototypes_in_the_others(data):
     X, y = data[0].copy(), data[1]
     X[y == 2, :4] = np.nan
     clf = JointClassifier(GROUPS, balancer=Checked(alpha=1.5, mu=0.3), **FAST).fit(X, y)
@@ -171,15 +172,15 @@ def test_a_class_that_a_modality_never_has_counts_for_the_others(data):
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
-def test_rows_of_a_class_without_prototype_take_no_part(data):
+def test_rows_of_classes_without_prototype_are_left_out(data):
     X, y = data[0].copy(), data[1]
     X[np.flatnonzero(y == 2)[6:], :4] = np.nan
     balancer = Checked(alpha=1.5, mu=0.3, fraction=0.01)  # one row of each class
     clf = JointClassifier(GROUPS, balancer=balancer, **(FAST | {"batch_size": 40, "random_state": 2})).fit(X, y)
-    assert clf.balancer_.untold_ > 0
+    assert clf.balancer_.n_without_prototype_ > 0
 
 
-def test_a_class_without_training_rows(data):
+def test_a_class_without_weight_has_no_prototype(data):
     X, y = data
     clf = JointClassifier(GROUPS, balancer=PMR(), **FAST).fit(X, y, sample_weight=(y < 2).astype(float))
     assert clf.balancer_.known_.tolist() == [[True, True, False]] * 3
@@ -187,7 +188,7 @@ def test_a_class_without_training_rows(data):
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated"])
-def test_without_weights_it_is_joint_training(data, fusion):
+def test_zero_alpha_and_mu_is_plain_training(data, fusion):
     X, y = data[0][:, :8], data[1]
     groups = {name: GROUPS[name] for name in ("audio", "image")}
     plain = JointClassifier(groups, fusion=fusion, **FAST).fit(X, y)
@@ -198,6 +199,6 @@ def test_without_weights_it_is_joint_training(data, fusion):
 @pytest.mark.parametrize(
     "bad", [{"alpha": -1}, {"mu": -0.1}, {"entropy_epochs": 1.5}, {"rule": "firm"}, {"momentum": 2}, {"fraction": 0}]
 )
-def test_parameters_are_checked(data, bad):
+def test_invalid_parameters_are_named_in_the_error(data, bad):
     with pytest.raises((ValueError, TypeError), match=f"{next(iter(bad))}="):
         JointClassifier(GROUPS, balancer=PMR(**bad), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""PreTraining: what the joint network starts from, the fraction of the learning rate, and frozen encoders."""
+"""PreTraining: initial weights of the joint network, fraction of the learning rate, and frozen encoders."""
 
 import copy
 from typing import ClassVar
@@ -23,7 +23,7 @@ FAST = {
 
 
 class Noisy(nn.Module):
-    """Statistics that move in training, and noise."""
+    """Encoder with statistics that change in training, and noise."""
 
     def __init__(self, input_shape):
         super().__init__()
@@ -47,7 +47,7 @@ EXACT = {"rtol": 0, "atol": 0}
 
 
 class Watched(PreTraining):
-    """Compares the network with encoders that were trained alone, and keeps it as training begins."""
+    """PreTraining that compares the encoders with those of `train_alone`, and records the initial weights."""
 
     seen: ClassVar = {}
 
@@ -69,19 +69,19 @@ class Watched(PreTraining):
 
 
 @pytest.mark.parametrize("unimodal_weight", [0.0, 0.5])
-def test_encoders_start_trained_and_stay_if_frozen(with_absent, unimodal_weight):
+def test_encoders_start_from_training_alone_and_stay_fixed_if_frozen(with_absent, unimodal_weight):
     options = FAST | {"encoder": {"text": Noisy}}
     clf = JointClassifier(GROUPS, balancer=Watched("frozen"), unimodal_weight=unimodal_weight, **options)
     clf.fit(*with_absent)
     end, start = state(clf.module_), Watched.seen["start"]
     for key in end:
         assert torch.equal(end[key], start[key]) == (".encoder." in key), key
-    # Watched trains once more.
+    # Watched trains each encoder a second time.
     assert [row["modality"] for row in clf.history_] == 2 * [n for n in GROUPS for _ in range(3)] + [None] * 3
 
 
 class Recomputed(PreTraining):
-    """Frozen encoders that are asked anew for every batch."""
+    """PreTraining that computes the features of frozen encoders for every batch."""
 
     def _train_head(self, training, batch):
         for name in training.names:
@@ -96,7 +96,7 @@ class Recomputed(PreTraining):
         return loss.detach(), logits
 
 
-def test_kept_features_are_those_of_each_batch(with_absent):
+def test_cached_features_equal_recomputed_ones(with_absent):
     options = FAST | {"encoder": {"text": Noisy}, "batch_size": 7}
     modules = [
         JointClassifier(GROUPS, balancer=balancer, **options).fit(*with_absent).module_
@@ -106,7 +106,7 @@ def test_kept_features_are_those_of_each_batch(with_absent):
 
 
 class Compared(PreTraining):
-    """Beside the training, a copy of the network whose optimizer has a group for the encoders."""
+    """PreTraining that also trains a copy of the network with a parameter group for the encoders."""
 
     def begin(self, training):
         super().begin(training)
@@ -124,24 +124,24 @@ class Compared(PreTraining):
         rate = training.net.optimizer_.param_groups[0]["lr"]
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        for mine, real in zip(self.copy.parameters(), training.module.parameters(), strict=True):
-            mine.grad = real.grad.clone()
+        for copied, trained in zip(self.copy.parameters(), training.module.parameters(), strict=True):
+            copied.grad = trained.grad.clone()
         self.optimizer.step()
-        for mine, real in zip(self.copy.parameters(), training.module.parameters(), strict=True):
-            torch.testing.assert_close(mine, real, rtol=1e-5, atol=1e-6)
+        for copied, trained in zip(self.copy.parameters(), training.module.parameters(), strict=True):
+            torch.testing.assert_close(copied, trained, rtol=1e-5, atol=1e-6)
         self.rates.add(rate)
         return result
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("factor", [0.1, 1, 3.0])
-def test_factor_is_a_parameter_group_with_its_own_rate(data, optimizer, factor):
+def test_finetune_equals_a_parameter_group_with_its_own_learning_rate(data, optimizer, factor):
     balancer = Compared(factor)
     clf = JointClassifier(GROUPS, balancer=balancer, optimizer=optimizer, weight_decay=0.1, lr=0.05, **FAST)
-    assert len(clf.fit(*data).balancer_.rates) == 2  # The schedule has lowered it.
+    assert len(clf.fit(*data).balancer_.rates) == 2  # the schedule has reduced the learning rate once
 
 
-def test_encoders_that_cannot_learn_are_not_trained(data):
+def test_encoders_without_parameters_are_not_trained(data):
     encoder = {"audio": nn.Identity(), "image": nn.Identity()}
     for finetune in (0.1, "frozen"):
         clf = JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST | {"encoder": encoder}).fit(*data)
@@ -153,7 +153,7 @@ def test_encoders_that_cannot_learn_are_not_trained(data):
         np.testing.assert_allclose(clf.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
 
 
-def test_a_fitted_balancer_keeps_no_rows(data):
+def test_a_fitted_balancer_holds_no_tensors(data):
     for finetune in (0.1, "frozen"):
         fitted = JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST).fit(*data).balancer_
         assert not [value for value in vars(fitted).values() if isinstance(value, list | dict | torch.Tensor)]
@@ -168,6 +168,6 @@ def test_a_fitted_balancer_keeps_no_rows(data):
         (None, ValueError, "finetune=None is not known"),
     ],
 )
-def test_bad_parameters_are_named(data, finetune, error, message):
+def test_invalid_parameters_are_named_in_the_error(data, finetune, error, message):
     with pytest.raises(error, match=message):
         JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST).fit(*data)

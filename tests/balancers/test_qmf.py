@@ -1,4 +1,4 @@
-"""QMF: its fused logits, its loss by numpy, the direction of its ranking."""
+"""QMF: fused logits and loss against numpy, and the direction of the ranking."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def cross_entropy(z, y):
 
 
 class Compared(QMF):
-    """The loss of every batch beside the formula, row by row."""
+    """QMF that compares the loss of every batch with the formula, row by row."""
 
     def begin(self, training):
         super().begin(training)
@@ -62,7 +62,7 @@ class Compared(QMF):
 
 @pytest.mark.parametrize("released", [False, True])
 @pytest.mark.parametrize("case", ["pair", "three", "absent"])
-def test_loss_is_the_formula(data, with_absent, case, released):
+def test_loss_matches_the_formula(data, with_absent, case, released):
     X, y = with_absent if case == "absent" else data
     groups = {"b": slice(4, 12), "a": slice(0, 4)} if case == "pair" else GROUPS
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
@@ -71,7 +71,7 @@ def test_loss_is_the_formula(data, with_absent, case, released):
     assert clf.balancer_.checked == 9
 
 
-def test_prediction_weighs_the_present_by_energy(with_absent):
+def test_predictions_weight_present_modalities_by_energy(with_absent):
     X, y = with_absent
     clf = JointClassifier(GROUPS, balancer=QMF(), **FAST).fit(X, y)
     fused, alone = np.zeros((len(y), 3)), clf.predict_proba_per_modality(X)
@@ -83,7 +83,7 @@ def test_prediction_weighs_the_present_by_energy(with_absent):
     np.testing.assert_allclose(clf.predict_proba(X), softmax(fused, axis=1), atol=1e-5)
 
 
-def test_energies_get_no_gradient_from_the_fused_loss(data):
+def test_fused_loss_has_no_gradient_through_the_energies(data):
     class Fused(QMF):
         def loss(self, training, outputs):
             head, batch = training.module.fusion_head, outputs.batch
@@ -98,7 +98,7 @@ def test_energies_get_no_gradient_from_the_fused_loss(data):
     JointClassifier(GROUPS, balancer=Fused(), **FAST).fit(*data)
 
 
-def test_confidence_learns_to_rank_by_hardness(data):
+def test_confidences_learn_to_rank_rows_by_hardness(data):
     # The first modality is noise in half of the rows.
     X, y = data[0].copy(), data[1]
     X[:48, :4] = 6 * np.eye(3, 4)[y[:48]]
@@ -114,9 +114,9 @@ def test_confidence_learns_to_rank_by_hardness(data):
     assert lead(5.0) > lead(0.0) + 0.2
 
 
-def test_batches_that_lack_a_modality(data):
+def test_batches_may_lack_a_modality(data):
     X, y = data[0].copy(), data[1]
-    X[4:, :4] = np.nan  # Most batches have none of its rows.
+    X[4:, :4] = np.nan  # most batches have no row with it
     clf = JointClassifier(GROUPS, balancer=QMF(), optimizer="adamw", **FAST | {"batch_size": 10}).fit(X, y)
     assert all(torch.isfinite(p).all() for p in clf.module_.parameters())
 
@@ -129,6 +129,6 @@ def test_batches_that_lack_a_modality(data):
         ({"released_margin": 0}, TypeError, "released_margin=0 must be True or False"),
     ],
 )
-def test_bad_parameters_are_named(data, changes, error, message):
+def test_invalid_parameters_are_named_in_the_error(data, changes, error, message):
     with pytest.raises(error, match=message):
         JointClassifier(GROUPS, balancer=QMF(**changes), **FAST).fit(*data)

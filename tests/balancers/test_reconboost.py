@@ -1,4 +1,4 @@
-"""ReconBoost: whose turn it is and what stays, the loss of a stage by its gradient, the head, early stopping."""
+"""ReconBoost: turns of the modalities, gradients of a stage, the head, and early stopping."""
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ FAST = {
 
 @pytest.fixture(scope="module")
 def with_absent(data):
+    """Return `data` with absent modalities, also rows that have only the second one."""
     X = data[0].copy()
     X[::3, :4] = np.nan
     X[1::3, 4:8] = np.nan
@@ -33,7 +34,7 @@ def with_absent(data):
 
 
 class Noisy(nn.Module):
-    """Statistics that move in training."""
+    """Encoder with statistics that change in training, and noise."""
 
     def __init__(self, input_shape):
         super().__init__()
@@ -43,8 +44,8 @@ class Noisy(nn.Module):
         return self.layers(x)
 
 
-class Epochs(Callback):
-    """The network's state at the beginning and after each epoch."""
+class StateRecorder(Callback):
+    """Callback that records the network's state at the start and after each epoch."""
 
     def on_train_begin(self, net, X=None, y=None):
         self.states = [self.state(net)]
@@ -58,21 +59,21 @@ class Epochs(Callback):
 
 @pytest.mark.parametrize("rectify", [0, 1])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_only_the_modality_of_the_stage_moves(with_absent, rectify, optimizer):
-    epochs = Epochs()
+def test_only_the_modality_of_the_stage_changes(with_absent, rectify, optimizer):
+    recorder = StateRecorder()
     clf = JointClassifier(
         GROUPS,
         balancer=ReconBoost(1, rectify),
         optimizer=optimizer,
         weight_decay=0.1,
         unimodal_weight=0.5,
-        callbacks=[epochs],
+        callbacks=[recorder],
         **FAST | {"encoder": Noisy},
     ).fit(*with_absent)
     turns = ["audio", "image", "text"]
     expected = [t for turn in turns for t in [turn] + ["all"] * rectify] * 3
-    assert all("layers.1.running_mean" in " ".join(state) for state in epochs.states)
-    for before, after, turn in zip(epochs.states, epochs.states[1:], expected, strict=False):
+    assert all("layers.1.running_mean" in " ".join(state) for state in recorder.states)
+    for before, after, turn in zip(recorder.states, recorder.states[1:], expected, strict=False):
         for key in before:
             owner = [n for n in range(3) if f"branches.{n}." in key or f"linears.{n}." in key]
             moves = turn == "all" or (owner and turns[owner[0]] == turn)
@@ -84,7 +85,7 @@ def test_only_the_modality_of_the_stage_moves(with_absent, rectify, optimizer):
 
 
 class Compared(ReconBoost):
-    """Each step's gradient in the layer of its modality, by naive loops over the rows, beside the real one."""
+    """ReconBoost that compares the gradient of each stage's layer with loops over the rows."""
 
     def train_batch(self, training, batch):
         names, length = training.names, self.stage_epochs + self.rectify_epochs
@@ -133,18 +134,18 @@ class Compared(ReconBoost):
 
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("case", ["pair", "three", "absent"])
-def test_gradient_of_a_stage_is_the_formula(data, with_absent, case, detach):
+def test_gradient_of_a_stage_matches_the_formula(data, with_absent, case, detach):
     X, y = with_absent if case == "absent" else data
     groups = {"b": slice(4, 12), "a": slice(0, 4)} if case == "pair" else GROUPS
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
     balancer = Compared(1, 1, ce_weight=4.0, residual_weight=2.0, agreement=30.0, detach_agreement=detach, rate=1.5)
     pulls = JointClassifier(groups, balancer=balancer, **FAST).fit(X, y, sample_weight=weight).balancer_.pulls
-    # Three batches of the first stage have no agreement, the others have one that matters.
+    # The three batches of the first stage have no agreement term, all others have one with a gradient.
     assert pulls[:3] == [0, 0, 0]
     assert min(pulls[3:]) > 1e-4
 
 
-def test_agreement_without_gradient_is_seen_in_the_loss_alone(data):
+def test_detached_agreement_changes_only_the_reported_loss(data):
     def fit(**agreement):
         return JointClassifier(GROUPS, balancer=ReconBoost(1, 1, **agreement), **FAST).fit(*data)
 
@@ -154,7 +155,7 @@ def test_agreement_without_gradient_is_seen_in_the_loss_alone(data):
     assert released.history_[2]["train_loss"] > without.history_[2]["train_loss"]
 
 
-def test_prediction_is_the_rate_times_the_sum_of_the_present(with_absent):
+def test_prediction_is_the_rate_times_the_sum_over_present_modalities(with_absent):
     X, y = with_absent
     clf = JointClassifier(GROUPS, balancer=ReconBoost(1, 1), **FAST).fit(X, y)
     head, alone = clf.module_.fusion_head, clf.predict_proba_per_modality(X)
@@ -175,7 +176,7 @@ def test_each_phase_begins_without_momentum(data):
             state = training.net.optimizer_.state
             assert state
             buffers = [values["momentum_buffer"].abs().max() > 0 for values in state.values()]
-            # Stages of two epochs: within one, momentum goes on.
+            # A stage has two epochs; momentum continues within it.
             assert any(buffers) == (training.epoch % 3 == 1)
 
     JointClassifier(GROUPS, balancer=Checked(2, 1), **FAST | {"max_epochs": 8}).fit(*data)
@@ -187,7 +188,7 @@ def test_early_stopping_waits_for_every_modality(data):
     assert len(clf.history_) == 3 * 3 + 1
 
 
-def test_batches_that_lack_a_modality(data):
+def test_batches_may_lack_a_modality(data):
     X, y = data[0].copy(), data[1]
     X[4:, :4] = np.nan
     clf = JointClassifier(GROUPS, balancer=ReconBoost(1, 1), **FAST | {"batch_size": 10}).fit(X, y)
@@ -206,12 +207,12 @@ def test_batches_that_lack_a_modality(data):
         ({"rate": 0}, ValueError, "rate=0 must be above 0"),
     ],
 )
-def test_bad_parameters_are_named(data, changes, error, message):
+def test_invalid_parameters_are_named_in_the_error(data, changes, error, message):
     with pytest.raises(error, match=message):
         JointClassifier(GROUPS, balancer=ReconBoost(**changes), **FAST).fit(*data)
 
 
-def test_modalities_that_get_no_stage_are_told(data):
+def test_modalities_without_a_stage_cause_a_warning(data):
     with pytest.warns(ConvergenceWarning, match=r"max_epochs=7 ends before all 3 .* Raise max_epochs to 8 or more"):
         JointClassifier(GROUPS, balancer=ReconBoost(2, 1), **FAST).fit(*data)
     JointClassifier(GROUPS, balancer=ReconBoost(2, 1), **FAST | {"max_epochs": 8}).fit(*data)

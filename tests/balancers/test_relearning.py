@@ -1,4 +1,4 @@
-"""Re-learning: purity by hand, encoders moved as the formula says, early stopping that keeps judged weights."""
+"""Re-learning: purity, moves of the encoders against the formula, and early stopping."""
 
 import copy
 
@@ -23,7 +23,7 @@ def data(make_data):
 
 
 class Spy(Relearning):
-    """Keeps the network before and after each begin of an epoch, and the training."""
+    """Re-learning that records the network before and after `begin_epoch`, and the training."""
 
     def begin_epoch(self, training):
         if training.epoch == 0:
@@ -34,21 +34,21 @@ class Spy(Relearning):
         self.training = training
 
 
-def test_purity_by_hand():
-    # Three tight clusters of four, three and two rows; one row of the first is of another class.
-    places = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 900.0]], [4, 3, 2], axis=0) + np.tile([0, 0.1, 0.2], 3)[:, None]
-    assert purity(places, np.array([0, 0, 0, 2, 1, 1, 1, 2, 2]), 3) == pytest.approx(8 / 9)
-    # Each column counts the same, whatever its scale: the first alone tells these classes apart.
+def test_purity_matches_hand_computed_values():
+    # Three tight clusters of four, three and two rows; one row of the first belongs to another class.
+    points = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 900.0]], [4, 3, 2], axis=0) + np.tile([0, 0.1, 0.2], 3)[:, None]
+    assert purity(points, np.array([0, 0, 0, 2, 1, 1, 1, 2, 2]), 3) == pytest.approx(8 / 9)
+    # Columns are scaled to the same range: only the first one separates these classes.
     column = np.array([0.0, 0.01, 1.0, 0.99])
     assert purity(np.c_[column, [500.0, 500.0, 500.0, 501.0]], np.array([0, 0, 1, 1]), 2) == 1.0
 
 
-def test_purity_of_features_that_say_nothing_and_of_few_rows():
+def test_purity_of_constant_features_and_of_a_single_row():
     assert purity(np.zeros((5, 2)), np.array([0, 1, 1, 0, 1]), 3) == pytest.approx(3 / 5)
     assert purity(np.ones((1, 2)), np.array([2]), 3) == 1.0
 
 
-def test_purity_of_many_rows_goes_by_mini_batches(monkeypatch):
+def test_purity_of_many_rows_uses_mini_batches(monkeypatch):
     monkeypatch.setattr(relearning, "_MIN_MINI_BATCH_ROWS", 100)
     classes = np.repeat([0, 1], 100)
     features = 10 * classes[:, None] + np.random.default_rng(0).normal(size=(200, 2))
@@ -56,7 +56,7 @@ def test_purity_of_many_rows_goes_by_mini_batches(monkeypatch):
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_encoders_move_by_the_formula(absent, data, with_absent):
+def test_encoders_return_by_the_formula(absent, data, with_absent):
     clf = JointClassifier(GROUPS, balancer=Spy(interval=2, strength=2.5), **FAST).fit(
         *(with_absent if absent else data)
     )
@@ -90,14 +90,14 @@ def test_encoders_move_by_the_formula(absent, data, with_absent):
         assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
-def test_at_most_so_many_times(data):
+def test_encoders_return_at_most_max_times(data):
     clf = JointClassifier(GROUPS, balancer=Relearning(interval=1, max_times=2), **FAST | {"max_epochs": 6}).fit(*data)
     assert (clf.balance_history_["weight"] > 0).any(axis=1).tolist() == [False, True, True, False, False, False]
     assert clf.balancer_.n_times_ == 2
 
 
 @pytest.mark.parametrize("off", [{"strength": 0}, {"max_times": 0}])
-def test_switched_off_it_is_plain(off, data):
+def test_switched_off_it_is_plain_training(off, data):
     settings = FAST | {"max_epochs": 40, "lr": 0.2, "n_iter_no_change": 2, "lr_schedule": None}
     clf = JointClassifier(GROUPS, balancer=Relearning(interval=1, **off), **settings).fit(*data)
     plain = JointClassifier(GROUPS, **settings).fit(*data)
@@ -105,7 +105,7 @@ def test_switched_off_it_is_plain(off, data):
     np.testing.assert_array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
 
 
-def test_early_stopping_keeps_weights_that_it_judged(data):
+def test_early_stopping_retains_weights_that_it_evaluated(data):
     settings = FAST | {"max_epochs": 8, "lr": 0.05}
     clf = JointClassifier(GROUPS, balancer=Spy(interval=1, max_times=9, strength=50.0), **settings).fit(*data)
     best = max(clf.history_, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
@@ -122,19 +122,19 @@ def test_early_stopping_waits_after_a_return(data):
     assert clf.n_iter_ >= 2 * last + 2
 
 
-def test_an_encoder_without_weights_stays_as_it_is(data):
+def test_encoders_may_have_no_parameters(data):
     encoder = {"image": nn.Identity()}
     clf = JointClassifier(GROUPS, encoder=encoder, balancer=Relearning(interval=1), **FAST).fit(*data)
     assert np.isfinite(clf.predict_proba(data[0])).all()
 
 
-def test_needs_held_out_rows(data):
+def test_missing_held_out_rows_raise_an_error(data):
     clf = JointClassifier(GROUPS, balancer=Relearning(), early_stopping=False, **FAST)
     with pytest.raises(ValueError, match=r"Relearning.*early_stopping=True"):
         clf.fit(*data)
 
 
 @pytest.mark.parametrize("parameters", [{"interval": 0}, {"max_times": -1}, {"strength": -0.1}])
-def test_parameters_are_checked(parameters, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, data):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         JointClassifier(GROUPS, balancer=Relearning(**parameters), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""UMT: the distance to teachers that were trained alone, by numpy, and what it does."""
+"""UMT: distance to teachers that were trained alone, against numpy, and its effect."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ FAST = {
 
 
 class Noisy(nn.Module):
-    """Statistics that move in training, and noise."""
+    """Encoder with statistics that change in training, and noise."""
 
     def __init__(self, input_shape):
         super().__init__()
@@ -32,7 +32,7 @@ class Noisy(nn.Module):
 
 
 class Compared(UMT):
-    """The loss of every batch beside the formula, with teachers that are asked again."""
+    """UMT that compares the loss of every batch with the formula, with teachers trained a second time."""
 
     def begin(self, training):
         super().begin(training)
@@ -63,7 +63,7 @@ class Compared(UMT):
 
 
 @pytest.mark.parametrize("case", ["pair", "three", "absent"])
-def test_loss_and_gradient_are_the_formula(data, with_absent, case):
+def test_loss_and_gradient_match_the_formula(data, with_absent, case):
     X, y = with_absent if case == "absent" else data
     groups = {"b": slice(4, 12), "a": slice(0, 4)} if case == "pair" else GROUPS
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
@@ -73,14 +73,14 @@ def test_loss_and_gradient_are_the_formula(data, with_absent, case):
     assert clf.balance_history_["distance"].shape == (3, len(groups))
 
 
-def test_without_scale_it_is_joint_training(with_absent):
+def test_zero_scale_is_plain_training(with_absent):
     plain = JointClassifier(GROUPS, **FAST).fit(*with_absent)
     off = JointClassifier(GROUPS, balancer=UMT(0), **FAST).fit(*with_absent)
     np.testing.assert_array_equal(off.predict_proba(with_absent[0]), plain.predict_proba(with_absent[0]))
     assert {row["stage"] for row in off.history_} == {"joint"}
 
 
-def test_pupils_come_closer_to_their_teachers(data):
+def test_encoders_come_closer_to_their_teachers(data):
     def distance(scale):
         clf = JointClassifier(GROUPS, balancer=UMT(scale), **FAST | {"max_epochs": 10}).fit(*data)
         return clf.balance_history_["distance"][-1]
@@ -88,7 +88,7 @@ def test_pupils_come_closer_to_their_teachers(data):
     assert (distance(30.0) < 0.5 * distance(1e-6)).all()
 
 
-def test_encoders_that_cannot_learn_have_no_teacher(data):
+def test_encoders_without_parameters_have_no_teacher(data):
     frozen = {name: nn.Identity() for name in ("audio", "image")}
     clf = JointClassifier(GROUPS, balancer=UMT(), **FAST | {"encoder": frozen}).fit(*data)
     assert {row["modality"] for row in clf.history_} == {"text", None}
@@ -100,6 +100,6 @@ def test_encoders_that_cannot_learn_have_no_teacher(data):
     np.testing.assert_array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
 
 
-def test_bad_parameters_are_named(data):
+def test_an_invalid_scale_is_named_in_the_error(data):
     with pytest.raises(ValueError, match="scale=-1 must be at least 0"):
         JointClassifier(GROUPS, balancer=UMT(-1), **FAST).fit(*data)

@@ -1,4 +1,4 @@
-"""Valuation: contributions, copies and loss against loops over sets, rows and copies."""
+"""Valuation: contributions, copies and loss against loops over subsets, rows and copies."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ FAST = {"max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 class Spy(Valuation):
-    """Keeps the network of each epoch's start, what was valued there, and each step's loss."""
+    """Valuation that records network, contributions and copies of each epoch, and the loss of each step."""
 
     def begin(self, training):
         super().begin(training)
@@ -37,12 +37,12 @@ class Spy(Valuation):
 
 
 def shapley(module, features, y, has):
-    """Contributions to one row, by all orders in which its modalities may come."""
+    """Return the contributions to one row, over all orders of its modalities."""
     names = list(features)
 
     def worth(members):
-        kept = {name: f if name in members else torch.zeros_like(f) for name, f in features.items()}
-        right = module.fusion_head.fuse(kept).argmax().item() == y
+        masked = {name: f if name in members else torch.zeros_like(f) for name, f in features.items()}
+        right = module.fusion_head.fuse(masked).argmax().item() == y
         return sum(has[name] for name in members) if members and right else 0
 
     totals = dict.fromkeys(names, 0.0)
@@ -53,7 +53,7 @@ def shapley(module, features, y, has):
 
 
 def copies_of(value):
-    """The published thresholds."""
+    """Return the number of copies by the published thresholds."""
     if value < -0.1:
         return 3
     if value < 0.4:
@@ -62,7 +62,7 @@ def copies_of(value):
 
 
 @pytest.mark.parametrize("groups, absent", [(PAIR, False), (GROUPS, True)])
-def test_contributions_and_copies_by_all_orders(groups, absent, data, with_absent):
+def test_contributions_and_copies_match_all_orders(groups, absent, data, with_absent):
     X, y = with_absent if absent else data
     clf = JointClassifier(groups, balancer=Spy(warmup=2), **FAST).fit(X[:, -4 * len(groups) :], y)
     rows = clf.balancer_.training.rows
@@ -81,15 +81,15 @@ def test_contributions_and_copies_by_all_orders(groups, absent, data, with_absen
             has[name][:] = False
             has[name][at] = True
         for i, row in enumerate(rows.rows.tolist()):
-            here = {name: mask[i] for name, mask in has.items()}
-            values = shapley(module, {name: f[i : i + 1] for name, f in features.items()}, y[row], here)
-            for k, (value, there) in enumerate(zip(values, here.values(), strict=True)):
-                counts = there and sum(here.values()) > 1
-                np.testing.assert_allclose(contributions[k, row], value if counts else np.nan, atol=1e-6)
-                assert copies[k, row] == (copies_of(round(value, 6)) if counts else 0)
-        others = [i for i in range(len(y)) if i not in trained]
-        assert np.isnan(contributions[:, others]).all()
-        assert not copies[:, others].any()
+            row_presence = {name: mask[i] for name, mask in has.items()}
+            values = shapley(module, {name: f[i : i + 1] for name, f in features.items()}, y[row], row_presence)
+            for k, (value, is_present) in enumerate(zip(values, row_presence.values(), strict=True)):
+                is_valued = is_present and sum(row_presence.values()) > 1
+                np.testing.assert_allclose(contributions[k, row], value if is_valued else np.nan, atol=1e-6)
+                assert copies[k, row] == (copies_of(round(value, 6)) if is_valued else 0)
+        held_out = [i for i in range(len(y)) if i not in trained]
+        assert np.isnan(contributions[:, held_out]).all()
+        assert not copies[:, held_out].any()
         expected = copies.sum(1).numpy() / len(rows)
         np.testing.assert_allclose(clf.balance_history_["copies"][epoch], expected, rtol=1e-6)
         np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_contributions_and_copies_by_all_orders(groups, absent, data, with_absen
 
 
 def test_two_modalities_give_the_published_values():
-    # Right with both, with one or the other: phi_1 = (v_1 + v_12 - v_2) / 2.
+    # Predictions with one modality, the other or both may be right: phi_1 = (v_1 + v_12 - v_2) / 2.
     for v1, v2, v12 in itertools.product([0, 1], [0, 1], [0, 2]):
         values = shapley_factors(2) @ torch.tensor([0.0, v1, v2, v12]) / 2
         np.testing.assert_array_equal(values, [(v1 + v12 - v2) / 2, (v2 + v12 - v1) / 2])
@@ -125,13 +125,13 @@ def test_loss_is_the_mean_over_rows_and_copies(groups, fusion, weighted, with_ab
         assert loss == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
 
 
-def test_own_heads_train_beside(data):
+def test_additional_unimodal_heads_are_trained_in_the_warmup(data):
     clf = JointClassifier(GROUPS, unimodal_weight=2.0, balancer=Spy(warmup=9), **FAST).fit(*data)
     plain = JointClassifier(GROUPS, unimodal_weight=2.0, **FAST).fit(*data)
     np.testing.assert_array_equal(clf.predict_proba(data[0]), plain.predict_proba(data[0]))
 
 
-def test_modality_level_copies_for_those_behind(with_absent):
+def test_modality_level_copies_rows_for_weaker_modalities(with_absent):
     settings = FAST | {"max_epochs": 6, "lr": 0.05}
     clf = JointClassifier(GROUPS, balancer=Spy("modality", warmup=3, fraction=1.0), **settings).fit(*with_absent)
     for _, contributions, copies in clf.balancer_.epochs[3:]:
@@ -144,23 +144,23 @@ def test_modality_level_copies_for_those_behind(with_absent):
             assert not drawn[~eligible].any()
             spread = np.sqrt(p * (1 - p) * eligible.sum())
             assert abs(drawn.sum() - p * eligible.sum()) <= 4 * spread
-    assert clf.balance_history_["copies"][3:, 0].all()  # the weakest
+    assert clf.balance_history_["copies"][3:, 0].all()  # audio is the weakest
 
 
-def test_shares_by_hand():
+def test_copy_probabilities_match_hand_computed_values():
     np.testing.assert_allclose(copy_probabilities(torch.tensor([0.4, 1.0]), 0.5), [0.5 * 2 / 3 * 0.6, 0], rtol=1e-6)
     three = copy_probabilities(torch.tensor([0.0, torch.nan, 1.5]), 2.0)
     np.testing.assert_allclose(three, [1, 0, 0])
     np.testing.assert_array_equal(copy_probabilities(torch.tensor([torch.nan, 0.3]), 1.0), [0, 0])
 
 
-def test_modality_level_of_no_strength_is_plain(with_absent):
+def test_modality_level_with_zero_alpha_is_plain_training(with_absent):
     clf = JointClassifier(GROUPS, balancer=Valuation("modality", warmup=0, alpha=0), **FAST).fit(*with_absent)
     plain = JointClassifier(GROUPS, **FAST).fit(*with_absent)
     np.testing.assert_array_equal(clf.predict_proba(with_absent[0]), plain.predict_proba(with_absent[0]))
 
 
 @pytest.mark.parametrize("parameters", [{"level": "row"}, {"warmup": -1}, {"alpha": -1}, {"fraction": 0}])
-def test_parameters_are_checked(parameters, data):
+def test_invalid_parameters_are_named_in_the_error(parameters, data):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         JointClassifier(GROUPS, balancer=Valuation(**parameters), **FAST).fit(*data)
