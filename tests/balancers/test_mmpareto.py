@@ -24,7 +24,7 @@ def definition(a, u, gamma):
     elif au >= aa:
         case, w = "no fused gradient", 0.999
     elif au >= uu:
-        case, w = "no own gradient", 0.001
+        case, w = "no unimodal gradient", 0.001
     else:
         case, w = "conflict", (uu - au) / (aa + uu - 2 * au)
     result = []
@@ -97,7 +97,11 @@ def test_gradients_match_the_definition(data, names, unimodal_weight):
 
 @pytest.mark.parametrize(
     "zeroed, case",
-    [(("fusion",), "no fused gradient"), (("head",), "no own gradient"), (("fusion", "head"), "no fused gradient")],
+    [
+        (("fusion",), "no fused gradient"),
+        (("head",), "no unimodal gradient"),
+        (("fusion", "head"), "no fused gradient"),
+    ],
 )
 def test_the_other_gradient_is_followed_if_one_is_zero(data, zeroed, case):
     balancer = type("Zeroed", (Checked,), {"zeroed": zeroed})()
@@ -150,6 +154,24 @@ def test_batches_without_any_modality_are_accepted():
     settings = {"max_epochs": 3, "batch_size": 2, "early_stopping": False, "optimizer": "adamw", "random_state": 0}
     clf = JointClassifier({"a": [0], "b": [1]}, balancer=MMPareto(), **settings)
     assert np.isfinite(clf.fit(X, [0, 1, 1, 0]).predict_proba(X)).all()
+
+
+class SharedEncoder(nn.Linear):
+    """Encoder with a layer that all encoders share."""
+
+    layer = nn.Linear(4, 5)
+
+    def __init__(self, input_shape):
+        super().__init__(5, 6)
+        self.common = self.layer
+
+    def forward(self, x):
+        return super().forward(self.common(x))
+
+
+def test_encoders_that_share_parameters_are_rejected(data):
+    with pytest.raises(ValueError, match="two encoders share parameters"):
+        JointClassifier(GROUPS, encoder=SharedEncoder, balancer=MMPareto(), **FAST).fit(*data)
 
 
 @pytest.mark.parametrize("gamma, error", [(0, ValueError), (-1.0, ValueError), ("1", TypeError)])

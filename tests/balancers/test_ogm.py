@@ -1,19 +1,14 @@
 """OGM: coefficients, gradients and noise against numpy."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 from torch import nn
 
 from mmestim import JointClassifier
-from mmestim._data.batches import Batch
 from mmestim.balancers import OGM
-from mmestim.balancers._base import Outputs
-from mmestim.balancers.ogm import score_ratios
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
@@ -23,47 +18,6 @@ FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": F
 @pytest.fixture(scope="module")
 def data(make_data):
     return make_data(scales=(0.5, 1.0, 4.0), n_columns=3)
-
-
-def stub(logits, y, absent=(), weight=None):
-    """Outputs with given logits by modality; `absent` has a pair of modality and row each."""
-    size = len(y)
-    have = {name: [row for row in range(size) if (name, row) not in absent] for name in logits}
-    x = {name: torch.zeros(len(rows), 1) for name, rows in have.items()}
-    present = {name: torch.tensor(rows, dtype=torch.long) for name, rows in have.items() if len(rows) < size}
-    batch = Batch(x, present, size, torch.tensor(y), None if weight is None else torch.tensor(weight))
-    training = SimpleNamespace(unimodal_logits=lambda features: features)
-    return Outputs(training, batch, (None, {name: torch.tensor(z) for name, z in logits.items()}))
-
-
-def log_shares(*rows):
-    return np.log(np.array(rows, dtype=np.float32))
-
-
-def test_two_modalities_by_hand():
-    # True-class scores: .6 + .8 = 1.4 against .2 + .5 = 0.7.
-    outputs = stub({"a": log_shares([0.6, 0.4], [0.2, 0.8]), "v": log_shares([0.2, 0.8], [0.5, 0.5])}, [0, 1])
-    torch.testing.assert_close(score_ratios(outputs), torch.tensor([2.0, 0.5]))
-
-
-def test_more_than_two_are_compared_with_the_mean_of_the_others():
-    shares = {"a": [[0.6, 0.4]], "t": [[0.3, 0.7]], "v": [[0.1, 0.9]]}
-    outputs = stub({name: log_shares(*rows) for name, rows in shares.items()}, [0])
-    torch.testing.assert_close(score_ratios(outputs), torch.tensor([0.6 / 0.2, 0.3 / 0.35, 0.1 / 0.45]))
-
-
-def test_rows_count_where_two_modalities_are_and_by_their_weight():
-    logits = {
-        "a": log_shares([0.6, 0.4], [0.8, 0.2], [0.9, 0.1]),
-        "t": log_shares([0.3, 0.7], [0.4, 0.6], [0.2, 0.8]),
-        "v": log_shares([0.1, 0.9], [0.7, 0.3], [0.5, 0.5]),
-    }
-    absent = {("v", 1), ("a", 2), ("t", 2)}
-    outputs = stub(logits, [0, 0, 0], absent, weight=[1.0, 2.0, 1.0])
-    expected = [(0.6 + 2 * 0.8) / (0.2 + 2 * 0.4), (0.3 + 2 * 0.4) / (0.35 + 2 * 0.8), 0.1 / 0.45]
-    torch.testing.assert_close(score_ratios(outputs), torch.tensor(expected))
-    alone = stub({name: z[2:] for name, z in logits.items()}, [0], {("a", 0), ("t", 0)})
-    assert score_ratios(alone).tolist() == [1, 1, 1]
 
 
 class Spy(OGM):
