@@ -1,4 +1,4 @@
-"""How well voice edits are detected, and how well they are located."""
+"""Metrics of the detection and of the localization of voice edits."""
 
 from .bootstrap import bootstrap_interval
 from .detection import detection_report, equal_error_rate, expected_calibration_error, per_label_scores

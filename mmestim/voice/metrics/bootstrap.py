@@ -1,4 +1,4 @@
-"""How far a metric may be from its value, when clips come in groups."""
+"""Confidence intervals of metrics over clips that come in groups."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ def bootstrap_interval(
     confidence_level: float = 0.95,
     random_state: Any = None,
 ) -> tuple[Any, Any]:
-    """Confidence interval of a metric by drawing groups of clips, such as speakers.
+    """Compute the confidence interval of a metric by resampling groups of clips, such as speakers.
 
-    Clips of one speaker are alike, so intervals from drawing clips would be too narrow. As many groups as
-    there are get drawn with replacement, each with all of its clips, and the metric is computed anew; the
-    ends of the interval are quantiles of the results (the percentile method).
+    Clips of one speaker resemble each other, so resampling single clips would give intervals that are too narrow. Each
+    resample draws as many groups as there are, with replacement and with all of their clips. The bounds of the interval
+    are quantiles of the metric over the resamples (the percentile method).
 
     Parameters
     ----------
     metric : callable
-        From the drawn rows of each of `data` to a number, or to an array of numbers with an interval each.
+        Function of the resampled rows of each of `data`. It returns a number, or an array of numbers, which get one
+        interval each.
     groups : sequence of length n_clips
-        To which group each clip belongs; any values that can be in a set.
+        Group of each clip; any hashable values.
     *data : ndarray or list of length n_clips
-        What the metric takes: labels and scores, or segments of each clip.
+        Arguments of the metric, such as labels and scores, or segments of each clip.
     n_resamples : int, default=1000
-        How often groups are drawn.
+        Number of resamples.
     confidence_level : float, default=0.95
-        Between 0 and 1.
+        Probability that the interval is to contain the metric, between 0 and 1.
     random_state : int, RandomState instance or None, default=None
-        Seeds the draws.
+        Seed of the resampling.
 
     Returns
     -------
     low, high : float or ndarray
-        Ends of the interval. Draws in which the metric is NaN are left out; NaN where it always is.
+        Bounds of the interval. Resamples in which the metric is NaN are skipped; NaN if it is NaN in all of them.
 
     Raises
     ------
     ValueError
-        If lengths differ, a group is missing (None or NaN), or there is only one.
+        If lengths differ, the group of a clip is missing (None or NaN), or there is only one group.
 
     Examples
     --------
@@ -64,20 +65,20 @@ def bootstrap_interval(
     check_number("n_resamples", n_resamples, low=1, integer=True)
     check_confidence_level(confidence_level)
     if unequal := [len(rows) for rows in data if len(rows) != len(groups)]:
-        raise ValueError(f"data has {unequal[0]} rows and groups {len(groups)}: give a group for each row.")
-    members: dict[Any, list[int]] = {}
+        raise ValueError(f"data has {unequal[0]} rows, but groups has {len(groups)}. Give one group for each row.")
+    rows_of_group: dict[Any, list[int]] = {}
     for row, group in enumerate(groups):
         if group is None or group != group:
             raise ValueError(f"groups has no value for row {row}. Leave the row out, or give it a group of its own.")
-        members.setdefault(group, []).append(row)
-    if len(members) < 2:
-        raise ValueError(f"groups has {len(members)} group: there is nothing to draw from. Give at least 2.")
-    clips = [np.array(rows) for rows in members.values()]
+        rows_of_group.setdefault(group, []).append(row)
+    if len(rows_of_group) < 2:
+        raise ValueError(f"groups has {len(rows_of_group)} group, which cannot be resampled. Give at least 2.")
+    group_rows = [np.array(rows) for rows in rows_of_group.values()]
     rng = check_random_state(random_state)
     values = []
     for _ in range(n_resamples):
-        drawn = np.concatenate([clips[group] for group in rng.randint(len(clips), size=len(clips))])
-        values.append(metric(*(_taken(rows, drawn) for rows in data)))
+        resampled = np.concatenate([group_rows[i] for i in rng.randint(len(group_rows), size=len(group_rows))])
+        values.append(metric(*(_take(rows, resampled) for rows in data)))
     tail = (1 - confidence_level) / 2
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
@@ -85,5 +86,5 @@ def bootstrap_interval(
     return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
 
 
-def _taken(rows, drawn):
-    return rows[drawn] if isinstance(rows, np.ndarray) else [rows[row] for row in drawn]
+def _take(rows: Any, indices: np.ndarray) -> Any:
+    return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]

@@ -1,4 +1,4 @@
-"""Which edits a clip went through: scores of each label against what was done."""
+"""Metrics of detection: scores of each label in clips against the true labels."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ..taxonomy import CATEGORIES, TAXONOMY, UNALTERED
 
 
 def equal_error_rate(y_true: Any, y_score: Any) -> float:
-    """Share of errors at the threshold that misses as large a share as it falsely finds.
+    """Compute the error rate at the threshold where the rates of misses and of false alarms are equal.
 
     Parameters
     ----------
     y_true : array-like of shape (n_clips,)
-        Whether the edit is there: 0 or 1.
+        Whether each clip has the edit: 0 or 1.
     y_score : array-like of shape (n_clips,)
-        Scores, higher where it is more likely.
+        Scores, which are higher for more likely edits.
 
     Returns
     -------
     float
-        Between 0 and 1; NaN if all clips are of one class.
+        The equal error rate, between 0 and 1; NaN if all clips are of one class.
 
     Notes
     -----
-    It is read off the ROC curve of `sklearn.metrics.roc_curve`, at the line on which misses are as frequent as
-    false alarms. Between two thresholds the curve is taken to be straight, as is usual, so that clips with the
-    same score count as drawn by lot. The scripts of ASVspoof take the mean of both rates at the threshold
-    where they are closest instead, which differs by less than what one clip makes.
+    The rate is the intersection of the ROC curve from `sklearn.metrics.roc_curve` with the line of equal rates. As is
+    usual, the curve is interpolated linearly between thresholds, which breaks ties between equal scores at random.
+    The scripts of ASVspoof instead average both rates at the threshold where they are closest; the difference is
+    smaller than the effect of one clip.
 
     Examples
     --------
@@ -42,33 +42,33 @@ def equal_error_rate(y_true: Any, y_score: Any) -> float:
     >>> equal_error_rate([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8])
     0.5
     """
-    y_true, y_score = _checked_column(y_true, y_score)
+    y_true, y_score = _check_column(y_true, y_score)
     if y_true.min() == y_true.max():
         return float("nan")
-    false_alarms, hits, _ = roc_curve(y_true, y_score)
-    misses = 1 - hits
-    i = int(np.argmax(misses <= false_alarms))  # never the first, which misses all
-    before, after = misses[i - 1] - false_alarms[i - 1], misses[i] - false_alarms[i]
-    return float(misses[i - 1] + before / (before - after) * (misses[i] - misses[i - 1]))
+    false_alarm_rates, hit_rates, _ = roc_curve(y_true, y_score)
+    miss_rates = 1 - hit_rates
+    i = int(np.argmax(miss_rates <= false_alarm_rates))  # never 0, where all positives are missed
+    before, after = miss_rates[i - 1] - false_alarm_rates[i - 1], miss_rates[i] - false_alarm_rates[i]
+    return float(miss_rates[i - 1] + before / (before - after) * (miss_rates[i] - miss_rates[i - 1]))
 
 
 def expected_calibration_error(y_true: Any, y_prob: Any, *, n_bins: int = 10) -> float:
-    """How far probabilities are from the shares that they promise.
+    """Compute the mean difference between probabilities and observed frequencies.
 
     Parameters
     ----------
     y_true : array-like of shape (n_clips,)
-        Whether the edit is there: 0 or 1.
+        Whether each clip has the edit: 0 or 1.
     y_prob : array-like of shape (n_clips,)
-        Probabilities that it is, between 0 and 1.
+        Probabilities of the edit, between 0 and 1.
     n_bins : int, default=10
-        Bins of equal width from 0 to 1.
+        Number of bins of equal width from 0 to 1.
 
     Returns
     -------
     float
-        Mean over the clips of the difference, in their bin, of the mean probability and the share of clips
-        with the edit; between 0 and 1.
+        Mean, over the clips, of the absolute difference in their bin between the mean probability and the fraction of
+        clips with the edit; between 0 and 1.
 
     Raises
     ------
@@ -77,9 +77,9 @@ def expected_calibration_error(y_true: Any, y_prob: Any, *, n_bins: int = 10) ->
 
     Notes
     -----
-    The bins are those of `sklearn.calibration.calibration_curve`: a probability at an edge is in the lower
-    one. It is the probability of the edit that is binned, not that of the likelier answer as for classifiers
-    of several classes. With few clips in a bin the value is too high: compare only over the same clips.
+    The bins are those of `sklearn.calibration.calibration_curve`: a probability at an edge is in the lower bin. The
+    probability of the edit is binned, whereas the usual definition for several classes bins the probability of the most
+    likely class. The error is overestimated if bins have few clips, so compare only values for the same clips.
 
     Examples
     --------
@@ -88,36 +88,37 @@ def expected_calibration_error(y_true: Any, y_prob: Any, *, n_bins: int = 10) ->
     0.25
     """
     check_number("n_bins", n_bins, low=1, integer=True)
-    y_true, y_prob = _checked_column(y_true, y_prob)
+    y_true, y_prob = _check_column(y_true, y_prob)
     _check_probabilities(y_prob)
     bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], y_prob)
-    promised, seen = (np.bincount(bins, weights=values, minlength=n_bins) for values in (y_prob, y_true))
-    return float(np.abs(promised - seen).sum() / len(y_true))
+    expected, observed = (np.bincount(bins, weights=values, minlength=n_bins) for values in (y_prob, y_true))
+    return float(np.abs(expected - observed).sum() / len(y_true))
 
 
 def per_label_scores(metric: Callable[[Any, Any], float], y_true: Any, y_score: Any) -> np.ndarray:
-    """A metric of one label, for each label.
+    """Compute a metric separately for each label.
 
     Parameters
     ----------
     metric : callable
-        From y_true and y_score of one label, both of shape (n_known_clips,), to a number: one of
-        scikit-learn's or of this module.
+        Function of y_true and y_score of one label, both of shape (n_labelled_clips,), that returns a number, such as
+        the metrics of scikit-learn and of this module.
     y_true : array-like of shape (n_clips, n_labels)
-        Which edits are there: 0 or 1, or NaN where that is not known, as for the labels that
-        `EditRecord.inaudible` lists. Such a clip is left out of the metric of that label.
+        True labels: 0 or 1, or NaN if unknown, for example for the labels in `EditRecord.inaudible`. The metric of a
+        label ignores clips for which the label is unknown.
     y_score : array-like of shape (n_clips, n_labels)
-        Scores, or predictions, as the metric takes them.
+        Scores or predictions, whichever the metric expects.
 
     Returns
     -------
     ndarray of shape (n_labels,)
-        NaN for labels that are there in none or all of the clips: most metrics mean nothing for them.
+        The metric of each label; NaN for labels that none or all of the clips have, for which most metrics are
+        undefined.
 
     Raises
     ------
     ValueError
-        If shapes differ, or values are not as said.
+        If shapes differ or values are invalid.
 
     Examples
     --------
@@ -126,58 +127,64 @@ def per_label_scores(metric: Callable[[Any, Any], float], y_true: Any, y_score: 
     >>> per_label_scores(roc_auc_score, [[0, 0], [1, 0]], [[0.2, 0.1], [0.7, 0.4]])
     array([ 1., nan])
     """
-    y_true, y_score = _checked(y_true, y_score)
+    y_true, y_score = _check_table(y_true, y_score)
     scores = np.full(y_true.shape[1], np.nan)
-    for k, truth in enumerate(y_true.T):
-        known = ~np.isnan(truth)
-        if len(np.unique(truth[known])) == 2:
-            scores[k] = metric(truth[known].astype(int), y_score[known, k])
+    for k, column in enumerate(y_true.T):
+        is_labelled = ~np.isnan(column)
+        if len(np.unique(column[is_labelled])) == 2:
+            scores[k] = metric(column[is_labelled].astype(int), y_score[is_labelled, k])
     return scores
 
 
 def detection_report(
     y_true: Any, y_prob: Any, labels: Sequence[str], thresholds: Any = 0.5, *, n_bins: int = 10
 ) -> dict[str, Any]:
-    """How well each label is detected, its category too, and how often edits are seen where there are none.
+    """Report how well each label and category is detected, and the rates of false alarms.
 
     Parameters
     ----------
     y_true : array-like of shape (n_clips, n_labels)
-        Which edits are there: 0 or 1, or NaN where that is not known.
+        True labels: 0 or 1, or NaN if unknown.
     y_prob : array-like of shape (n_clips, n_labels)
-        Probabilities, between 0 and 1.
+        Predicted probabilities, between 0 and 1.
     labels : list of str of length n_labels
         Names of the columns.
     thresholds : float, array-like of shape (n_labels,) or dict of str to float, default=0.5
-        Lowest probability with which a label is predicted. Set on other clips, or the F1 scores are too good.
+        Lowest probability at which a label is predicted. Choose thresholds on other clips; otherwise the F1 scores are
+        too optimistic.
     n_bins : int, default=10
-        Bins of the calibration error.
+        Number of bins of the calibration error.
 
     Returns
     -------
     dict
-        ``labels``: for each label a dict of ``n_positive``, ``n_negative``, ``threshold``,
-        ``average_precision``, ``roc_auc``, ``eer`` (`equal_error_rate`), ``f1``, ``ece``
-        (`expected_calibration_error`) and ``false_alarm_rate``, the share of the unedited clips for which the
-        label is predicted. ``categories``: F1 of each category. ``macro``: means over the edits, which
-        ``unaltered`` is none of, of the first five and of the categories' ``category_f1``.
-        ``false_alarm_rate``: share of the unedited clips for which any edit is predicted, and ``n_unedited``
-        of them. ``undefined``: labels that are there in none or all of the clips.
+        Dictionary with these keys:
+
+        - ``labels``: for each label, a dict of ``n_positive``, ``n_negative``, ``threshold``, ``average_precision``,
+          ``roc_auc``, ``eer`` (`equal_error_rate`), ``f1``, ``ece`` (`expected_calibration_error`) and
+          ``false_alarm_rate``, the fraction of unedited clips for which the label is predicted;
+        - ``categories``: F1 of each category;
+        - ``macro``: means of the metrics from ``average_precision`` to ``ece`` over the edits, without ``unaltered``,
+          and the mean F1 of the categories, ``category_f1``;
+        - ``n_unedited``: number of unedited clips;
+        - ``false_alarm_rate``: fraction of unedited clips for which any edit is predicted;
+        - ``undefined``: labels that none or all of the clips have.
 
     Raises
     ------
     ValueError
-        If shapes differ, values are not as said or a label has no threshold.
+        If shapes differ, values are invalid or a label has no threshold.
 
     See Also
     --------
-    bootstrap_interval : How sure these figures are.
+    bootstrap_interval : Confidence intervals of metrics.
 
     Notes
     -----
-    What is not defined is NaN and left out of the means: all but the false alarms of labels in
-    ``undefined``. A category is there, or is predicted, where any of its labels is. Unedited clips are those
-    labelled ``unaltered``, or where that is no column, those without any label.
+    Undefined metrics are NaN and do not enter the means. For labels in ``undefined``, all metrics except
+    ``false_alarm_rate`` are undefined. A clip has a category, or the category is predicted for it, if this holds for
+    any label of the category. Unedited clips are those labelled ``unaltered``, or those without any label if
+    ``unaltered`` is not a column.
 
     Examples
     --------
@@ -190,14 +197,14 @@ def detection_report(
     >>> report["categories"], report["false_alarm_rate"]
     ({'temporal': 0.8}, 0.5)
     """
-    y_true, y_prob = _checked(y_true, y_prob)
+    y_true, y_prob = _check_table(y_true, y_prob)
     _check_probabilities(y_prob)
     if len(labels) != y_true.shape[1]:
-        raise ValueError(f"labels has {len(labels)} names, and y_true {y_true.shape[1]} columns.")
-    limits = per_label("thresholds", thresholds, labels)
-    predicted = y_prob >= limits
-    edits = np.array([label != UNALTERED for label in labels])
-    unedited = (y_true == 0).all(axis=1) if edits.all() else (y_true[:, ~edits] == 1).any(axis=1)
+        raise ValueError(f"labels has {len(labels)} names, but y_true has {y_true.shape[1]} columns.")
+    label_thresholds = per_label("thresholds", thresholds, labels)
+    predicted = y_prob >= label_thresholds
+    is_edit = np.array([label != UNALTERED for label in labels])
+    is_unedited = (y_true == 0).all(axis=1) if is_edit.all() else (y_true[:, ~is_edit] == 1).any(axis=1)
     columns = {
         "average_precision": per_label_scores(average_precision_score, y_true, y_prob),
         "roc_auc": per_label_scores(roc_auc_score, y_true, y_prob),
@@ -205,74 +212,76 @@ def detection_report(
         "f1": per_label_scores(f1_score, y_true, predicted),
         "ece": per_label_scores(partial(expected_calibration_error, n_bins=n_bins), y_true, y_prob),
     }
-    macro = {name: mean_of_defined(values[edits]) for name, values in columns.items()}
-    columns["false_alarm_rate"] = np.where(edits, _share(predicted[unedited]), np.nan)
+    macro = {name: mean_of_defined(values[is_edit]) for name, values in columns.items()}
+    columns["false_alarm_rate"] = np.where(is_edit, _fraction(predicted[is_unedited]), np.nan)
     counts = {"n_positive": (y_true == 1).sum(axis=0), "n_negative": (y_true == 0).sum(axis=0)}
-    table = {**counts, "threshold": limits, **columns}
+    table = {**counts, "threshold": label_thresholds, **columns}
     categories = _category_f1(y_true, predicted, labels)
     return {
         "labels": {label: {name: table[name][k].item() for name in table} for k, label in enumerate(labels)},
         "categories": categories,
         "macro": {**macro, "category_f1": mean_of_defined(list(categories.values()))},
-        "n_unedited": int(unedited.sum()),
-        "false_alarm_rate": float(_share(predicted[unedited][:, edits].any(axis=1))),
+        "n_unedited": int(is_unedited.sum()),
+        "false_alarm_rate": float(_fraction(predicted[is_unedited][:, is_edit].any(axis=1))),
         "undefined": [label for label, value in zip(labels, columns["roc_auc"], strict=True) if np.isnan(value)],
     }
 
 
 def mean_of_defined(values: Any) -> float:
-    """Mean of those that are not NaN; NaN if all are."""
+    """Return the mean of the values that are not NaN; NaN if all are."""
     defined = np.asarray(values, dtype=np.float64)
     defined = defined[~np.isnan(defined)]
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def _share(rows):
+def _fraction(rows: np.ndarray) -> np.ndarray:
     return rows.mean(axis=0) if len(rows) else np.full(rows.shape[1:], np.nan)
 
 
-def _category_f1(y_true, predicted, labels):
-    of_label = [TAXONOMY[name].category if name in TAXONOMY and name != UNALTERED else None for name in labels]
-    present = [category for category in CATEGORIES if category in of_label]
-    members = [[k for k, own in enumerate(of_label) if own == category] for category in present]
-    # A label that is there settles it; otherwise one that is not known leaves it open.
-    there = [np.where((y_true[:, k] == 1).any(axis=1), 1.0, y_true[:, k].sum(axis=1)) for k in members]
-    seen = [predicted[:, k].any(axis=1) for k in members]
-    if not members:
+def _category_f1(y_true: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    label_categories = [
+        TAXONOMY[label].category if label in TAXONOMY and label != UNALTERED else None for label in labels
+    ]
+    present = [category for category in CATEGORIES if category in label_categories]
+    if not present:
         return {}
-    scores = per_label_scores(f1_score, np.column_stack(there), np.column_stack(seen))
+    columns = [[k for k, other in enumerate(label_categories) if other == category] for category in present]
+    # A category is unknown (NaN) if one of its labels is unknown and no other is positive.
+    category_true = [np.where((y_true[:, k] == 1).any(axis=1), 1.0, y_true[:, k].sum(axis=1)) for k in columns]
+    category_predicted = [predicted[:, k].any(axis=1) for k in columns]
+    scores = per_label_scores(f1_score, np.column_stack(category_true), np.column_stack(category_predicted))
     return dict(zip(present, scores.tolist(), strict=True))
 
 
-def _checked(y_true, y_score):
+def _check_table(y_true: Any, y_score: Any) -> tuple[np.ndarray, np.ndarray]:
     y_true, y_score = np.asarray(y_true, dtype=np.float64), np.asarray(y_score)
     if y_true.ndim != 2 or y_true.shape != y_score.shape or y_true.size == 0:
         raise ValueError(
             f"y_true and the scores have shapes {y_true.shape} and {y_score.shape}: both must be (n_clips, n_labels), "
-            "at least one of each."
+            "with at least one clip and one label."
         )
     if not np.isin(y_true[~np.isnan(y_true)], [0, 1]).all():
-        raise ValueError("y_true must be 0, 1, or NaN where it is not known.")
+        raise ValueError("y_true must be 0, 1, or NaN for unknown labels.")
     if not np.isfinite(y_score).all():
-        raise ValueError("scores must be finite: leave out labels that have none.")
+        raise ValueError("scores must be finite. Leave out labels without scores.")
     return y_true, y_score
 
 
-def _checked_column(y_true, y_score):
+def _check_column(y_true: Any, y_score: Any) -> tuple[np.ndarray, np.ndarray]:
     y_true, y_score = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
     if y_true.ndim != 1:
         raise ValueError(
-            f"y_true has shape {y_true.shape}: it must be (n_clips,). per_label_scores takes several labels."
+            f"y_true has shape {y_true.shape}: it must be (n_clips,). Use per_label_scores for several labels."
         )
-    y_true, y_score = _checked(y_true[:, None], y_score.reshape(len(y_score), -1))
+    y_true, y_score = _check_table(y_true[:, None], y_score.reshape(len(y_score), -1))
     if np.isnan(y_true).any():
-        raise ValueError("y_true has NaN: leave out what is not known, or use per_label_scores.")
+        raise ValueError("y_true has NaN. Leave out clips whose label is unknown, or use per_label_scores.")
     return y_true[:, 0], y_score[:, 0]
 
 
-def _check_probabilities(y_prob):
+def _check_probabilities(y_prob: np.ndarray) -> None:
     if y_prob.min() < 0 or y_prob.max() > 1:
         raise ValueError(
-            f"probabilities are from {y_prob.min():g} to {y_prob.max():g}, and must be between 0 and 1. Give those of "
-            "predict_proba, not of decision_function."
+            f"probabilities range from {y_prob.min():g} to {y_prob.max():g}, but must be between 0 and 1. Pass the "
+            "output of predict_proba, not of decision_function."
         )

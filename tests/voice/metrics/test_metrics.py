@@ -211,8 +211,8 @@ def test_any_metric_per_label(clips):
         ([[0, 2]], [[0.5, 0.5]], "0, 1, or NaN"),
         ([[0, 1]], [[0.5, np.nan]], "finite"),
         ([[0, 1]], [[0.5]], r"\(1, 2\) and \(1, 1\)"),
-        ([[0]], [[0.5]], "2 names, and y_true 1 columns"),
-        (np.zeros((0, 2)), np.zeros((0, 2)), "at least one of each"),
+        ([[0]], [[0.5]], "2 names, but y_true has 1 columns"),
+        (np.zeros((0, 2)), np.zeros((0, 2)), "at least one clip and one label"),
     ],
 )
 def test_bad_tables_are_refused(y, p, message):
@@ -315,7 +315,7 @@ def test_labels_and_clips_do_not_mix(metric):
     assert metric(both, there) == 0.5
     # Points are another matter.
     assert metric([[*mix((0, 1)), *cuts(2)], []], [mix((0, 1)), cuts(3)]) == 1
-    with pytest.raises(ValueError, match="1 clips, predictions of 2"):
+    with pytest.raises(ValueError, match="1 clips, but predictions has 2"):
         metric([[]], [[], []])
 
 
