@@ -112,10 +112,7 @@ def speaker_codes(speakers: Any, n_clips: int) -> np.ndarray:
 
 
 def pool_for_clip(pool: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
-    """Return the part of a pool that one clip may use.
-
-    Its `voices` are of other speakers, its `speaker_voices` other clips of its own speaker.
-    """
+    """Return a pool without the voices that a clip may not use: `voices` are of other speakers."""
     is_clip = np.arange(len(codes)) == number
     is_same_speaker = (codes == codes[number]) & (codes >= 0)
     allowed: dict[str, Any] = {"speaker_voices": np.flatnonzero(is_same_speaker & ~is_clip)}
@@ -126,9 +123,7 @@ def pool_for_clip(pool: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
 
 
 def reachable_pools(pool: AudioPool, codes: np.ndarray) -> list[AudioPool]:
-    """Return the pools of the clips whose speakers have the fewest and the most clips.
-
-    Audio that neither of the two can use is out of reach for every clip.
-    """
+    """Return the pools of the clips whose speakers have the fewest and the most clips."""
+    # Audio that neither of the two can use is out of reach for every clip.
     _, speakers, counts = np.unique(codes, return_inverse=True, return_counts=True)
     return [pool_for_clip(pool, int(extreme(counts[speakers])), codes) for extreme in (np.argmin, np.argmax)]

@@ -96,11 +96,8 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[n
 
 
 def condition(waveform: np.ndarray, seed: int) -> np.ndarray:
-    """Remove the constant offset of a clip and add noise of half a 16-bit step.
-
-    Steps in the offset would reveal joins. Samples on a 16-bit grid would reveal unedited clips, because edits leave
-    the grid.
-    """
+    """Remove the constant offset of a clip and add noise of half a 16-bit step."""
+    # Steps in the offset would reveal joins. Samples on a 16-bit grid would reveal unedited clips.
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, len(waveform)) / 32768
     return (waveform - waveform.mean(dtype=np.float64) + noise).astype(np.float32)
 

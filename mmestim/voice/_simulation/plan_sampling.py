@@ -40,7 +40,7 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
-class PlanSampler:
+class PlanSampler:  # numpydoc ignore=PR02
     """Sampler of plans with at most one edit of each category.
 
     Parameters

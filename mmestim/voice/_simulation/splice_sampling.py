@@ -17,7 +17,7 @@ _N_SPLICED_EDITS = (2, 4)
 
 
 @dataclass(frozen=True)
-class SplicePlanSampler:
+class SplicePlanSampler:  # numpydoc ignore=PR02
     """Sampler of plans with several spliced edits each, for networks that learn to detect splice points.
 
     Parameters

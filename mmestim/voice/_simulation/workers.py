@@ -76,6 +76,7 @@ class StoredTask(NamedTuple):
 
     @classmethod
     def from_task(cls, task: Task, folder: str) -> StoredTask:
+        """Store a task in a folder."""
         path = os.path.join(folder, "task")
         joblib.dump(tuple(task), path)
         return cls(path)

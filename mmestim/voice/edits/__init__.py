@@ -1,13 +1,13 @@
-"""The edits, by the labels of the taxonomy."""
+"""Edits, by the labels of the taxonomy."""
 
 from . import encoding, modulation, source, spatial, spectral, temporal
 from .base import AudioPool, Edit, Edited
 
-_ROOMS = (source, temporal, modulation, encoding, spectral, spatial)
+_MODULES = (source, temporal, modulation, encoding, spectral, spatial)
 EDITS: dict[str, Edit] = {
     value.name: value()
-    for room in _ROOMS
-    for value in vars(room).values()
+    for module in _MODULES
+    for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, Edit) and hasattr(value, "name")
 }
 

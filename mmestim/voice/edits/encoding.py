@@ -1,4 +1,4 @@
-"""Lossy coding: MP3, Opus, Vorbis and AAC, and what telephones use."""
+"""Edits by lossy codecs: MP3, Opus, Vorbis and AAC, and the codecs of telephones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._engines.codecs import Codec, by_av, by_soundfile, round_trip
 from .base import AudioPool, Effect
 
 _ENGINES = ("soundfile", "av")
-# Rates of each generation of MPEG audio, and the kbps that LAME has for one channel there.
+# Sample rates of each generation of MPEG audio, and its mono bitrates in LAME, in kbps.
 _MP3_BITRATES = {
     (8000, 11025, 12000): (8, 16, 24, 32, 40, 48, 56, 64),
     (16000, 22050, 24000): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -23,38 +23,38 @@ _MP3_BITRATES = {
 }
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# Of Vorbis in FFmpeg, for a quality of 1.
+# Units of FFmpeg's `global_quality` for a Vorbis quality of 1.
 _LAMBDA = 118
 
 
 class _Encoding(Effect):
-    """An edit by a codec."""
+    """Base class of the edits by a codec."""
 
-    # A parameter that only one value of another goes with: {"level": ("codec", "vorbis")}.
+    # Parameters that apply only with one value of another parameter: {"level": ("codec", "vorbis")}.
     only_with: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    # From the rate of a clip and the parameters to what codes it, and at which rate.
+    # Returns the codec for the rate of a clip and the parameters, and the rate at which it codes.
     _codec: Callable[..., tuple[Codec, int]]
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         drawn = super().draw(rng, duration, sample_rate, ranges, pool)
-        needless = [name for name, (other, value) in self.only_with.items() if drawn.get(other) != value]
-        return {name: value for name, value in drawn.items() if name not in needless}
+        unused = [name for name, (other, value) in self.only_with.items() if drawn.get(other) != value]
+        return {name: value for name, value in drawn.items() if name not in unused}
 
     def process(self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, **parameters: Any) -> np.ndarray:
         return round_trip(waveform, sample_rate, *self._codec(sample_rate, **parameters))
 
 
 class MP3(_Encoding):
-    """An MP3 file and back, by LAME.
+    """Round trip through an MP3 file, encoded by LAME.
 
-    `bitrate` in kbps is what LAME is told: with ``mode="constant"`` it keeps to it, with ``"average"`` seconds
-    of speech come within 5 kbps. Either engine is LAME; ``"av"`` decodes by FFmpeg's own decoder, ``"soundfile"``
+    `bitrate` is in kbps. With ``mode="constant"`` LAME keeps to it; with ``"average"`` a few seconds of speech
+    come within 5 kbps of it. Both engines encode by LAME; ``"av"`` decodes by FFmpeg's own decoder, ``"soundfile"``
     by mpg123. Clips are coded at the next rate that has the bitrate: below 32 kbps at no more than 24 kHz.
 
-    LAME leaves out what is above a frequency that depends on the bitrate. At 16 kHz that is 3.0 kHz for 8 kbps,
-    5.5 for 16, 5.8 for 24 and 7.2 from 32 on.
+    LAME removes all frequencies above a limit that depends on the bitrate. At a sample rate of 16 kHz the limit is
+    3.0 kHz at 8 kbps, 5.5 kHz at 16, 5.8 kHz at 24, and 7.2 kHz from 32 kbps on.
     """
 
     name = "mp3"
@@ -66,13 +66,15 @@ class MP3(_Encoding):
         check_choice("engine", engine, _ENGINES)
         bitrates = {rate: kbps for rates, kbps in _MP3_BITRATES.items() for rate in rates if bitrate in kbps}
         if not bitrates:
-            known = sorted({kbps for group in _MP3_BITRATES.values() for kbps in group})
-            raise ValueError(f"bitrate={bitrate!r} kbps is none that MP3 has. Use one of {', '.join(map(str, known))}.")
+            all_bitrates = sorted({kbps for group in _MP3_BITRATES.values() for kbps in group})
+            raise ValueError(
+                f"bitrate={bitrate!r} kbps does not exist in MP3. Use one of {', '.join(map(str, all_bitrates))}."
+            )
         stream_rate = _next_rate(sample_rate, bitrates)
         if engine == "av":
             abr = str(int(mode == "average"))
             return partial(by_av, encoder="libmp3lame", decoder="mp3float", bitrate=bitrate, abr=abr), stream_rate
-        # libsndfile's level 0 is the highest and 1 the lowest bitrate; it rounds down what is between.
+        # Level 0 of libsndfile is the highest bitrate and 1 the lowest; bitrates between are rounded down.
         low, high = bitrates[stream_rate][0], bitrates[stream_rate][-1]
         level = max(0.0, (high - bitrate - 0.5) / (high - low))
         return partial(
@@ -81,11 +83,11 @@ class MP3(_Encoding):
 
 
 class Opus(_Encoding):
-    """An Opus stream and back, by libopus.
+    """Round trip through an Opus stream, encoded by libopus.
 
-    `bitrate` is the mean that libopus aims at, in kbps; seconds of speech come within 20 %. Below 9 no more than the
-    lower 4 kHz are coded, as libopus would itself decide. ``engine="av"`` is a later libopus (1.6 for 1.4) set for
-    calls, decoded by FFmpeg's own decoder, and takes half the time.
+    `bitrate` is the mean that libopus aims at, in kbps; a few seconds of speech come within 20 % of it. Below 9 kbps
+    only the lower 4 kHz are coded, as libopus itself would decide. ``engine="av"`` is a later libopus (1.6 instead of
+    1.4), tuned for calls and decoded by FFmpeg's own decoder. It takes half the time.
     """
 
     name = "opus"
@@ -98,17 +100,19 @@ class Opus(_Encoding):
             return partial(
                 by_av, encoder="libopus", decoder="opus", sample_format="flt", bitrate=bitrate, application="voip"
             ), stream_rate
-        level = 1 - (bitrate - 6) / 250  # libsndfile's way to write 6 to 256 kbps
+        level = 1 - (bitrate - 6) / 250  # In libsndfile levels 1 to 0 stand for 6 to 256 kbps.
         return partial(by_soundfile, container="OGG", subtype="OPUS", level=level), stream_rate
 
 
 class VorbisAAC(_Encoding):
-    """A Vorbis or AAC file and back.
+    """Round trip through a Vorbis or AAC file.
 
-    The `level` of Vorbis goes from 0, the best, to 1: at 16 kHz .5 is 45 and .99 is 26 kbps. ``engine="av"`` is an
-    encoder that shares no code with libvorbis, the one of FFmpeg: .5 is 49, .95 is 9 kbps, and above it falls apart;
-    it leaves out what is above 6.2 kHz. AAC is FFmpeg's encoder at a `bitrate` in kbps; 16 leave out what is above
-    3.8 kHz, 20 above 5.6.
+    The `level` of Vorbis goes from 0, the best quality, to 1. At a sample rate of 16 kHz, level 0.5 is 45 kbps and
+    level 0.99 is 26 kbps. ``engine="av"`` is FFmpeg's own encoder, which shares no code with libvorbis: level 0.5 is
+    49 kbps, level 0.95 is 9 kbps, and higher levels break down. It removes frequencies above 6.2 kHz.
+
+    AAC is FFmpeg's encoder at a `bitrate` in kbps. It removes frequencies above 3.8 kHz at 16 kbps, and above 5.6 kHz
+    at 20 kbps.
     """
 
     name = "vorbis_aac"
@@ -132,7 +136,7 @@ class VorbisAAC(_Encoding):
         if engine == "soundfile":
             return partial(by_soundfile, container="OGG", subtype="VORBIS", level=level), sample_rate
         quality = str(round(10 * (1 - level) * _LAMBDA))
-        # It takes two channels only; the second, being the same, costs next to nothing.
+        # The encoder requires two channels; an identical second channel costs almost nothing.
         return partial(
             by_av,
             encoder="vorbis",
@@ -157,10 +161,11 @@ _TELEPHONE: dict[str, dict[str, Codec]] = {
 
 
 class Telephone(_Encoding):
-    """A call: 8000 samples a second, nothing above 4 kHz, and the codec of a telephone network.
+    """Round trip through a telephone network: 8000 samples a second, so nothing above 4 kHz, and its codec.
 
     With ``engine="soundfile"`` the `codec` is ``alaw`` or ``mulaw`` (64 kbps), ``gsm`` (GSM 6.10, 13 kbps) or ``g721``
-    (32 kbps); with ``"av"`` one of ``g726_16`` to ``g726_40`` and ``amr_nb_4.75`` to ``amr_nb_12.2``, named by kbps.
+    (32 kbps). With ``"av"`` it is one of ``g726_16`` to ``g726_40`` and ``amr_nb_4.75`` to ``amr_nb_12.2``, named by
+    kbps.
     """
 
     name = "telephone"
@@ -172,5 +177,5 @@ class Telephone(_Encoding):
 
 
 def _next_rate(sample_rate: int, rates: Iterable[int]) -> int:
-    """Of some rates the lowest that holds all of a clip, else the highest."""
+    """Return the lowest of some rates that is not below the rate of a clip, else the highest."""
     return min((rate for rate in rates if rate >= sample_rate), default=max(rates))

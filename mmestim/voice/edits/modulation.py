@@ -1,4 +1,4 @@
-"""Edits of pitch, speed and waveform: what effect boxes and players do."""
+"""Edits of pitch, speed and waveform, as effect boxes and players make them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = {"tanh": "amount", "clip": "percentile", "bit_crush": "bits"}
 
 
 class PitchShift(Effect):
-    """Another pitch, formants and all, at the same speed."""
+    """Change of the pitch, formants included, at the same speed."""
 
     name = "pitch_shift"
 
@@ -34,7 +34,7 @@ class PitchShift(Effect):
 
 
 class _Speed(Effect):
-    """Edits that play at `rate` times the speed."""
+    """Base class of the edits that play at `rate` times the speed."""
 
     def rate(self, *, rate: float = 0.8, **parameters: Any) -> float:
         check_number("rate", rate, low=0.25, high=4)
@@ -42,7 +42,7 @@ class _Speed(Effect):
 
 
 class TimeStretch(_Speed):
-    """Another speed at the same pitch."""
+    """Change of the speed at the same pitch."""
 
     name = "time_stretch"
 
@@ -59,7 +59,7 @@ class TimeStretch(_Speed):
 
 
 class SpeedChange(_Speed):
-    """Another speed, and the pitch with it."""
+    """Change of the speed, and of the pitch with it."""
 
     name = "speed_change"
 
@@ -70,10 +70,11 @@ class SpeedChange(_Speed):
 
 
 class Distortion(Effect):
-    """Amplitudes bent (`tanh`), cut off (`clip`) or rounded (`bit_crush`).
+    """Amplitudes that are saturated (`tanh`), cut off (`clip`) or rounded (`bit_crush`).
 
-    Of the sounding samples, those above a tenth of the RMS so that pauses do not count, the share `amount` is where
-    the bend shows, and `percentile` per cent are cut off. `bits` span twice the peak: recordings leave headroom.
+    Samples below a tenth of the RMS are pauses and do not count. Of the other samples, the fraction `amount` is in
+    the curved part of the tanh, or `percentile` per cent are cut off. `bits` span twice the peak, because recordings
+    leave headroom.
     """
 
     name = "distortion"
@@ -115,11 +116,11 @@ class Distortion(Effect):
         if kind == "clip":
             limit = _exceeded_by(waveform, percentile / 100, before)
             return np.clip(waveform, -limit, limit)
-        bent = np.tanh(waveform * (0.5 / _exceeded_by(waveform, amount, before)))
-        return bent * np.float32(before / rms(bent))
+        saturated = np.tanh(waveform * (0.5 / _exceeded_by(waveform, amount, before)))
+        return saturated * np.float32(before / rms(saturated))
 
 
-def _exceeded_by(waveform, share, level):
-    """Amplitude that a share of the sounding samples exceed."""
-    sizes = np.abs(waveform)
-    return np.quantile(sizes[sizes > 0.1 * level], 1 - share).astype(np.float32)
+def _exceeded_by(waveform: np.ndarray, fraction: float, level: float) -> np.ndarray:
+    """Return the amplitude that a fraction of the samples outside pauses exceed."""
+    amplitudes = np.abs(waveform)
+    return np.quantile(amplitudes[amplitudes > 0.1 * level], 1 - fraction).astype(np.float32)

@@ -1,44 +1,46 @@
-"""Edits of the place: rooms, echoes, and noise around the speaker."""
+"""Edits of the acoustic surroundings: rooms, echoes and background noise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import fft, signal
 
 from ..._utils.validation import check_choice, check_number
 from ..taxonomy import INTERVAL_SECONDS, OneOf, Range
-from ._engines import room_acoustics as _rooms
+from ._engines import room_acoustics
 from .base import AudioPool, Effect, rise, rms
 
 # Reverberation -------------------------------------------------------------------------------------
 
-# Metres: of rooms, and from walls and from each other.
-_SMALLEST, _LARGEST, _CLEARANCE = (3.0, 3.0, 2.4), (10.0, 8.0, 4.0), 0.5
+# Smallest and largest room, and the least distance from walls and between source and receiver, in metres.
+_MIN_SIZE, _MAX_SIZE, _CLEARANCE = (3.0, 3.0, 2.4), (10.0, 8.0, 4.0), 0.5
 
 
-class _Kinds(Effect):
-    """An effect of several kinds, of which some need audio."""
+class _EffectWithKinds(Effect):
+    """Base class of the effects of several kinds, some of which need audio."""
 
-    # The audio in the pool that a kind needs.
+    # Audio that each kind needs.
     kinds: Mapping[str, str | None]
 
     def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
-        return bool(self._possible(ranges, pool).values)
+        return bool(self._available_kinds(ranges, pool).values)
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        return super().draw(rng, duration, sample_rate, {**ranges, "kind": self._possible(ranges, pool)}, pool)
+        return super().draw(rng, duration, sample_rate, {**ranges, "kind": self._available_kinds(ranges, pool)}, pool)
 
-    def _possible(self, ranges, pool):
-        return OneOf(tuple(kind for kind in ranges["kind"].values if not (n := self.kinds.get(kind)) or pool.has(n)))
+    def _available_kinds(self, ranges: Mapping[str, Range], pool: AudioPool) -> OneOf:
+        """Return the kinds in a range whose audio is in the pool."""
+        kinds = cast(OneOf, ranges["kind"]).values
+        return OneOf(tuple(kind for kind in kinds if not (audio := self.kinds.get(kind)) or pool.has(audio)))
 
 
-class Reverb(_Kinds):
-    """A room around the speaker: the direct sound stays as it is, and the room follows."""
+class Reverb(_EffectWithKinds):
+    """Reverberation of a room; the direct sound is not changed."""
 
     name = "reverb"
     kinds = {"image_source": None, "decaying_noise": None, "measured": "impulse_responses"}  # noqa: RUF012
@@ -52,8 +54,9 @@ class Reverb(_Kinds):
             return parameters | {"response": pool.pick(rng, "impulse_responses")}
         parameters["seed"] = int(rng.integers(2**31))
         if parameters["kind"] == "image_source":
-            size = rng.uniform(_SMALLEST, _LARGEST)
-            half = np.array([size[0] / 2 + _CLEARANCE / 2, *size[1:]])  # one at either end
+            size = rng.uniform(_MIN_SIZE, _MAX_SIZE)
+            # Source and receiver are in opposite halves of the room.
+            half = np.array([size[0] / 2 + _CLEARANCE / 2, *size[1:]])
             source, receiver = (rng.uniform(_CLEARANCE, half - _CLEARANCE) for _ in range(2))
             receiver[0] = size[0] - receiver[0]
             parameters |= {"size": size.tolist(), "source": source.tolist(), "receiver": receiver.tolist()}
@@ -78,16 +81,16 @@ class Reverb(_Kinds):
         check_number("direct_ratio", direct_ratio, low=-60, high=60)
         check_number("rt60", rt60, low=0.05)
         if kind == "measured":
-            impulse = _rooms.aligned(
+            impulse = room_acoustics.aligned(
                 pool.get("impulse_responses", response), f"number {response} of impulse_responses", sample_rate
             )
         elif kind == "image_source":
             if not (size and source and receiver):
                 raise ValueError("kind='image_source' needs size, source and receiver: metres along three axes each.")
-            impulse = _rooms.image_source(rt60, size, source, receiver, seed, sample_rate)
+            impulse = room_acoustics.image_source(rt60, size, source, receiver, seed, sample_rate)
         else:
-            impulse = _rooms.decaying_noise(rt60, seed, sample_rate)
-        impulse = _rooms.with_direct_ratio(impulse, direct_ratio, sample_rate)
+            impulse = room_acoustics.decaying_noise(rt60, seed, sample_rate)
+        impulse = room_acoustics.with_direct_ratio(impulse, direct_ratio, sample_rate)
         n = len(waveform)
         return np.ascontiguousarray(signal.fftconvolve(waveform, impulse[:n].astype(np.float32))[:n])
 
@@ -96,7 +99,7 @@ class Reverb(_Kinds):
 
 
 class Echo(Effect):
-    """Repetitions, each `gain` times the one before."""
+    """Repetitions, each `gain` times as loud as the one before."""
 
     name = "echo"
 
@@ -118,18 +121,19 @@ class Echo(Effect):
 
 # Noise ---------------------------------------------------------------------------------------------
 
-# Noise in a digital silence is as loud as in speech at the usual level, -26 dB.
+# In digital silence, noise is as loud as it is in speech at the usual level of -26 dB.
 _USUAL_RMS = 10 ** (-26 / 20)
-_LOWEST_HZ = 50.0  # of pink and brown noise, or all of their energy would be where nobody hears it
-_HUM_HZ = 1000.0
-# Of fewer, one might be heard as a voice laid over.
+# Pink and brown noise start here, because otherwise nearly all of their energy would be inaudible.
+_MIN_NOISE_HZ = 50.0
+_MAX_HUM_HZ = 1000.0
+# With fewer voices, one of them might be heard as an overlaid voice.
 _N_VOICES = (4, 7)
 _BURSTS_PER_SECOND, _BURST_SECONDS = 8.0, (0.001, 0.03)
-_LOOP_FADE = 0.05
+_LOOP_FADE_SECONDS = 0.05
 
 
-class BackgroundNoise(_Kinds):
-    """Noise added at a signal-to-noise ratio, in dB over all that is affected."""
+class BackgroundNoise(_EffectWithKinds):
+    """Noise at a signal-to-noise ratio in dB, measured over the part that is edited."""
 
     name = "background_noise"
     kinds = {  # noqa: RUF012
@@ -150,19 +154,19 @@ class BackgroundNoise(_Kinds):
         if kind == "file":
             return parameters | {"noise": pool.pick(rng, "noises"), "offset": float(rng.random())}
         if kind == "babble":
-            others = pool.indices("voices")
-            n_voices = int(rng.integers(_N_VOICES[0], min(_N_VOICES[1], len(others)), endpoint=True))
-            voices = [int(others[number]) for number in rng.choice(len(others), n_voices, replace=False)]
+            indices = pool.indices("voices")
+            n_voices = int(rng.integers(_N_VOICES[0], min(_N_VOICES[1], len(indices)), endpoint=True))
+            voices = [int(indices[number]) for number in rng.choice(len(indices), n_voices, replace=False)]
             return parameters | {"voices": voices, "offsets": rng.random(len(voices)).tolist()}
         if kind == "hum":
             parameters["mains"] = int(rng.choice([50, 60]))
         return parameters | {"seed": int(rng.integers(2**31))}
 
-    def _possible(self, ranges, pool):
-        possible = super()._possible(ranges, pool)
+    def _available_kinds(self, ranges: Mapping[str, Range], pool: AudioPool) -> OneOf:
+        available = super()._available_kinds(ranges, pool)
         if len(pool.indices("voices")) >= _N_VOICES[0]:
-            return possible
-        return OneOf(tuple(kind for kind in possible.values if kind != "babble"))
+            return available
+        return OneOf(tuple(kind for kind in available.values if kind != "babble"))
 
     def process(
         self,
@@ -204,26 +208,26 @@ class BackgroundNoise(_Kinds):
 
 
 def coloured(rng: np.random.Generator, n_samples: int, sample_rate: int, power: float) -> np.ndarray:
-    """Noise whose amplitude falls with a power of the frequency, from 50 Hz on."""
+    """Return noise whose amplitude falls with a power of the frequency, from 50 Hz on."""
     size = fft.next_fast_len(max(n_samples, 64), real=True)
     frequencies = fft.rfftfreq(size, 1 / sample_rate)
-    shape = np.where(frequencies < _LOWEST_HZ, 0, np.maximum(frequencies, _LOWEST_HZ) ** -power)
+    shape = np.where(frequencies < _MIN_NOISE_HZ, 0, np.maximum(frequencies, _MIN_NOISE_HZ) ** -power)
     spectrum = rng.standard_normal((len(shape), 2), dtype=np.float32).view(np.complex64)[:, 0]
     return fft.irfft(spectrum * shape.astype(np.float32), size)[:n_samples]
 
 
-def _hum(rng, n_samples, sample_rate, mains):
-    """The mains and their harmonics; a second of them, again and again."""
+def _hum(rng: np.random.Generator, n_samples: int, sample_rate: int, mains: int) -> np.ndarray:
+    """Return the mains frequency and its harmonics, as one second that is repeated."""
     check_number("mains", mains, low=1, integer=True)
-    lines = np.arange(mains, min(_HUM_HZ, sample_rate / 2), mains, dtype=np.intp)
+    lines = np.arange(mains, min(_MAX_HUM_HZ, sample_rate / 2), mains, dtype=np.intp)
     spectrum = np.zeros(sample_rate // 2 + 1, dtype=np.complex64)
     phases = np.exp(2j * np.pi * rng.random(len(lines)))
     spectrum[lines] = rng.uniform(0.2, 1, len(lines)) * phases * mains / lines
     return np.resize(fft.irfft(spectrum, sample_rate), n_samples)
 
 
-def _bursts(rng, n_samples, sample_rate):
-    """Clicks and knocks: noise that comes at once and decays."""
+def _bursts(rng: np.random.Generator, n_samples: int, sample_rate: int) -> np.ndarray:
+    """Return clicks and knocks: noise that starts at full level and decays."""
     n_bursts = max(1, rng.poisson(_BURSTS_PER_SECOND * n_samples / sample_rate))
     starts = rng.integers(n_samples, size=n_bursts)
     decays = np.exp(rng.uniform(*np.log(_BURST_SECONDS), n_bursts)) / 5 * sample_rate
@@ -235,16 +239,16 @@ def _bursts(rng, n_samples, sample_rate):
     return added
 
 
-def _excerpt(waveform, n_samples, offset, sample_rate):
-    """A stretch from some place on, looped where the waveform is too short; from its peak on where it is silent."""
+def _excerpt(waveform: np.ndarray, n_samples: int, offset: float, sample_rate: int) -> np.ndarray:
+    """Return an excerpt from a relative offset on; a short waveform is looped, a silent excerpt starts at the peak."""
     n = len(waveform)
     if not np.any(waveform):
         raise ValueError("a noise or voice to add is silent. Leave it out.")
     if n < n_samples:
-        n_fade = min(round(_LOOP_FADE * sample_rate), n // 2)
+        n_fade = min(round(_LOOP_FADE_SECONDS * sample_rate), n // 2)
         loop = waveform[: n - n_fade].copy()
         if n_fade:
-            fade = np.sqrt(rise(n_fade))  # the ends have nothing to do with each other: powers add
+            fade = np.sqrt(rise(n_fade))  # The two ends are uncorrelated, so their powers add.
             loop[:n_fade] = fade * loop[:n_fade] + fade[::-1] * waveform[n - n_fade :]
         waveform, n = np.resize(loop, n_samples + len(loop)), n_samples + len(loop)
     start = int(offset * (n - n_samples + 1))

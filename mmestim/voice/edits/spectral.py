@@ -1,4 +1,4 @@
-"""Edits of the spectrum: filters, tone controls, and pitch drawn to a scale."""
+"""Edits of the spectrum: filters, tone controls, and pitch correction to a scale."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..taxonomy import INTERVAL_SECONDS, Range
 from ._engines.autotune import SCALES, tune
 from .base import AudioPool, Effect
 
-# Highest frequency that is drawn, of half the sample rate: above it there is little left to change.
-_HIGHEST = 0.8
+# Highest frequency that is drawn, relative to half the sample rate; above it there is little to change.
+_MAX_RELATIVE_FREQUENCY = 0.8
 SLOPES = (12, 24, 36, 48)
 
 # Filters -------------------------------------------------------------------------------------------
 
-# Analogue prototypes by order, passed twice: with 2 x .5 dB of ripple and 2 x 30 dB of rejection.
+# Analogue prototypes by order. They are applied twice: with 2 x 0.5 dB of ripple and 2 x 30 dB of rejection.
 _PROTOTYPES = {
     "butterworth": signal.buttap,
     "chebyshev": lambda order: signal.cheb1ap(order, 0.5),
@@ -31,30 +31,32 @@ FAMILIES = (*_PROTOTYPES, "fir")
 
 
 @lru_cache
-def _prototype(family, order):
-    """Power gain of a low-pass filter, which is the gain of two passes: of the squared frequency, over and under.
+def _prototype(family: str, order: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the power gain of a low-pass filter, which is the gain of two passes, and its -3 dB frequency.
 
-    And the frequency where it is at -3 dB.
+    The gain is a ratio of two polynomials of the squared frequency.
     """
     *roots, gain = _PROTOTYPES[family](order)
-    over, under = (np.real(np.poly(np.append(-np.square(r), []))) for r in roots)
-    over = np.atleast_1d(over) * gain**2
-    corner = optimize.brentq(lambda w: np.polyval(over, w * w) / np.polyval(under, w * w) - 0.5**0.5, 1e-2, 1e2)
-    return over, under, corner
+    numerator, denominator = (np.real(np.poly(np.append(-np.square(r), []))) for r in roots)
+    numerator = np.atleast_1d(numerator) * gain**2
+    corner = optimize.brentq(
+        lambda w: np.polyval(numerator, w * w) / np.polyval(denominator, w * w) - 0.5**0.5, 1e-2, 1e2
+    )
+    return numerator, denominator, corner
 
 
-def _gain(family, slope, ratio):
-    """Gain of a low-pass filter at frequencies given as a ratio to the cut-off."""
-    if family == "fir":  # flat, then straight
+def _gain(family: str, slope: int, ratio: np.ndarray) -> np.ndarray:
+    """Return the gain of a low-pass filter at frequencies given as a ratio to the cut-off."""
+    if family == "fir":  # Flat up to the cut-off, then a straight line in dB per octave.
         power = slope / (20 * np.log10(2))
         return np.minimum(1, 0.5**0.5 * ratio**-power)
-    over, under, corner = _prototype(family, slope // 12)
+    numerator, denominator, corner = _prototype(family, slope // 12)
     squares = (corner * ratio) ** 2
-    return np.polyval(over, squares) / np.polyval(under, squares)
+    return np.polyval(numerator, squares) / np.polyval(denominator, squares)
 
 
 class _Filter(Effect):
-    """Without delay; down 3 dB at `cutoff` Hz and then by `slope` dB per octave, all the way to half the rate."""
+    """Filter without delay: -3 dB at `cutoff` Hz, then `slope` dB per octave up to half the sample rate."""
 
     low: bool
 
@@ -62,7 +64,7 @@ class _Filter(Effect):
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         parameters = super().draw(rng, duration, sample_rate, ranges, pool)
-        return parameters | {"cutoff": min(parameters["cutoff"], _HIGHEST * sample_rate / 2)}
+        return parameters | {"cutoff": min(parameters["cutoff"], _MAX_RELATIVE_FREQUENCY * sample_rate / 2)}
 
     def process(
         self, waveform: np.ndarray, sample_rate: int, pool: AudioPool, *, cutoff: float, slope: int, family: str
@@ -72,11 +74,11 @@ class _Filter(Effect):
         if slope not in SLOPES:
             raise ValueError(f"slope={slope!r} must be one of {', '.join(map(str, SLOPES))} dB per octave.")
 
-        def gain(frequencies):
+        def gain(frequencies: np.ndarray) -> np.ndarray:
             ratio = np.maximum(frequencies, 1e-3) / cutoff
             return _gain(family, slope, ratio if self.low else 1 / ratio)
 
-        n, n_ring = len(waveform), round(16 * sample_rate / cutoff)  # by then the filter has rung out
+        n, n_ring = len(waveform), round(16 * sample_rate / cutoff)  # The filter has decayed by then.
         n_pad = min(n_ring, n - 1)
         padded = np.pad(waveform, n_pad, "reflect", reflect_type="odd")
         if family == "fir":
@@ -84,7 +86,7 @@ class _Filter(Effect):
             taps = signal.firwin2(2 * n_ring + 1, grid, gain(grid), fs=sample_rate, window=("kaiser", 8.0))
             filtered = signal.oaconvolve(padded, taps.astype(np.float32), "same")
         else:
-            # Not a recursive filter: the bilinear transform bends slopes long before half the rate.
+            # A recursive filter would not do: the bilinear transform distorts slopes far below half the rate.
             size = fft.next_fast_len(len(padded) + n_pad, real=True)
             spectrum = fft.rfft(padded, size)
             spectrum *= gain(fft.rfftfreq(size, 1 / sample_rate)).astype(np.float32)
@@ -109,13 +111,15 @@ class HighPass(_Filter):
 # Tone controls -------------------------------------------------------------------------------------
 
 BANDS = ("low_shelf", "peak", "high_shelf", "notch")
-# Octaves that bands keep apart, lest one undo the other.
-_APART = 0.5
-_RING_SECONDS = 0.02
+# Minimum distance of bands in octaves, so that no band cancels another.
+_MIN_BAND_DISTANCE = 0.5
+_DECAY_SECONDS = 0.02
 
 
-def _biquads(kinds, frequencies, gains, qs, sample_rate):
-    """Second-order sections of bands, to be passed forward and backward: R. Bristow-Johnson's, of half the gain."""
+def _biquads(
+    kinds: list[str], frequencies: list[float], gains: list[float], qs: list[float], sample_rate: int
+) -> np.ndarray:
+    """Return second-order sections by R. Bristow-Johnson, of half the gain because they are applied twice."""
     if not len(kinds) == len(frequencies) == len(gains) == len(qs) > 0:
         raise ValueError(
             "kinds, frequencies, gains and qs must have one value for each band, and there must be a band."
@@ -130,7 +134,7 @@ def _biquads(kinds, frequencies, gains, qs, sample_rate):
         if kind == "peak":
             section = [1 + alpha * a, -2 * cos, 1 - alpha * a, 1 + alpha / a, -2 * cos, 1 - alpha / a]
         elif kind == "notch":
-            alpha /= np.sqrt(1 + np.sqrt(2))  # so that its width is that of one pass
+            alpha /= np.sqrt(1 + np.sqrt(2))  # Two passes then have the width of one.
             section = [1, -2 * cos, 1, 1 + alpha, -2 * cos, 1 - alpha]
         else:
             c, root = cos if kind == "low_shelf" else -cos, 2 * np.sqrt(a) * alpha
@@ -148,7 +152,7 @@ def _biquads(kinds, frequencies, gains, qs, sample_rate):
 
 
 class Equalizer(Effect):
-    """Peaks and shelves in series, or one notch, without delay."""
+    """Equalizer of peaks and shelves in series, or of one notch, without delay."""
 
     name = "equalizer"
 
@@ -160,10 +164,10 @@ class Equalizer(Effect):
             [float(ranges[name].draw(rng)) for _ in range(n_bands)] for name in ("frequency", "gain", "q")
         )
         frequencies.sort()
-        highest = _HIGHEST * sample_rate / 2
+        highest = _MAX_RELATIVE_FREQUENCY * sample_rate / 2
         for band in reversed(range(n_bands)):
             frequencies[band] = min(frequencies[band], highest)
-            highest = frequencies[band] / 2**_APART
+            highest = frequencies[band] / 2**_MIN_BAND_DISTANCE
         shelves = rng.random(2) < 0.5
         kinds = ["peak"] * n_bands
         if n_bands == 1:
@@ -185,7 +189,7 @@ class Equalizer(Effect):
         qs: list[float],
     ) -> np.ndarray:
         sections = _biquads(kinds, frequencies, gains, qs, sample_rate)
-        n_pad = min(len(waveform) - 1, round(_RING_SECONDS * sample_rate))
+        n_pad = min(len(waveform) - 1, round(_DECAY_SECONDS * sample_rate))
         return signal.sosfiltfilt(sections, waveform, padlen=n_pad).astype(np.float32)
 
 
@@ -193,7 +197,7 @@ class Equalizer(Effect):
 
 
 class Autotune(Effect):
-    """Pitch drawn to the nearest notes of a scale, by pitch-synchronous overlap-add."""
+    """Pitch correction to the nearest notes of a scale, by pitch-synchronous overlap-add."""
 
     name = "autotune"
 
@@ -225,7 +229,7 @@ class Autotune(Effect):
 
 
 def check_frequency(name: str, frequency: float, sample_rate: int) -> None:
-    """Raise unless a frequency can be had at a sample rate."""
+    """Raise a ValueError unless a frequency is between 0 and half the sample rate."""
     if not 0 < frequency < sample_rate / 2:
         raise ValueError(
             f"{name}={frequency!r} must be above 0 and below half the sample rate, {sample_rate / 2:g} Hz. Lower it, "

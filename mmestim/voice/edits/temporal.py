@@ -1,4 +1,4 @@
-"""Edits of the order of things: words taken out, passages put in, voices laid over each other."""
+"""Edits of the timeline: segments cut out, pasted in, or overlaid with another voice."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
 from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, NoUsableRecording, rise, rms, span_of
 
-# Seams are at least this far from each other, and a passage from where it is put: a copy right beside
-# its original would show no seam on that side.
-APART_SECONDS = 0.1
-# Cuts leave half of a clip, at least this.
-_LEFT_SECONDS = 1.0
-# How far a cut looks for a pause, and over how long a stretch it listens.
-_PAUSE_SECONDS, _PAUSE_WINDOW = 1.0, 0.02
-# A voice that is laid over comes and goes in this time.
-_MIX_FADE = 0.01
-# Excerpts are tried this far apart, and the first is good that has this share of the loudest one's energy.
-_EXCERPT_HOP, _EXCERPT_SHARE = 0.01, 0.25
-# A clip's pauses are no measure of its level: below this share of it, 20 dB, an SNR is over that level.
-_PAUSE_SHARE = 0.1
-# Recordings are drawn so many times until one is long enough.
-_MOST_PICKS = 100
+# Minimum distance of splice points, and of a pasted segment from its origin: a copy right beside its original would
+# have no splice point on that side.
+MIN_DISTANCE_SECONDS = 0.1
+# Cuts retain half of a clip, and at least this much of it.
+_MIN_RETAINED_SECONDS = 1.0
+# Distance within which a cut is moved to a pause, and the window over which the energy of a pause is measured.
+_PAUSE_SEARCH_SECONDS, _PAUSE_WINDOW_SECONDS = 1.0, 0.02
+# Length of the fades of an overlaid voice.
+_MIX_FADE_SECONDS = 0.01
+# Excerpts are tried at this distance; the first with this fraction of the loudest one's energy is taken.
+_EXCERPT_HOP_SECONDS, _EXCERPT_ENERGY_FRACTION = 0.01, 0.25
+# The level of pauses would distort an SNR, so the SNR refers to at least this fraction (-20 dB) of the speech level.
+_MIN_LEVEL_FRACTION = 0.1
+# Recordings that are drawn before giving up on one that is long enough.
+_MAX_PICKS = 100
 
 
 class Cut(Edit):
-    """Stretches taken out, and what is left joined with a fade made of what is taken out.
+    """Segments cut out of a clip; the remaining parts are joined by a cross-fade into the removed samples.
 
-    In ``place`` 'pause' each moves, borders together, to where both are quietest within a second: `cuts` say where it
-    looks, the points and the time map where it cuts.
+    With ``place='pause'`` each cut moves within a second, at its length, to where both of its borders are quietest.
+    `cuts` are then the places where the search starts; the points and the time map are the places that were cut.
     """
 
     name = "cut"
 
     def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
-        return fits(ranges["length"], duration - _left(duration))
+        return fits(ranges["length"], duration - _retained_seconds(duration))
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
         inside = duration - 2 * EDGE_SECONDS
-        left = _left(duration)
-        room, most = duration - left, 1 + int((left - 2 * EDGE_SECONDS) / APART_SECONDS + 1e-9)
+        retained = _retained_seconds(duration)
+        removable = duration - retained
+        max_cuts = 1 + int((retained - 2 * EDGE_SECONDS) / MIN_DISTANCE_SECONDS + 1e-9)
         lengths: list[float] = []
-        for _ in range(min(int(ranges["n_cuts"].draw(rng)), most)):
-            if not lengths or fits(ranges["length"], room - sum(lengths)):
-                lengths.append(up_to(ranges["length"], room - sum(lengths)).draw(rng))
-        lengths = rng.permutation(lengths).tolist()  # The first is likely to be longest.
-        gaps = np.arange(len(lengths)) * APART_SECONDS + np.cumsum([0.0, *lengths[:-1]])
-        free = inside - sum(lengths) - APART_SECONDS * (len(lengths) - 1)
+        for _ in range(min(int(ranges["n_cuts"].draw(rng)), max_cuts)):
+            if not lengths or fits(ranges["length"], removable - sum(lengths)):
+                lengths.append(up_to(ranges["length"], removable - sum(lengths)).draw(rng))
+        lengths = rng.permutation(lengths).tolist()  # The first length tends to be the longest.
+        gaps = np.arange(len(lengths)) * MIN_DISTANCE_SECONDS + np.cumsum([0.0, *lengths[:-1]])
+        free = inside - sum(lengths) - MIN_DISTANCE_SECONDS * (len(lengths) - 1)
         starts = EDGE_SECONDS + np.sort(rng.uniform(0, max(0.0, free), len(lengths))) + gaps
         return {
             "cuts": [[float(start), float(start + length)] for start, length in zip(starts, lengths, strict=True)],
@@ -78,16 +79,16 @@ class Cut(Edit):
         if place == "pause":
             borders = _in_pauses(waveform, sample_rate, borders)
         knots = np.r_[0, borders.ravel(), len(waveform)]
-        kept = [waveform[start:end] for start, end in knots.reshape(-1, 2)]
-        joins = np.cumsum([len(part) for part in kept])
-        edited = np.concatenate(kept)
-        # No longer than any part that is left or taken out, so that fades neither meet nor reach past it.
+        parts = [waveform[start:end] for start, end in knots.reshape(-1, 2)]
+        joins = np.cumsum([len(part) for part in parts])
+        edited = np.concatenate(parts)
+        # A fade is no longer than any part that is retained or removed, so that fades do not overlap.
         n_fade = min(round(fade * sample_rate), *np.diff(knots))
         if n_fade:
             rising, half = rise(n_fade), n_fade // 2
             for join, (start, end) in zip(joins[:-1] - half, borders - half, strict=True):
-                out, into = waveform[start : start + n_fade], waveform[end : end + n_fade]
-                edited[join : join + n_fade] = rising[::-1] * out + rising * into
+                fading_out, fading_in = waveform[start : start + n_fade], waveform[end : end + n_fade]
+                edited[join : join + n_fade] = rising[::-1] * fading_out + rising * fading_in
         after = np.r_[0, np.repeat(joins[:-1], 2), joins[-1]]
         return Edited(
             edited, TimeMap(knots / sample_rate, after / sample_rate), [], (joins[:-1] / sample_rate).tolist()
@@ -98,30 +99,30 @@ class Cut(Edit):
 
 
 class Paste(Edit):
-    """A passage put in, from elsewhere in the clip or, at its level, from another recording of the speaker."""
+    """Segment pasted in, from elsewhere in the clip or, at the clip's level, from another clip of the speaker."""
 
     name = "paste"
 
     def can_draw(self, duration: float, ranges: Mapping[str, Range], pool: AudioPool) -> bool:
-        has_room = duration > 2 * EDGE_SECONDS and fits(ranges["length"], duration / 2 - APART_SECONDS)
+        has_room = duration > 2 * EDGE_SECONDS and fits(ranges["length"], duration / 2 - MIN_DISTANCE_SECONDS)
         return has_room and ("speaker" not in ranges["origin"] or pool.has("speaker_voices"))
 
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        # So short that there is room for it on one side at least of any point.
-        most, origin, voice = duration / 2 - APART_SECONDS, ranges["origin"].draw(rng), 0
+        # Short enough to have its origin on at least one side of any point.
+        max_length, origin, voice = duration / 2 - MIN_DISTANCE_SECONDS, ranges["origin"].draw(rng), 0
         if origin == "speaker":
             voice, donor = pick_longer(rng, pool, "speaker_voices", min(_lows(ranges["length"])), sample_rate)
-            most = min(most, len(donor) / sample_rate)
-        length = up_to(ranges["length"], most).draw(rng)
+            max_length = min(max_length, len(donor) / sample_rate)
+        length = up_to(ranges["length"], max_length).draw(rng)
         at = float(rng.uniform(EDGE_SECONDS, duration - EDGE_SECONDS))
         parameters = {"at": at, "length": length, "fade": ranges["fade"].draw(rng), "origin": origin}
         if origin == "speaker":
             return parameters | {"voice": voice, "offset": float(rng.random())}
-        before, after = (max(0.0, room - APART_SECONDS - length) for room in (at, duration - at))
+        before, after = (max(0.0, side - MIN_DISTANCE_SECONDS - length) for side in (at, duration - at))
         start = float(rng.uniform(0, before + after))
-        return parameters | {"source": start if start < before else start - before + at + APART_SECONDS}
+        return parameters | {"source": start if start < before else start - before + at + MIN_DISTANCE_SECONDS}
 
     def apply(
         self,
@@ -141,15 +142,15 @@ class Paste(Edit):
         check_number("length", length, closed=False)
         n_samples = max(1, round(length * sample_rate))
         if origin == "speaker":
-            piece = matched(
+            piece = match_level(
                 excerpt(pool.get("speaker_voices", voice), n_samples, offset, sample_rate), waveform, sample_rate
             )
         else:
             last = len(waveform) - n_samples
-            # Edits before it may have rounded the clip's length.
+            # Previous edits may have rounded the clip's length.
             if last < 0 or not 0 <= source <= (last + 2) / sample_rate:
                 raise ValueError(
-                    f"source={source!r} and length={length!r} must be a passage of a clip of "
+                    f"source={source!r} and length={length!r} must be a segment of a clip of "
                     f"{len(waveform) / sample_rate:.3f} s."
                 )
             first = min(round(source * sample_rate), last)
@@ -164,10 +165,10 @@ class Paste(Edit):
 
 
 class Mix(Edit):
-    """Another voice laid over a part, at an SNR over that part.
+    """Another voice laid over an interval, at an SNR measured over that interval.
 
-    Where the clip pauses all through the part, the SNR is over what is 20 dB below the level of its speech;
-    over a silent clip the voice has its own level.
+    If the interval is a pause of the clip, the SNR refers to 20 dB below the level of the clip's speech. Over a silent
+    clip the voice retains its own level.
     """
 
     name = "mix"
@@ -179,10 +180,10 @@ class Mix(Edit):
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        room = duration - 2 * EDGE_SECONDS
+        free = duration - 2 * EDGE_SECONDS
         voice, donor = pick_longer(rng, pool, "voices", min(_lows(ranges["length"])), sample_rate)
-        length = up_to(ranges["length"], min(room, len(donor) / sample_rate)).draw(rng)
-        start = EDGE_SECONDS + float(rng.uniform(0, room - length))
+        length = up_to(ranges["length"], min(free, len(donor) / sample_rate)).draw(rng)
+        start = EDGE_SECONDS + float(rng.uniform(0, free - length))
         return {
             "start": start,
             "end": start + length,
@@ -206,45 +207,45 @@ class Mix(Edit):
         check_number("snr", snr, low=-100, high=100)
         donor = pool.get("voices", voice)
         first, last = span_of(start, end, len(waveform), sample_rate)
-        last = min(last, first + len(donor))  # A voice that is shorter ends sooner.
+        last = min(last, first + len(donor))  # A shorter voice ends earlier.
         overlay = excerpt(donor, last - first, offset, sample_rate).copy()
-        if n_fade := min(round(_MIX_FADE * sample_rate), len(overlay) // 2):
+        if n_fade := min(round(_MIX_FADE_SECONDS * sample_rate), len(overlay) // 2):
             overlay[:n_fade] *= rise(n_fade)
             overlay[-n_fade:] *= rise(n_fade)[::-1]
-        loudness = max(rms(waveform[first:last]), _PAUSE_SHARE * speech_level(waveform, sample_rate))
-        own = rms(overlay)
-        gain = loudness / own * 10 ** (-snr / 20) if loudness > 0 and own > 0 else 1.0
+        loudness = max(rms(waveform[first:last]), _MIN_LEVEL_FRACTION * speech_level(waveform, sample_rate))
+        level = rms(overlay)
+        gain = loudness / level * 10 ** (-snr / 20) if loudness > 0 and level > 0 else 1.0
         edited = waveform.copy()
         edited[first:last] += np.float32(gain) * overlay
-        where = (first / sample_rate, last / sample_rate)
-        return Edited(edited, TimeMap.identity(len(waveform) / sample_rate), [where])
+        interval = (first / sample_rate, last / sample_rate)
+        return Edited(edited, TimeMap.identity(len(waveform) / sample_rate), [interval])
 
 
-# What the edits that bring in other audio share -----------------------------------------------------
+# Shared by the edits that bring in other audio ------------------------------------------------------
 
 
-def fits(values: Range, most: float) -> bool:
-    """Whether any of a range is at most so much."""
-    return any(value <= most for value in _lows(values))
+def fits(values: Range, maximum: float) -> bool:
+    """Return whether any value of a range is at most `maximum`."""
+    return any(value <= maximum for value in _lows(values))
 
 
-def up_to(values: Range, most: float) -> Between | Either | OneOf:
-    """The part of a range that is at most so much."""
-    if isinstance(values, Between) and fits(values, most):
-        return Between(values.low, min(values.high, most), values.log)
-    if isinstance(values, Either) and fits(values, most):
-        return Either(tuple(Between(p.low, min(p.high, most), p.log) for p in values.parts if p.low <= most))
-    if isinstance(values, OneOf) and fits(values, most):
-        return OneOf(tuple(value for value in values.values if value <= most))
-    raise ValueError(f"none of {values} fits into {most:.3f} s: ask can_draw whether the clip is long enough.")
+def up_to(values: Range, maximum: float) -> Between | Either | OneOf:
+    """Return the part of a range that is at most `maximum`."""
+    if isinstance(values, Between) and fits(values, maximum):
+        return Between(values.low, min(values.high, maximum), values.log)
+    if isinstance(values, Either) and fits(values, maximum):
+        return Either(tuple(Between(p.low, min(p.high, maximum), p.log) for p in values.parts if p.low <= maximum))
+    if isinstance(values, OneOf) and fits(values, maximum):
+        return OneOf(tuple(value for value in values.values if value <= maximum))
+    raise ValueError(f"none of {values} fits into {maximum:.3f} s: check by can_draw whether the clip is long enough.")
 
 
 def pick_longer(
-    rng: np.random.Generator, pool: AudioPool, kind: str, least: float, sample_rate: int
+    rng: np.random.Generator, pool: AudioPool, kind: str, min_seconds: float, sample_rate: int
 ) -> tuple[int, np.ndarray]:
-    """One of a kind that lasts `least` seconds or more: its number, and itself."""
-    tried = set()
-    for _ in range(_MOST_PICKS):
+    """Draw audio of one kind that lasts at least `min_seconds`; return its index and its waveform."""
+    tried: set[int] = set()
+    for _ in range(_MAX_PICKS):
         index = pool.pick(rng, kind)
         if index in tried:
             continue
@@ -255,56 +256,56 @@ def pick_longer(
             if not pool.skips_unreadable:
                 raise
             continue
-        if len(waveform) >= least * sample_rate:
+        if len(waveform) >= min_seconds * sample_rate:
             return index, waveform
     name = "other clips of the speaker" if kind == "speaker_voices" else kind
     raise (NoUsableRecording if pool.skips_unreadable or kind in pool.allowed_indices else ValueError)(
-        f"{len(tried)} {name} were tried, and none lasts {least:g} s. Leave out the short ones, give longer ones, or "
-        "take the edit that needs them out of edits."
+        f"{len(tried)} {name} were tried, and none lasts {min_seconds:g} s. Leave out the short ones, add longer ones, "
+        "or remove the edit that needs them from edits."
     )
 
 
 def excerpt(waveform: np.ndarray, n_samples: int, offset: float, sample_rate: int) -> np.ndarray:
-    """So many samples from a share `offset` of the way on, or from the next place, round the end, that is no pause."""
+    """Return an excerpt from a relative offset on, or from the next place, cyclically, that is not a pause."""
     start = excerpt_start(waveform, n_samples, offset, sample_rate)
     return waveform[start : start + n_samples].astype(np.float32, copy=False)
 
 
 def excerpt_start(waveform: np.ndarray, n_samples: int, offset: float, sample_rate: int) -> int:
-    """First sample of the excerpt."""
+    """Return the first sample of the excerpt that `excerpt` returns."""
     check_number("offset", offset, high=1.0)
-    room = len(waveform) - n_samples
-    if n_samples <= 0 or room < 0:
+    last_start = len(waveform) - n_samples
+    if n_samples <= 0 or last_start < 0:
         raise ValueError(
-            f"the plan asks for {n_samples / sample_rate:.3f} s of a recording of {len(waveform) / sample_rate:.3f} s. "
+            f"the plan uses {n_samples / sample_rate:.3f} s of a recording of {len(waveform) / sample_rate:.3f} s. "
             "Apply it with the audio that it was drawn for."
         )
-    first, hop = min(int(offset * (room + 1)), room), max(1, round(_EXCERPT_HOP * sample_rate))
+    first, hop = min(int(offset * (last_start + 1)), last_start), max(1, round(_EXCERPT_HOP_SECONDS * sample_rate))
     number, phase = divmod(first, hop)
     frames = waveform[phase:][: (len(waveform) - phase) // hop * hop].reshape(-1, hop)
     energy = np.r_[0.0, np.cumsum(np.einsum("ij,ij->i", frames, frames, dtype=np.float64))]
-    n_starts, n_frames = (room - phase) // hop + 1, n_samples // hop
-    heard = energy[n_frames : n_frames + n_starts] - energy[:n_starts]
-    good = np.roll(heard >= _EXCERPT_SHARE * heard.max(), -number)
-    return phase + (number + int(np.argmax(good))) % n_starts * hop
+    n_starts, n_frames = (last_start - phase) // hop + 1, n_samples // hop
+    energies = energy[n_frames : n_frames + n_starts] - energy[:n_starts]
+    is_loud = np.roll(energies >= _EXCERPT_ENERGY_FRACTION * energies.max(), -number)
+    return phase + (number + int(np.argmax(is_loud))) % n_starts * hop
 
 
 def speech_level(waveform: np.ndarray, sample_rate: int) -> float:
-    """RMS of what is not pause: of the 20 ms frames that are at most 10 dB below the mean."""
+    """Return the RMS of the 20 ms frames that are at most 10 dB below the mean, which excludes pauses."""
     n = max(1, round(0.02 * sample_rate))
     frames = waveform[: len(waveform) // n * n].reshape(-1, n)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1) if len(frames) else np.array([rms(waveform) ** 2])
     return float(np.sqrt(power[power >= 0.1 * power.mean()].mean()))
 
 
-def matched(piece: np.ndarray, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """A piece at the level of a clip; as it is where either is silent."""
-    own, wanted = speech_level(piece, sample_rate), speech_level(waveform, sample_rate)
-    return piece * np.float32(wanted / own) if own > 0 and wanted > 0 else piece
+def match_level(piece: np.ndarray, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return a piece scaled to the speech level of a clip; unchanged if either is silent."""
+    level, target = speech_level(piece, sample_rate), speech_level(waveform, sample_rate)
+    return piece * np.float32(target / level) if level > 0 and target > 0 else piece
 
 
 def insert(piece: np.ndarray, waveform: np.ndarray, at: float, fade: float, sample_rate: int) -> Edited:
-    """A clip with a piece put in; fades are inside the piece, into what was around that moment."""
+    """Insert a piece into a clip; the piece is cross-faded, within its length, with the clip around that moment."""
     check_number("at", at, high=len(waveform) / sample_rate)
     check_number("fade", fade)
     first = round(at * sample_rate)
@@ -321,21 +322,22 @@ def insert(piece: np.ndarray, waveform: np.ndarray, at: float, fade: float, samp
     return Edited(edited, time_map, [(first / sample_rate, last / sample_rate)])
 
 
-# Inside --------------------------------------------------------------------------------------------
+# Private helpers -----------------------------------------------------------------------------------
 
 
 def _lows(values: Range) -> list[float]:
+    """Return the lowest value of each part of a range."""
     parts = values.parts if isinstance(values, Either) else [values]
     return [low for part in parts for low in ([part.low] if isinstance(part, Between) else getattr(part, "values", ()))]
 
 
-def _left(duration: float) -> float:
-    """Seconds that cuts leave of a clip."""
-    return max(duration / 2, _LEFT_SECONDS)
+def _retained_seconds(duration: float) -> float:
+    """Return the seconds of a clip that cuts retain."""
+    return max(duration / 2, _MIN_RETAINED_SECONDS)
 
 
-def _borders(cuts, sample_rate, n_samples):
-    """First sample of each cut and the one after it, together as many as the seconds say."""
+def _borders(cuts: list[list[float]], sample_rate: int, n_samples: int) -> np.ndarray:
+    """Return the first sample of each cut and the one after its last, without accumulating rounding errors."""
     seconds = np.asarray(cuts, dtype=np.float64)
     if seconds.ndim != 2 or seconds.shape[1] != 2 or not len(seconds):
         raise ValueError(f"cuts={cuts!r} must be pairs of start and end, in seconds.")
@@ -344,7 +346,7 @@ def _borders(cuts, sample_rate, n_samples):
     borders = np.column_stack([starts, starts + lengths])
     if not (np.diff(np.r_[0, borders.ravel()]) >= 0).all() or (lengths < 1).any() or borders[-1, 1] > n_samples:
         raise ValueError(
-            f"cuts={cuts!r} must be pairs of start and end, one after the other, within the "
+            f"cuts={cuts!r} must be pairs of start and end, in order, within the "
             f"{n_samples / sample_rate:.3f} s of the clip."
         )
     if lengths.sum() >= n_samples:
@@ -352,19 +354,21 @@ def _borders(cuts, sample_rate, n_samples):
     return borders.astype(np.int64)
 
 
-def _in_pauses(waveform, sample_rate, borders):
-    """Cuts as long as they are, in the same order, each where the louder of its borders is quietest."""
-    far, edge, apart = (round(t * sample_rate) for t in (_PAUSE_SECONDS, EDGE_SECONDS, APART_SECONDS))
-    half = max(1, round(_PAUSE_WINDOW * sample_rate / 2))
+def _in_pauses(waveform: np.ndarray, sample_rate: int, borders: np.ndarray) -> np.ndarray:
+    """Move each cut, at its length and in order, to where the louder of its two borders is quietest."""
+    search, edge, distance = (
+        round(t * sample_rate) for t in (_PAUSE_SEARCH_SECONDS, EDGE_SECONDS, MIN_DISTANCE_SECONDS)
+    )
+    half = max(1, round(_PAUSE_WINDOW_SECONDS * sample_rate / 2))
     energy = np.r_[0.0, np.cumsum(np.square(waveform, dtype=np.float64))]
     moved, lowest = [], edge
-    following = [*(borders[1:, 0] - apart), len(waveform) - edge]
+    following = [*(borders[1:, 0] - distance), len(waveform) - edge]
     for (start, end), highest in zip(borders, following, strict=True):
-        shifts = np.arange(max(-far, min(0, lowest - start)), min(far, max(0, highest - end)) + 1)
-        shifts = shifts[np.argsort(np.abs(shifts), kind="stable")]  # Of equals the nearest.
+        shifts = np.arange(max(-search, min(0, lowest - start)), min(search, max(0, highest - end)) + 1)
+        shifts = shifts[np.argsort(np.abs(shifts), kind="stable")]  # Ties go to the nearest.
         middles = np.stack([start + shifts, end + shifts])
         around = [np.clip(middles + side, 0, len(waveform)) for side in (-half, half)]
         shift = shifts[np.argmin((energy[around[1]] - energy[around[0]]).max(axis=0))]
         moved.append((start + shift, end + shift))
-        lowest = end + shift + apart
+        lowest = end + shift + distance
     return np.array(moved)

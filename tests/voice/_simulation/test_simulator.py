@@ -524,7 +524,7 @@ def test_a_plan_is_for_one_clip(clips):
     with pytest.raises(ValueError, match=r"the plan is for 5.000 s"):
         EditSimulator().apply(clips[0], EditPlan(5.0, RATE))
     step = {"edit": "mix", "start": 0.5, "end": 1.0, "snr": 0.0, "voice": 7, "offset": 0.0}
-    with pytest.raises(ValueError, match=r"asks for number 7 of voices, and there are 0"):
+    with pytest.raises(ValueError, match=r"uses number 7 of voices, and there are 0"):
         EditSimulator().apply(clips[0], EditPlan(2.0, RATE, [step]))
     with pytest.raises(ValueError, match="corpus has sample_rate=8000, the simulator 16000"):
         EditSimulator().simulate(AudioCorpus(clips, sample_rate=8000))

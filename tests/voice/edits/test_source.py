@@ -106,7 +106,7 @@ def test_what_is_too_short_is_not_taken(label):
     drawn = draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
     assert {p["index"] for p in drawn} == {1}
     assert drawn == draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
-    with pytest.raises(ValueError, match=rf"2 {label} were tried, and none lasts 0\.5 s\. .* give longer ones"):
+    with pytest.raises(ValueError, match=rf"2 {label} were tried, and none lasts 0\.5 s\. .* add longer ones"):
         draws(label, 4.0, AudioPool(**{label: [tiny, noise(0.49, 8)]}), n=1)
 
 
@@ -189,11 +189,11 @@ def test_each_has_its_own_audio(label, clip, pool):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"at": None, "source": 1.6}, "asks for 0.500 s from 1.600 s on of a recording of 2.000 s"),
+        ({"at": None, "source": 1.6}, "uses 0.500 s from 1.600 s on of a recording of 2.000 s"),
         ({"at": None, "source": -0.1}, "source=-0.1 must be at least 0"),
         ({"index": 2}, "number 2 of tts, and there are 2"),
         ({"seconds": 0.0}, "seconds=0.0 must be above 0"),
-        ({"seconds": 3.0}, "asks for 3.000 s of a recording of 2.000 s"),
+        ({"seconds": 3.0}, "uses 3.000 s of a recording of 2.000 s"),
         ({"offset": -0.1}, "offset=-0.1 must be at least 0"),
         ({"at": 4.1}, "at=4.1 must be at least 0 and at most 4.0"),
         ({"fade": -1.0}, "fade=-1.0 must be at least 0"),

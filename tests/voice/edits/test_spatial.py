@@ -131,7 +131,7 @@ def test_only_kinds_that_can_be_are_drawn():
             {"kind": "image_source", "size": [3, 3, 3], "source": [1, 1, 1], "receiver": [4, 1, 1]},
             r"receiver=\[4, 1, 1\] must be two places inside a room of size=\[3, 3, 3\]",
         ),
-        ({"kind": "measured"}, "asks for number 0 of impulse_responses, and there are 0"),
+        ({"kind": "measured"}, "uses number 0 of impulse_responses, and there are 0"),
     ],
 )
 def test_bad_rooms_are_named(change, message):
@@ -281,7 +281,7 @@ def test_babble_is_of_several_voices_that_may_be_used():
         ({"kind": "rain"}, "kind='rain' is not known"),
         ({"snr": float("nan")}, "snr=nan must be"),
         ({"kind": "hum", "mains": 0}, "mains=0 must be at least 1"),
-        ({"kind": "file", "noise": 3}, "asks for number 3 of noises, and there are 3"),
+        ({"kind": "file", "noise": 3}, "uses number 3 of noises, and there are 3"),
         ({"kind": "babble"}, "kind='babble' needs voices"),
     ],
 )

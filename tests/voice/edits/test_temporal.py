@@ -7,7 +7,7 @@ import soundfile
 from mmestim.voice import EDITS, TAXONOMY
 from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits.base import EDGE_SECONDS, rms
-from mmestim.voice.edits.temporal import APART_SECONDS, excerpt, fits, speech_level, up_to
+from mmestim.voice.edits.temporal import MIN_DISTANCE_SECONDS, excerpt, fits, speech_level, up_to
 from mmestim.voice.taxonomy import Between, Either, OneOf
 
 RATE = 16000
@@ -124,7 +124,7 @@ def test_cuts_have_room_and_leave_enough(duration, most):
         numbers.add(len(starts))
         assert starts[0] >= EDGE_SECONDS - 1e-9
         assert ends[-1] <= duration - EDGE_SECONDS + 1e-9
-        assert (starts[1:] - ends[:-1] >= APART_SECONDS - 1e-9).all()
+        assert (starts[1:] - ends[:-1] >= MIN_DISTANCE_SECONDS - 1e-9).all()
         assert ((ends - starts >= 0.1 - 1e-9) & (ends - starts <= 1.5 + 1e-9)).all()
         assert CUT.duration_after(duration, **parameters) >= max(duration / 2, 1.0) - 1e-9
     assert numbers == set(range(1, most + 1))
@@ -133,14 +133,14 @@ def test_cuts_have_room_and_leave_enough(duration, most):
 def test_too_short_to_cut():
     assert not CUT.can_draw(1.05, CUT.info.ranges, AudioPool())
     assert not CUT.can_draw(4.0, CUT.info.ranges | {"length": Between(2.5, 3.0)}, AudioPool())
-    with pytest.raises(ValueError, match="ask can_draw"):
+    with pytest.raises(ValueError, match="check by can_draw"):
         CUT.draw(np.random.default_rng(0), 1.05, RATE, CUT.info.ranges, AudioPool())
 
 
 def test_more_cuts_than_there_is_room_for():
     for parameters in draws(CUT, 2.0, AudioPool(), n_cuts=OneOf((40,)), length=OneOf((0.01, 0.3))):
         starts, ends = np.array(parameters["cuts"]).T
-        assert (starts[1:] - ends[:-1] >= APART_SECONDS - 1e-9).all()
+        assert (starts[1:] - ends[:-1] >= MIN_DISTANCE_SECONDS - 1e-9).all()
         assert ends[-1] <= 2.0 - EDGE_SECONDS + 1e-9
 
 
@@ -155,7 +155,7 @@ def test_cuts_in_pauses():
         assert (np.diff(borders[:, 1] - borders[:, 0]) < 1).all()
         assert borders[0, 0] >= EDGE_SECONDS - 1e-3
         assert borders[-1, 1] <= 6.0 - EDGE_SECONDS + 1e-3
-        assert (borders[1:, 0] - borders[:-1, 1] >= APART_SECONDS - 1e-3).all()
+        assert (borders[1:, 0] - borders[:-1, 1] >= MIN_DISTANCE_SECONDS - 1e-3).all()
     alone = draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
     for parameters in alone:
         edited, time_map, _, (point,), _ = CUT.apply(wave, RATE, AudioPool(), **parameters)
@@ -192,10 +192,10 @@ def test_a_silent_clip_is_cut_where_it_was_to_be():
     [
         ({"cuts": []}, "must be pairs"),
         ({"cuts": [0.5, 1.0]}, "must be pairs"),
-        ({"cuts": [[1.0, 0.5]]}, "one after the other"),
-        ({"cuts": [[0.5, 1.5], [1.0, 2.0]]}, "one after the other"),
+        ({"cuts": [[1.0, 0.5]]}, "in order, within"),
+        ({"cuts": [[0.5, 1.5], [1.0, 2.0]]}, "in order, within"),
         ({"cuts": [[0.5, 4.5]]}, r"within the 4.000 s of the clip"),
-        ({"cuts": [[0.5, float("nan")]]}, "one after the other"),
+        ({"cuts": [[0.5, float("nan")]]}, "in order, within"),
         ({"cuts": [[0.0, 4.0]]}, "leave nothing of the clip"),
         ({"fade": -0.1}, "fade=-0.1 must be at least 0"),
         ({"place": "word"}, "place='word' is not known"),
@@ -244,7 +244,7 @@ def test_pastes_come_from_elsewhere(duration):
         assert 0.25 <= length <= 1.2
         assert EDGE_SECONDS <= at <= duration - EDGE_SECONDS
         assert -1e-9 <= source <= duration - length + 1e-9
-        assert source + length <= at - APART_SECONDS + 1e-9 or source >= at + APART_SECONDS - 1e-9
+        assert source + length <= at - MIN_DISTANCE_SECONDS + 1e-9 or source >= at + MIN_DISTANCE_SECONDS - 1e-9
         sides.add(source > at)
         edited = PASTE.apply(wave, RATE, AudioPool(), **parameters)
         after = PASTE.duration_after(duration, **parameters)
@@ -285,12 +285,12 @@ def test_voices_to_paste(clip, pool):
         ({"at": 4.5}, "at=4.5 must be at least 0 and at most 4.0"),
         ({"at": float("nan")}, "at=nan"),
         ({"length": 0.0}, "length=0.0 must be above 0"),
-        ({"source": 3.6}, "source=3.6 and length=0.5 must be a passage of a clip of 4.000 s"),
-        ({"length": 5.0, "source": 0.0}, "must be a passage of a clip"),
+        ({"source": 3.6}, "source=3.6 and length=0.5 must be a segment of a clip of 4.000 s"),
+        ({"length": 5.0, "source": 0.0}, "must be a segment of a clip"),
         ({"fade": -1}, "fade=-1 must be at least 0"),
         ({"origin": "radio"}, "origin='radio' is not known"),
         ({"origin": "speaker", "voice": 2}, "number 2 of speaker_voices, and there are 2"),
-        ({"origin": "speaker", "length": 3.5}, "asks for 3.500 s of a recording of 3.000 s"),
+        ({"origin": "speaker", "length": 3.5}, "uses 3.500 s of a recording of 3.000 s"),
         ({"origin": "speaker", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
     ],
 )
