@@ -1,4 +1,4 @@
-"""What is to be done to a clip, and what was done."""
+"""Plans of edits, and records of the edits that were made."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from .taxonomy import CATEGORIES, EDIT_LABELS, TAXONOMY, UNALTERED
 from .time_map import TimeMap
 
 _VERSION = 1
-_LONGEST = 86400.0  # seconds
+_MAX_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
 class EditPlan:  # numpydoc ignore=PR02
-    """What is to be done to one clip: what every clip goes through, and edits with all their parameters.
+    """Plan for one clip: edits with all their parameters, and the treatment that every clip gets.
 
     Parameters
     ----------
     duration : float
-        Seconds of the clip that it is drawn for.
+        Duration of the clip in seconds.
     sample_rate : int
-        Rate of the clip, in Hz.
+        Sample rate of the clip in Hz.
     steps : list of dict
-        Edits in their order, each with its label as ``edit`` and its parameters.
+        Edits in order, each with its label as ``edit`` and its parameters.
     trim : (float, float), default=(0, 0)
-        Seconds taken off the start and the end before the edits.
+        Seconds that are trimmed off the start and the end before the edits.
     crop : (float, float), default=(0, 0)
-        Seconds taken off the start and the end after the edits.
+        Seconds that are cropped off the start and the end after the edits.
     gain : float, default=0.0
-        Level of the result over that of the clip, in dB.
+        Level of the result relative to the clip, in dB.
     seed : int, default=0
-        Of the noise of half a step of 16 bits that every clip gets before the edits.
+        Seed of the noise of half a 16-bit step that every clip gets before the edits.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class EditPlan:  # numpydoc ignore=PR02
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
-        check_number("duration", self.duration, high=_LONGEST, closed=False)
+        check_number("duration", self.duration, high=_MAX_SECONDS, closed=False)
         check_number("sample_rate", self.sample_rate, low=1, integer=True)
         check_number("gain", self.gain, low=-200, high=200)
         check_number("seed", self.seed, integer=True)
@@ -67,17 +67,17 @@ class EditPlan:  # numpydoc ignore=PR02
             raise ValueError(f"trim={self.trim!r} leaves nothing of {self.duration} s.")
 
     def to_json(self) -> str:
-        """The plan as a line of JSON."""
-        return json.dumps(_plain(self))
+        """Return the plan as a line of JSON."""
+        return json.dumps(_plan_dict(self))
 
     @classmethod
     def from_json(cls, text: str) -> EditPlan:
-        """The plan from what `to_json` wrote.
+        """Read a plan from the JSON of `to_json`.
 
         Parameters
         ----------
         text : str
-            JSON.
+            JSON text.
 
         Returns
         -------
@@ -87,40 +87,40 @@ class EditPlan:  # numpydoc ignore=PR02
         Raises
         ------
         ValueError
-            If the text is no plan, is of a later version or names an edit that does not exist.
+            If the text is not a plan, has a later version or names an edit that does not exist.
         """
         return cls(**_plan_fields(_read(text, "EditPlan", set(cls.__dataclass_fields__))))
 
 
 @dataclass(frozen=True)
 class EditRecord:  # numpydoc ignore=PR02
-    """What was done to one clip, in seconds of the result.
+    """Record of the edits of one clip, in seconds of the result.
 
     Parameters
     ----------
     labels : list of str
-        What the result shows, in the order of the taxonomy; ``unaltered`` where nothing was done. A
-        step of which nothing is left, or that changed next to nothing, has none.
+        Labels of the result, in the order of the taxonomy; ``unaltered`` if there was no edit. Steps of which
+        nothing remains, and steps without an audible change, contribute no label.
     plan : EditPlan
-        By which it was done; the times in a step are of the clip as the step found it. With the same clip it
-        gives the same samples.
+        Plan of the edits. The times in a step refer to the clip as it was before that step. Applied to the same clip,
+        the plan gives the same samples.
     intervals : dict of str to list of (float, float)
-        Start and end of what each label covers; cuts have none.
+        Start and end of the intervals that each label covers; cuts have none.
     points : dict of str to list of float
-        Where something was cut.
+        Points at which segments were cut out.
     inaudible : list of str
-        Labels of steps that changed next to nothing, or of which less than 50 ms is left: neither there
+        Labels of steps without an audible change, or of which less than 50 ms remains. They count as neither present
         nor absent.
     time_map : TimeMap
-        From seconds of the clip before the edits to those after.
+        Map from times of the clip before the edits to times of the result.
     duration : float
-        Seconds of the result.
+        Duration of the result in seconds.
     sample_rate : int
-        Its rate, in Hz.
+        Sample rate of the result in Hz.
     gain : float
-        Factor of the level at the end, in dB, that of keeping the peak below full scale included.
+        Final gain in dB, including the reduction that prevents peaks above full scale.
     clip : int or None, default=None
-        Number of the clip in what was given to `EditSimulator.simulate`.
+        Number of the clip in the input of `EditSimulator.simulate`.
 
     Examples
     --------
@@ -148,28 +148,28 @@ class EditRecord:  # numpydoc ignore=PR02
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """Edits of the plan."""
+        """Steps of the plan."""
         return self.plan.steps
 
     @property
     def categories(self) -> list[str]:
-        """Categories of the labels but ``unaltered``, in the order of the taxonomy."""
+        """Categories of the labels other than ``unaltered``, in the order of the taxonomy."""
         present = {TAXONOMY[label].category for label in self.labels if label != UNALTERED}
         return [category for category in CATEGORIES if category in present]
 
     def to_json(self) -> str:
-        """The record as a line of JSON."""
+        """Return the record as a line of JSON."""
         knots = {"before": self.time_map.before.tolist(), "after": self.time_map.after.tolist()}
-        return json.dumps({"version": _VERSION, **vars(self), "time_map": knots, "plan": _plain(self.plan)})
+        return json.dumps({"version": _VERSION, **vars(self), "time_map": knots, "plan": _plan_dict(self.plan)})
 
     @classmethod
     def from_json(cls, text: str) -> EditRecord:
-        """The record from what `to_json` wrote.
+        """Read a record from the JSON of `to_json`.
 
         Parameters
         ----------
         text : str
-            JSON.
+            JSON text.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class EditRecord:  # numpydoc ignore=PR02
         Raises
         ------
         ValueError
-            If the text is no record, is of a later version or names an edit that does not exist.
+            If the text is not a record, has a later version or names an edit that does not exist.
         """
         values = _read(text, "EditRecord", set(cls.__dataclass_fields__))
         plan = EditPlan.from_json(json.dumps(values["plan"]))
@@ -187,7 +187,7 @@ class EditRecord:  # numpydoc ignore=PR02
         return cls(**{**values, "plan": plan, "time_map": TimeMap(**values["time_map"]), "intervals": intervals})
 
 
-def _plain(plan: EditPlan) -> dict[str, Any]:
+def _plan_dict(plan: EditPlan) -> dict[str, Any]:
     return {"version": _VERSION, **vars(plan)}
 
 
@@ -196,14 +196,14 @@ def _plan_fields(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:
-    """Fields from JSON."""
+    """Return the fields of a plan or record from JSON."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"this is no JSON of an {kind}: {error}.") from None
+        raise ValueError(f"this is not the JSON of an {kind}: {error}.") from None
     version = values.pop("version", None) if isinstance(values, dict) else None
     if isinstance(version, int) and version > _VERSION:
-        raise ValueError(f"this {kind} has version {version}, and this release reads {_VERSION}: use a later one.")
+        raise ValueError(f"this {kind} has version {version}, and this release reads {_VERSION}: use a later release.")
     if version != _VERSION or set(values) != fields:
         raise ValueError(f"this is JSON, but not of an {kind}: it must have 'version' and {sorted(fields)}.")
     return dict(values)

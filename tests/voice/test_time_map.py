@@ -46,7 +46,7 @@ def test_identity_changes_nothing():
 @pytest.mark.parametrize(
     "before, after, message",
     [
-        ([0, 1], [0, 1, 2], "one length"),
+        ([0, 1], [0, 1, 2], "same length"),
         ([0], [0], "at least 2"),
         ([0, 2, 1], [0, 1, 2], "not decrease"),
         ([0, 1], [1, 0], "not decrease"),

@@ -7,7 +7,7 @@ import itertools
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -124,7 +124,7 @@ def iterate_task(task: Task, rows: np.ndarray, n_jobs: int) -> Iterator[tuple[np
     # Processes would have to copy the arrays.
     uses_threads = n_jobs == 1 or any(corpus.holds_arrays for corpus in (task.corpus, *corpora(task.pool)))
     with contextlib.ExitStack() as stack:
-        call: Callable[[np.ndarray], list[Result]] = task
+        call: Task | StoredTask = task
         if not uses_threads:
             call = StoredTask.from_task(task, stack.enter_context(tempfile.TemporaryDirectory()))
         parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))

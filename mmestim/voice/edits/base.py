@@ -128,6 +128,7 @@ class Effect(Edit):
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
+        """Draw the parameters, and for some clips an interval that the edit acts on."""
         parameters = super().draw(rng, duration, sample_rate, ranges, pool)
         free = duration - 2 * EDGE_SECONDS
         wants_interval = rng.random() < _INTERVAL_PROBABILITY
@@ -147,6 +148,7 @@ class Effect(Edit):
         end: float | None = None,
         **parameters: Any,
     ) -> Edited:
+        """Edit a whole clip, or the interval from `start` to `end` seconds; the input is not modified."""
         if (start is None) != (end is None):
             raise ValueError(f"start={start!r} and end={end!r} must both be given, or neither for the whole clip.")
         if start is None or end is None:
@@ -166,6 +168,7 @@ class Effect(Edit):
         return Edited(edited, TimeMap(before, after), [(float(after[1]), float(after[2]))])
 
     def duration_after(self, duration: float, **parameters: Any) -> float:
+        """Return the duration of the edited clip in seconds, from the parameters alone."""
         start, end = parameters.pop("start", 0.0), parameters.pop("end", duration)
         return duration + (end - start) * (1 / self.rate(**parameters) - 1)
 

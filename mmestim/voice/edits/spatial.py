@@ -186,6 +186,7 @@ class BackgroundNoise(_EffectWithKinds):
         check_choice("kind", kind, self.kinds)
         check_number("snr", snr, low=-60, high=100)
         n, rng = len(waveform), np.random.default_rng(seed)
+        added: np.ndarray
         if kind == "white":
             added = rng.standard_normal(n, dtype=np.float32)
         elif kind in ("pink", "brown"):
@@ -202,7 +203,8 @@ class BackgroundNoise(_EffectWithKinds):
             parts = [
                 _excerpt(pool.get("voices", v), n, place, sample_rate) for v, place in zip(voices, offsets, strict=True)
             ]
-            added = sum(part / np.float32(rms(part)) for part in parts)
+            normalised: list[np.ndarray] = [part / np.float32(rms(part)) for part in parts]
+            added = sum(normalised, start=np.zeros(n, np.float32))
         level = (rms(waveform) or _USUAL_RMS) / rms(added) * 10 ** (-snr / 20)
         return waveform + np.float32(level) * added
 
@@ -230,7 +232,8 @@ def _bursts(rng: np.random.Generator, n_samples: int, sample_rate: int) -> np.nd
     """Return clicks and knocks: noise that starts at full level and decays."""
     n_bursts = max(1, rng.poisson(_BURSTS_PER_SECOND * n_samples / sample_rate))
     starts = rng.integers(n_samples, size=n_bursts)
-    decays = np.exp(rng.uniform(*np.log(_BURST_SECONDS), n_bursts)) / 5 * sample_rate
+    shortest, longest = np.log(_BURST_SECONDS)
+    decays = np.exp(rng.uniform(shortest, longest, n_bursts)) / 5 * sample_rate
     levels = 10 ** rng.uniform(-1, 0, n_bursts)
     added = np.zeros(n_samples, dtype=np.float32)
     for start, decay, level in zip(starts, decays, levels, strict=True):

@@ -504,7 +504,7 @@ def test_bad_parameters_are_named(clips, parameters, error, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("no json", "no JSON of an EditPlan"),
+        ("no json", "not the JSON of an EditPlan"),
         ("[1]", "not of an EditPlan"),
         ('{"version": 1}', "not of an EditPlan"),
         (json.dumps(PLAN | {"version": 9}), "version 9"),

@@ -11,7 +11,7 @@ from scipy.signal import welch
 
 from mmestim.voice import TAXONOMY
 from mmestim.voice.edits import EDITS, AudioPool
-from mmestim.voice.edits._engines import codecs as _codecs
+from mmestim.voice.edits._engines import codecs
 
 RATES = (8000, 16000, 44100)
 SETTINGS = [
@@ -98,7 +98,7 @@ def lag(after, before):
 
 def kbps(label, waveform, rate, **parameters):
     codec, stream_rate = EDITS[label]._codec(rate, **parameters)
-    stream = _codecs.resample(waveform, rate, stream_rate)
+    stream = codecs.resample(waveform, rate, stream_rate)
     return codec(stream, stream_rate).n_bytes * 8 / 1000 / (len(waveform) / rate)
 
 
@@ -209,7 +209,7 @@ def test_long_clips_are_coded_in_pieces_without_seams(label, rate, parameters, m
     after = apply(label, clip, rate, **parameters)
     assert after.shape == clip.shape
     assert lag(after, clip) == 0
-    monkeypatch.setattr(_codecs, "_BLOCK", len(clip))
+    monkeypatch.setattr(codecs, "_BLOCK", len(clip))
     at_once = apply(label, clip, rate, **parameters)
     # libvorbis makes up what was before the start from all of the first piece.
     np.testing.assert_array_equal(after[rate:], at_once[rate:])

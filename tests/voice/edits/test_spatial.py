@@ -129,7 +129,7 @@ def test_only_kinds_that_can_be_are_drawn():
         ({"kind": "image_source"}, "needs size, source and receiver"),
         (
             {"kind": "image_source", "size": [3, 3, 3], "source": [1, 1, 1], "receiver": [4, 1, 1]},
-            r"receiver=\[4, 1, 1\] must be two places inside a room of size=\[3, 3, 3\]",
+            r"receiver=\[4, 1, 1\] must be two positions inside a room of size=\[3, 3, 3\]",
         ),
         ({"kind": "measured"}, "uses number 0 of impulse_responses, and there are 0"),
     ],

@@ -9,7 +9,7 @@ from scipy import signal
 
 from mmestim.voice import EDITS, TAXONOMY
 from mmestim.voice.edits import AudioPool
-from mmestim.voice.edits._engines import autotune as _autotune
+from mmestim.voice.edits._engines import autotune
 from mmestim.voice.edits._engines.autotune import SCALES, track
 from mmestim.voice.edits.spectral import FAMILIES, SLOPES
 
@@ -291,8 +291,8 @@ def spoken(seconds):
 def test_blocks_are_not_to_be_seen(monkeypatch):
     voice = spoken(7)
     whole = apply("autotune", voice, **ON)
-    monkeypatch.setattr(_autotune, "_BLOCK", 64)
-    monkeypatch.setattr(_autotune, "_SAMPLES", 1000)
+    monkeypatch.setattr(autotune, "_N_BLOCK_FRAMES", 64)
+    monkeypatch.setattr(autotune, "_N_BLOCK_SAMPLES", 1000)
     np.testing.assert_array_equal(apply("autotune", voice, **ON), whole)
 
 

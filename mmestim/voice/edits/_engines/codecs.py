@@ -1,73 +1,73 @@
-"""Round trips through real encoders and decoders, in memory and in time with what went in."""
+"""Round trips through real encoders and decoders, in memory and aligned with the input."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 
 from ..._audio.resampling import resample
 
-# libvorbis puts what one call writes on the stack, and crashes where that is more than fits.
+# libvorbis puts the samples of one call on the stack, and crashes if they do not fit.
 _BLOCK = 16384
-# Samples that encoder and decoder put in front. LAME: 576 and 529; AMR: 5 ms of looking ahead.
+# Delay of encoder plus decoder in samples. LAME: 576 + 529; AMR: 5 ms of look-ahead.
 _DELAYS = {"libmp3lame": 1105, "libopus": 312, "aac": 1024, "vorbis": 1024, "libopencore_amrnb": 40, "g726": 0}
-# By their modes Opus and AMR are up to this much off.
+# The delays of Opus and AMR vary by this much between their modes.
 _SLACK_SECONDS = 0.00025
 
 
 class Coded(NamedTuple):
-    """What came out of a codec."""
+    """Output of a codec."""
 
-    waveform: np.ndarray  # from where the first sample should be, to within some samples
-    n_bytes: int  # between the encoder and the decoder
+    waveform: np.ndarray  # Aligned to within a few samples.
+    n_bytes: int  # Size of the encoded stream.
 
 
 Codec = Callable[[np.ndarray, int], Coded]
 
 
 def round_trip(waveform: np.ndarray, sample_rate: int, codec: Codec, stream_rate: int) -> np.ndarray:
-    """A waveform after coding and decoding: as long as before, every moment where it was.
+    """Encode and decode a waveform; the result has the same length and is aligned with the input.
 
     Parameters
     ----------
     waveform : ndarray of shape (n_samples,)
-        Float32; left as it is.
+        Waveform, float32; it is not modified.
     sample_rate : int
-        Its samples per second.
+        Sample rate of the waveform in Hz.
     codec : callable
-        Takes a waveform without peaks above 1 and a rate, and returns `Coded`.
+        Function of a waveform without peaks above 1 and a rate that returns `Coded`.
     stream_rate : int
-        Samples per second that the codec is given.
+        Sample rate that the codec works at, in Hz.
 
     Returns
     -------
     ndarray of shape (n_samples,)
-        Float32.
+        Decoded waveform, float32.
     """
     stream = resample(waveform, sample_rate, stream_rate)
     scale = max(1.0, float(np.abs(stream).max(initial=0.0)))
-    heard = resample(codec(stream / scale, stream_rate).waveform * scale, stream_rate, sample_rate)
-    return _aligned(heard, waveform, round(_SLACK_SECONDS * sample_rate))
+    decoded = resample(codec(stream / scale, stream_rate).waveform * scale, stream_rate, sample_rate)
+    return _aligned(decoded, waveform, round(_SLACK_SECONDS * sample_rate))
 
 
-def _aligned(heard, waveform, slack):
-    """`heard` from where it is most like `waveform`, as long as that; of silence from its start."""
+def _aligned(decoded: np.ndarray, waveform: np.ndarray, slack: int) -> np.ndarray:
+    """Shift a decoded waveform by up to `slack` samples to where it is most similar to the original."""
     size = len(waveform)
     padded = np.zeros(size + 2 * slack, np.float32)
-    padded[slack : slack + len(heard)] = heard[: size + slack]
-    # Slopes, as the high-pass filters of speech codecs turn the phase of the lowest tones.
+    padded[slack : slack + len(decoded)] = decoded[: size + slack]
+    # Slopes are compared, because the high-pass filters of speech codecs shift the phase of the lowest tones.
     slope, slopes = np.diff(waveform), np.diff(padded)
 
-    def likeness(shift):
-        # Not a dot product: its last bits may depend on the number of threads.
+    def similarity(shift: int) -> float:
+        # A dot product would not do: its last bits may depend on the number of threads.
         return np.sum(slope * slopes[shift : shift + size - 1], dtype=np.float64)
 
-    best, step = slack, 1 if likeness(slack + 1) > likeness(slack - 1) else -1
-    while 0 <= best + step <= 2 * slack and likeness(best + step) > likeness(best):
+    best, step = slack, 1 if similarity(slack + 1) > similarity(slack - 1) else -1
+    while 0 <= best + step <= 2 * slack and similarity(best + step) > similarity(best):
         best += step
     return padded[best : best + size].copy()
 
@@ -81,7 +81,7 @@ def by_soundfile(
     level: float | None = None,
     mode: str | None = None,
 ) -> Coded:
-    """Through one of libsndfile's codecs, by the names soundfile has for them."""
+    """Encode and decode by one of libsndfile's codecs, named as in soundfile."""
     buffer = io.BytesIO()
     with soundfile.SoundFile(
         buffer, "w", sample_rate, 1, subtype, format=container, compression_level=level, bitrate_mode=mode
@@ -91,7 +91,7 @@ def by_soundfile(
     n_bytes = len(buffer.getvalue())
     buffer.seek(0)
     decoded, _ = soundfile.read(buffer, dtype="float32")
-    # The header by which a decoder cuts an MP3 to its length has no room in one of low constant bitrate.
+    # MP3 files of a low constant bitrate have no room for the header by which a decoder removes the delay.
     delay = _DELAYS["libmp3lame"] if container == "MP3" and len(decoded) > len(waveform) else 0
     return Coded(decoded[delay:], n_bytes)
 
@@ -107,13 +107,13 @@ def by_av(
     bitrate: float | None = None,
     **options: str,
 ) -> Coded:
-    """Through an encoder and a decoder of FFmpeg, with the encoder's options as its command line has them."""
+    """Encode and decode by FFmpeg, with the encoder's options named as on its command line."""
     av = _import_av()
     try:
         context = av.CodecContext.create(encoder, "w")
     except ValueError:
         raise ImportError(
-            f'the PyAV installed has no encoder {encoder!r}; that of pip install "mmestim[av]" has it.'
+            f'the PyAV installed has no encoder {encoder!r}; pip install "mmestim[av]" installs one that has it.'
         ) from None
     context.sample_rate, context.layout, context.format = sample_rate, layout, sample_format
     if bitrate is not None:
@@ -132,21 +132,22 @@ def by_av(
     return Coded(resample(decoded[_DELAYS[encoder] :], frames[0].sample_rate, sample_rate), n_bytes)
 
 
-def _decoded_frames(av, packets, encoder, name):
-    if name == "g726":  # the decoder can be told the bits per sample by a file only
+def _decoded_frames(av: Any, packets: list[Any], encoder: Any, name: str) -> list[Any]:
+    """Decode the packets of an encoder by the decoder of this name."""
+    if name == "g726":  # Only a file can pass the bits per sample to the decoder.
         stream, bits = io.BytesIO(b"".join(map(bytes, packets))), encoder.bit_rate // encoder.sample_rate
         with av.open(stream, format="g726", options={"code_size": str(bits)}) as file:
             return list(file.decode(audio=0))
     decoder = av.CodecContext.create(name, "r")
     decoder.sample_rate, decoder.layout = encoder.sample_rate, encoder.layout
-    # Versions differ in what they cut off unless told not to.
+    # Versions of FFmpeg remove different numbers of leading samples unless this flag is set.
     decoder.flags2 |= av.codec.context.Flags2.skip_manual
     if encoder.extradata:
         decoder.extradata = encoder.extradata
     return [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
 
 
-def _import_av():
+def _import_av() -> Any:
     try:
         import av
     except ImportError:
