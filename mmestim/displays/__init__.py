@@ -1,4 +1,4 @@
-"""Plots of the results of estimators."""
+"""Pictures of what the estimators found."""
 
 from .contributions import ContributionDisplay
 from .diagnosis import DiagnosisDisplay

@@ -1,4 +1,4 @@
-"""Display of the contributions of modalities."""
+"""A picture of what the modalities contribute."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ..multimodal._analysis.shapley import modality_contributions
-from ._style import COLORS, import_pyplot
+from ._style import COLORS, pyplot_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 class ContributionDisplay:
-    """Box plots of the contributions of the modalities, and their means with confidence intervals.
+    """Contributions of the modalities: their spread over the rows, and the means with intervals.
 
-    Create a display with `from_estimator` or `from_contributions`. The parameters are stored as attributes, which
-    `plot` draws.
+    Made by `from_estimator` or `from_contributions`. Parameters are stored as attributes; `plot` draws
+    them.
 
     Parameters
     ----------
     contributions : Bunch
-        Return value of `modality_contributions`.
+        What `modality_contributions` returns.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes with one line per modality.
+        One line for each modality.
     figure_ : matplotlib Figure
-        Figure of `ax_`.
+        Its figure.
     boxes_ : dict of str to list of matplotlib artists
-        Quartiles over the rows, with whiskers at the 5th and the 95th percentile, as `Axes.boxplot` returns them.
+        Quartiles over the rows, and whiskers to the 5th and the 95th percentile, as `Axes.boxplot`
+        returns them.
     means_ : matplotlib ErrorbarContainer
-        Means with their confidence intervals.
+        Means and their confidence intervals.
 
     See Also
     --------
-    modality_contributions : Computes the contributions.
+    modality_contributions : The numbers.
 
     Examples
     --------
@@ -67,45 +68,45 @@ class ContributionDisplay:
         Parameters
         ----------
         estimator : fitted classifier of this package, Pipeline that ends in one, or search over one
-            Classifier with at most six modalities.
+            With at most six modalities.
         X : array-like of shape (n_samples, n_features), or dict of str to array-like
-            Rows that the classifier was not trained on.
+            Rows that it was not trained on.
         y : array-like of shape (n_samples,)
             True classes.
         confidence_level : float, default=0.95
-            Confidence level of the intervals of the means.
+            Probability with which the interval of a mean covers it.
         ax : matplotlib Axes, default=None
-            Axes to draw on; `None` creates a new figure.
+            Where to draw; `None` makes a figure.
 
         Returns
         -------
         ContributionDisplay
-            The drawn display.
+            The display, drawn.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         """
-        import_pyplot()
-        contributions = modality_contributions(estimator, X, y, confidence_level=confidence_level)
-        return cls.from_contributions(contributions, ax=ax)
+        pyplot_module()
+        found = modality_contributions(estimator, X, y, confidence_level=confidence_level)
+        return cls.from_contributions(found, ax=ax)
 
     @classmethod
     def from_contributions(cls, contributions: Bunch, *, ax: Axes | None = None) -> Self:
-        """Draw contributions that have been computed.
+        """Draw contributions that are there already.
 
         Parameters
         ----------
         contributions : Bunch
-            Return value of `modality_contributions`.
+            What `modality_contributions` returns.
         ax : matplotlib Axes, default=None
-            Axes to draw on; `None` creates a new figure.
+            Where to draw; `None` makes a figure.
 
         Returns
         -------
         ContributionDisplay
-            The drawn display.
+            The display, drawn.
 
         Raises
         ------
@@ -115,12 +116,12 @@ class ContributionDisplay:
         return cls(contributions=contributions).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the display.
+        """Draw the picture.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; `None` creates a new figure.
+            Where to draw; `None` makes a figure.
 
         Returns
         -------
@@ -132,15 +133,15 @@ class ContributionDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        pyplot, contributions = import_pyplot(), self.contributions
-        positions = np.arange(len(contributions.modalities))
-        present_values = [column[~np.isnan(column)] for column in contributions.contributions.T]
+        pyplot, found = pyplot_module(), self.contributions
+        places = np.arange(len(found.modalities))
+        known = [column[~np.isnan(column)] for column in found.contributions.T]
         self.ax_ = pyplot.subplots(layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         grey = {"color": "0.6"}
         self.boxes_ = self.ax_.boxplot(
-            present_values,
-            positions=positions,
+            known,
+            positions=places,
             orientation="horizontal",
             whis=(5, 95),
             widths=0.5,
@@ -150,26 +151,23 @@ class ContributionDisplay:
             capprops=grey,
             medianprops=grey,
         )
-        mean_errors = np.abs(contributions.contributions_interval.T - contributions.contributions_mean)
+        reach = np.abs(found.contributions_interval.T - found.contributions_mean)
         self.means_ = self.ax_.errorbar(
-            contributions.contributions_mean,
-            positions,
-            xerr=np.nan_to_num(mean_errors),
+            found.contributions_mean,
+            places,
+            xerr=np.nan_to_num(reach),
             fmt="o",
             color=COLORS[0],
             capsize=4,
             label="mean and its confidence interval",
         )
         self.ax_.axvline(0, color="black", linewidth=0.8)
-        labels = [
-            f"{name} ({len(values)} rows)"
-            for name, values in zip(contributions.modalities, present_values, strict=True)
-        ]
-        self.ax_.set_yticks(positions, labels)
-        self.ax_.set_ylim(len(positions) - 0.4, -0.6)  # the first modality on top
+        labels = [f"{name} ({len(values)} rows)" for name, values in zip(found.modalities, known, strict=True)]
+        self.ax_.set_yticks(places, labels)
+        self.ax_.set_ylim(len(places) - 0.4, -0.6)  # the first on top
         self.ax_.set(
             xlabel="Shapley value (box: quartiles over the rows; whiskers: 5 % to 95 %)",
-            title=f"Contributions to the probability of the true class, {len(contributions.contributions)} rows",
+            title=f"Contributions to the probability of the true class, {len(found.contributions)} rows",
         )
         self.ax_.legend(loc="best", fontsize="small")
         return self

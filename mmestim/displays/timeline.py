@@ -1,4 +1,4 @@
-"""Display of the edits of a recording over time."""
+"""A picture of where the edits of a recording are."""
 
 from __future__ import annotations
 
@@ -8,49 +8,48 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ._style import COLORS, import_pyplot
+from ._style import COLORS, pyplot_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..voice.localization import EditSegment
 
-_SAMPLE_RATE, _MAX_KHZ = 16000, 8.0
-_LANE_KHZ = 0.9  # height of a lane in units of the frequency axis
+_RATE, _HIGHEST_KHZ = 16000, 8.0
+_LANE_KHZ = 0.9  # height of a lane, on the axis of the frequencies
 
 
 class EditTimelineDisplay:
-    """Spectrogram of a recording above one lane per detected edit.
+    """Spectrogram of a recording, and under it a lane for each edit that was found.
 
-    Create a display with `from_estimator` or `from_segments`. The parameters are stored as attributes, which `plot`
-    draws.
+    Made by `from_estimator` or `from_segments`. Parameters are stored as attributes; `plot` draws them.
 
     Parameters
     ----------
     spectrogram : ndarray of shape (n_frequencies, n_columns)
-        Power in decibels, from 0 Hz to 8 kHz and from the start of the recording to its end.
+        Decibels, from 0 Hz to 8 kHz and from the start of the recording to its end.
     duration : float
-        Duration of the recording in seconds.
+        Seconds of the recording.
     segments : list of EditSegment
-        Segments of the edits.
+        Where the edits are.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes in seconds and kHz; the lanes are below 0 kHz.
+        Seconds by kHz; the lanes are below 0 kHz.
     figure_ : matplotlib Figure
-        Figure of `ax_`.
+        Its figure.
     image_ : matplotlib AxesImage
-        Image of the spectrogram.
+        The spectrogram.
     intervals_ : dict of str to matplotlib PolyCollection
-        Bars of the interval edits, by label.
+        Bars of the edits that last, by label.
     points_ : dict of str to matplotlib Line2D
-        Markers of the point edits, by label.
+        Marks of the edits of a moment, by label.
 
     See Also
     --------
-    mmestim.voice.VoiceEditDetector : Detects the edits.
-    mmestim.voice.write_report : Writes an HTML report with sound on many files.
+    mmestim.voice.VoiceEditDetector : Finds the edits.
+    mmestim.voice.write_report : The same for many files, as a page with sound.
 
     Examples
     --------
@@ -73,86 +72,86 @@ class EditTimelineDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any, *, ax: Axes | None = None) -> Self:
-        """Draw the edits that a detector locates in one recording.
+        """Draw where a detector finds edits in one recording.
 
         Parameters
         ----------
         estimator : VoiceEditDetector
-            Fitted detector.
+            Fitted.
         X : str, path or array-like of shape (n_samples,) or (n_channels, n_samples)
-            Path of a file, or a waveform at the `sample_rate` of the detector.
+            A file, or a waveform at the detector's `sample_rate`.
         ax : matplotlib Axes, default=None
-            Axes to draw on; `None` creates a new figure.
+            Where to draw; `None` makes a figure.
 
         Returns
         -------
         EditTimelineDisplay
-            The drawn display.
+            The display, drawn.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         AudioError
-            If the recording cannot be read or used.
+            If the recording cannot be used.
         """
-        import_pyplot()  # Report a missing package before processing the recording.
+        pyplot_module()  # A missing package should show before the recording is looked at.
         from ..voice import AudioCorpus
 
-        waveform = AudioCorpus([X], sample_rate=_SAMPLE_RATE, source_rate=estimator.sample_rate)[0]
-        segments = estimator.locate(AudioCorpus([waveform], sample_rate=_SAMPLE_RATE))[0]
-        return cls.from_segments(segments, waveform, sample_rate=_SAMPLE_RATE, ax=ax)
+        waveform = AudioCorpus([X], sample_rate=_RATE, source_rate=estimator.sample_rate)[0]
+        segments = estimator.locate(AudioCorpus([waveform], sample_rate=_RATE))[0]
+        return cls.from_segments(segments, waveform, sample_rate=_RATE, ax=ax)
 
     @classmethod
     def from_segments(
         cls, segments: Sequence[EditSegment], X: Any, *, sample_rate: int = 16000, ax: Axes | None = None
     ) -> Self:
-        """Draw given segments, such as those of a record or a segment file.
+        """Draw segments that are there already: found, read from a file, or of a record.
 
         Parameters
         ----------
         segments : list of EditSegment
-            Segments of one recording.
+            Of one recording.
         X : str, path or array-like of shape (n_samples,) or (n_channels, n_samples)
-            Recording, as the path of a file or a waveform.
+            The recording, a file or a waveform.
         sample_rate : int, default=16000
-            Sample rate of a waveform in Hz. It is ignored for files.
+            Rate of a waveform in Hz; files know theirs.
         ax : matplotlib Axes, default=None
-            Axes to draw on; `None` creates a new figure.
+            Where to draw; `None` makes a figure.
 
         Returns
         -------
         EditTimelineDisplay
-            The drawn display.
+            The display, drawn.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         AudioError
-            If the recording cannot be read or used.
+            If the recording cannot be used.
         """
         from ..voice import AudioCorpus
         from ..voice._audio.spectrogram import spectrogram
         from ..voice._audio.streaming import AudioStream
 
         if isinstance(X, str | os.PathLike):
-            stream = AudioStream(X, _SAMPLE_RATE)
+            stream = AudioStream(X, _RATE)
             duration = stream.duration
-            image = spectrogram(stream, round(duration * _SAMPLE_RATE))
+            picture = spectrogram(stream, round(duration * _RATE))
         else:
-            waveform = AudioCorpus([X], sample_rate=_SAMPLE_RATE, source_rate=sample_rate)[0]
-            duration = len(waveform) / _SAMPLE_RATE
-            image = spectrogram([waveform], len(waveform))
-        return cls(spectrogram=image, duration=duration, segments=segments).plot(ax)
+            waveform = AudioCorpus([X], sample_rate=_RATE, source_rate=sample_rate)[0]
+            duration = len(waveform) / _RATE
+            picture = spectrogram([waveform], len(waveform))
+        return cls(spectrogram=picture, duration=duration, segments=segments).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the display.
+        """Draw the picture.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; `None` creates a new figure.
+            Where to draw; `None` makes a figure.
 
         Returns
         -------
@@ -164,32 +163,32 @@ class EditTimelineDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        pyplot = import_pyplot()
+        pyplot = pyplot_module()
         self.ax_ = pyplot.subplots(layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         self.image_ = self.ax_.imshow(
-            self.spectrogram, origin="lower", aspect="auto", cmap="gray_r", extent=(0, self.duration, 0, _MAX_KHZ)
+            self.spectrogram, origin="lower", aspect="auto", cmap="gray_r", extent=(0, self.duration, 0, _HIGHEST_KHZ)
         )
         lanes = list(dict.fromkeys(segment.label for segment in self.segments))
-        centers = [-_LANE_KHZ * (lane + 0.5) for lane in range(len(lanes))]
+        middles = [-_LANE_KHZ * (lane + 0.5) for lane in range(len(lanes))]
         self.intervals_, self.points_ = {}, {}
-        for lane, (label, center) in enumerate(zip(lanes, centers, strict=True)):
-            segments = [segment for segment in self.segments if segment.label == label]
-            color = COLORS[lane % len(COLORS)]
-            if spans := [(segment.start, segment.duration) for segment in segments if not segment.is_point]:
-                low = center - 0.4 * _LANE_KHZ
+        for number, (label, middle) in enumerate(zip(lanes, middles, strict=True)):
+            own = [segment for segment in self.segments if segment.label == label]
+            color = COLORS[number % len(COLORS)]
+            if spans := [(segment.start, segment.duration) for segment in own if not segment.is_point]:
+                low = middle - 0.4 * _LANE_KHZ
                 self.intervals_[label] = self.ax_.broken_barh(
                     spans, (low, 0.8 * _LANE_KHZ), facecolor=color, edgecolor="black", linewidth=0.8
                 )
-            if points := [segment.start for segment in segments if segment.is_point]:
+            if moments := [segment.start for segment in own if segment.is_point]:
                 (self.points_[label],) = self.ax_.plot(
-                    points, [center] * len(points), "d", color=color, markeredgecolor="black", clip_on=False
+                    moments, [middle] * len(moments), "d", color=color, markeredgecolor="black", clip_on=False
                 )
-        frequencies = np.arange(0, _MAX_KHZ + 1, 2)
-        self.ax_.set_yticks([*centers, *frequencies], [*lanes, *(f"{frequency:g} kHz" for frequency in frequencies)])
+        pitches = np.arange(0, _HIGHEST_KHZ + 1, 2)
+        self.ax_.set_yticks([*middles, *pitches], [*lanes, *(f"{kilohertz:g} kHz" for kilohertz in pitches)])
         self.ax_.set(
             xlim=(0, self.duration),
-            ylim=(-_LANE_KHZ * len(lanes), _MAX_KHZ),
+            ylim=(-_LANE_KHZ * len(lanes), _HIGHEST_KHZ),
             xlabel="seconds",
             title=f"{len(self.segments)} {'edit' if len(self.segments) == 1 else 'edits'} in {self.duration:.1f} s",
         )

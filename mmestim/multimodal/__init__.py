@@ -1,4 +1,4 @@
-"""Multimodal classifiers, and the analysis of the gaps and contributions of their modalities."""
+"""Classifiers of several modalities, and what their disagreement says of the data."""
 
 from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._analysis.shapley import modality_contributions

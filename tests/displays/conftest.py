@@ -8,6 +8,6 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 
 @pytest.fixture(autouse=True)
-def _close_figures():
+def _no_figure_stays_open():
     yield
     plt.close("all")

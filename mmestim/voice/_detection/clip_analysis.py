@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
 from scipy.special import expit, softmax
+from sklearn.utils import gen_even_slices
 
+from .._audio.corpus import AudioCorpus
+from .._constants import RATE
 from .._models.calibration import UnalteredCalibrator, exceeds_threshold
 from ..localization import EditSegment
-from ..taxonomy import LABELS, UNALTERED
-from .clip_inference import ScannedClip
+from ..taxonomy import CATEGORIES, LABELS, TAXONOMY, UNALTERED
+from .clip_inference import ScannedClip, scan_clip
 from .explanation import explanation
+from .parameters import check_hop
+
+if TYPE_CHECKING:
+    from .detector import VoiceEditDetector
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +83,41 @@ class ClipAnalysis:  # numpydoc ignore=PR02
     logits: np.ndarray
     tested: tuple[str, ...]
     not_tested: tuple[str, ...]
+
+
+def analyze_corpus(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
+    """Analyze all clips of a corpus at the rate of the models, on the CPU in parallel."""
+    corpus.on_error = "raise"  # Every clip needs a result.
+    n_jobs = effective_n_jobs(detector.n_jobs) if detector.device_ == "cpu" else 1
+    parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
+    results = Parallel(n_jobs)(delayed(_analyze_part)(detector, part, locate) for part in parts)
+    return [analysis for part in results for analysis in part]
+
+
+def _analyze_part(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
+    return [analyze_recording(detector, [waveform], locate) for _, waveform in corpus.read()]
+
+
+def analyze_recording(detector: VoiceEditDetector, blocks: Iterable[np.ndarray], locate: bool) -> ClipAnalysis:
+    """Analyze one recording at the rate of the models; `blocks` is iterated once for each window length."""
+    if iter(blocks) is blocks:
+        raise TypeError(
+            f"blocks is an iterator of type {type(blocks).__name__}, which can be read only once. Pass a list, or an "
+            "object whose __iter__ starts again."
+        )
+    check_hop(detector.hop, min(detector.models_))  # It may have been set after `fit`.
+    is_exclusive = detector._unaltered_calibrator is None
+    thresholds, recalls = (None, None) if is_exclusive else (detector.thresholds_, detector.recalls_)
+    scan = scan_clip(
+        blocks,
+        detector.models_,
+        detector._model_labels,
+        hop=detector.hop,
+        rate=RATE,
+        thresholds=None if thresholds is None else thresholds[1:],
+        locate=locate,
+    )
+    return build_analysis(scan, detector.labels_.tolist(), detector._unaltered_calibrator, thresholds, recalls)
 
 
 def predicted_probabilities(logits: np.ndarray, unaltered: UnalteredCalibrator | None) -> np.ndarray:
@@ -149,10 +193,16 @@ def build_analysis(
         labels=tuple(detected),
         segments=tuple(scan.segments),
         explanation=text,
-        window_spans=scan.spans,
+        window_spans=scan.window_spans,
         window_probabilities=predicted_probabilities(scan.window_logits, unaltered),
         embedding=scan.embedding.astype(np.float32),
         logits=scan.logits,
         tested=tuple(tested),
         not_tested=tuple(not_tested),
     )
+
+
+def detected_categories(indicators: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """Return an int64 indicator matrix of `CATEGORIES` from one of the labels, without 'unaltered'."""
+    is_member = np.array([[TAXONOMY[label].category == category for category in CATEGORIES] for label in labels])
+    return (indicators @ is_member > 0).astype(np.int64)

@@ -1,4 +1,4 @@
-"""One recording through the models: its windows, what they say together, and where."""
+"""Inference on one recording: scores of its windows, their pooling, and the segments."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..localization import EditSegment
 from ..localization.locator import SegmentLocator
 from ..taxonomy import TAXONOMY
 
-_AT_ONCE = 16  # windows
+_BATCH_SIZE = 16  # windows
 
 
 class FittedWindowModel(NamedTuple):
-    """What is learnt for one length of windows."""
+    """Model of one window length, and the fusion of its scores."""
 
     model: WindowModel
     fusion: ScoreFusion
 
 
 class ScannedClip(NamedTuple):
-    """What was found in one recording."""
+    """Scores and segments of one recording."""
 
     duration: float  # seconds
     logits: np.ndarray  # (n_labels,)
-    spans: np.ndarray  # (n_windows, 2): start and end of the shortest windows, in seconds
-    window_logits: np.ndarray  # (n_windows, n_labels) of these
-    embedding: np.ndarray
+    window_spans: np.ndarray  # (n_windows, 2), start and end of the shortest windows in seconds
+    window_logits: np.ndarray  # (n_windows, n_labels), of the shortest windows
+    embedding: np.ndarray  # (n_embeddings,)
     segments: list[EditSegment]
 
 
@@ -45,78 +45,102 @@ def scan_clip(
     hop: float | None,
     rate: int,
     thresholds: np.ndarray | None,
-    locates: bool,
+    locate: bool,
 ) -> ScannedClip:
-    """Look at a recording through windows of every length.
+    """Run the models of all window lengths on a recording.
 
     Parameters
     ----------
     blocks : iterable of float32 ndarray
-        The recording in pieces, of which nothing depends on the lengths; it is iterated for every length of windows.
-    models : dict of float to Fitted
-        Of each length of windows in seconds, the shortest first.
+        The recording, divided anywhere. It is iterated once for each window length.
+    models : dict of float to FittedWindowModel
+        Models by window length in seconds, the shortest first.
     labels : sequence of str
-        Columns of the log-odds.
+        Columns of the logits.
     hop : float or None
         Seconds between the starts of windows; None is half a window.
     rate : int
         Samples per second.
     thresholds : ndarray of shape (n_labels,) or None
-        Probabilities from which a label is found; None for classes of clips.
-    locates : bool
-        Whether to say where labels are.
+        Probability from which each label is detected; None if the labels are classes.
+    locate : bool
+        Whether to locate the detected labels.
+
+    Returns
+    -------
+    ScannedClip
+        Logits of the recording and of its windows, and the segments.
     """
-    parts = [
-        run_windows(
-            blocks, fitted, list(labels), seconds, seconds / 2 if hop is None else hop, rate, thresholds, locates
-        )
+    passes = [
+        run_windows(blocks, fitted, labels, seconds, seconds / 2 if hop is None else hop, rate, thresholds, locate)
         for seconds, fitted in models.items()
     ]
-    # Classes of clips are of all of a clip, whatever their names.
+    # Clip-level classes apply to the whole clip, even if they share a name with an edit.
     is_local = np.array(
         [thresholds is not None and label in TAXONOMY and not TAXONOMY[label].always_covers_clip for label in labels]
     )
-    logits = np.mean([pool_window_logits(part.logits, is_local) for part in parts], axis=0)
-    duration = float(parts[0].spans[-1, 1])
+    logits = np.mean([pool_window_logits(part.logits, is_local) for part in passes], axis=0)
+    shortest = passes[0]
+    duration = float(shortest.spans[-1, 1])
     segments: list[EditSegment] = []
-    # Where frames answer they know best; otherwise the shortest windows do.
-    locator = next((part.locator for part in parts if part.has_frames), parts[0].locator)
-    if locates and thresholds is not None and locator is not None:
+    # Scores of frames locate best; without them, the shortest windows do.
+    locator = next((part.locator for part in passes if part.has_frames), shortest.locator)
+    if locate and thresholds is not None and locator is not None:
         proba = expit(logits)
-        found = np.array(labels)[exceeds_threshold(proba, thresholds)].tolist()
-        segments = locator.finish(duration, found, proba)
-    embedding = np.concatenate([part.embedding for part in parts])
-    return ScannedClip(duration, logits, parts[0].spans, parts[0].logits, embedding, segments)
+        detected = np.array(labels)[exceeds_threshold(proba, thresholds)].tolist()
+        segments = locator.finish(duration, detected, proba)
+    embedding = np.concatenate([part.embedding for part in passes])
+    return ScannedClip(duration, logits, shortest.spans, shortest.logits, embedding, segments)
 
 
 class WindowPass(NamedTuple):
-    logits: np.ndarray
-    spans: np.ndarray
-    embedding: np.ndarray
+    """Scores of one model for all windows of a recording."""
+
+    logits: np.ndarray  # (n_windows, n_labels), calibrated
+    spans: np.ndarray  # (n_windows, 2), seconds
+    embedding: np.ndarray  # mean over the windows
     locator: SegmentLocator | None
     has_frames: bool
 
 
-def run_windows(blocks, fitted, labels, seconds, hop, rate, thresholds, locates):
-    """What one model says of all windows of its length."""
+def run_windows(
+    blocks: Iterable[np.ndarray],
+    fitted: FittedWindowModel,
+    labels: Sequence[str],
+    seconds: float,
+    hop: float,
+    rate: int,
+    thresholds: np.ndarray | None,
+    locate: bool,
+) -> WindowPass:
+    """Run the model of one window length on a recording; the parameters are those of `scan_clip`."""
     model, fusion = fitted
-    # Frames of overlapping windows meet where both start at one.
+    # Windows start at multiples of 10 ms, so that the frames of overlapping windows coincide.
     step = max(1, round(hop * 100)) * (rate // 100)
     locator = None
-    if locates and thresholds is not None:
-        locator = SegmentLocator(labels, thresholds, model.frame_thresholds, rate)
-    logits, spans, total, n = [], [], 0.0, 0
-    rest = iter_windows(blocks, round(seconds * rate), step)
-    while windows := list(islice(rest, _AT_ONCE)):
-        # In steps of 16 bits, as those that the models were trained on.
+    if locate and thresholds is not None:
+        locator = SegmentLocator(list(labels), thresholds, model.frame_thresholds, rate)
+    batch_logits: list[np.ndarray] = []
+    spans: list[tuple[float, float]] = []
+    embedding_sum: np.ndarray | float = 0.0
+    window_iterator = iter_windows(blocks, round(seconds * rate), step)
+    while windows := list(islice(window_iterator, _BATCH_SIZE)):
+        # Quantise to 16 bits, as in training.
         waveforms = np.round(np.stack([window.waveform for window in windows]) * 32768) / np.float32(32768)
         lengths = np.array([window.length for window in windows], dtype=np.int64)
         outputs = model.predict(waveforms, lengths)
-        own = fusion.logits(outputs.logits)
+        fused_logits = fusion.logits(outputs.logits)
         for number, window in enumerate(windows):
             spans.append((window.start / rate, (window.start + window.length) / rate))
             if locator is not None:
-                locator.add(window, own[number], None if outputs.frames is None else outputs.frames[number])
-        logits.append(own)
-        total, n = total + outputs.embeddings.sum(axis=0, dtype=np.float64), n + len(windows)
-    return WindowPass(np.concatenate(logits), np.array(spans), total / n, locator, model.frame_thresholds is not None)
+                frames = None if outputs.frames is None else outputs.frames[number]
+                locator.add(window, fused_logits[number], frames)
+        batch_logits.append(fused_logits)
+        embedding_sum = embedding_sum + outputs.embeddings.sum(axis=0, dtype=np.float64)
+    return WindowPass(
+        logits=np.concatenate(batch_logits),
+        spans=np.array(spans),
+        embedding=np.asarray(embedding_sum / len(spans)),
+        locator=locator,
+        has_frames=model.frame_thresholds is not None,
+    )

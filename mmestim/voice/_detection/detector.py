@@ -1,4 +1,4 @@
-"""VoiceEditDetector: which edits a recording went through, where, and how sure that is."""
+"""Detector of the edits of a voice recording."""
 
 from __future__ import annotations
 
@@ -6,138 +6,133 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.metrics import accuracy_score, average_precision_score
-from sklearn.utils import check_random_state, gen_even_slices
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._audio.corpus import AudioCorpus
 from .._constants import RATE
-from .._simulation.plan_sampling import resolve_ranges
+from .._models.calibration import UnalteredCalibrator
 from .._simulation.simulator import EditSimulator, labels_for_corpus
 from ..localization import EditSegment
-from ..metrics import per_label_scores
-from ..taxonomy import CATEGORIES, LABELS, TAXONOMY, UNALTERED
-from .clip_analysis import ClipAnalysis, build_analysis, predicted_labels
-from .clip_inference import ScannedClip, scan_clip
-from .inputs import clips_of, label_matrix, truth_of
-from .saved_detector import SavedDetector
-from .trainer import TrainedDetector, speakers_of
-
-_SCORE_SEED = 0
+from ..taxonomy import CATEGORIES, UNALTERED
+from . import saved_detector
+from .clip_analysis import ClipAnalysis, analyze_corpus, analyze_recording, detected_categories, predicted_labels
+from .inputs import resolve_clips, resolve_ground_truth, resolve_speakers
+from .parameters import check_networks, check_parameters, column_orders, resolve_simulator
+from .scoring import mean_average_precision
+from .trainer import DetectorTrainer
 
 
-class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, ClassifierMixin, BaseEstimator):
-    """Detects which edits a voice recording went through, and where.
+class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
+    """Detector of the edits of a voice recording, and of their places.
 
-    Trained on clean speech alone: it makes the edits itself, with `EditSimulator`. It tells up to 21 labels in
-    6 categories, from cuts and filters to synthetic speech [1]_, each with a calibrated probability.
+    It is trained on clean speech alone, because it simulates the edits itself with `EditSimulator`. It detects up to
+    21 labels in 6 categories, from cuts and filters to synthetic speech [1]_, each with a calibrated probability.
 
     Parameters
     ----------
     edits : 'all', list of str or dict, default='all'
-        Labels to learn, as `EditSimulator` takes them. 'tts' and 'vc' need `sources`.
+        Labels to learn, as `EditSimulator` accepts them. 'tts' and 'vc' need `sources`.
     window : float or list of float, default=4.05
-        Seconds of the windows that recordings are looked at through; 0.35, 1.2 and 4.05 are the paper's [1]_.
-        With several, each has its own models, and their log-odds are averaged.
+        Window length in seconds; the paper uses 0.35, 1.2 and 4.05 [1]_. With several lengths, each has its own
+        models, and their log-odds are averaged.
     hop : float or None, default=None
-        Seconds from one window to the next, at most the shortest window; `None` is half of each.
+        Seconds between the starts of windows, at most the shortest window; `None` is half of each window.
     model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
-        What learns. ``'features'``: gradient-boosted trees on statistics made by hand, minutes on a CPU.
-        ``'hybrid'``: these, also on what networks see frame by frame, of seams and of what lasts, and networks of
-        whole windows, combined for each label. The others are single networks. A class or function is called with
-        the number of labels, and gives a module from waveforms (n, n_samples) and lengths (n,) to logits and
-        embeddings.
+        Model of the windows. ``'features'``: gradient-boosted trees on hand-crafted statistics, which train in
+        minutes on a CPU. ``'hybrid'``: trees on these statistics and on the output of networks that score every
+        frame for splice points and for content, combined for each label with networks of whole windows. The others
+        are single networks. A class or function is called with the number of labels, and returns a module that maps
+        waveforms (n, n_samples) and lengths (n,) to logits and embeddings.
     weights : str, path, dict or None, default=None
         For ``'ssl'``: a file or state dict of a wav2vec 2.0, HuBERT or WavLM model. Nothing is downloaded.
     fine_tune : bool, default=False
-        For ``'ssl'``: whether these weights train too, by a learning rate of at most 1e-5;
-        otherwise they stay as they are, and how much each layer counts is learnt.
+        For ``'ssl'``: whether to train these weights too, at a learning rate of at most 1e-5. Otherwise they are
+        fixed, and only the weight of each layer is learnt.
     n_clips : int or None, default=None
-        Clips that are edited to train on; `None` is 5000 for ``'features'``, which learns little from more, and
-        10000 for others.
+        Number of clips to simulate; `None` is 5000 for ``'features'``, which gains little from more, else 10000.
     training_budget : float, default=1.0
-        Times the usual number of windows that networks see; below 1 for trials.
+        Factor on the usual number of windows that networks are trained on; below 1 for trials.
     sample_rate : int, default=16000
-        Rate of waveforms that are given as arrays, in Hz; files know theirs. All are resampled to 16 kHz.
+        Rate of waveforms that are passed as arrays, in Hz; files have their own. All are resampled to 16 kHz.
     simulator : EditSimulator or None, default=None
-        Makes the edits, instead of one with `edits`, `sources`, `noises` and `impulse_responses`.
+        Simulator of the edits, instead of one with `edits`, `sources`, `noises` and `impulse_responses`.
     sources : dict of str to audio, default=None
         Synthetic speech for 'tts' and 'vc', and 'voices' to mix in.
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and responses for 'reverb'.
     max_false_alarm_rate : float, default=0.05
-        Share of unedited windows, of speakers that the models do not know, in which any edit may be seen.
+        Largest fraction of unedited windows of held-out speakers in which any edit may be detected.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
-        Of networks.
+        Optimizer of the networks.
     lr : float or None, default=None
-        Their highest learning rate, in place of the model's own: 1e-3, or 3e-4 for ``'rawnet2'``, and for the
-        networks of ``'hybrid'`` 4e-3.
+        Highest learning rate of the networks; `None` is 4e-3 for ``'hybrid'``, 3e-4 for ``'rawnet2'``, else 1e-3.
     weight_decay : float, default=1e-2
-        L2 penalty of their weights.
+        L2 penalty of the networks' weights.
     max_grad_norm : float or None, default=5.0
-        Longest gradient allowed; longer ones are scaled down to it.
+        Largest norm of the gradient; a longer gradient is scaled down to it.
     batch_size : int, default=32
         Windows per training step.
     precision : {'float32', 'bf16'}, default='float32'
-        Arithmetic of networks.
+        Arithmetic of the networks.
     device : str or torch.device, default='auto'
-        Where networks are trained and asked.
+        Device of the networks: auto, cpu, cuda, ...
     n_jobs : int, default=None
-        Processes that read, simulate, measure and grow trees; `None` is one, -1 all cores.
+        Processes that read, simulate, compute statistics and fit trees; `None` is one, -1 all cores.
     verbose : int, default=0
-        1 says what it is at, and shows a progress bar for networks.
+        1 prints the steps of training, and shows a progress bar for networks.
     random_state : int, RandomState instance or None, default=None
-        Seed of the edits and of all that is trained.
+        Seed of the simulation and of all models.
 
     Attributes
     ----------
     labels_ : ndarray of str
-        'unaltered' and the edits that it tells, or the classes as text.
+        'unaltered' and the edits that are detected, or the classes as text.
     classes_ : list of ndarray or ndarray of shape (n_classes,)
-        ``array([0, 1])`` for each label, as of scikit-learn's classifiers of several labels; of an ordinary
-        classifier the classes.
+        ``array([0, 1])`` for each label, as scikit-learn's multilabel classifiers have it; the classes, if fitted
+        as an ordinary classifier.
     categories_ : ndarray of shape (6,)
         Columns of `predict_category`.
     thresholds_ : ndarray of shape (n_labels,)
-        Probabilities from which a label is found; that of 'unaltered' is not used.
+        Probability from which each label is detected; the threshold of 'unaltered' is not used.
     recalls_ : ndarray of shape (n_labels,)
-        In what share of the windows that have a label, of speakers that the models do not know, it is found; NaN
-        where no window has it.
+        Recall of each label on the windows of held-out speakers; NaN where no window has the label.
     training_report_ : dict
-        Clips, speakers, whether the edits were simulated, and for each length of windows how well those of speakers
-        that the models do not know are told, and how long it took. By these windows probabilities and thresholds are
-        set as well, so the figures are a little too good.
+        Number of clips and speakers, whether the edits were simulated, and for each window length the scores on
+        held-out speakers and the duration of training. The scores are slightly optimistic, because calibration and
+        thresholds are fitted on the same windows.
     history_ : list of dict
-        One entry per epoch of a network.
+        One entry per epoch of each network.
     models_ : dict of float to tuple
-        What was trained, by seconds of window.
+        Fitted models by window length in seconds.
     n_features_in_ : int
-        Samples of a clip, if X was a 2-D array.
+        Number of samples of a clip, if `X` was a 2-D array.
     device_ : str
-        Where networks are.
+        Device of the networks.
 
     See Also
     --------
-    EditSimulator : Makes the edits.
+    EditSimulator : Simulates the edits.
+    ClipAnalysis : All results for one clip.
 
     Notes
     -----
-    A recording is looked at through windows. Of labels that can be in one part of it the odds are the mean of the
-    windows' odds, as of something that is in one of them, wherever: a passage has to be the surer the longer the
-    recording is, or a long one would always have some false alarm. Of labels of a whole clip log-odds are averaged.
+    A recording is divided into overlapping windows. For a label that can be local, the odds of the recording are the
+    mean of the windows' odds, as for an edit that is in one of them with equal prior probability. The longer the
+    recording, the more evidence is needed to flag it; otherwise long recordings would always raise false alarms. For
+    a label that applies to a whole clip, log-odds are averaged.
 
-    A quarter of the speakers is kept from the models. On their windows scores become probabilities by a logistic
-    regression for each label; thresholds have the best F1 there of those from .25 on, and are raised until few
-    unedited windows have any; 'unaltered' is the product of one minus the probabilities, put right in the same way.
-    An ordinary classifier learns from all clips, and its scores are left as they are.
+    About a quarter of the speakers are held out. On their windows, a logistic regression for each label calibrates
+    the scores. Each threshold maximises F1 among the probabilities from 0.25 on. Thresholds are then raised until at
+    most `max_false_alarm_rate` of the unedited windows show any edit. The probability of 'unaltered' is the product
+    of one minus the probabilities of the labels, calibrated in the same way. An ordinary classifier is trained on
+    all clips, and its scores are not calibrated.
 
-    So that the cut-off of a codec is not all that is learnt of it, some clips come a second time through a
-    steep low-pass filter. The statistics, the networks and how they are combined are ours, as are all numbers;
-    the paper's figures could not be read.
-
-    While it learns, windows are in a temporary folder: by default some 2.5 GB, less with fewer `n_clips`.
+    To keep models from recognising codecs by their cut-off alone, 15 % of the clips are duplicated with a brick-wall
+    low-pass filter. The statistics, the networks, their combination and all numbers are our choice; the paper's
+    values could not be read. During training, windows are stored in a temporary folder: about 2.5 GB by default, less
+    with fewer `n_clips`.
 
     References
     ----------
@@ -208,7 +203,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
-        """Train on clean speech, or on clips of which the edits are known.
+        """Train on clean speech, or on clips whose edits are known.
 
         Parameters
         ----------
@@ -216,14 +211,14 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             Clips: a list or 1-D object array of waveforms of any length or of paths, a 2-D array of clips of
             one length, a DataFrame with a column ``path``, or a corpus.
         y : sequence, default=None
-            `None` takes the clips as unedited, and edits them. `EditRecord` objects, sets of labels, or an
-            indicator matrix say which edits the clips went through; labels that no clip has are left out. Only
-            records tell where: by the others, all of a clip went through its edits. A matrix is a DataFrame with
-            labels as columns, or has a column for each of `edits` or of `mmestim.voice.LABELS`, with or without
+            Edits of the clips. `None` takes the clips as unedited and simulates edits. Otherwise `EditRecord`
+            objects, sets of labels, or an indicator matrix; labels that no clip has are left out. Only records
+            include the places of edits; without them, an edit applies to the whole clip. A matrix is a DataFrame
+            with labels as columns, or has a column for each of `edits` or of `mmestim.voice.LABELS`, with or without
             'unaltered' before them. Other labels, one per clip, make this an ordinary classifier of clips.
         groups : array-like of shape (n_clips,), default=None
-            Who speaks; `None` takes the speakers of a corpus or DataFrame, or else each clip for a speaker. What
-            a score means is learnt from speakers that the models do not know.
+            Speaker of each clip. `None` takes the speakers of a corpus or DataFrame, or else treats each clip as a
+            speaker of its own. Scores are calibrated on held-out speakers.
 
         Returns
         -------
@@ -233,37 +228,37 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Raises
         ------
         ValueError
-            If a parameter, a clip or y is not as described.
+            If a parameter, a clip or `y` is not as described.
         """
-        for name in ("models_", "thresholds_", "recalls_"):  # Should this fit fail, an earlier one must not answer.
-            self.__dict__.pop(name, None)
-        options = self._check_parameters()
-        corpus = clips_of(self, X, RATE, self.sample_rate, reset=True)
-        truth = None if y is None else truth_of(y, len(corpus), self._orders())
-        labels = labels_for_corpus(self._simulator(), corpus) if truth is None else truth.labels
+        for name in ("models_", "thresholds_", "recalls_"):
+            vars(self).pop(name, None)  # A failed fit must not leave the results of an earlier one.
+        options = check_parameters(self)
+        corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=True)
+        truth = None if y is None else resolve_ground_truth(y, len(corpus), column_orders(self))
+        labels = labels_for_corpus(resolve_simulator(self), corpus) if truth is None else truth.labels
         if not labels:
-            raise ValueError("none of the edits can be made of these clips, or y names none: nothing can be learnt.")
-        speakers = speakers_of(groups, corpus)
+            raise ValueError("nothing can be learnt: no edit can be simulated from these clips, or y has no labels.")
+        speakers = resolve_speakers(groups, corpus)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.classes_: Any = [np.array([0, 1])] * (1 + len(labels))
-        self._columns = labels
-        if truth is not None and truth.classes is not None:
-            self.classes_ = truth.classes
-        self.labels_ = np.array([UNALTERED, *labels] if self._finds_edits else labels)
+        classes = None if truth is None else truth.classes
+        is_exclusive = classes is not None
+        self.classes_: Any = classes if is_exclusive else [np.array([0, 1])] * (1 + len(labels))
+        self._model_labels = labels
+        self.labels_ = np.array(labels if is_exclusive else [UNALTERED, *labels])
         self.categories_ = np.array(CATEGORIES)
         self.device_ = str(options.device)
-        self.history_: list[dict[str, Any]] = []
-        self.training_report_: dict[str, Any] = {
-            "n_clips": len(corpus),
-            "n_speakers": len(np.unique(speakers)),
-            "is_simulated": truth is None,
-        }
-        self._check_networks()
-        self.models_ = self._train(corpus, truth, speakers, seed, options)
+        check_networks(self, labels)
+        trainer = DetectorTrainer.from_estimator(self, labels, is_exclusive, options, seed)
+        fitted = trainer.train(corpus, truth, speakers)
+        self.history_, self.training_report_ = fitted.history, fitted.report
+        self._unaltered_calibrator: UnalteredCalibrator | None = fitted.unaltered
+        if fitted.thresholds is not None and fitted.recalls is not None:
+            self.thresholds_, self.recalls_ = fitted.thresholds, fitted.recalls
+        self.models_ = fitted.models
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels of each clip: those of which the probability reaches the threshold.
+        """Return the detected labels of each clip, whose probabilities reach their thresholds.
 
         Parameters
         ----------
@@ -273,13 +268,14 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         ndarray of shape (n_clips, n_labels) or (n_clips,)
-            0 or 1 for each of `labels_`, 'unaltered' where there is no other; for an ordinary classifier the class.
+            0 or 1 for each of `labels_`, with 1 for 'unaltered' if no other label is detected; the class, if fitted
+            as an ordinary classifier.
         """
         proba = self.predict_proba(X)
         return predicted_labels(proba, self.thresholds_) if self._finds_edits else self.classes_[proba.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each label in each clip.
+        """Return the probability of each label in each clip.
 
         Parameters
         ----------
@@ -289,12 +285,13 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         ndarray of shape (n_clips, n_labels)
-            Float32, in the order of `labels_`; rows of a classifier of edits do not add up to 1.
+            Float32, in the order of `labels_`. Labels of edits are not exclusive, so rows do not sum to 1.
         """
-        return _stack_probabilities(self.analyze(X, locate=False))
+        analyses = self.analyze(X, locate=False)
+        return np.array([list(analysis.probabilities.values()) for analysis in analyses], np.float32)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Log-odds of each label in each clip.
+        """Return the log-odds of each label in each clip.
 
         Parameters
         ----------
@@ -304,17 +301,17 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         ndarray of shape (n_clips, n_labels)
-            Float32, in the order of `labels_`; of two classes one column, as scikit-learn has it.
+            Float32, in the order of `labels_`; one column for two classes, as in scikit-learn.
         """
         check_is_fitted(self)
         if self._finds_edits:
             proba = self.predict_proba(X).astype(np.float64).clip(1e-7, 1 - 1e-7)
             return np.log(proba / (1 - proba)).astype(np.float32)
-        logits = np.stack([clip.logits for clip in self.analyze(X, locate=False)]).astype(np.float32)
+        logits = np.stack([analysis.logits for analysis in self.analyze(X, locate=False)]).astype(np.float32)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_category(self, X: Any) -> np.ndarray:
-        """Categories of the edits of each clip.
+        """Return the categories of the detected edits of each clip.
 
         Parameters
         ----------
@@ -324,15 +321,14 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         ndarray of shape (n_clips, 6)
-            1 where any edit of the category in `categories_` was found, else 0.
+            1 where any edit of the category in `categories_` is detected, else 0.
         """
         self._check_finds_edits("predict_category")
-        found = self.predict(X)[:, 1:]
-        own = np.array([[TAXONOMY[label].category == category for category in CATEGORIES] for label in self._columns])
-        return (found @ own > 0).astype(np.int64)
+        indicators = self.predict(X)[:, 1:]
+        return detected_categories(indicators, self._model_labels)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embeddings of each clip, means over its windows.
+        """Return the embedding of each clip, the mean over its windows.
 
         Parameters
         ----------
@@ -342,60 +338,42 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         ndarray of shape (n_clips, n_embeddings)
-            Float32; with ``model='features'`` the statistics.
+            Float32; the statistics, if ``model='features'``.
         """
-        return np.stack([clip.embedding for clip in self.analyze(X, locate=False)])
+        return np.stack([analysis.embedding for analysis in self.analyze(X, locate=False)])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the embeddings: their window and a number.
-
-        Parameters
-        ----------
-        input_features : object, default=None
-            Not used; here for scikit-learn.
-
-        Returns
-        -------
-        ndarray of str objects
-            Names such as ``window4.05_0``.
-        """
+        """Return names of the embedding's values, such as ``window4.05_0``; `input_features` is ignored."""
         check_is_fitted(self)
         sizes = {seconds: fitted.model.embedding_dim for seconds, fitted in self.models_.items()}
         return np.array([f"window{s:g}_{i}" for s, size in sizes.items() for i in range(size)], dtype=object)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """How well edits are told apart.
+        """Return the mean average precision of the labels, or the accuracy of a classifier.
 
         Parameters
         ----------
         X : list, array, DataFrame or AudioCorpus
             Clips, as in `fit`.
         y : sequence, default=None
-            What is known of them, as in `fit`. `None` takes them as unedited and edits them by an
-            `EditSimulator` as it comes with this `edits` and audio, always by the same seed, so that the candidates of
-            a search are asked the same, whatever `simulator` they have. To choose that, ask about clips of which the
-            edits are known: ``scoring=lambda detector, X, y: detector.score(clips, records)``.
+            Ground truth, as in `fit`. `None` takes the clips as unedited and simulates edits with a default
+            `EditSimulator` of this detector's `edits` and audio. The seed is fixed, so that all candidates of a
+            search are scored on the same clips. To choose a simulator, score on clips whose edits are known:
+            ``scoring=lambda detector, X, y: detector.score(clips, records)``.
 
         Returns
         -------
         float
-            Mean over the labels, without 'unaltered', of the average precision; of an ordinary classifier the
-            accuracy.
+            Mean of the average precision over the labels, without 'unaltered'; the accuracy, if fitted as an
+            ordinary classifier.
         """
         check_is_fitted(self)
         if not self._finds_edits:
             return float(accuracy_score(y, self.predict(X)))
-        if y is None:
-            corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
-            X, y = self._default_simulator(random_state=_SCORE_SEED).simulate(corpus, self.n_jobs)
-            proba = self.predict_proba(AudioCorpus(X, sample_rate=RATE))
-        else:
-            proba = self.predict_proba(X)
-        indicators = label_matrix(truth_of(y, len(proba), [self._columns, *self._orders()]), self._columns)
-        return float(np.nanmean(per_label_scores(average_precision_score, indicators, proba)[1:]))
+        return mean_average_precision(self, X, y)
 
     def predict_proba_per_window(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Probability of each label in each window.
+        """Return the probability of each label in each window.
 
         Parameters
         ----------
@@ -405,13 +383,13 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         list of (ndarray of shape (n_windows, 2), ndarray of shape (n_windows, n_labels))
-            Of each clip the windows' starts and ends in seconds, and what `predict_proba` would say of them;
-            with several lengths of windows, of the shortest.
+            For each clip the start and end of its windows in seconds, and the probabilities in each window; with
+            several window lengths, of the shortest.
         """
         return [(clip.window_spans, clip.window_probabilities) for clip in self.analyze(X, locate=False)]
 
     def locate(self, X: Any) -> list[list[EditSegment]]:
-        """Where the edits are that `predict` finds.
+        """Return the segments of the edits that `predict` detects.
 
         Parameters
         ----------
@@ -421,13 +399,13 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Returns
         -------
         list of list of EditSegment
-            Of each clip; each label that is found has one or more.
+            Segments of each clip; each detected label has one or more.
         """
         self._check_finds_edits("locate")
-        return [list(clip.segments) for clip in self.analyze(X)]
+        return [list(analysis.segments) for analysis in self.analyze(X)]
 
     def explain(self, X: Any) -> list[str]:
-        """What was found in each clip in words that can be quoted, and what was not looked for.
+        """Return the result for each clip in words that can be quoted, including the edits that are not tested.
 
         Parameters
         ----------
@@ -440,7 +418,7 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
             A paragraph for each clip.
         """
         self._check_finds_edits("explain")
-        return [clip.explanation for clip in self.analyze(X)]
+        return [analysis.explanation for analysis in self.analyze(X)]
 
     def analyze(self, X: Any, *, locate: bool = True) -> list[ClipAnalysis]:
         """Return all results for each clip: probabilities, detected edits, segments and scores of windows.
@@ -450,24 +428,16 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         X : list, array, DataFrame or AudioCorpus
             Clips, as in `fit`.
         locate : bool, default=True
-            Whether to locate the detected edits. Without it, the other results are the same and take less time.
+            Whether to locate the detected edits. Otherwise `segments` is empty and the explanation has no times.
 
         Returns
         -------
         list of ClipAnalysis
             One for each clip.
-
-        See Also
-        --------
-        analyze_stream : Analyze one recording of any length.
         """
         check_is_fitted(self)
-        corpus = clips_of(self, X, RATE, self.sample_rate, reset=False)
-        corpus.on_error = "raise"  # Every clip needs a result.
-        n_jobs = effective_n_jobs(self.n_jobs) if self.device_ == "cpu" else 1
-        parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
-        results = Parallel(n_jobs)(delayed(_analyze_clips)(self, part, locate) for part in parts)
-        return [analysis for part in results for analysis in part]
+        corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=False)
+        return analyze_corpus(self, corpus, locate)
 
     def analyze_stream(self, blocks: Iterable[np.ndarray], *, locate: bool = True) -> ClipAnalysis:
         """Return all results for one recording, which is read block by block.
@@ -475,8 +445,8 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         Parameters
         ----------
         blocks : iterable of float32 ndarray of shape (n_samples,)
-            The recording at 16 kHz. Results do not depend on where it is divided. It is iterated once for each
-            window length, so an iterator or generator is refused.
+            The recording at 16 kHz, divided anywhere. It is iterated once for each window length, so a generator is
+            not accepted.
         locate : bool, default=True
             Whether to locate the detected edits.
 
@@ -489,55 +459,34 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         ------
         TypeError
             If `blocks` is an iterator.
-
-        See Also
-        --------
-        analyze : Analyze clips in any form that `fit` accepts.
         """
         check_is_fitted(self)
-        if iter(blocks) is blocks:
-            raise TypeError(
-                f"blocks is an iterator of type {type(blocks).__name__}, which can be read only once. Pass a list, or "
-                "an object whose __iter__ starts again."
-            )
-        return self._build_analysis(self._scan_clip(blocks, locates=locate))
-
-    # Inside --------------------------------------------------------------------------------------
+        return analyze_recording(self, blocks, locate)
 
     @property
     def _finds_edits(self) -> bool:
+        """Whether the detector was fitted for edits, not as an ordinary classifier."""
         return isinstance(self.classes_, list)
-
-    def _orders(self) -> list[list[str]]:
-        """What the columns of a matrix without names may be."""
-        return [list(resolve_ranges(self._simulator().edits)), list(LABELS[1:])]
 
     def _check_finds_edits(self, method: str) -> None:
         check_is_fitted(self)
         if not self._finds_edits:
-            raise AttributeError(f"{method} is of detectors of edits; this one was fitted as a classifier of clips.")
+            raise AttributeError(f"{method} needs a detector of edits; this one was fitted as a classifier of clips.")
 
-    def _scan_clip(self, blocks: Iterable[np.ndarray], *, locates: bool) -> ScannedClip:
-        self._check_hop(min(self.models_))
-        return scan_clip(
-            blocks,
-            self.models_,
-            self._columns,
-            hop=self.hop,
-            rate=RATE,
-            thresholds=self.thresholds_[1:] if self._finds_edits else None,
-            locates=locates,
-        )
+    _check_parameters = check_parameters
+    # Required by `mmestim.save` and `load`.
+    _parameters_with_modules = ("model",)
+    _parameters_left_out = ("weights", "simulator", "sources", "noises", "impulse_responses")
+    _to_file = saved_detector.to_file
+    _from_header = saved_detector.from_header
+    _from_tensors = saved_detector.from_tensors
 
-    def _build_analysis(self, scan: ScannedClip) -> ClipAnalysis:
-        labels = self.labels_.tolist()
-        if not self._finds_edits:
-            return build_analysis(scan, labels, None, None, None)
-        return build_analysis(scan, labels, self._unaltered, self.thresholds_, self.recalls_)
+    def __getstate__(self):
+        return saved_detector.state_on_cpu(super().__getstate__())
 
-    def _told(self, clip: ScannedClip) -> tuple[dict[str, float], list[str], str]:
-        analysis = self._build_analysis(clip)
-        return analysis.probabilities, list(analysis.labels), analysis.explanation
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        saved_detector.restore_device(self)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "models_")
@@ -548,11 +497,3 @@ class VoiceEditDetector(TrainedDetector, SavedDetector, TransformerMixin, Classi
         tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _analyze_clips(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
-    return [detector.analyze_stream([waveform], locate=locate) for _, waveform in corpus.read()]
-
-
-def _stack_probabilities(analyses: list[ClipAnalysis]) -> np.ndarray:
-    return np.array([list(analysis.probabilities.values()) for analysis in analyses], np.float32)

@@ -1,9 +1,9 @@
-"""What a detector is given: clips in any form, and what is known of them."""
+"""Inputs of a detector: clips, speakers and ground truth in the forms that `fit` accepts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,45 +17,56 @@ from ..records import EditRecord
 from ..taxonomy import LABELS, UNALTERED
 
 
-def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, reset: bool) -> AudioCorpus:
-    """The clips of X at the rate of the models.
+def resolve_clips(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, reset: bool) -> AudioCorpus:
+    """Return the clips of `X` as a corpus at the rate of the models.
 
     Parameters
     ----------
     estimator : estimator
-        Remembers the length of the rows of an array.
+        Stores the number of features if `X` is a 2-D array.
     X : array, list, DataFrame or AudioCorpus
-        As `VoiceEditDetector.fit` takes it.
+        Clips as `VoiceEditDetector.fit` accepts them.
     rate, source_rate : int
-        Of the models, and of waveforms that are given, in Hz.
+        Rates of the models and of waveforms that are passed as arrays, in Hz.
     reset : bool
         Whether the estimator is being fitted.
+
+    Returns
+    -------
+    AudioCorpus
+        The clips, which are read when they are needed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `X` is one path or one waveform, or has another number of features than the array of the fit.
     """
     if isinstance(X, str | os.PathLike):
         raise TypeError(f"X={os.fspath(X)!r} is one path. Wrap it in a list: [X]; AudioCorpus(X) takes a folder.")
     if isinstance(X, AudioCorpus):
         if reset:
-            _forget_columns(estimator)
+            _remove_feature_attributes(estimator)
         corpus = AudioCorpus(X, sample_rate=rate, max_duration=X.max_duration, on_error=X.on_error)
-        corpus._skipped = X._skipped  # so that who gave the corpus sees what was left out
+        corpus._skipped = X._skipped  # The caller's corpus lists the skipped clips.
         return corpus
-    has_columns = hasattr(X, "columns") and hasattr(X, "iloc")
+    is_dataframe = hasattr(X, "columns") and hasattr(X, "iloc")
     if not hasattr(X, "shape") and hasattr(X, "__array__"):
         X = np.asarray(X)
-    if getattr(X, "ndim", 0) == 1 and getattr(getattr(X, "dtype", None), "kind", "f") in "fiu":  # tensors' have none
+    # The dtype of a tensor has no `kind`.
+    if getattr(X, "ndim", 0) == 1 and getattr(getattr(X, "dtype", None), "kind", "f") in "fiu":
         raise ValueError(
             f"X is one waveform, of {len(X)} samples. Reshape your data by X.reshape(1, -1), or wrap it in a list: [X]."
         )
-    has_rows = len(getattr(X, "shape", ())) == 2
-    if "path" in X.columns if has_columns else not has_rows:
+    is_matrix = len(getattr(X, "shape", ())) == 2
+    if "path" in X.columns if is_dataframe else not is_matrix:
         if reset:
-            _forget_columns(estimator)
+            _remove_feature_attributes(estimator)
         return AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
     expected = getattr(estimator, "n_features_in_", None)
     if not reset and expected is not None and getattr(X, "ndim", 2) == 2 and X.shape[1] != expected:
         raise ValueError(
-            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {expected} features as input: "
-            "the clips that it was fitted on had so many samples. For clips of any length give a list of waveforms."
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {expected} features as input, "
+            "the number of samples of the clips it was fitted on. For clips of any length pass a list of waveforms."
         )
     if not reset and expected is None:
         return AudioCorpus(np.asarray(X), sample_rate=rate, source_rate=source_rate)
@@ -63,21 +74,24 @@ def clips_of(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, r
     return AudioCorpus(checked, sample_rate=rate, source_rate=source_rate)
 
 
-def _forget_columns(estimator):
-    for name in ("n_features_in_", "feature_names_in_"):
-        estimator.__dict__.pop(name, None)
+def resolve_speakers(groups: Any, corpus: AudioCorpus) -> np.ndarray:
+    """Return the speaker number of each clip; without groups, clips of a corpus without speakers have one each."""
+    if groups is None:
+        groups = np.arange(len(corpus)) if corpus.speakers is None else [str(name) for name in corpus.speakers]
+    check_consistent_length(np.empty(len(corpus)), groups)
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
-class Truth(NamedTuple):
-    """What is known of clips."""
+class GroundTruth(NamedTuple):
+    """Labels of clips."""
 
-    labels: list[str]  # of edits but 'unaltered', or the classes as text
-    clips: Sequence[Any]  # of each an `EditRecord`, or a uint8 ndarray of shape (n_labels,)
-    classes: np.ndarray | None = None  # where each clip has exactly one
+    labels: list[str]  # edits without 'unaltered', or the classes as text
+    clips: Sequence[Any]  # for each clip an `EditRecord`, or a uint8 ndarray of shape (n_labels,)
+    classes: np.ndarray | None = None  # set if each clip has exactly one label
 
 
-def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
-    """What a y that is not None says.
+def resolve_ground_truth(y: Any, n_clips: int, column_orders: Sequence[Sequence[str]]) -> GroundTruth:
+    """Return the labels of clips from a `y` that is not None.
 
     Parameters
     ----------
@@ -85,31 +99,35 @@ def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
         Records, sets of labels, an indicator matrix, or class labels.
     n_clips : int
         Number of clips.
-    known : sequence of sequence of str
-        Labels of edits, without 'unaltered', that an indicator matrix may have columns for, with or without
-        'unaltered' before them. Where several have so many columns, they cannot be told apart.
+    column_orders : sequence of sequence of str
+        Possible columns of an indicator matrix without names: labels without 'unaltered'. The matrix may have
+        'unaltered' before them. A matrix that fits several of them is ambiguous.
+
+    Returns
+    -------
+    GroundTruth
+        The labels of each clip.
+
+    Raises
+    ------
+    ValueError
+        If `y` is ambiguous, contradicts itself, or has unknown labels or another length than the clips.
     """
     items = list(y) if isinstance(y, list | tuple) else None
     if items and all(isinstance(item, EditRecord) for item in items):
         _check_length(items, n_clips)
         present = {label for record in items for label in record.labels}
-        return Truth([label for label in LABELS[1:] if label in present], items)
+        return GroundTruth([label for label in LABELS[1:] if label in present], items)
     if (
         items
         and all(isinstance(item, list | tuple | set | frozenset) for item in items)
         and any(isinstance(label, str) for item in items for label in item)
     ):
-        _check_length(items, n_clips)
-        unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
-        if unknown:
-            raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
-        _check_unaltered([UNALTERED in item for item in items], [bool({*item} - {UNALTERED}) for item in items])
-        labels = [label for label in LABELS[1:] if any(label in item for item in items)]
-        return Truth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])
+        return _from_label_sets(items, n_clips)
     names = [str(name) for name in y.columns] if hasattr(y, "columns") else None
     array = y.toarray() if issparse(y) else np.asarray(y)
     if array.ndim == 2 and (array.shape[1] > 1 or names in [[label] for label in LABELS]):
-        return _indicators(array, n_clips, names or _names_of_columns(array.shape[1], known))
+        return _from_indicators(array, n_clips, names or _column_names(array.shape[1], column_orders))
     _check_length(array, n_clips)
     array = column_or_1d(array, warn=True)
     if array.dtype.kind in "fc":
@@ -117,13 +135,13 @@ def truth_of(y: Any, n_clips: int, known: Sequence[Sequence[str]]) -> Truth:
     check_classification_targets(array)
     classes, codes = np.unique(array, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"y has 1 class, {classes[0]!r}: 2 or more are needed. For labels of edits give sets of them.")
+        raise ValueError(f"y has 1 class, {classes[0]!r}: 2 or more are needed. For labels of edits pass sets of them.")
     one_hot = np.eye(len(classes), dtype=np.uint8)
-    return Truth([str(name) for name in classes], list(one_hot[codes]), classes)
+    return GroundTruth([str(name) for name in classes], list(one_hot[codes]), classes)
 
 
-def label_matrix(truth: Truth, labels: Sequence[str]) -> np.ndarray:
-    """Indicators of 'unaltered' and the labels for each clip, float64 with NaN where it cannot be said."""
+def label_matrix(truth: GroundTruth, labels: Sequence[str]) -> np.ndarray:
+    """Return an indicator matrix of 'unaltered' and the labels, float64 with NaN where a label is unknown."""
     matrix = np.zeros((len(truth.clips), 1 + len(labels)))
     for row, clip in zip(matrix, truth.clips, strict=True):
         if isinstance(clip, EditRecord):
@@ -131,66 +149,85 @@ def label_matrix(truth: Truth, labels: Sequence[str]) -> np.ndarray:
             row[1:][[label in clip.inaudible for label in labels]] = np.nan
             row[0] = np.nan if clip.inaudible and not clip.labels else UNALTERED in clip.labels
         else:
-            own = {label for label, there in zip(truth.labels, clip, strict=True) if there}
-            row[1:] = [label in own for label in labels]
-            row[0] = not own
+            clip_labels = {label for label, is_present in zip(truth.labels, clip, strict=True) if is_present}
+            row[1:] = [label in clip_labels for label in labels]
+            row[0] = not clip_labels
     return matrix
 
 
-def _indicators(array, n_clips, names):
+def _remove_feature_attributes(estimator: BaseEstimator) -> None:
+    for name in ("n_features_in_", "feature_names_in_"):
+        vars(estimator).pop(name, None)
+
+
+def _from_label_sets(items: Sequence[Iterable[str]], n_clips: int) -> GroundTruth:
+    _check_length(items, n_clips)
+    unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
+    if unknown:
+        raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
+    _check_unaltered([UNALTERED in item for item in items], [bool({*item} - {UNALTERED}) for item in items])
+    labels = [label for label in LABELS[1:] if any(label in item for item in items)]
+    return GroundTruth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])
+
+
+def _from_indicators(array: np.ndarray, n_clips: int, names: Sequence[str]) -> GroundTruth:
     _check_length(array, n_clips)
     for number, name in enumerate(names):
-        if name not in LABELS or name in names[:number]:
-            wrong = "is there twice" if name in LABELS else f"is no label. Use labels of {list(LABELS)}"
-            raise ValueError(f"y has the column {name!r}, which {wrong}.")
+        if name not in LABELS:
+            raise ValueError(f"y has the column {name!r}, which is no label. Use labels of {list(LABELS)}.")
+        if name in names[:number]:
+            raise ValueError(f"y has the column {name!r} twice.")
     if not np.isin(array, [0, 1]).all():
-        raise ValueError("y is a matrix with other values than 0 and 1: it must say of each label whether it is there.")
+        raise ValueError("y is a matrix with values other than 0 and 1. Pass 1 where a clip has the label, else 0.")
     if UNALTERED in names:
-        unaltered = np.arange(len(names)) == names.index(UNALTERED)
-        _check_unaltered(array[:, unaltered].any(axis=1), array[:, ~unaltered].any(axis=1), is_matrix=True)
-    # What no clip has cannot be learnt, and must not be said to have been looked for.
+        is_unaltered_column = np.arange(len(names)) == names.index(UNALTERED)
+        _check_unaltered(
+            array[:, is_unaltered_column].any(axis=1), array[:, ~is_unaltered_column].any(axis=1), is_matrix=True
+        )
+    # A label that no clip has cannot be learnt, so it must not be reported as tested.
     labels = [label for label in LABELS[1:] if label in names and array[:, names.index(label)].any()]
-    return Truth(labels, list(array[:, [names.index(label) for label in labels]].astype(np.uint8)))
+    return GroundTruth(labels, list(array[:, [names.index(label) for label in labels]].astype(np.uint8)))
 
 
-def _check_unaltered(unaltered, edited, *, is_matrix=False):
-    """Raise where a clip is 'unaltered' and edited, or, as only a matrix can say, neither: columns may be shifted."""
-    for number, (without, having) in enumerate(zip(unaltered, edited, strict=True)):
-        if (without and having) or (is_matrix and not without and not having):
-            which = "both 'unaltered' and edited" if having else "neither 'unaltered' nor anything else"
+def _check_unaltered(is_unaltered: Iterable[bool], is_edited: Iterable[bool], *, is_matrix: bool = False) -> None:
+    """Raise if a clip is both 'unaltered' and edited, or if a row of a matrix is neither: columns may be shifted."""
+    for number, (unaltered, edited) in enumerate(zip(is_unaltered, is_edited, strict=True)):
+        if (unaltered and edited) or (is_matrix and not unaltered and not edited):
+            which = "both 'unaltered' and edited" if edited else "neither 'unaltered' nor edited"
             raise ValueError(
-                f"y says of clip {number} that it is {which}. Give each clip its edits, or 'unaltered' alone; of a "
-                "matrix without names check the order of the columns."
+                f"y marks clip {number} as {which}. Give each clip its edits, or 'unaltered' alone. If y is a matrix "
+                "without names, check the order of its columns."
             )
 
 
-def _names_of_columns(n_columns, known):
-    fitting = []
-    for labels in known:
+def _column_names(n_columns: int, column_orders: Sequence[Sequence[str]]) -> list[str]:
+    candidates: list[list[str]] = []
+    for labels in column_orders:
         if n_columns - len(labels) not in (0, 1):
             continue
         in_order = [label for label in LABELS[1:] if label in labels]
         if list(labels) != in_order:
             raise ValueError(
-                f"y is a matrix without names, and edits={list(labels)} are not in the order of mmestim.voice.LABELS: "
-                "its columns could be taken for others. Give a DataFrame with labels as columns, or sets of labels."
+                f"y is a matrix without names, and edits={list(labels)} are not in the order of mmestim.voice.LABELS, "
+                "so its columns are ambiguous. Pass a DataFrame with labels as columns, or sets of labels."
             )
         names = [UNALTERED, *in_order] if n_columns > len(labels) else in_order
-        if names not in fitting:
-            fitting.append(names)
-    if len(fitting) > 1:
+        if names not in candidates:
+            candidates.append(names)
+    if len(candidates) > 1:
         raise ValueError(
-            f"y is a matrix of {n_columns} columns without names, which could be {fitting[0]} or {fitting[1]}. Give a "
-            "DataFrame with labels as columns, or sets of labels."
+            f"y is a matrix of {n_columns} columns without names, which could be {candidates[0]} or {candidates[1]}. "
+            "Pass a DataFrame with labels as columns, or sets of labels."
         )
-    if not fitting:
+    if not candidates:
         raise ValueError(
-            f"y has {n_columns} columns, and edits name {len(known[0])} labels: {list(known[0])}. Give one for each, "
-            "or also one for 'unaltered' before them, or a DataFrame with labels as columns."
+            f"y has {n_columns} columns, but edits name {len(column_orders[0])} labels: {list(column_orders[0])}. Pass "
+            "one column for each, with or without one for 'unaltered' before them, or a DataFrame with labels as "
+            "columns."
         )
-    return fitting[0]
+    return candidates[0]
 
 
-def _check_length(y, n_clips):
+def _check_length(y: Any, n_clips: int) -> None:
     if len(y) != n_clips:
         check_consistent_length(np.empty(n_clips), y)

@@ -1,11 +1,11 @@
-"""What of a fitted detector travels in a file, and how it is built again."""
+"""Saving and loading of detectors: facts for the header, tensors, and the models rebuilt without data."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,183 +18,235 @@ from .._models.base import WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, check_recalls, check_thresholds
 from ..taxonomy import CATEGORIES, LABELS, UNALTERED
 from .clip_inference import FittedWindowModel
+from .parameters import new_window_model, training_options, window_lengths
+
+if TYPE_CHECKING:
+    from .detector import VoiceEditDetector
+
+_REQUIRED_FACTS = {"labels", "training_report_"}
+_OPTIONAL_FACTS = {"n_features_in_", "classes_", "config"}
 
 
-class SavedDetector:
-    """What `mmestim.save` and `load` ask of a detector: facts for the header, tensors, and both back."""
+def to_file(detector: VoiceEditDetector) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what a file stores of a fitted detector.
 
-    # Of the detector.
-    labels_: np.ndarray
-    classes_: Any
-    thresholds_: np.ndarray
-    recalls_: np.ndarray
-    models_: dict[float, FittedWindowModel]
-    precision: str
-    _columns: list[str]
-    training_report_: dict[str, Any]
-    n_features_in_: int
-    _unaltered: UnalteredCalibrator
-    _options: Callable[[Any], Any]
-    _windows: Callable[[], list[float]]
-    _new_model: Callable[[Any], WindowModel]
-    _config: dict[str, Any] | None
-    device_: str
+    Parameters
+    ----------
+    detector : VoiceEditDetector
+        Fitted detector.
 
-    _parameters_with_modules: ClassVar[tuple[str, ...]] = ("model",)
-    # Audio, and what it is edited by.
-    _parameters_left_out: ClassVar[tuple[str, ...]] = (
-        "weights",
-        "simulator",
-        "sources",
-        "noises",
-        "impulse_responses",
-    )
-
-    @property
-    def _finds_edits(self) -> bool:
-        raise NotImplementedError
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        if "models_" in state and self.device_ != "cpu":
-            # Tensors travel on the CPU, so that a machine without this device can read them.
-            state["models_"] = copy.deepcopy(self.models_)
-            for fitted in state["models_"].values():
-                fitted.model.to(CPU, fitted.model.precision)
-        return state
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "models_" not in state or self.device_ == "cpu":
-            return
-        device = available_device(self.device_, type(self).__name__)
-        self.device_ = str(device)
-        for fitted in self.models_.values():
-            fitted.model.to(device, fitted.model.precision)
-
-    _facts: ClassVar[tuple[str, ...]] = ("labels", "training_report_")
-
-    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Facts, which `encode` can take, and tensors by name."""
-        facts = {"labels": self._columns, "training_report_": self.training_report_}
-        facts |= {name: getattr(self, name) for name in ("n_features_in_",) if hasattr(self, name)}
-        if (config := next(iter(self.models_.values())).model.config) is not None:
-            facts["config"] = config
-        arrays: dict[str, Any] = {}
-        if self._finds_edits:
-            arrays |= {"thresholds": self.thresholds_, "recalls": self.recalls_}
-            arrays["unaltered"] = np.array([self._unaltered.weight, self._unaltered.offset])
-        else:
-            facts["classes_"] = self.classes_
-        for number, (model, fusion) in enumerate(self.models_.values()):
-            own = {"weights": fusion.weights, "offsets": fusion.offsets, **model.arrays()}
-            arrays |= {f"{number}.arrays.{name}": values for name, values in own.items()}
-            for kind, network in model.networks.items():
-                arrays |= {f"{number}.{kind}.{name}": value for name, value in network.state_dict().items()}
-        return facts, {
-            name: torch.as_tensor(np.ascontiguousarray(v) if isinstance(v, np.ndarray) else v)
-            for name, v in arrays.items()
-        }
-
-    def _from_header(
-        self, facts: Mapping[str, Any], specs: Mapping[str, TensorSpec], device: torch.device, has_users_modules: bool
-    ) -> list[WindowModel]:
-        """Take over the facts; models without what they learnt, once all networks are known to fit the tensors."""
-        known = {*self._facts, "n_features_in_", "classes_", "config"}
-        if not set(self._facts) <= set(facts) <= known:
-            raise ValueError(f"it has {sorted(facts)}, expected {sorted(known)}.")
-        self._options(device)
-        labels, self.training_report_ = facts["labels"], facts["training_report_"]
-        if not isinstance(labels, list) or not labels or any(not isinstance(label, str) for label in labels):
-            raise ValueError("its labels are not a list of names.")
-        if not isinstance(self.training_report_, dict):
-            raise ValueError("its training_report_ is not a dict.")
-        if "n_features_in_" in facts:
-            check_number("n_features_in_", facts["n_features_in_"], low=2, integer=True)
-            self.n_features_in_ = facts["n_features_in_"]
-        self._columns = labels
-        if "classes_" in facts:
-            classes = facts["classes_"]
-            if (
-                not isinstance(classes, np.ndarray)
-                or classes.shape != (len(labels),)
-                or len(labels) < 2
-                or not (classes[:-1] < classes[1:]).all()
-            ):
-                raise ValueError("classes_ are not in order, or not as many as labels.")
-            self.classes_ = classes
-        else:
-            if [label for label in LABELS[1:] if label in labels] != labels:
-                raise ValueError(f"its labels {labels} are not labels of the taxonomy in its order.")
-            self.classes_ = [np.array([0, 1])] * (1 + len(labels))
-        # As many layers as the file has weights for: more would take long even without memory.
-        self._config = facts.get("config")
-        if self._config is not None and not (
-            isinstance(self._config, dict) and self._config.get("encoder_num_layers", 0) <= len(specs)
-        ):
-            raise ValueError("its config is not that of a model of this size.")
-        models = []
-        with float32(), seeded(0, CPU):
-            for number in range(len(self._windows())):
-                models.append(
-                    build_on_meta(
-                        self._sketch,
-                        partial(_check_networks, number, specs),
-                        is_user_defined=True,
-                        is_small_enough=has_users_modules,
-                    )
-                )
-        return models
-
-    def _from_tensors(
-        self, models: list[WindowModel], tensors: Mapping[str, torch.Tensor], device: torch.device
-    ) -> None:
-        """Take over the tensors."""
-        n_labels = len(self._columns)
-        self.labels_ = np.array([UNALTERED, *self._columns] if self._finds_edits else self._columns)
-        self.categories_ = np.array(CATEGORIES)
-        used = set()
-        if self._finds_edits:
-            self.thresholds_ = check_thresholds(_array(tensors, "thresholds"), 1 + n_labels)
-            self.recalls_ = check_recalls(_array(tensors, "recalls"), 1 + n_labels)
-            line = _array(tensors, "unaltered")
-            if line.shape != (2,) or not np.isfinite(line).all() or line[0] <= 0:
-                raise ValueError("its calibration of 'unaltered' is none.")
-            self._unaltered = UnalteredCalibrator(*line.tolist())
-            used |= {"thresholds", "recalls", "unaltered"}
-        fitted = {}
-        for number, (seconds, model) in enumerate(zip(self._windows(), models, strict=True)):
-            start = f"{number}.arrays."
-            arrays = {name.removeprefix(start): _array(tensors, name) for name in tensors if name.startswith(start)}
-            weights, offsets = arrays.pop("weights", np.zeros(0)), arrays.pop("offsets", np.zeros(0))
-            fusion = ScoreFusion.from_arrays(weights, offsets, n_labels, model.n_models)
-            model.set_arrays(arrays, n_labels)
-            used |= {name for name in tensors if name.startswith(start)}
-            for kind, network in model.networks.items():
-                state = {name: tensors[f"{number}.{kind}.{name}"] for name in network.state_dict()}
-                network.load_state_dict(state)
-                used |= {f"{number}.{kind}.{name}" for name in state}
-            model.to(device, self.precision)
-            fitted[seconds] = FittedWindowModel(model, fusion)
-        if unused := sorted(set(tensors) - used):
-            raise ValueError(f"it has the tensors {unused[:3]}, which belong to nothing.")
-        self.device_, self.models_ = str(device), fitted
-
-    def _sketch(self) -> WindowModel:
-        model = self._new_model(self._config)
-        model.networks = model.new_networks(self._columns)
-        return model
+    Returns
+    -------
+    facts : dict of str to object
+        Attributes for the header, of types that `encode` accepts.
+    tensors : dict of str to Tensor
+        Thresholds and recalls, and by number of window length ``<number>.arrays.*`` and the weights of networks.
+    """
+    facts: dict[str, Any] = {"labels": detector._model_labels, "training_report_": detector.training_report_}
+    if hasattr(detector, "n_features_in_"):
+        facts["n_features_in_"] = detector.n_features_in_
+    if (config := next(iter(detector.models_.values())).model.config) is not None:
+        facts["config"] = config
+    arrays: dict[str, Any] = {}
+    if (unaltered := detector._unaltered_calibrator) is not None:
+        arrays |= {"thresholds": detector.thresholds_, "recalls": detector.recalls_}
+        arrays["unaltered"] = np.array([unaltered.weight, unaltered.offset])
+    else:
+        facts["classes_"] = detector.classes_
+    for number, (model, fusion) in enumerate(detector.models_.values()):
+        model_arrays = {"weights": fusion.weights, "offsets": fusion.offsets, **model.arrays()}
+        arrays |= {f"{number}.arrays.{name}": values for name, values in model_arrays.items()}
+        for kind, network in model.networks.items():
+            arrays |= {f"{number}.{kind}.{name}": value for name, value in network.state_dict().items()}
+    return facts, {
+        name: torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values)
+        for name, values in arrays.items()
+    }
 
 
-def _array(tensors, name):
+def from_header(
+    detector: VoiceEditDetector,
+    facts: Mapping[str, Any],
+    specs: Mapping[str, TensorSpec],
+    device: torch.device,
+    has_user_modules: bool,
+) -> list[WindowModel]:
+    """Set the attributes from the header, and return the models that the tensors fit.
+
+    Parameters
+    ----------
+    detector : VoiceEditDetector
+        Unfitted detector with the parameters of the file.
+    facts : mapping of str to object
+        Decoded attributes.
+    specs : mapping of str to TensorSpec
+        Types and shapes of all tensors in the file.
+    device : torch.device
+        Device of the loaded detector.
+    has_user_modules : bool
+        Whether the file names a network that is not built in.
+
+    Returns
+    -------
+    list of WindowModel
+        A model for each window length, with untrained networks.
+
+    Raises
+    ------
+    ValueError
+        If the attributes contradict each other, the parameters or the tensors.
+    """
+    allowed = _REQUIRED_FACTS | _OPTIONAL_FACTS
+    if not _REQUIRED_FACTS <= set(facts) <= allowed:
+        raise ValueError(f"it has {sorted(facts)}, expected {sorted(allowed)}.")
+    training_options(detector, device)
+    labels = _checked_labels(facts["labels"], is_edits="classes_" not in facts)
+    detector._model_labels = labels
+    detector.training_report_ = facts["training_report_"]
+    if not isinstance(detector.training_report_, dict):
+        raise ValueError("its training_report_ is not a dict.")
+    if "n_features_in_" in facts:
+        check_number("n_features_in_", facts["n_features_in_"], low=2, integer=True)
+        detector.n_features_in_ = facts["n_features_in_"]
+    if "classes_" in facts:
+        detector.classes_ = _checked_classes(facts["classes_"], len(labels))
+    else:
+        detector.classes_ = [np.array([0, 1])] * (1 + len(labels))
+    config = facts.get("config")
+    # A config with more layers than the file has tensors would take long to build, even without memory.
+    if config is not None and not (isinstance(config, dict) and config.get("encoder_num_layers", 0) <= len(specs)):
+        raise ValueError("its config does not fit the number of its tensors.")
+    with float32(), seeded(0, CPU):
+        return [
+            build_on_meta(
+                partial(_untrained_model, detector, labels, config),
+                partial(_check_networks, number, specs),
+                is_user_defined=True,
+                is_small_enough=has_user_modules,
+            )
+            for number in range(len(window_lengths(detector.window)))
+        ]
+
+
+def from_tensors(
+    detector: VoiceEditDetector,
+    models: Sequence[WindowModel],
+    tensors: Mapping[str, torch.Tensor],
+    device: torch.device,
+) -> None:
+    """Set the fitted attributes from the tensors.
+
+    Parameters
+    ----------
+    detector : VoiceEditDetector
+        Detector that `from_header` has set up.
+    models : sequence of WindowModel
+        Models from `from_header`; their networks get the weights.
+    tensors : mapping of str to Tensor
+        All tensors of the file.
+    device : torch.device
+        Device of the networks.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing, invalid or not used.
+    """
+    labels = detector._model_labels
+    finds_edits = isinstance(detector.classes_, list)
+    detector.labels_ = np.array([UNALTERED, *labels] if finds_edits else labels)
+    detector.categories_ = np.array(CATEGORIES)
+    used: set[str] = set()
+    detector._unaltered_calibrator = None
+    if finds_edits:
+        detector.thresholds_ = check_thresholds(_array(tensors, "thresholds"), 1 + len(labels))
+        detector.recalls_ = check_recalls(_array(tensors, "recalls"), 1 + len(labels))
+        coefficients = _array(tensors, "unaltered")
+        if coefficients.shape != (2,) or not np.isfinite(coefficients).all() or coefficients[0] <= 0:
+            raise ValueError("its calibration of 'unaltered' is not a positive weight and an offset.")
+        detector._unaltered_calibrator = UnalteredCalibrator(*coefficients.tolist())
+        used |= {"thresholds", "recalls", "unaltered"}
+    fitted: dict[float, FittedWindowModel] = {}
+    for number, (seconds, model) in enumerate(zip(window_lengths(detector.window), models, strict=True)):
+        fusion, names = _load_model(model, tensors, number, len(labels))
+        model.to(device, detector.precision)
+        fitted[seconds] = FittedWindowModel(model, fusion)
+        used |= names
+    if unused := sorted(set(tensors) - used):
+        raise ValueError(f"it has the tensors {unused[:3]}, which no part of the model uses.")
+    detector.device_, detector.models_ = str(device), fitted
+
+
+def state_on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a pickled state with all tensors on the CPU, so that a machine without the device can read it."""
+    if "models_" in state and state["device_"] != "cpu":
+        state["models_"] = copy.deepcopy(state["models_"])
+        for fitted in state["models_"].values():
+            fitted.model.to(CPU, fitted.model.precision)
+    return state
+
+
+def restore_device(detector: VoiceEditDetector) -> None:
+    """Move an unpickled detector to its device, or keep it on the CPU if this machine does not have it."""
+    if "models_" not in vars(detector) or detector.device_ == "cpu":
+        return
+    device = available_device(detector.device_, type(detector).__name__)
+    detector.device_ = str(device)
+    for fitted in detector.models_.values():
+        fitted.model.to(device, fitted.model.precision)
+
+
+def _checked_labels(labels: Any, *, is_edits: bool) -> list[str]:
+    if not isinstance(labels, list) or not labels or any(not isinstance(label, str) for label in labels):
+        raise ValueError("its labels are not a list of names.")
+    if is_edits and [label for label in LABELS[1:] if label in labels] != labels:
+        raise ValueError(f"its labels {labels} are not labels of the taxonomy in its order.")
+    return labels
+
+
+def _checked_classes(classes: Any, n_labels: int) -> np.ndarray:
+    if (
+        not isinstance(classes, np.ndarray)
+        or classes.shape != (n_labels,)
+        or n_labels < 2
+        or not (classes[:-1] < classes[1:]).all()
+    ):
+        raise ValueError("its classes_ are not sorted, or their number differs from that of its labels.")
+    return classes
+
+
+def _untrained_model(detector: VoiceEditDetector, labels: list[str], config: dict[str, Any] | None) -> WindowModel:
+    model = new_window_model(detector, config)
+    model.networks = model.new_networks(labels)
+    return model
+
+
+def _check_networks(number: int, specs: Mapping[str, TensorSpec], model: WindowModel) -> None:
+    """Compare the tensors of a model's networks with those in the file."""
+    for kind, network in model.networks.items():
+        prefix = f"{number}.{kind}."
+        network_specs = {name: spec for name, spec in specs.items() if name.startswith(prefix)}
+        check_specs(specs_of(network, prefix), network_specs)
+
+
+def _load_model(
+    model: WindowModel, tensors: Mapping[str, torch.Tensor], number: int, n_labels: int
+) -> tuple[ScoreFusion, set[str]]:
+    """Load one window length's model, and return the fusion of its scores and the names of the tensors it used."""
+    prefix = f"{number}.arrays."
+    names = {name for name in tensors if name.startswith(prefix)}
+    arrays = {name.removeprefix(prefix): _array(tensors, name) for name in names}
+    weights, offsets = arrays.pop("weights", np.zeros(0)), arrays.pop("offsets", np.zeros(0))
+    fusion = ScoreFusion.from_arrays(weights, offsets, n_labels, model.n_models)
+    model.set_arrays(arrays, n_labels)
+    for kind, network in model.networks.items():
+        state = {name: tensors[f"{number}.{kind}.{name}"] for name in network.state_dict()}
+        network.load_state_dict(state)
+        names |= {f"{number}.{kind}.{name}" for name in state}
+    return fusion, names
+
+
+def _array(tensors: Mapping[str, torch.Tensor], name: str) -> np.ndarray:
     if name not in tensors:
         raise ValueError(f"it has no tensor {name!r}.")
     return tensors[name].numpy()
-
-
-def _check_networks(number, specs, model):
-    """Compare the networks' tensors with those in the file."""
-    for kind, network in model.networks.items():
-        start = f"{number}.{kind}."
-        own = {name: spec for name, spec in specs.items() if name.startswith(start)}
-        check_specs(specs_of(network, start), own)

@@ -1,287 +1,301 @@
-"""How a detector is trained: what it learns from, what its scores mean, and from where on a label is found."""
+"""Training of a detector: data, models, calibration and thresholds."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-import torch
 from scipy.special import expit
-from sklearn.base import clone
-from sklearn.utils.validation import check_consistent_length
-from torch import nn
 
-from ..._training.devices import seed_for, seeded
+from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
-from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
-from .._models.base import SHORTEST_SECONDS, WindowModel
+from .._models.base import WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
-from .._models.registry import MODELS, make_model
-from .._simulation.simulator import EditSimulator, check_simulator
+from .._simulation.simulator import EditSimulator
 from .._training_data.sources import given_windows, held_out_windows, simulated_windows
 from .._training_data.training_set import TrainingSet
+from .._training_data.window_set import WindowSet
 from ..metrics import detection_report
 from ..taxonomy import SPLICED_LABELS
 from .clip_inference import FittedWindowModel
+from .inputs import GroundTruth
+from .parameters import new_window_model, resolve_simulator, window_lengths
 
-_N_CLIPS, _N_CLIPS_OF_FEATURES = 10_000, 5000
-# Clips with several seams, for each ordinary one.
-_DENSE_SHARE = 0.6
+if TYPE_CHECKING:
+    from .detector import VoiceEditDetector
+
+_N_CLIPS, _N_CLIPS_FOR_FEATURES = 10_000, 5000
+# Clips with several splices, per ordinary clip.
+_SPLICED_CLIP_RATIO = 0.6
 
 
-class Calibrated(NamedTuple):
-    """Windows of speakers that models do not know, what these say of them, and what is true."""
+class HeldOutScores(NamedTuple):
+    """Calibrated probabilities and true labels of the windows of held-out speakers."""
 
-    proba: np.ndarray
+    proba: np.ndarray  # (n_windows, n_labels)
     is_positive: np.ndarray
     is_labelled: np.ndarray
 
     @property
     def is_unaltered(self) -> np.ndarray:
-        """Windows that have no label for certain."""
+        """Windows that are known to have no label."""
         return (self.is_labelled & ~self.is_positive).all(axis=1)
 
     @property
     def is_certain(self) -> np.ndarray:
-        """Windows of which it is known whether they have any."""
+        """Windows that are known to have a label, or to have none."""
         return self.is_unaltered | (self.is_labelled & self.is_positive).any(axis=1)
 
 
-class TrainedDetector:
-    """The part of a detector that trains it."""
+class FittedDetector(NamedTuple):
+    """Result of training."""
 
-    # Of the detector.
-    edits: Any
-    window: Any
-    hop: Any
-    model: Any
-    weights: Any
-    fine_tune: Any
-    optimizer: Any
-    lr: Any
-    weight_decay: Any
-    max_grad_norm: Any
-    n_clips: Any
-    batch_size: Any
-    precision: Any
-    device: Any
-    training_budget: Any
-    sample_rate: Any
-    simulator: Any
-    sources: Any
-    noises: Any
-    impulse_responses: Any
-    max_false_alarm_rate: Any
-    n_jobs: Any
-    verbose: Any
-    history_: list[dict[str, Any]]
-    training_report_: dict[str, Any]
-    _columns: list[str]
+    models: dict[float, FittedWindowModel]  # by window length in seconds, the shortest first
+    thresholds: np.ndarray | None  # (1 + n_labels,), 'unaltered' first; None for classes, as the next two
+    recalls: np.ndarray | None  # (1 + n_labels,)
+    unaltered: UnalteredCalibrator | None
+    history: list[dict[str, Any]]
+    report: dict[str, Any]  # numbers of clips and speakers, and by window length durations and held-out scores
 
-    @property
-    def _finds_edits(self) -> bool:
-        raise NotImplementedError
 
-    def _train(self, corpus, truth, speakers, seed, options):
-        """The models of each length of windows, the shortest first."""
-        fitted, calibrated, facts = {}, [], []
-        for seconds in self._windows():
+@dataclass(frozen=True)
+class DetectorTrainer:
+    """Trainer of a detector's models, one for each window length.
+
+    Parameters
+    ----------
+    labels : list of str
+        Edits without 'unaltered', or classes.
+    is_exclusive : bool
+        Whether each clip has exactly one of the labels. Classes are neither calibrated nor thresholded, so no
+        windows are held out.
+    window_lengths : list of float
+        Window lengths in seconds, the shortest first.
+    simulator : EditSimulator
+        Simulator of the edits, used when there is no ground truth.
+    new_model : callable
+        Function without arguments that returns an untrained `WindowModel`.
+    n_clips : int
+        Number of clips to simulate.
+    adds_splices : bool
+        Whether the model also learns from clips with several splices.
+    options : TrainingOptions
+        Options of the networks.
+    lr : float or None
+        Highest learning rate, instead of the model's own.
+    training_budget : float
+        Factor on the usual number of windows that networks are trained on.
+    max_false_alarm_rate : float
+        Largest fraction of unedited held-out windows in which any edit may be detected.
+    seed : int
+        Seed of the simulation and of the models.
+    n_jobs : int or None
+        Number of processes.
+    """
+
+    labels: list[str]
+    is_exclusive: bool
+    window_lengths: list[float]
+    simulator: EditSimulator
+    new_model: Callable[[], WindowModel]
+    n_clips: int
+    adds_splices: bool
+    options: TrainingOptions
+    lr: float | None
+    training_budget: float
+    max_false_alarm_rate: float
+    seed: int
+    n_jobs: int | None
+
+    @classmethod
+    def from_estimator(
+        cls, detector: VoiceEditDetector, labels: list[str], is_exclusive: bool, options: TrainingOptions, seed: int
+    ) -> Self:
+        """Return a trainer with the parameters of a detector."""
+        n_clips = detector.n_clips
+        if n_clips is None:
+            n_clips = _N_CLIPS_FOR_FEATURES if detector.model == "features" else _N_CLIPS
+        return cls(
+            labels=labels,
+            is_exclusive=is_exclusive,
+            window_lengths=window_lengths(detector.window),
+            simulator=resolve_simulator(detector),
+            new_model=partial(new_window_model, detector),
+            n_clips=n_clips,
+            adds_splices=detector.model == "hybrid" and bool(set(labels) & set(SPLICED_LABELS)),
+            options=options,
+            lr=detector.lr,
+            training_budget=float(detector.training_budget),
+            max_false_alarm_rate=detector.max_false_alarm_rate,
+            seed=seed,
+            n_jobs=detector.n_jobs,
+        )
+
+    def train(self, corpus: AudioCorpus, truth: GroundTruth | None, speakers: np.ndarray) -> FittedDetector:
+        """Train, calibrate and evaluate a model for each window length.
+
+        Parameters
+        ----------
+        corpus : AudioCorpus
+            Clips at the rate of the models.
+        truth : GroundTruth or None
+            Labels of the clips; None takes them as clean speech and simulates edits.
+        speakers : int ndarray of shape (n_clips,)
+            Number of each clip's speaker. About a quarter of the speakers are held out for calibration.
+
+        Returns
+        -------
+        FittedDetector
+            Models, calibration, thresholds and held-out scores.
+        """
+        models: dict[float, FittedWindowModel] = {}
+        held_out: list[HeldOutScores] = []
+        summaries: list[dict[str, Any]] = []
+        history: list[dict[str, Any]] = []
+        for seconds in self.window_lengths:
             with tempfile.TemporaryDirectory() as folder:
-                began = time.perf_counter()
-                own_seed = seed_for(seed, f"{seconds:g}")
-                model = self._new_model()
-                training_set = self._lesson(corpus, truth, speakers, seconds, own_seed, options, Path(folder))
-                simulated = time.perf_counter()
+                start = time.perf_counter()
+                seed = seed_for(self.seed, f"{seconds:g}")
+                model = self.new_model()
+                training_set = self._build_training_set(corpus, truth, speakers, seconds, seed, Path(folder))
+                data_end = time.perf_counter()
                 logits = model.fit(training_set)
-                fusion, unknown = self._calibrate(training_set, logits)
-                fitted[seconds] = FittedWindowModel(model, fusion)
-                calibrated.append(unknown)
-                self.history_ += training_set.history
-                spent = {"data": simulated - began, "training": time.perf_counter() - simulated}
-                facts.append({"seconds": spent, "n_windows": len(training_set.windows)})
-        self._set_thresholds(calibrated)
-        for seconds, unknown, own in zip(fitted, calibrated, facts, strict=True):
-            self.training_report_[f"window {seconds:g}"] = own | self._report(unknown)
-        return fitted
+                fusion, scores = self._calibrate(training_set, logits)
+                models[seconds] = FittedWindowModel(model, fusion)
+                held_out.append(scores)
+                history += training_set.history
+                durations = {"data": data_end - start, "training": time.perf_counter() - data_end}
+                summaries.append({"seconds": durations, "n_windows": len(training_set.windows)})
+        report = {
+            "n_clips": len(corpus),
+            "n_speakers": len(np.unique(speakers)),
+            "is_simulated": truth is None,
+            **{f"window {seconds:g}": summary for seconds, summary in zip(models, summaries, strict=True)},
+        }
+        if self.is_exclusive:
+            return FittedDetector(models, None, None, None, history, report)
+        thresholds, recalls, unaltered = self._set_thresholds(held_out)
+        for summary, scores in zip(summaries, held_out, strict=True):
+            summary |= self._evaluate(scores, thresholds)
+        return FittedDetector(models, thresholds, recalls, unaltered, history, report)
 
-    def _windows(self) -> list[float]:
-        windows = list(self.window) if isinstance(self.window, list | tuple) else [self.window]
-        if not windows:
-            raise ValueError("window=[] must have one length or more.")
-        for seconds in windows:
-            check_number("window", seconds, low=SHORTEST_SECONDS, high=60.0)
-        if len(set(windows)) < len(windows):
-            raise ValueError(f"window={self.window!r} has a length twice. Name each once.")
-        return sorted(windows)
-
-    def _check_hop(self, shortest: float) -> None:
-        if self.hop is not None:
-            # Between two of its windows there must be nothing that none looks at.
-            check_number("hop", self.hop, low=0.01, high=shortest)
-
-    def _check_parameters(self) -> TrainingOptions:
-        """What can be wrong before there is any audio."""
-        options = self._options()
-        check_simulator(self._simulator())
-        self._new_model()
-        return options
-
-    def _check_networks(self) -> None:
-        """Build what is to be trained, and ask it something, before hours of work."""
-        with seeded(0, torch.device("cpu")):
-            self._new_model().check_networks(self._columns)
-
-    def _options(self, device: Any = None) -> TrainingOptions:
-        """The parameters checked, and how networks are trained; on a device of this machine."""
-        self._check_hop(self._windows()[0])
-        if isinstance(self.model, nn.Module):
-            name = type(self.model).__name__
-            raise TypeError(f"model is a {name} that is made already. Give the class, or a function that makes one.")
-        if isinstance(self.model, str) or not callable(self.model):
-            check_choice("model", self.model, MODELS, ", or a class of nn.Module")
-        if self.model == "hybrid" and self.batch_size == 1:
-            raise ValueError("batch_size=1: the networks of model='hybrid' need at least 2, for batch normalisation.")
-        if self.n_clips is not None:
-            check_number("n_clips", self.n_clips, low=1, integer=True)
-        check_number("training_budget", self.training_budget, closed=False)
-        check_flag("fine_tune", self.fine_tune)
-        check_number("sample_rate", self.sample_rate, low=1, integer=True)
-        check_number("max_false_alarm_rate", self.max_false_alarm_rate, high=1)
-        if self.simulator is not None and not isinstance(self.simulator, EditSimulator):
-            raise TypeError(f"simulator={self.simulator!r} must be an EditSimulator, or None.")
-        return TrainingOptions.from_parameters(
-            lr=1.0 if self.lr is None else self.lr,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            precision=self.precision,
-            device=self.device if device is None else device,
-            verbose=self.verbose,
-        )
-
-    def _default_simulator(self, **changes: Any) -> EditSimulator:
-        return EditSimulator(
-            self.edits,
-            sample_rate=RATE,
-            sources=self.sources,
-            noises=self.noises,
-            impulse_responses=self.impulse_responses,
-            **changes,
-        )
-
-    def _simulator(self) -> EditSimulator:
-        if self.simulator is None:
-            return self._default_simulator()
-        if self.simulator.sample_rate != RATE:
-            raise ValueError(f"simulator has sample_rate={self.simulator.sample_rate}: it must be {RATE}, the models'.")
-        return clone(self.simulator)
-
-    def _lesson(self, corpus, truth, speakers, seconds, seed, options, folder):
-        n_samples, labels, spliced_windows = round(seconds * RATE), self._columns, None
-        simulator = self._simulator()
+    def _build_training_set(
+        self,
+        corpus: AudioCorpus,
+        truth: GroundTruth | None,
+        speakers: np.ndarray,
+        seconds: float,
+        seed: int,
+        folder: Path,
+    ) -> TrainingSet:
+        spliced_windows: WindowSet | None = None
         if truth is None:
-            how = {"labels": labels, "n_samples": n_samples, "n_jobs": self.n_jobs}
-            n_clips = self.n_clips
-            if n_clips is None:
-                n_clips = _N_CLIPS_OF_FEATURES if self.model == "features" else _N_CLIPS
-            self._say(f"{n_clips} clips are edited for windows of {seconds:g} s")
-            windows = simulated_windows(
-                simulator, corpus, n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows", **how
-            )
-            if self.model == "hybrid" and set(labels) & set(SPLICED_LABELS):
-                spliced_windows = simulated_windows(
-                    simulator,
-                    corpus,
-                    round(_DENSE_SHARE * n_clips),
-                    seed=seed_for(seed, "seams"),
-                    folder=folder / "dense",
-                    add_splices=True,
-                    **how,
-                )
+            windows, spliced_windows = self._simulate(corpus, seconds, seed, folder)
         else:
-            windows = given_windows(corpus, truth.clips, labels, n_samples, folder / "windows")
-        self._say(f"{len(windows)} windows to learn from")
-        # An ordinary classifier gives the scores of its model as they are, and learns from all clips.
-        kept = [
-            None if part is None else held_out_windows(part.clips, speakers, seed) & self._finds_edits
+            windows = given_windows(corpus, truth.clips, self.labels, round(seconds * RATE), folder / "windows")
+        self._log(f"training on {len(windows)} windows")
+        # Classes are not calibrated, so the model of a classifier is trained on all clips.
+        held_out, spliced_held_out = (
+            None if part is None else held_out_windows(part.clips, speakers, seed) & (not self.is_exclusive)
             for part in (windows, spliced_windows)
-        ]
+        )
+        assert held_out is not None
         return TrainingSet(
-            windows,
-            spliced_windows,
-            *kept,
-            labels,
-            not self._finds_edits,
-            options,
-            self.lr,
-            float(self.training_budget),
-            seed,
-            self.n_jobs,
+            windows=windows,
+            spliced_windows=spliced_windows,
+            held_out=held_out,
+            spliced_held_out=spliced_held_out,
+            labels=self.labels,
+            is_exclusive=self.is_exclusive,
+            options=self.options,
+            lr=self.lr,
+            budget=self.training_budget,
+            seed=seed,
+            n_jobs=self.n_jobs,
         )
 
-    def _calibrate(self, training_set, logits):
-        """What log-odds mean, by the windows that the models do not know."""
-        is_positive, is_labelled = (
-            training_set.is_positive[training_set.held_out],
-            training_set.is_labelled[training_set.held_out],
+    def _simulate(
+        self, corpus: AudioCorpus, seconds: float, seed: int, folder: Path
+    ) -> tuple[WindowSet, WindowSet | None]:
+        simulate = partial(
+            simulated_windows,
+            self.simulator,
+            corpus,
+            labels=self.labels,
+            n_samples=round(seconds * RATE),
+            n_jobs=self.n_jobs,
         )
-        if self._finds_edits:
-            fusion = ScoreFusion.fit(logits, is_positive, is_labelled)
-        else:
+        self._log(f"simulating {self.n_clips} clips for windows of {seconds:g} s")
+        windows = simulate(n_clips=self.n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows")
+        if not self.adds_splices:
+            return windows, None
+        n_spliced = round(_SPLICED_CLIP_RATIO * self.n_clips)
+        spliced_windows = simulate(
+            n_clips=n_spliced, seed=seed_for(seed, "seams"), folder=folder / "spliced", add_splices=True
+        )
+        return windows, spliced_windows
+
+    def _calibrate(self, training_set: TrainingSet, logits: np.ndarray) -> tuple[ScoreFusion, HeldOutScores]:
+        """Fit the fusion of a model's scores on the held-out windows."""
+        is_positive = training_set.is_positive[training_set.held_out]
+        is_labelled = training_set.is_labelled[training_set.held_out]
+        if self.is_exclusive:
             fusion = ScoreFusion.mean(*logits.shape[1:])
-        return fusion, Calibrated(expit(fusion.logits(logits)), is_positive, is_labelled)
+        else:
+            fusion = ScoreFusion.fit(logits, is_positive, is_labelled)
+        return fusion, HeldOutScores(expit(fusion.logits(logits)), is_positive, is_labelled)
 
-    def _set_thresholds(self, calibrated):
-        """Thresholds and 'unaltered' from windows of speakers that models do not know, over all lengths of windows."""
-        if not self._finds_edits:
-            return
-        each = [
+    def _set_thresholds(self, held_out: Sequence[HeldOutScores]) -> tuple[np.ndarray, np.ndarray, UnalteredCalibrator]:
+        """Return thresholds, recalls and the calibrator of 'unaltered', over the windows of all lengths."""
+        per_length = [
             tune_thresholds(
-                part.proba, part.is_positive, part.is_labelled, part.is_unaltered, self.max_false_alarm_rate
+                scores.proba, scores.is_positive, scores.is_labelled, scores.is_unaltered, self.max_false_alarm_rate
             )
-            for part in calibrated
+            for scores in held_out
         ]
-        own = expit(np.mean([np.log(t / (1 - t)) for t in each], axis=0))
-        self._unaltered = UnalteredCalibrator.fit(
-            np.concatenate([part.proba[part.is_certain] for part in calibrated]),
-            np.concatenate([part.is_unaltered[part.is_certain] for part in calibrated]),
+        thresholds = expit(np.mean([np.log(t / (1 - t)) for t in per_length], axis=0))
+        unaltered = UnalteredCalibrator.fit(
+            np.concatenate([scores.proba[scores.is_certain] for scores in held_out]),
+            np.concatenate([scores.is_unaltered[scores.is_certain] for scores in held_out]),
         )
-        self.thresholds_ = np.r_[0.5, own]
-        self.recalls_ = np.mean([_recalls(part, own) for part in calibrated], axis=0)
+        recalls = np.mean([label_recalls(scores, thresholds) for scores in held_out], axis=0)
+        return np.r_[0.5, thresholds], recalls, unaltered
 
-    def _report(self, part):
-        """How well the windows of speakers that models do not know were told."""
-        if not self._finds_edits:
-            return {}
-        truth = np.where(part.is_labelled, part.is_positive, np.nan)
-        scores = detection_report(truth, part.proba, self._columns, self.thresholds_[1:])
-        return {"n_held_out": len(truth), **scores}
+    def _evaluate(self, scores: HeldOutScores, thresholds: np.ndarray) -> dict[str, Any]:
+        truth = np.where(scores.is_labelled, scores.is_positive, np.nan)
+        report = detection_report(truth, scores.proba, self.labels, thresholds[1:])
+        return {"n_held_out": len(truth), **report}
 
-    def _new_model(self, config: Any = None) -> WindowModel:
-        return make_model(self.model, self.weights, RATE, fine_tune=self.fine_tune, config=config)
-
-    def _say(self, what: str) -> None:
-        if self.verbose:
-            print(f"{type(self).__name__}: {what}")
+    def _log(self, message: str) -> None:
+        if self.options.verbose:
+            print(f"VoiceEditDetector: {message}")
 
 
-def _recalls(part, thresholds):
-    """Share of windows that are unaltered, and of those that have each label, of which that is said."""
-    found = part.proba >= thresholds
-    there = np.column_stack([part.is_unaltered, part.is_labelled & part.is_positive])
-    hits, n = (there & np.column_stack([~found.any(axis=1), found])).sum(axis=0), there.sum(axis=0)
-    return np.where(n > 0, hits / np.maximum(n, 1), np.nan)
+def label_recalls(scores: HeldOutScores, thresholds: np.ndarray) -> np.ndarray:
+    """Return the recall of each label.
 
+    Parameters
+    ----------
+    scores : HeldOutScores
+        Probabilities and labels of windows.
+    thresholds : ndarray of shape (n_labels,)
+        Probability from which each label is detected.
 
-def speakers_of(groups: Any, corpus: AudioCorpus) -> np.ndarray:
-    """A number for the speaker of each clip."""
-    if groups is None:
-        groups = np.arange(len(corpus)) if corpus.speakers is None else [str(name) for name in corpus.speakers]
-    check_consistent_length(np.empty(len(corpus)), groups)
-    return np.unique(np.asarray(groups), return_inverse=True)[1]
+    Returns
+    -------
+    ndarray of shape (1 + n_labels,)
+        Recall of 'unaltered', then of each label; NaN where no window has it.
+    """
+    is_detected = scores.proba >= thresholds
+    is_present = np.column_stack([scores.is_unaltered, scores.is_labelled & scores.is_positive])
+    is_predicted = np.column_stack([~is_detected.any(axis=1), is_detected])
+    n_hits, n_present = (is_present & is_predicted).sum(axis=0), is_present.sum(axis=0)
+    return np.where(n_present > 0, n_hits / np.maximum(n_present, 1), np.nan)

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._training_data.training_set import TrainingSet
 
-SHORTEST_SECONDS = 0.35  # seconds that statistics need
+MIN_SECONDS = 0.35  # seconds that statistics need
 
 
 class WindowOutputs(NamedTuple):

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
-from .base import SHORTEST_SECONDS, WindowModel, WindowOutputs
+from .base import MIN_SECONDS, WindowModel, WindowOutputs
 from .batching import _AT_ONCE
 from .boosted_trees import BoostedTrees
 
@@ -79,5 +79,5 @@ def _measure_some(statistics, windows, rows):
 
 def statistics_of(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Statistics of windows, each as long as its clip; of very short ones with the zeros behind them."""
-    shortest = min(waveforms.shape[1], round(SHORTEST_SECONDS * statistics.sample_rate))
+    shortest = min(waveforms.shape[1], round(MIN_SECONDS * statistics.sample_rate))
     return statistics.transform([w[: max(n, shortest)] for w, n in zip(waveforms, lengths, strict=True)])

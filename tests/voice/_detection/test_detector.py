@@ -23,8 +23,8 @@ from torch import nn
 import mmestim
 from mmestim._serialization.model_file import ModelFile, write_model_file
 from mmestim.voice import LABELS, AudioCorpus, EditPlan, EditSimulator, VoiceEditDetector
-from mmestim.voice._detection.inputs import truth_of
-from mmestim.voice._detection.trainer import Calibrated, _recalls
+from mmestim.voice._detection.inputs import resolve_ground_truth
+from mmestim.voice._detection.trainer import DetectorTrainer, HeldOutScores, label_recalls
 from mmestim.voice.networks import SSLNet
 from mmestim.voice.taxonomy import Between
 
@@ -86,11 +86,11 @@ def test_what_is_found_is_located_and_told(detector, clips):
         assert {segment.label for segment in segments} == present
         assert all(0 <= segment.start <= segment.end <= len(clip) / RATE + 1e-9 for segment in segments)
         assert all(f"{label} (" in text for label in EDITS)
-        assert "Not tested for: " in text
-        assert "tts" in text.split("Not tested for: ")[1]
+        assert "Not tested: " in text
+        assert "tts" in text.split("Not tested: ")[1]
     eager.thresholds_, eager.recalls_ = np.full(4, 0.9999), np.array([1.0, 0.2, 0.8, np.nan])
-    missed = eager.explain(clips[:1])[0].split("Not found either, though in tests more often missed than found: ")[1]
-    assert missed.startswith("cut (words taken out). Not tested for: ")
+    missed = eager.explain(clips[:1])[0].split("Also not detected, but missed more often than detected in tests: ")[1]
+    assert missed.startswith("cut (words taken out). Not tested: ")
     assert "echo (" in missed
     for clip, (spans, proba) in zip(clips, eager.predict_proba_per_window(clips), strict=True):
         assert spans[0, 0] == 0
@@ -130,9 +130,9 @@ def test_analyses_agree_with_predictions(detector, clips):
 def test_recalls_are_of_windows_that_have_the_label():
     is_positive = np.array([[True, False], [True, True], [False, False], [False, False]])
     is_labelled = np.array([[True, True], [True, True], [True, True], [True, False]])
-    part = Calibrated(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.7], [0.1, 0.1]]), is_positive, is_labelled)
-    assert _recalls(part, np.array([0.5, 0.5])).tolist() == [0.0, 0.5, 1.0]
-    assert np.isnan(_recalls(part._replace(is_positive=is_positive & False), np.array([0.5, 0.5]))[1:]).all()
+    part = HeldOutScores(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.7], [0.1, 0.1]]), is_positive, is_labelled)
+    assert label_recalls(part, np.array([0.5, 0.5])).tolist() == [0.0, 0.5, 1.0]
+    assert np.isnan(label_recalls(part._replace(is_positive=is_positive & False), np.array([0.5, 0.5]))[1:]).all()
 
 
 def test_a_model_travels(detector, clips, tmp_path):
@@ -355,24 +355,24 @@ def test_columns_of_a_matrix_are_labels():
         (np.column_stack([pair.max(axis=1) == 0, pair]), orders),
         (named[["tts", "cut", "echo"]].to_numpy(), with_tts),
     ]:
-        truth = truth_of(y, 4, known)
+        truth = resolve_ground_truth(y, 4, known)
         assert truth.labels == ["cut", "echo"]
         assert [own.tolist() for own in truth.clips] == [[1, 0], [0, 1], [1, 1], [0, 0]]
-    assert truth_of(named[["cut"]], 4, orders).labels == ["cut"]
-    with pytest.raises(ValueError, match=r"edits=\['echo', 'cut'\] are not in the order .* Give a DataFrame"):
-        truth_of(pair, 4, [["echo", "cut"], LABELS[1:]])
+    assert resolve_ground_truth(named[["cut"]], 4, orders).labels == ["cut"]
+    with pytest.raises(ValueError, match=r"edits=\['echo', 'cut'\] are not in the order .* Pass a DataFrame"):
+        resolve_ground_truth(pair, 4, [["echo", "cut"], LABELS[1:]])
     with pytest.raises(ValueError, match="y has the column 'robot', which is no label"):
-        truth_of(named.rename(columns={"tts": "robot"}), 4, orders)
-    with pytest.raises(ValueError, match="y has the column 'cut', which is there twice"):
-        truth_of(named[["cut", "cut"]], 4, orders)
+        resolve_ground_truth(named.rename(columns={"tts": "robot"}), 4, orders)
+    with pytest.raises(ValueError, match="y has the column 'cut' twice"):
+        resolve_ground_truth(named[["cut", "cut"]], 4, orders)
     # As many columns as two readings have.
     with pytest.raises(ValueError, match="columns without names, which could be"):
-        truth_of(whole[:, 1:], 4, [LABELS[1:-1], LABELS[1:]])
+        resolve_ground_truth(whole[:, 1:], 4, [LABELS[1:-1], LABELS[1:]])
     for contradiction in (whole | (np.arange(len(LABELS)) == 0), [{"cut"}, {"echo"}, {"cut", "unaltered"}, set()]):
-        with pytest.raises(ValueError, match="it is both 'unaltered' and edited"):
-            truth_of(contradiction, 4, orders)
-    with pytest.raises(ValueError, match="says of clip 3 that it is neither 'unaltered' nor"):
-        truth_of(whole * (np.arange(len(LABELS)) > 0), 4, orders)
+        with pytest.raises(ValueError, match="as both 'unaltered' and edited"):
+            resolve_ground_truth(contradiction, 4, orders)
+    with pytest.raises(ValueError, match="marks clip 3 as neither 'unaltered' nor"):
+        resolve_ground_truth(whole * (np.arange(len(LABELS)) > 0), 4, orders)
 
 
 @pytest.mark.parametrize("model", ["features", "hybrid"])
@@ -386,7 +386,7 @@ def test_an_ordinary_classifier_of_clips(clips, model):
     analysis = detector.analyze(clips[:1])[0]
     assert list(analysis.probabilities) == ["clean", "noisy"]
     assert (analysis.labels, analysis.segments, analysis.explanation) == ((), (), "")
-    with pytest.raises(AttributeError, match="locate is of detectors of edits"):
+    with pytest.raises(AttributeError, match="locate needs a detector of edits"):
         detector.locate(clips)
 
 
@@ -402,7 +402,7 @@ def test_edits_that_no_clip_was_long_enough_for_are_untested():
     detector = VoiceEditDetector(["cut", "low_pass"], model="features", **TINY | {"window": 0.6}).fit(short)
     assert np.isnan(detector.recalls_[detector.labels_.tolist().index("cut")])
     text = detector.explain(short[:1])[0]
-    assert "cut (" in text.split("Not tested for: ")[1]
+    assert "cut (" in text.split("Not tested: ")[1]
 
 
 def test_a_constant_of_the_recorder_changes_nothing(detector, clips):
@@ -446,7 +446,7 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
     from mmestim.voice._detection.clip_inference import scan_clip
 
     recording = np.concatenate([speech(2.0, seed) for seed in range(4)])
-    how = {"hop": None, "rate": RATE, "thresholds": np.full(3, 0.05), "locates": True}
+    how = {"hop": None, "rate": RATE, "thresholds": np.full(3, 0.05), "locate": True}
     whole = scan_clip([recording], detector.models_, EDITS, **how)
     parts = scan_clip(np.split(recording, [100, 5000, 5001, 90000]), detector.models_, EDITS, **how)
     assert_array_equal(whole.window_logits, parts.window_logits)
@@ -460,7 +460,7 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
         ({"window": 0.1}, ValueError, "window=0.1 must be at least 0.35"),
         ({"window": []}, ValueError, "one length or more"),
         ({"window": [1.2, 1.2]}, ValueError, r"window=\[1.2, 1.2\] has a length twice"),
-        ({"model": Small(1)}, TypeError, "model is a Small that is made already. Give the class"),
+        ({"model": Small(1)}, TypeError, "model is an instance of Small. Pass its class"),
         ({"model": "ssl", "weights": "nowhere.pt"}, FileNotFoundError, "weights='nowhere.pt' does not exist"),
         ({"fine_tune": "yes"}, TypeError, "fine_tune='yes' must be"),
         ({"lr": 0}, ValueError, "lr=0 must be above 0"),
@@ -480,7 +480,7 @@ def test_results_do_not_depend_on_how_a_recording_is_cut(detector):
     ],
 )
 def test_bad_parameters_are_named(clips, parameters, error, message, monkeypatch):
-    monkeypatch.setattr(VoiceEditDetector, "_lesson", None)  # All are told before any work.
+    monkeypatch.setattr(DetectorTrainer, "train", None)  # All are told before any work.
     with pytest.raises(error, match=message):
         VoiceEditDetector(**({"model": "features", "n_clips": 10} | parameters)).fit(clips[:3])
 
@@ -502,7 +502,7 @@ def test_bad_clips_and_truths_are_named(clips):
         detector.fit([clips[0], np.zeros(20000)])
     with pytest.raises(ValueError, match="y has the label 'robot'"):
         detector.fit(clips, [{"robot"}] * 12)
-    with pytest.raises(ValueError, match="y has 2 columns, and edits name 3 labels"):
+    with pytest.raises(ValueError, match="y has 2 columns, but edits name 3 labels"):
         detector.fit(clips, np.zeros((12, 2), int))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         detector.fit(clips, ["a", "b"])

@@ -120,7 +120,7 @@ def test_all_audio_of_a_folder_is_reported(detector, tmp_path, monkeypatch):
     assert isinstance(results.pop(), ScannedFile)
     reasons = ["is not audio that can be read here", "samples of 1e+35, which no audio has", "cannot be listed: Permis"]
     assert all(reason in result.reason for reason, result in zip(reasons, results, strict=True))
-    monkeypatch.setattr("mmestim.voice._detection.detector.scan_clip", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("mmestim.voice._detection.clip_analysis.scan_clip", lambda *args, **kwargs: 1 / 0)
     (skipped,) = scan_files(detector, [tmp_path / "ok.aiff"])
     assert skipped.reason == "could not be scanned. ZeroDivisionError: division by zero"
 
@@ -290,7 +290,7 @@ def test_an_interrupt_prints_no_traceback(model, folder, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmestim.voice._detection.detector.scan_clip", interrupted)
+    monkeypatch.setattr("mmestim.voice._detection.clip_analysis.scan_clip", interrupted)
     assert main(["scan", str(folder), "--model", model]) == 130
     assert capsys.readouterr().err.strip() == "mmestim: interrupted"
 
