@@ -1,4 +1,4 @@
-"""What a detector found, in words."""
+"""Explanation of a detector's result in plain words."""
 
 from __future__ import annotations
 
@@ -8,75 +8,97 @@ from collections.abc import Mapping, Sequence
 from ..localization import EditSegment
 from ..taxonomy import LABELS, TAXONOMY, UNALTERED
 
+# An edit with a recall below this is reported as more often missed than detected.
+_LOW_RECALL = 0.5
+# A segment that covers this fraction of the recording is not described by its times.
+_WHOLE_RECORDING = 0.98
+
 
 def explanation(
     duration: float,
     proba: Mapping[str, float],
-    found: Sequence[str],
+    detected: Sequence[str],
     segments: Sequence[EditSegment],
     recalls: Mapping[str, float],
 ) -> str:
-    """A paragraph on one recording that can be quoted.
+    """Return a paragraph about one recording that can be quoted.
 
     Parameters
     ----------
     duration : float
-        Seconds of it.
+        Length of the recording in seconds.
     proba : dict of str to float
-        Probability of each label that was looked for, of 'unaltered' too.
-    found : sequence of str
-        Edits that were found, in the order to tell them.
+        Probability of 'unaltered' and of each label.
+    detected : sequence of str
+        Detected edits, in the order in which they are listed.
     segments : sequence of EditSegment
-        Where.
+        Segments of the detected edits.
     recalls : dict of str to float
-        How often each label is found where it is; NaN where that was never tried, as no clip was long enough.
+        Recall of each label on held-out windows; NaN if no window had it, because all clips were too short.
+
+    Returns
+    -------
+    str
+        Detected edits with their segments and probabilities, edits that were not detected, and edits that were not
+        tested.
     """
-    edits = list(found)
+    edits = list(detected)
     if edits:
-        parts = [
-            _described(label, proba[label], duration, [segment for segment in segments if segment.label == label])
+        descriptions = [
+            _describe_edit(label, proba[label], duration, [segment for segment in segments if segment.label == label])
             for label in edits
         ]
-        first = f"The recording of {duration:.1f} s shows signs of {_listed(parts)}."
+        sentences = [f"The recording of {duration:.1f} s shows signs of {_join(descriptions)}."]
     else:
-        first = (
-            f"The recording of {duration:.1f} s shows no sign of the edits that were looked for; the probability that "
-            f"none of them was made is {percent(proba[UNALTERED])}."
+        sentences = [
+            f"The recording of {duration:.1f} s shows no sign of the tested edits; the probability that it has none of "
+            f"them is {percent(proba[UNALTERED])}."
+        ]
+    undetected = [label for label in proba if label not in (*edits, UNALTERED) and not math.isnan(recalls[label])]
+    often_missed = [label for label in undetected if recalls[label] < _LOW_RECALL]
+    seldom_missed = [label for label in undetected if label not in often_missed]
+    not_tested = [label for label in LABELS[1:] if label not in (*edits, *undetected)]
+    if seldom_missed:
+        sentences.append(f"Tested and not detected: {_join_labels(seldom_missed)}.")
+    if often_missed:
+        sentences.append(
+            f"Also not detected, but missed more often than detected in tests: {_join_labels(often_missed)}."
         )
-    others = [label for label in proba if label not in (*edits, UNALTERED) and not math.isnan(recalls[label])]
-    seen, missed = ([_named(label) for label in others if (recalls[label] < 0.5) == often] for often in (False, True))
-    absent = f" Looked for and not found: {_listed(seen)}." if seen else ""
-    if missed:
-        absent += f" Not found either, though in tests more often missed than found: {_listed(missed)}."
-    untested = [label for label in LABELS[1:] if label not in (*edits, *others)]
-    missing = f" Not tested for: {_listed([_named(label) for label in untested])}." if untested else ""
-    return (
-        f"{first}{absent}{missing} Probabilities hold for speech like that which the detector was trained on, and are "
-        "no proof."
-    )
-
-
-def _described(label, proba, duration, segments):
-    where = ""
-    points = [f"{s.start:.2f} s" for s in segments if s.is_point]
-    spans = [f"{s.start:.2f} to {s.end:.2f} s" for s in segments if not s.is_point and s.duration < 0.98 * duration]
-    if points:
-        where += f" at {_listed(points)}"
-    if spans:
-        where += f" from {_listed(spans)}"
-    return f"{_named(label)}{where} (probability {percent(proba)})"
-
-
-def _named(label):
-    return f"{label} ({TAXONOMY[label].imitates})" if label in TAXONOMY else label
+    if not_tested:
+        sentences.append(f"Not tested: {_join_labels(not_tested)}.")
+    sentences.append("The probabilities are valid for speech similar to the training data, and are no proof.")
+    return " ".join(sentences)
 
 
 def percent(proba: float) -> str:
-    """A probability in words that promise no more than it can tell."""
+    """Return a probability as text, without more precision than its calibration supports."""
     if math.isnan(proba):
         return "unknown"
     return f"{100 * proba:.0f} %" if 0.01 <= proba <= 0.99 else "below 1 %" if proba < 0.5 else "above 99 %"
 
 
-def _listed(parts):
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _describe_edit(label: str, proba: float, duration: float, segments: Sequence[EditSegment]) -> str:
+    places = ""
+    points = [f"{segment.start:.2f} s" for segment in segments if segment.is_point]
+    intervals = [
+        f"{segment.start:.2f} to {segment.end:.2f} s"
+        for segment in segments
+        if not segment.is_point and segment.duration < _WHOLE_RECORDING * duration
+    ]
+    if points:
+        places += f" at {_join(points)}"
+    if intervals:
+        places += f" from {_join(intervals)}"
+    return f"{_describe_label(label)}{places} (probability {percent(proba)})"
+
+
+def _describe_label(label: str) -> str:
+    return f"{label} ({TAXONOMY[label].imitates})" if label in TAXONOMY else label
+
+
+def _join_labels(labels: Sequence[str]) -> str:
+    return _join([_describe_label(label) for label in labels])
+
+
+def _join(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
