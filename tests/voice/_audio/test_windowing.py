@@ -1,0 +1,49 @@
+"""Windows of recordings, and the pooling of their scores."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits
+
+
+@pytest.mark.parametrize("n", [30, 100, 101, 150, 151, 333, 1000])
+def test_windows_do_not_depend_on_the_blocks_of_a_recording(n):
+    rng = np.random.default_rng(n)
+    recording = rng.normal(size=n).astype(np.float32)
+    windows = list(iter_windows([recording], 100, 50))
+    for _ in range(20):
+        from_blocks = list(iter_windows(np.split(recording, np.sort(rng.integers(0, n, 6))), 100, 50))
+        assert [(w.start, w.length) for w in from_blocks] == [(w.start, w.length) for w in windows]
+        assert all((a.waveform == b.waveform).all() for a, b in zip(windows, from_blocks, strict=True))
+    assert windows[-1].start + windows[-1].length == n
+    is_covered = np.zeros(n, bool)
+    for window in windows:
+        part = recording[window.start : window.start + window.length]
+        assert_allclose(window.waveform[: window.length], part - part.mean(), atol=1e-6)
+        assert not window.waveform[window.length :].any()
+        is_covered[window.start : window.start + window.length] = True
+    assert is_covered.all()
+
+
+def test_overlapping_frames_are_averaged():
+    averager = OverlapAverager(1)
+    parts = [averager.add(0, np.full((1, 4), 1.0)), averager.add(2, np.full((1, 4), 3.0)), averager.finish()]
+    assert [first for first, _ in parts] == [0, 0, 2]
+    assert np.concatenate([frames[0] for _, frames in parts]).tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def test_pooling_averages_odds_or_log_odds():
+    logits = np.array([[np.log(1), 1.0], [np.log(9), 3.0], [np.log(2), 5.0]])
+    is_local = np.array([True, False])
+    assert_allclose(pool_window_logits(logits, is_local), [np.log(4), 3.0])
+    assert_allclose(pool_window_logits(logits[:1], is_local), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("n_windows", [3, 30, 1000])
+def test_long_recordings_do_not_raise_more_false_alarms(n_windows):
+    # Windows without a label, with calibrated odds: a prior of ten to one against, times a likelihood ratio.
+    rng = np.random.default_rng(0)
+    odds = rng.lognormal(-2, 2, size=(2000, n_windows, 1)) / 10
+    is_detected = [pool_window_logits(np.log(recording), np.array([True]))[0] >= 0 for recording in odds]
+    assert np.mean(is_detected) <= (rng.lognormal(-2, 2, size=100_000) / 10 >= 1).mean()
