@@ -1,4 +1,4 @@
-"""What the models of one window length are trained on."""
+"""Training set of the models of one window length."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ from .window_set import WindowSet
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """What a model is trained on, and how.
+class TrainingSet:  # numpydoc ignore=PR02
+    """Windows, labels and options that a model is trained with.
 
     Parameters
     ----------
-    windows : Windows
-        Simulated or given clips.
-    dense : Windows or None
-        Others with several seams each.
-    held_out, dense_held_out : bool ndarray of shape (n_windows,)
-        Windows, of some speakers, that are not to be trained on.
+    windows : WindowSet
+        Windows of simulated or given clips.
+    spliced_windows : WindowSet or None
+        Windows of clips with several splices each.
+    held_out : bool ndarray of shape (n_windows,)
+        Windows of held-out speakers, which must not be trained on.
+    spliced_held_out : bool ndarray of shape (n_spliced_windows,) or None
+        Held-out windows of `spliced_windows`.
     labels : list of str
         Columns of the targets.
     is_exclusive : bool
-        Whether a window has exactly one of them.
+        Whether every window has exactly one of the labels.
     options : TrainingOptions
-        For networks.
+        Options of the networks.
     lr : float or None
-        Highest learning rate of these, in place of their own.
+        Highest learning rate of the networks, instead of their own.
     budget : float
-        Times the usual number of windows that networks see.
+        Factor on the usual number of windows that networks are trained on.
     seed : int
-        Of all that is drawn.
+        Seed of all random numbers.
     n_jobs : int or None
-        Processes.
+        Number of processes.
+    history : list of dict
+        Entries of all epochs, which models append.
     """
 
     windows: WindowSet
@@ -55,19 +59,19 @@ class TrainingSet:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def seed_for(self, *purpose: str) -> int:
-        """The seed of one part."""
+        """Return the seed for a purpose."""
         return seed_for(self.seed, *purpose)
 
     def no_logits(self, n_models: int) -> np.ndarray:
-        """What a model says of held-out windows where there are none."""
+        """Return the logits of a model for no held-out windows."""
         return np.zeros((0, n_models, len(self.labels)), np.float32)
 
     @property
     def is_labelled(self) -> np.ndarray:
-        """Where the targets say something."""
+        """Whether each target is known, of shape (n_windows, n_labels)."""
         return self.windows.targets != LABEL_UNKNOWN
 
     @property
     def is_positive(self) -> np.ndarray:
-        """Where a label is there."""
+        """Whether each window has each label, of shape (n_windows, n_labels)."""
         return self.windows.targets == 1

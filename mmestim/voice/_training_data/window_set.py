@@ -1,4 +1,4 @@
-"""Windows of edited clips and what is in each: the material that detectors are trained on."""
+"""Windows of edited clips with their labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.signal import fftconvolve, firwin
@@ -16,28 +16,38 @@ from .._window_labels import BORDER_MARGIN_SECONDS, LABEL_UNKNOWN, frames_in, wi
 from ..records import EditRecord
 from ..taxonomy import SPLICED_LABELS, TAXONOMY
 
-# Half of the windows are placed so that some border of an interval or some point is inside.
-_EVENT_SHARE = 0.5
-# Frequencies of copies with nothing above them: else what is there would tell codecs from other edits.
+# Probability that a window is placed so that a point or the border of an interval is inside.
+_EVENT_FRACTION = 0.5
+# Cut-off frequencies of the filtered copies, which keep models from recognising codecs by their cut-off alone.
 _BRICK_WALL_HZ, _N_TAPS = (3300.0, 7600.0), 511
 
 
+class LabelledWindow(NamedTuple):
+    """Window of a clip with its labels."""
+
+    waveform: np.ndarray  # float32 of shape (n_samples,) or shorter
+    targets: np.ndarray  # uint8 of shape (n_labels,)
+    frames: np.ndarray  # uint8 of shape (n_maps, n_frames)
+    clip: int  # number of the clip
+
+
 @dataclass(frozen=True)
-class WindowSet:
-    """Windows of one length in 16 bits, and what is in them.
+class WindowSet:  # numpydoc ignore=PR02
+    """Windows of one length in 16 bits, with their labels.
 
     Parameters
     ----------
     waveforms : int16 ndarray of shape (n_windows, n_samples)
-        Those of shorter clips end in zeros.
+        Waveforms; those of shorter clips are padded with zeros.
     lengths : int64 ndarray of shape (n_windows,)
-        Samples of the clip in each.
+        Number of samples of each window without the padding.
     targets : uint8 ndarray of shape (n_windows, n_labels)
-        1 where the window has the label, 0 where not, or `LABEL_UNKNOWN`.
+        1 where the window has the label, 0 where it does not, or `LABEL_UNKNOWN`.
     frames : uint8 ndarray of shape (n_windows, n_maps, n_frames)
-        The same of every 10 ms: of the borders of each of `SPLICED_LABELS`, then of each label.
+        The same values for every 10 ms: first a map of the splice points of each of `SPLICED_LABELS`, then a map of
+        the content of each label.
     clips : int64 ndarray of shape (n_windows,)
-        Number of the clip that each is of.
+        Clip number of each window.
     """
 
     waveforms: np.ndarray
@@ -50,46 +60,57 @@ class WindowSet:
         return len(self.lengths)
 
     def floats(self, rows: Any) -> np.ndarray:
-        """Some of the waveforms as float32, full scale 1."""
+        """Return the waveforms of some windows as float32, at full scale 1."""
         return self.waveforms[rows].astype(np.float32) / np.float32(32768)
 
 
 def build_window_set(
-    parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, int]],
-    most: int,
+    labelled_windows: Iterable[LabelledWindow],
+    max_windows: int,
     n_labels: int,
     n_samples: int,
     sample_rate: int,
     folder: Path,
 ) -> WindowSet:
-    """Windows in files that are mapped into memory.
+    """Write windows to files, and return them mapped into memory.
 
     Parameters
     ----------
-    parts : iterable of (waveform, targets, frames, clip)
-        What is in each; waveforms may be shorter.
-    most : int
-        Of them, so many are taken.
+    labelled_windows : iterable of LabelledWindow
+        The windows.
+    max_windows : int
+        Number of windows that the files have room for; further ones are ignored.
     n_labels, n_samples, sample_rate : int
-        Columns of the targets, and length and rate of the windows.
+        Number of labels, and length and rate of the windows.
     folder : Path
-        Where the files are put.
+        Folder of the files, which is created.
+
+    Returns
+    -------
+    WindowSet
+        The windows.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for the files.
     """
     folder.mkdir(exist_ok=True)
     n_maps, n_frames = len(SPLICED_LABELS) + n_labels, frames_in(n_samples, sample_rate)
-    waveforms = _on_disk(folder / "waveforms.npy", np.int16, (most, n_samples))
-    frames = _on_disk(folder / "frames.npy", np.uint8, (most, n_maps, n_frames))
-    lengths, clips, n = np.zeros(most, np.int64), np.zeros(most, np.int64), 0
-    targets = np.zeros((most, n_labels), np.uint8)
-    for waveform, target, frame, clip in itertools.islice(parts, most):
-        waveforms[n, : len(waveform)] = np.round(waveform * 32768).clip(-32768, 32767)
-        lengths[n], targets[n], frames[n], clips[n] = len(waveform), target, frame, clip
+    waveforms = _allocate_file(folder / "waveforms.npy", np.int16, (max_windows, n_samples))
+    frames = _allocate_file(folder / "frames.npy", np.uint8, (max_windows, n_maps, n_frames))
+    lengths, clips = np.zeros(max_windows, np.int64), np.zeros(max_windows, np.int64)
+    targets = np.zeros((max_windows, n_labels), np.uint8)
+    n = 0
+    for window in itertools.islice(labelled_windows, max_windows):
+        waveforms[n, : len(window.waveform)] = np.round(window.waveform * 32768).clip(-32768, 32767)
+        lengths[n], targets[n], frames[n], clips[n] = len(window.waveform), window.targets, window.frames, window.clip
         n += 1
     return WindowSet(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
 
 
-def _on_disk(path, dtype, shape):
-    """An array in a file, of which all is taken now: a disk that is full later would end the process."""
+def _allocate_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Create an array in a file, and reserve its disk space: a disk that fills up later would kill the process."""
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         size = path.stat().st_size
@@ -99,59 +120,62 @@ def _on_disk(path, dtype, shape):
             except OSError as error:
                 raise OSError(
                     error.errno,
-                    f"{size / 1e6:.0f} MB for windows to learn from cannot be had: {error.strerror}. Set "
-                    "TMPDIR to a folder with more room, or lower n_clips",
+                    f"{size / 1e6:.0f} MB for training windows cannot be allocated: {error.strerror}. Set TMPDIR to a "
+                    "folder with more room, or lower n_clips",
                     str(path.parent),
                 ) from error
     return array
 
 
 def edited_windows(
-    pairs: Iterable[tuple[np.ndarray, EditRecord]],
+    edited_clips: Iterable[tuple[np.ndarray, EditRecord]],
     labels: Sequence[str],
     n_samples: int,
     sample_rate: int,
     rng: np.random.Generator,
-    brick_wall_share: float,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
-    """One window of each edited clip, and of a share of them a copy without what is above some frequency."""
+    brick_wall_fraction: float,
+) -> Iterator[LabelledWindow]:
+    """Yield a window of each edited clip, and low-pass filtered copies of a random fraction of the windows."""
     n_frames = frames_in(n_samples, sample_rate)
-    for waveform, record in pairs:
+    for waveform, record in edited_clips:
         start = window_start(rng, record, n_samples, sample_rate)
-        part = waveform[start : start + n_samples]
-        targets, frames = window_truth(record, labels, start / sample_rate, len(part) / sample_rate, n_frames)
-        yield part, targets, frames, record.clip or 0
-        if rng.random() < brick_wall_share:
+        samples = waveform[start : start + n_samples]
+        targets, frames = window_truth(record, labels, start / sample_rate, len(samples) / sample_rate, n_frames)
+        clip = record.clip or 0
+        yield LabelledWindow(samples, targets, frames, clip)
+        if rng.random() < brick_wall_fraction:
             targets, frames = _with_unknown_low_pass(targets, frames, labels)
-            yield _brick_wall(part, rng, sample_rate), targets, frames, record.clip or 0
+            yield LabelledWindow(_brick_wall(samples, rng, sample_rate), targets, frames, clip)
 
 
 def window_start(rng: np.random.Generator, record: EditRecord, n_samples: int, sample_rate: int) -> int:
-    """First sample of a window of a clip, in half of the cases of one that has an event of the clip inside."""
-    room = round(record.duration * sample_rate) - n_samples
-    if room <= 0:
+    """Choose the first sample of a window; half of the windows contain a point or border, if the clip has any."""
+    last_start = round(record.duration * sample_rate) - n_samples
+    if last_start <= 0:
         return 0
-    moments = [moment for moments in record.points.values() for moment in moments]
-    for spans in record.intervals.values():
-        moments += [t for span in spans for t in span if 0 < t < record.duration]
-    if not moments or rng.random() > _EVENT_SHARE:
-        return int(rng.integers(room, endpoint=True))
-    moment = round(moments[rng.integers(len(moments))] * sample_rate)
-    edge = round(2 * BORDER_MARGIN_SECONDS * sample_rate)
-    low, high = max(0, moment - n_samples + edge), min(room, moment - edge)
+    events = [point for points in record.points.values() for point in points]
+    for intervals in record.intervals.values():
+        events += [border for interval in intervals for border in interval if 0 < border < record.duration]
+    if not events or rng.random() > _EVENT_FRACTION:
+        return int(rng.integers(last_start, endpoint=True))
+    event = round(events[rng.integers(len(events))] * sample_rate)
+    margin = round(2 * BORDER_MARGIN_SECONDS * sample_rate)
+    low, high = max(0, event - n_samples + margin), min(last_start, event - margin)
     if low > high:
-        return int(np.clip(moment - n_samples // 2, 0, room))
+        return int(np.clip(event - n_samples // 2, 0, last_start))
     return int(rng.integers(low, high, endpoint=True))
 
 
-def _brick_wall(part, rng, sample_rate):
-    """A waveform without what is above some frequency."""
-    low, high = (min(f, 0.475 * sample_rate) for f in _BRICK_WALL_HZ)
+def _brick_wall(waveform: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+    """Remove all frequencies above a random cut-off."""
+    low, high = (min(frequency, 0.475 * sample_rate) for frequency in _BRICK_WALL_HZ)
     taps = firwin(_N_TAPS, rng.uniform(low, high), fs=sample_rate)
-    return fftconvolve(part, taps, mode="same").astype(np.float32)
+    return fftconvolve(waveform, taps, mode="same").astype(np.float32)
 
 
-def _with_unknown_low_pass(targets, frames, labels):
+def _with_unknown_low_pass(
+    targets: np.ndarray, frames: np.ndarray, labels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Mark low-pass labels of a filtered copy as unknown: the filter may sound like that edit."""
     targets, frames = targets.copy(), frames.copy()
     for column, label in enumerate(labels):
@@ -159,6 +183,6 @@ def _with_unknown_low_pass(targets, frames, labels):
             continue
         if targets[column] != 1:
             targets[column] = LABEL_UNKNOWN
-        inside = frames[len(SPLICED_LABELS) + column]
-        inside[inside == 0] = LABEL_UNKNOWN
+        content = frames[len(SPLICED_LABELS) + column]
+        content[content == 0] = LABEL_UNKNOWN
     return targets, frames
