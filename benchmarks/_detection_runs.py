@@ -23,8 +23,9 @@ from threadpoolctl import threadpool_limits
 from _detection_data import BRICK_WALLS_HZ, VARIANTS, ClipSet, Data, WindowSet, brick_wall
 from _detection_scores import Line, detection_lines, false_alarm_lines, localization_lines
 from mmestim.voice import AudioCorpus, VoiceEditDetector
-from mmestim.voice._models import base as _models
-from mmestim.voice._models import hybrid as _hybrid_model
+from mmestim.voice._models import features as _features
+from mmestim.voice._models import hybrid as _hybrid
+from mmestim.voice._models import network as _network
 from mmestim.voice._models.boosted_trees import BoostedTrees
 
 FIELDS = ("part", "label", "metric", "value", "low", "high")
@@ -225,9 +226,9 @@ class Asked:
             stack.callback(detector.set_params, n_jobs=self.options.n_jobs)
             spent = {
                 "reading": timed(stack, "_read", AudioCorpus),
-                "statistics": timed(stack, "statistics_of", _models, _hybrid_model),
+                "statistics": timed(stack, "window_statistics", _features, _hybrid),
                 "trees": timed(stack, "decision_function", BoostedTrees),
-                "networks": timed(stack, "ask", _models, _hybrid_model),
+                "networks": timed(stack, "predict_in_batches", _network, _hybrid),
             }
             detector.set_params(n_jobs=1)
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a detector learns by: models that answer for windows, and for windows that they were not trained on."""
+"""Base class of the models that score windows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import nn
 
 from .._training_data.training_set import TrainingSet
 
-MIN_SECONDS = 0.35  # seconds that statistics need
+# Shortest window, in seconds, for which all statistics are defined.
+MIN_SECONDS = 0.35
 
 
 class WindowOutputs(NamedTuple):
-    """What a model says of windows."""
+    """Outputs of a model for a batch of windows."""
 
     logits: np.ndarray  # (n_windows, n_models, n_labels)
     embeddings: np.ndarray  # (n_windows, embedding_dim)
@@ -23,27 +24,57 @@ class WindowOutputs(NamedTuple):
 
 
 class WindowModel:
-    """Base of the models."""
+    """Base class of the models of one window length.
+
+    Attributes
+    ----------
+    n_models : int
+        Number of scores for each label, which a `ScoreFusion` combines.
+    networks : dict of str to nn.Module
+        Networks by name; their weights are saved under these names.
+    config : dict or None
+        Architecture of a network that the detector's parameters do not describe.
+    frame_thresholds : ndarray of shape (n_maps,) or None
+        Probability from which a frame is positive on each map; None if the model has no scores of frames.
+    """
 
     n_models: ClassVar[int] = 1
-    device, precision = torch.device("cpu"), "float32"  # until it is placed
-    # What a network is made anew by, where the parameters do not say.
+    networks: dict[str, nn.Module]
     config: dict[str, Any] | None = None
-    # Of frames, where the answers have them: from which log-odds on a map is there.
     frame_thresholds: np.ndarray | None = None
+    # Values until `to` is called.
+    device, precision = torch.device("cpu"), "float32"
 
     def fit(self, training_set: TrainingSet) -> np.ndarray:
-        """Learn.
+        """Train on the windows that are not held out.
+
+        Parameters
+        ----------
+        training_set : TrainingSet
+            Windows, labels and options.
 
         Returns
         -------
         ndarray of shape (n_held_out, n_models, n_labels)
-            Log-odds of the windows that were not to be trained on.
+            Logits of the held-out windows.
         """
         raise NotImplementedError
 
     def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
-        """What is in windows of shape (n_windows, n_samples) that have so many samples each."""
+        """Score windows.
+
+        Parameters
+        ----------
+        waveforms : float32 ndarray of shape (n_windows, n_samples)
+            Waveforms, padded with zeros.
+        lengths : int64 ndarray of shape (n_windows,)
+            Number of samples of each window without the padding.
+
+        Returns
+        -------
+        WindowOutputs
+            Logits, embeddings and scores of frames.
+        """
         raise NotImplementedError
 
     @property
@@ -51,35 +82,25 @@ class WindowModel:
         """Length of the embeddings."""
         raise NotImplementedError
 
-    # What a file of the model holds.
-
-    networks: dict[str, nn.Module]
-
     def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
-        """The networks before training, by name."""
+        """Return untrained networks by name."""
         return {}
 
     def check_networks(self, labels: Sequence[str]) -> None:
-        """Raise if they cannot be made, or do not answer as they have to."""
+        """Raise an error if the networks cannot be built, or if their outputs have wrong shapes."""
         self.new_networks(labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What else was learnt, by name."""
+        """Return all fitted values by name, except the weights of networks."""
         return {}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
-        """Take it over; a ValueError says what cannot be."""
+        """Restore the result of `arrays`, or raise ValueError if it is invalid."""
         if arrays:
-            raise ValueError(f"its model has {sorted(arrays)}, which it does not know.")
+            raise ValueError(f"its model has the unknown arrays {sorted(arrays)}.")
 
     def to(self, device: torch.device, precision: str) -> None:
-        """Where networks are, and how they compute."""
+        """Move the networks to a device, and set the precision of their arithmetic."""
         self.device, self.precision = device, precision
         for network in self.networks.values():
             network.to(device).eval()
-
-
-# Statistics and trees ------------------------------------------------------------------------------
-
-
-# One network ---------------------------------------------------------------------------------------

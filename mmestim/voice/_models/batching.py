@@ -1,4 +1,4 @@
-"""Windows served to networks in batches."""
+"""Batches of windows and the loss of their labels."""
 
 from __future__ import annotations
 
@@ -11,21 +11,38 @@ from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .losses import ClassLoss, LabelLoss, label_weights
 
-_AT_ONCE = 64
+BATCH_SIZE = 64  # windows
 
 
-def label_loss(training_set: TrainingSet, rows: np.ndarray) -> LabelLoss | ClassLoss:
-    """The loss of the labels, with weights by the windows that are trained on."""
+def build_label_loss(training_set: TrainingSet, rows: np.ndarray) -> LabelLoss | ClassLoss:
+    """Return the loss of the labels, weighted by their frequency in the windows that the mask `rows` selects."""
     if training_set.is_exclusive:
         return ClassLoss()
     weights = torch.from_numpy(label_weights(training_set.windows.targets[rows])).to(training_set.options.device)
     return LabelLoss(training_set.labels, weights)
 
 
-def in_parts(
-    windows: WindowSet, rows: np.ndarray, read: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+def map_windows(
+    windows: WindowSet,
+    rows: np.ndarray,
+    function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """What `read` makes of the waveforms, lengths and numbers of some windows, a part of them at a time."""
+    """Apply a function to windows, one batch at a time.
+
+    Parameters
+    ----------
+    windows : WindowSet
+        The windows.
+    rows : bool ndarray of shape (n_windows,)
+        Windows to use.
+    function : callable
+        Function of waveforms (n, n_samples), lengths (n,) and row numbers (n,) that returns an array of n rows.
+
+    Returns
+    -------
+    ndarray
+        Concatenated results.
+    """
     numbers = np.flatnonzero(rows)
-    parts = [numbers[start : start + _AT_ONCE] for start in range(0, len(numbers), _AT_ONCE)]
-    return np.concatenate([read(windows.floats(part), windows.lengths[part], part) for part in parts])
+    batches = [numbers[start : start + BATCH_SIZE] for start in range(0, len(numbers), BATCH_SIZE)]
+    return np.concatenate([function(windows.floats(batch), windows.lengths[batch], batch) for batch in batches])

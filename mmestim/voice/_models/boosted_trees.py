@@ -1,4 +1,4 @@
-"""Gradient-boosted trees of many labels, kept as plain arrays: they travel without pickle and answer together."""
+"""Gradient-boosted trees of many labels as plain arrays, which are saved without pickle and evaluated together."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from joblib import Parallel, delayed
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-_ROWS_AT_ONCE = 128
-# What a probability of 0 or 1 stands for where a label is always or never there.
+_BATCH_SIZE = 128  # rows
+_MAX_DEPTH = 64
+# Log-odds of a label that all or none of the training rows have.
 _CONSTANT_LOGIT = 6.0
 
+_NODE_DTYPES = {"feature": np.int32, "threshold": np.float64, "left": np.int32, "right": np.int32, "value": np.float64}
+_NODE = np.dtype([("feature", "i8"), ("threshold", "f8"), ("left", "i8"), ("right", "i8"), ("value", "f8")])
 
-class _Label(NamedTuple):
-    """The trees of one label: nodes one tree after another, and where each begins."""
+
+class _LabelTrees(NamedTuple):
+    """Trees of one label: the nodes of all trees in a row, and the number of each tree's first node."""
 
     baseline: float
     nodes: np.ndarray
@@ -24,16 +28,16 @@ class _Label(NamedTuple):
 
 
 class BoostedTrees:
-    """One binary classifier for each label.
+    """One binary classifier of gradient-boosted trees for each label.
 
     Parameters
     ----------
     baseline : float64 ndarray of shape (n_labels,)
-        What the trees of a label add to.
+        Log-odds of each label to which its trees add.
     nodes : dict of str to ndarray of shape (n_nodes,)
         `feature`, `threshold`, `left`, `right` and `value` of the nodes of all trees; a leaf is its own child.
     roots, labels : int64 ndarray of shape (n_trees,)
-        First node and label of each tree.
+        Number of the first node and of the label of each tree.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class BoostedTrees:
     ) -> None:
         self.baseline, self.nodes, self.roots, self.labels = baseline, nodes, roots, labels
         self._depth = _depth(nodes, roots)
-        self._grown, self._firsts = np.unique(labels, return_index=True)
+        self._labels_with_trees, self._first_trees = np.unique(labels, return_index=True)
 
     @classmethod
     def fit(
@@ -53,20 +57,25 @@ class BoostedTrees:
         n_jobs: int | None = None,
         **options: Any,
     ) -> BoostedTrees:
-        """Trees for all labels.
+        """Fit the trees of all labels.
 
         Parameters
         ----------
         X : float32 ndarray of shape (n_rows, n_features)
-            Finite.
-        targets, known : bool ndarray of shape (n_rows, n_labels)
-            Which labels each row has, and where that is known.
+            Finite features.
+        targets, is_labelled : bool ndarray of shape (n_rows, n_labels)
+            Whether each row has each label, and whether that is known.
         seed : int
-            Of the features that splits look at.
+            Seed of the features that are candidates for a split.
         n_jobs : int, default=None
-            Processes.
+            Number of processes.
         **options
             Parameters of `HistGradientBoostingClassifier`.
+
+        Returns
+        -------
+        BoostedTrees
+            The fitted trees.
         """
         parts = Parallel(n_jobs)(
             delayed(_fit_label)(X, targets[:, i], is_labelled[:, i], seed + i, options) for i in range(targets.shape[1])
@@ -74,41 +83,41 @@ class BoostedTrees:
         return cls.from_labels(parts)
 
     @classmethod
-    def from_labels(cls, parts: Sequence[_Label]) -> BoostedTrees:
-        """All labels' trees together."""
-        sizes = np.cumsum([0, *(len(part.nodes) for part in parts)])
-        together = np.concatenate([part.nodes for part in parts])
-        shift = np.repeat(sizes[:-1], np.diff(sizes))
+    def from_labels(cls, parts: Sequence[_LabelTrees]) -> BoostedTrees:
+        """Return the trees of all labels in common arrays."""
+        offsets = np.cumsum([0, *(len(part.nodes) for part in parts)])
+        merged = np.concatenate([part.nodes for part in parts])
+        shift = np.repeat(offsets[:-1], np.diff(offsets))
         nodes = {
-            "feature": together["feature"].astype(np.int32),
-            "threshold": together["threshold"],
-            "left": (together["left"] + shift).astype(np.int32),
-            "right": (together["right"] + shift).astype(np.int32),
-            "value": together["value"],
+            "feature": merged["feature"].astype(np.int32),
+            "threshold": merged["threshold"],
+            "left": (merged["left"] + shift).astype(np.int32),
+            "right": (merged["right"] + shift).astype(np.int32),
+            "value": merged["value"],
         }
-        roots = np.concatenate([part.starts + size for part, size in zip(parts, sizes, strict=False)])
+        roots = np.concatenate([part.starts + offset for part, offset in zip(parts, offsets, strict=False)])
         labels = np.repeat(np.arange(len(parts)), [len(part.starts) for part in parts])
         return cls(np.array([part.baseline for part in parts]), nodes, roots.astype(np.int64), labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that they are, by name."""
-        own = {"baseline": self.baseline, "roots": self.roots, "labels": self.labels}
-        return {f"trees.{name}": values for name, values in {**self.nodes, **own}.items()}
+        """Return all arrays by name, for `from_arrays`."""
+        per_tree = {"baseline": self.baseline, "roots": self.roots, "labels": self.labels}
+        return {f"trees.{name}": values for name, values in {**self.nodes, **per_tree}.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], n_labels: int, n_features: int) -> BoostedTrees:
-        """Trees from such arrays, if they are trees."""
+        """Return trees from arrays of a file, or raise ValueError if the arrays do not describe trees."""
         dtypes = {**_NODE_DTYPES, "baseline": np.float64, "roots": np.int64, "labels": np.int64}
         if set(arrays) != {f"trees.{name}" for name in dtypes}:
             raise ValueError(f"its trees have {sorted(arrays)}, expected {sorted(dtypes)}.")
-        found = {name: arrays[f"trees.{name}"] for name in dtypes}
-        if any(values.ndim != 1 or values.dtype != dtypes[name] for name, values in found.items()):
-            raise ValueError("its trees have arrays of another kind than numbers in a row.")
-        nodes = {name: found[name] for name in _NODE_DTYPES}
-        baseline, roots, labels = found["baseline"], found["roots"], found["labels"]
-        size, here = len(nodes["value"]), np.arange(len(nodes["value"]))
-        is_leaf = nodes["left"] == here
-        fits = (
+        named = {name: arrays[f"trees.{name}"] for name in dtypes}
+        if any(values.ndim != 1 or values.dtype != dtypes[name] for name, values in named.items()):
+            raise ValueError("its trees have arrays of the wrong type or number of dimensions.")
+        nodes = {name: named[name] for name in _NODE_DTYPES}
+        baseline, roots, labels = named["baseline"], named["roots"], named["labels"]
+        size, numbers = len(nodes["value"]), np.arange(len(nodes["value"]))
+        is_leaf = nodes["left"] == numbers
+        is_consistent = (
             all(len(values) == size for values in nodes.values())
             and len(roots) == len(labels)
             and len(baseline) == n_labels
@@ -116,84 +125,83 @@ class BoostedTrees:
             and np.isfinite(nodes["value"]).all()
             and ((nodes["feature"] >= 0) & (nodes["feature"] < n_features)).all()
             # Children come after their parents, so that every path ends.
-            and all(((nodes[side] >= here) & (nodes[side] < size)).all() for side in ("left", "right"))
-            and (is_leaf == (nodes["right"] == here)).all()
+            and all(((nodes[side] >= numbers) & (nodes[side] < size)).all() for side in ("left", "right"))
+            and (is_leaf == (nodes["right"] == numbers)).all()
             and ((roots >= 0) & (roots < size)).all()
             and ((labels >= 0) & (labels < n_labels)).all()
             and (np.diff(labels) >= 0).all()
         )
-        if not fits:
-            raise ValueError("its trees are none: nodes, roots or labels do not fit together.")
+        if not is_consistent:
+            raise ValueError("its trees are invalid: nodes, roots or labels contradict each other.")
         return cls(baseline, nodes, roots, labels)
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Log-odds of the labels.
+        """Return the log-odds of the labels.
 
         Parameters
         ----------
         X : ndarray of shape (n_rows, n_features)
-            Finite.
+            Finite features.
 
         Returns
         -------
         float32 ndarray of shape (n_rows, n_labels)
-            As `HistGradientBoostingClassifier` has them.
+            Log-odds as `HistGradientBoostingClassifier` computes them.
         """
         logits = np.empty((len(X), len(self.baseline)), np.float32)
-        for start in range(0, len(X), _ROWS_AT_ONCE):
-            rows = np.asarray(X[start : start + _ROWS_AT_ONCE], dtype=np.float64)
-            at = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
+        for start in range(0, len(X), _BATCH_SIZE):
+            rows = np.asarray(X[start : start + _BATCH_SIZE], dtype=np.float64)
+            current = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
             for _ in range(self._depth):
-                goes_left = np.take_along_axis(rows, self.nodes["feature"][at], axis=1) <= self.nodes["threshold"][at]
-                at = np.where(goes_left, self.nodes["left"][at], self.nodes["right"][at])
+                values = np.take_along_axis(rows, self.nodes["feature"][current], axis=1)
+                goes_left = values <= self.nodes["threshold"][current]
+                current = np.where(goes_left, self.nodes["left"][current], self.nodes["right"][current])
             sums = np.tile(self.baseline, (len(rows), 1))
             if len(self.roots):
-                sums[:, self._grown] += np.add.reduceat(self.nodes["value"][at], self._firsts, axis=1)
+                leaf_values = self.nodes["value"][current]
+                sums[:, self._labels_with_trees] += np.add.reduceat(leaf_values, self._first_trees, axis=1)
             logits[start : start + len(rows)] = sums
         return logits
 
 
-_NODE_DTYPES = {"feature": np.int32, "threshold": np.float64, "left": np.int32, "right": np.int32, "value": np.float64}
-_MOST_DEPTH = 64
-_NODE = np.dtype([("feature", "i8"), ("threshold", "f8"), ("left", "i8"), ("right", "i8"), ("value", "f8")])
-
-
-def _fit_label(X, target, is_labelled, seed, options):
-    """Trees of one label, or none where it is always or never there."""
+def _fit_label(
+    X: np.ndarray, target: np.ndarray, is_labelled: np.ndarray, seed: int, options: Mapping[str, Any]
+) -> _LabelTrees:
+    """Fit the trees of one label; there are none if all rows or no row has it."""
     y = target[is_labelled]
     if y.all() or not y.any():
         baseline = _CONSTANT_LOGIT if len(y) and y.all() else -_CONSTANT_LOGIT
-        return _Label(baseline, np.zeros(0, _NODE), np.zeros(0, np.int64))
+        return _LabelTrees(baseline, np.zeros(0, _NODE), np.zeros(0, np.int64))
     model = HistGradientBoostingClassifier(random_state=seed % 2**31, early_stopping=False, **options)
-    # Where others use the cores, threads wait for each other, a hundred times as long as one takes alone.
+    # On busy cores, threads wait for each other, which takes a hundred times as long as one thread.
     with threadpool_limits(1):
         model.fit(X[is_labelled], y)
-    trees = [_plain(trees[0].nodes) for trees in model._predictors]
+    trees = [_convert_nodes(trees[0].nodes) for trees in model._predictors]
     starts = np.cumsum([0, *map(len, trees)])
     for tree, start in zip(trees, starts, strict=False):
         tree["left"] += start
         tree["right"] += start
-    return _Label(float(model._baseline_prediction.item()), np.concatenate(trees), starts[:-1])
+    return _LabelTrees(float(model._baseline_prediction.item()), np.concatenate(trees), starts[:-1])
 
 
-def _plain(nodes):
-    """scikit-learn's nodes as ours: a leaf is its own child."""
-    plain, here = np.zeros(len(nodes), _NODE), np.arange(len(nodes))
+def _convert_nodes(nodes: np.ndarray) -> np.ndarray:
+    """Convert nodes of scikit-learn to our format, in which a leaf is its own child."""
+    converted, numbers = np.zeros(len(nodes), _NODE), np.arange(len(nodes))
     is_leaf = nodes["is_leaf"].astype(bool)
-    plain["feature"] = np.where(is_leaf, 0, nodes["feature_idx"])
-    plain["threshold"] = np.where(is_leaf, 0.0, nodes["num_threshold"])
-    plain["value"] = nodes["value"]
+    converted["feature"] = np.where(is_leaf, 0, nodes["feature_idx"])
+    converted["threshold"] = np.where(is_leaf, 0.0, nodes["num_threshold"])
+    converted["value"] = nodes["value"]
     for side in ("left", "right"):
-        plain[side] = np.where(is_leaf, here, nodes[side])
-    return plain
+        converted[side] = np.where(is_leaf, numbers, nodes[side])
+    return converted
 
 
-def _depth(nodes, roots):
-    """Steps from the roots after which every path has ended."""
-    at, depth = np.unique(roots), 0
-    while len(at):
-        children = np.concatenate([nodes["left"][at], nodes["right"][at]])
-        at, depth = np.unique(children[children != np.tile(at, 2)]), depth + 1
-        if depth > _MOST_DEPTH:
-            raise ValueError(f"its trees are deeper than {_MOST_DEPTH} nodes.")
+def _depth(nodes: Mapping[str, np.ndarray], roots: np.ndarray) -> int:
+    """Return the number of steps from the roots after which every path has ended."""
+    current, depth = np.unique(roots), 0
+    while len(current):
+        children = np.concatenate([nodes["left"][current], nodes["right"][current]])
+        current, depth = np.unique(children[children != np.tile(current, 2)]), depth + 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"its trees are deeper than {_MAX_DEPTH} nodes.")
     return depth

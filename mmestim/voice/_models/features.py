@@ -12,14 +12,20 @@ from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .base import MIN_SECONDS, WindowModel, WindowOutputs
-from .batching import _AT_ONCE
+from .batching import BATCH_SIZE
 from .boosted_trees import BoostedTrees
 
-_TREES: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
+_TREE_OPTIONS: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
 
 
 class FeatureModel(WindowModel):
-    """Trees on statistics made by hand."""
+    """Boosted trees on hand-crafted statistics, which are its embeddings.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Samples per second.
+    """
 
     def __init__(self, sample_rate: int) -> None:
         self.statistics, self.networks = ClipStatistics(sample_rate), {}
@@ -36,7 +42,7 @@ class FeatureModel(WindowModel):
         self.trees = BoostedTrees.from_arrays(arrays, n_labels, self.embedding_dim)
 
     def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
-        X = statistics_of(self.statistics, waveforms, lengths)
+        X = window_statistics(self.statistics, waveforms, lengths)
         return WindowOutputs(self.trees.decision_function(X)[:, None], X)
 
     @property
@@ -45,14 +51,14 @@ class FeatureModel(WindowModel):
 
 
 def fit_trees(X: np.ndarray, training_set: TrainingSet) -> BoostedTrees:
-    """Trees on the rows of the windows that are to be trained on."""
+    """Fit trees on the features of the windows that are not held out."""
     rows = ~training_set.held_out
-    # Of few rows fewer bins and trees tell as much, in less time.
-    few = rows.sum()
-    options = _TREES | {
-        "min_samples_leaf": max(1, min(20, few // 20)),
-        "max_bins": max(16, min(63, few // 4)),
-        "max_iter": max(20, min(120, few // 5)),
+    # On few rows, fewer bins and trees are as accurate and take less time.
+    n_rows = rows.sum()
+    options = _TREE_OPTIONS | {
+        "min_samples_leaf": max(1, min(20, n_rows // 20)),
+        "max_bins": max(16, min(63, n_rows // 4)),
+        "max_iter": max(20, min(120, n_rows // 5)),
     }
     return BoostedTrees.fit(
         X[rows],
@@ -65,19 +71,37 @@ def fit_trees(X: np.ndarray, training_set: TrainingSet) -> BoostedTrees:
 
 
 def compute_features(statistics: ClipStatistics, windows: WindowSet, n_jobs: int | None) -> np.ndarray:
-    """Statistics of all windows."""
-    starts = range(0, len(windows), _AT_ONCE)
-    parts = Parallel(n_jobs)(
-        delayed(_measure_some)(statistics, windows, slice(start, start + _AT_ONCE)) for start in starts
+    """Return the statistics of all windows, float32 of shape (n_windows, n_features)."""
+    starts = range(0, len(windows), BATCH_SIZE)
+    batches = Parallel(n_jobs)(
+        delayed(_compute_batch)(statistics, windows, slice(start, start + BATCH_SIZE)) for start in starts
     )
-    return np.concatenate(parts)
+    return np.concatenate(batches)
 
 
-def _measure_some(statistics, windows, rows):
-    return statistics_of(statistics, windows.floats(rows), windows.lengths[rows])
+def window_statistics(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the statistics of padded windows.
 
+    Parameters
+    ----------
+    statistics : ClipStatistics
+        Transformer of waveforms.
+    waveforms : float32 ndarray of shape (n_windows, n_samples)
+        Waveforms, padded with zeros.
+    lengths : int64 ndarray of shape (n_windows,)
+        Number of samples of each window without the padding. Padding is removed, except where a window would be
+        too short for the statistics.
 
-def statistics_of(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Statistics of windows, each as long as its clip; of very short ones with the zeros behind them."""
+    Returns
+    -------
+    float32 ndarray of shape (n_windows, n_features)
+        The statistics.
+    """
     shortest = min(waveforms.shape[1], round(MIN_SECONDS * statistics.sample_rate))
-    return statistics.transform([w[: max(n, shortest)] for w, n in zip(waveforms, lengths, strict=True)])
+    return statistics.transform(
+        [waveform[: max(length, shortest)] for waveform, length in zip(waveforms, lengths, strict=True)]
+    )
+
+
+def _compute_batch(statistics: ClipStatistics, windows: WindowSet, rows: slice) -> np.ndarray:
+    return window_statistics(statistics, windows.floats(rows), windows.lengths[rows])

@@ -1,4 +1,4 @@
-"""Losses of the networks."""
+"""Losses of the networks of windows and of frames."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from .._constants import MIN_FRAME_LOGIT
 from .._window_labels import LABEL_UNKNOWN
 from ..taxonomy import SYNTHETIC_LABELS, TAXONOMY
 
-# Rare labels count more, but no more than this.
-_MOST_WEIGHT = 10.0
-
-
-_CATEGORY_SHARE = 0.3
+# Highest weight of the positive windows of a rare label.
+_MAX_WEIGHT = 10.0
+# Weight of all categories together; that of the labels is 1.
+_CATEGORY_WEIGHT = 0.3
 
 
 class LabelLoss(Objective):
-    """Binary cross-entropy of every label, of its category, and of human speech against synthetic.
+    """Binary cross-entropy of every label and of every category, and cross-entropy of human and synthetic speech.
 
     Parameters
     ----------
     labels : list of str
         Columns of the logits.
     weights : Tensor of shape (n_labels,)
-        Of windows that have the label.
+        Weights of the windows that have each label.
     """
 
     def __init__(self, labels: list[str], weights: torch.Tensor) -> None:
@@ -43,43 +42,49 @@ class LabelLoss(Objective):
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits, is_labelled, y = output[0], batch.y != LABEL_UNKNOWN, (batch.y == 1).float()
-        loss = _masked_mean(
+        loss = _weighted_mean(
             F.binary_cross_entropy_with_logits(logits, y, reduction="none", pos_weight=self.weights), is_labelled
         )
         for columns in self.groups:
-            # Of independent labels; where one is there, it does not matter that another is not known.
-            none = F.logsigmoid(-logits[:, columns]).sum(1)
-            some = torch.log(-torch.expm1(none.clamp(max=-1e-6)))
+            # Probability that no label of the category is present, taking the labels as independent.
+            log_none = F.logsigmoid(-logits[:, columns]).sum(1)
+            log_any = torch.log(-torch.expm1(log_none.clamp(max=-1e-6)))
             is_positive = y[:, columns].amax(1)
+            # One present label makes the category known, even if others are unknown.
             is_known = is_labelled[:, columns].all(1) | (is_positive == 1)
-            loss = loss + _CATEGORY_SHARE / len(self.groups) * _masked_mean(
-                -(is_positive * some + (1 - is_positive) * none), is_known
+            loss = loss + _CATEGORY_WEIGHT / len(self.groups) * _weighted_mean(
+                -(is_positive * log_any + (1 - is_positive) * log_none), is_known
             )
         if len(self.synthetic) > 1:
-            choices = F.pad(logits[:, self.synthetic], (1, 0))
-            which = F.pad(y[:, self.synthetic], (1, 0), value=0.5).argmax(1)
+            choice_logits = F.pad(logits[:, self.synthetic], (1, 0))
+            choice = F.pad(y[:, self.synthetic], (1, 0), value=0.5).argmax(1)
             is_known = is_labelled[:, self.synthetic].all(1).float()
-            loss = loss + (F.cross_entropy(choices, which, reduction="none") * is_known).mean()
+            loss = loss + (F.cross_entropy(choice_logits, choice, reduction="none") * is_known).mean()
         return loss
 
 
 class FrameLoss(Objective):
-    """Binary cross-entropy of every frame of every map, within the clips and where it is known.
+    """Binary cross-entropy of every labelled frame inside the clips, for every map.
 
-    A frame that has what its map is of counts `weight` times, a map as often as `shares` says.
+    Parameters
+    ----------
+    positive_weight : float
+        Weight of the positive frames of each map.
+    map_weights : sequence of float
+        Weight of each map.
     """
 
-    def __init__(self, weight: float, shares: Sequence[float]) -> None:
-        self.weight, self.shares = weight, shares
+    def __init__(self, positive_weight: float, map_weights: Sequence[float]) -> None:
+        self.positive_weight, self.map_weights = positive_weight, map_weights
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         logits = output[0]
         y = batch.y[:, :, : logits.shape[2]]
         is_labelled = (y != LABEL_UNKNOWN) & (logits > MIN_FRAME_LOGIT)
         losses = F.binary_cross_entropy_with_logits(
-            logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.weight)
+            logits, (y == 1).float(), reduction="none", pos_weight=logits.new_tensor(self.positive_weight)
         )
-        return _masked_mean(losses, is_labelled * torch.tensor(self.shares, device=logits.device)[:, None])
+        return _weighted_mean(losses, is_labelled * torch.tensor(self.map_weights, device=logits.device)[:, None])
 
 
 class ClassLoss(Objective):
@@ -89,12 +94,25 @@ class ClassLoss(Objective):
         return F.cross_entropy(output[0], batch.y.argmax(1))
 
 
-def label_weights(targets: np.ndarray, most: float = _MOST_WEIGHT) -> np.ndarray:
-    """Windows without a label for each that has it, at most `most`; by column, over all other axes but the second."""
+def label_weights(targets: np.ndarray, max_weight: float = _MAX_WEIGHT) -> np.ndarray:
+    """Return the ratio of negative to positive values of each label, between 1 and `max_weight`.
+
+    Parameters
+    ----------
+    targets : uint8 ndarray of shape (n_windows, n_labels) or (n_windows, n_labels, n_frames)
+        1, 0 or `LABEL_UNKNOWN`.
+    max_weight : float, default=10
+        Highest weight.
+
+    Returns
+    -------
+    float32 ndarray of shape (n_labels,)
+        The weights.
+    """
     axes = tuple(axis for axis in range(targets.ndim) if axis != 1)
-    is_positive, is_labelled = (targets == 1).sum(axis=axes), (targets != LABEL_UNKNOWN).sum(axis=axes)
-    return ((is_labelled - is_positive) / np.maximum(is_positive, 1)).clip(1, most).astype(np.float32)
+    n_positive, n_labelled = (targets == 1).sum(axis=axes), (targets != LABEL_UNKNOWN).sum(axis=axes)
+    return ((n_labelled - n_positive) / np.maximum(n_positive, 1)).clip(1, max_weight).astype(np.float32)
 
 
-def _masked_mean(losses, shares):
-    return (losses * shares).sum() / shares.sum().clamp(min=1)
+def _weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (losses * weights).sum() / weights.sum().clamp(min=1)

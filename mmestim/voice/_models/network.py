@@ -1,4 +1,4 @@
-"""Single networks of windows."""
+"""Model of windows that is a single network."""
 
 from __future__ import annotations
 
@@ -10,20 +10,33 @@ from torch import nn
 
 from .._training_data.training_set import TrainingSet
 from .base import WindowModel, WindowOutputs
-from .batching import in_parts, label_loss
+from .batching import build_label_loss, map_windows
 from .network_training import WindowRows, predict_in_batches, train_network
 
-_TRIAL = 8000  # samples
+_PROBE_SAMPLES = 8000
 
 
 class NetworkModel(WindowModel):
-    """One network, trained on most of the speakers; the others tell what its scores mean."""
+    """Single network of whole windows.
 
-    # Windows that it sees, and its highest learning rates.
+    Parameters
+    ----------
+    make : callable
+        Function of the number of labels that returns the untrained network.
+    name : str
+        Name of the network in files and in the training history.
+    n_windows : int
+        Number of windows to train on, counting repetitions.
+    lr : float
+        Highest learning rate.
+    backbone_lr : float, default=None
+        Highest learning rate of the network's `backbone`; None trains it like the rest.
+    """
+
     def __init__(
-        self, make: Callable[[int], nn.Module], name: str, seen: int, lr: float, backbone_lr: float | None = None
+        self, make: Callable[[int], nn.Module], name: str, n_windows: int, lr: float, backbone_lr: float | None = None
     ) -> None:
-        self.make, self.name, self.seen, self.lr, self.backbone_lr = make, name, seen, lr, backbone_lr
+        self.make, self.name, self.n_windows, self.lr, self.backbone_lr = make, name, n_windows, lr, backbone_lr
         self.networks: dict[str, nn.Module] = {}
 
     def new_networks(self, labels: Sequence[str]) -> dict[str, nn.Module]:
@@ -33,12 +46,12 @@ class NetworkModel(WindowModel):
     def check_networks(self, labels: Sequence[str]) -> None:
         network = self.new_networks(labels)[self.name]
         if not isinstance(network, nn.Module):
-            raise TypeError(f"model={self.name} gives a {type(network).__name__}: it must give an nn.Module.")
-        outputs = network.eval()(torch.zeros(1, _TRIAL), torch.tensor([_TRIAL]))
+            raise TypeError(f"model={self.name} returns a {type(network).__name__}. It must return an nn.Module.")
+        outputs = network.eval()(torch.zeros(1, _PROBE_SAMPLES), torch.tensor([_PROBE_SAMPLES]))
         shapes = [tuple(part.shape) for part in outputs] if isinstance(outputs, tuple) else type(outputs).__name__
         if len(shapes) != 2 or shapes[0] != (1, len(labels)) or len(shapes[1]) != 2:
             raise ValueError(
-                f"model={self.name} answers for one waveform and {len(labels)} labels with {shapes}: it must give a "
+                f"model={self.name} returns {shapes} for one waveform and {len(labels)} labels. It must return a "
                 f"tuple of logits (1, {len(labels)}) and embeddings (1, n_features)."
             )
 
@@ -48,9 +61,9 @@ class NetworkModel(WindowModel):
         network, history = train_network(
             lambda: self.new_networks(training_set.labels)[self.name],
             rows,
-            label_loss(training_set, ~held_out),
+            build_label_loss(training_set, ~held_out),
             training_set.options,
-            seen=round(training_set.budget * self.seen),
+            n_windows=round(training_set.budget * self.n_windows),
             lr=training_set.lr or self.lr,
             seed=training_set.seed_for(self.name),
             stage=self.name,
@@ -62,7 +75,7 @@ class NetworkModel(WindowModel):
         training_set.history.extend(history)
         if not held_out.any():
             return training_set.no_logits(1)
-        return in_parts(
+        return map_windows(
             training_set.windows, held_out, lambda waveforms, lengths, _: self.predict(waveforms, lengths).logits
         )
 
@@ -74,7 +87,5 @@ class NetworkModel(WindowModel):
 
     @property
     def embedding_dim(self) -> int:
-        silence = np.zeros((1, _TRIAL), np.float32)
-        return predict_in_batches(self.networks[self.name], silence, np.array([_TRIAL]), self.device, self.precision)[
-            1
-        ].shape[1]
+        silence = np.zeros((1, _PROBE_SAMPLES), np.float32)
+        return self.predict(silence, np.array([_PROBE_SAMPLES])).embeddings.shape[1]

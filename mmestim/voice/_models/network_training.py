@@ -1,4 +1,4 @@
-"""Networks trained on windows, and asked about them."""
+"""Training of networks on windows, and their outputs in batches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,27 @@ from ..._training.options import TrainingOptions
 from ..._utils.malloc import retain_freed_memory
 from .._training_data.window_set import WindowSet
 
-# Windows that are asked about at once: on a CPU, what a layer makes of more samples is too large for its cache.
-_AT_ONCE, _SAMPLES_AT_ONCE = 32, 2**18
+_BATCH_SIZE = 32  # windows
+# Samples per batch on a CPU; the activations of more do not fit its cache.
+_MAX_SAMPLES = 2**18
 
 
 class WindowRows:
-    """Some windows with what is to be learnt of them, served in whole batches."""
+    """Windows with their targets, served in whole batches.
+
+    Parameters
+    ----------
+    windows : WindowSet
+        The windows.
+    targets : ndarray of shape (n_windows, ...)
+        Targets of all windows.
+    rows : int ndarray of shape (n_rows,)
+        Numbers of the windows to use.
+    device : torch.device
+        Device of the batches.
+    statistics : float32 ndarray of shape (n_windows, n_statistics), default=None
+        Statistics of all windows, as a further input.
+    """
 
     def __init__(
         self,
@@ -40,15 +55,15 @@ class WindowRows:
         return len(self.rows)
 
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
-        """Numbers of the windows of every batch, shuffled if a generator is given; all batches are of one size."""
+        """Return the window numbers of each batch, shuffled and of equal size if a generator is given."""
         order = self.rows if generator is None else self.rows[torch.randperm(len(self), generator=generator)]
         batches = list(order.split(batch_size))
         if generator is not None and len(batches) > 1 and len(batches[-1]) < batch_size:
-            batches.pop()  # Others come next time; BatchNorm would make much of a few.
+            batches.pop()  # BatchNorm is unreliable on a small batch. The next epoch drops other windows.
         return batches
 
     def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
-        """Some windows, on the device."""
+        """Return windows by their numbers, on the device."""
         numbers = rows.numpy()
         x = {"waveform": self.windows.floats(numbers), "lengths": self.windows.lengths[numbers]}
         if self.statistics is not None:
@@ -62,15 +77,15 @@ class WindowRows:
         return batch_size
 
 
-class OnWindows(nn.Module):
-    """A network of waveforms as one of batches."""
+class BatchAdapter(nn.Module):
+    """Network of waveforms that is called with a `Batch`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and embeddings."""
+        """Return logits and embeddings."""
         return self.network(*batch.x.values())
 
 
@@ -80,46 +95,51 @@ def train_network(
     objective: Objective,
     options: TrainingOptions,
     *,
-    seen: int,
+    n_windows: int,
     lr: float,
     seed: int,
     stage: str,
     backbone_lr: float | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """A network trained on so many windows, with a learning rate that rises for a tenth of them and then falls.
+    """Train a network, with a one-cycle learning rate that rises for the first tenth of the steps.
 
     Parameters
     ----------
     make : callable
-        Gives the network with its first weights.
+        Function without arguments that returns the network with its initial weights.
     rows : WindowRows
-        What it is trained on, again and again.
+        Windows to train on, repeated in epochs.
     objective : Objective
-        Its loss.
+        The loss.
     options : TrainingOptions
-        How; `lr`, `lr_schedule` and `max_epochs` are replaced.
-    seen : int
-        Windows in all.
+        Options; `lr`, `lr_schedule`, `max_epochs` and `early_stopping` are replaced.
+    n_windows : int
+        Number of windows to train on, counting repetitions; it is rounded to whole epochs.
     lr : float
         Highest learning rate.
     seed : int
-        Of weights and shuffling.
+        Seed of the initial weights and of the shuffling.
     stage : str
-        What the history calls it.
+        Name of this training in the history.
     backbone_lr : float, default=None
-        The highest of what the network has as `backbone`, where `lr` is not lower.
+        Highest learning rate of the attribute `backbone` of the network, if lower than `lr`.
 
     Returns
     -------
     network : nn.Module
-        In eval mode.
+        The trained network in eval mode.
     history : list of dict
         One entry per epoch.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the training was interrupted.
     """
     with seeded(seed_for(seed, "weights"), options.device):
-        module = OnWindows(make()).to(options.device)
+        module = BatchAdapter(make()).to(options.device)
     n_steps = len(rows.epoch(options.batch_size, torch.Generator()))
-    n_epochs = max(1, round(seen / (n_steps * min(options.batch_size, len(rows)))))
+    n_epochs = max(1, round(n_windows / (n_steps * min(options.batch_size, len(rows)))))
     rates, kwargs = [lr], options.optimizer_kwargs
     if backbone_lr is not None:
         rates = [min(backbone_lr, lr), lr]
@@ -158,16 +178,37 @@ def predict_in_batches(
     precision: str,
     statistics: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and embeddings of windows, float32."""
-    logits, embeddings = [], []
-    n = _AT_ONCE if device.type != "cpu" else min(_AT_ONCE, max(1, _SAMPLES_AT_ONCE // waveforms.shape[1]))
-    for start in range(0, len(waveforms), n):
-        part = slice(start, start + n)
+    """Return the outputs of a network for windows.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Network in eval mode on the device.
+    waveforms : float32 ndarray of shape (n_windows, n_samples)
+        Waveforms, padded with zeros.
+    lengths : int64 ndarray of shape (n_windows,)
+        Number of samples of each window without the padding.
+    device : torch.device
+        Device of the network.
+    precision : {'float32', 'bf16'}
+        Arithmetic of the network.
+    statistics : float32 ndarray of shape (n_windows, n_statistics), default=None
+        Further input of the network.
+
+    Returns
+    -------
+    logits, embeddings : float32 ndarray of n_windows rows
+        The two outputs of the network.
+    """
+    batch_logits, batch_embeddings = [], []
+    size = _BATCH_SIZE if device.type != "cpu" else min(_BATCH_SIZE, max(1, _MAX_SAMPLES // waveforms.shape[1]))
+    for start in range(0, len(waveforms), size):
+        part = slice(start, start + size)
         inputs = [torch.from_numpy(waveforms[part]).to(device), torch.from_numpy(lengths[part]).to(device)]
         if statistics is not None:
             inputs.append(torch.from_numpy(statistics[part]).to(device))
         with autocast(precision, device):
-            one, other = network(*inputs)
-        logits.append(one.float().cpu().numpy())
-        embeddings.append(other.float().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(embeddings)
+            logits, embeddings = network(*inputs)
+        batch_logits.append(logits.float().cpu().numpy())
+        batch_embeddings.append(embeddings.float().cpu().numpy())
+    return np.concatenate(batch_logits), np.concatenate(batch_embeddings)

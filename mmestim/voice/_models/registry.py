@@ -1,4 +1,4 @@
-"""The models by name."""
+"""Models of windows by name."""
 
 from __future__ import annotations
 
@@ -17,21 +17,49 @@ from .features import FeatureModel
 from .hybrid import HybridModel
 from .network import NetworkModel
 
-# Windows that a network sees, and its highest learning rate.
-_NETWORKS: dict[str, tuple[Callable[..., nn.Module], int, float]] = {
-    "lcnn": (LCNN, 60_000, 1e-3),
-    "complexnet": (ComplexNet, 60_000, 1e-3),
-    "rawnet2": (RawNet2, 60_000, 3e-4),
-}
-# Of a network that is trained further: what it knows already is to stay.
+_N_WINDOWS, _N_WINDOWS_SSL = 60_000, 20_000
+_LR = 1e-3
+# Low, so that a pretrained network does not forget.
 _FINE_TUNING_LR = 1e-5
+# Class and highest learning rate of each network.
+_NETWORKS: dict[str, tuple[Callable[..., nn.Module], float]] = {
+    "lcnn": (LCNN, _LR),
+    "complexnet": (ComplexNet, _LR),
+    "rawnet2": (RawNet2, 3e-4),
+}
 MODELS = ("hybrid", "features", *_NETWORKS, "ssl")
 
 
 def make_model(
-    model: Any, weights: Any, sample_rate: int, *, fine_tune: bool = False, config: Any = None
+    model: Any, weights: Any, sample_rate: int, *, fine_tune: bool = False, config: dict[str, Any] | None = None
 ) -> WindowModel:
-    """What a name or a network's class stands for; `config` is of a network whose weights come from a file of ours."""
+    """Return an untrained model of windows.
+
+    Parameters
+    ----------
+    model : str, class or callable
+        One of `MODELS`, or a function of the number of labels that returns a network.
+    weights : str, path, dict or None
+        Pretrained weights for ``'ssl'``.
+    sample_rate : int
+        Samples per second.
+    fine_tune : bool, default=False
+        Whether to train the pretrained weights too.
+    config : dict, default=None
+        Architecture of an ``'ssl'`` network whose weights come from a saved detector.
+
+    Returns
+    -------
+    WindowModel
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If ``'ssl'`` has neither `weights` nor `config`.
+    OSError
+        If the file of weights does not exist.
+    """
     if model == "hybrid":
         return HybridModel(sample_rate)
     if model == "features":
@@ -45,10 +73,10 @@ def make_model(
                 "have. Nothing is downloaded."
             )
         elif isinstance(weights, str | os.PathLike):
-            weights_file(Path(weights))  # before hours of work
+            weights_file(Path(weights))  # Raises before hours of simulation.
         network = partial(SSLNet, weights=weights, config=config, fine_tune=fine_tune)
-        return NetworkModel(network, "ssl", 20_000, 1e-3, _FINE_TUNING_LR if fine_tune else None)
+        return NetworkModel(network, "ssl", _N_WINDOWS_SSL, _LR, _FINE_TUNING_LR if fine_tune else None)
     if isinstance(model, str):
-        make, seen, lr = _NETWORKS[model]
-        return NetworkModel(make, model, seen, lr)
-    return NetworkModel(model, getattr(model, "__name__", "network"), 60_000, 1e-3)
+        make, lr = _NETWORKS[model]
+        return NetworkModel(make, model, _N_WINDOWS, lr)
+    return NetworkModel(model, getattr(model, "__name__", "network"), _N_WINDOWS, _LR)
