@@ -67,7 +67,7 @@ class FittedDetector(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DetectorTrainer:
+class DetectorTrainer:  # numpydoc ignore=PR02
     """Trainer of a detector's models, one for each window length.
 
     Parameters

@@ -1,0 +1,52 @@
+"""Training of detectors."""
+
+import json
+
+import numpy as np
+import soundfile
+from numpy.testing import assert_array_equal
+
+from mmestim.voice import VoiceEditDetector
+from mmestim.voice._detection.trainer import HeldOutScores, label_recalls
+
+RATE = 16000
+
+
+def test_recalls_count_windows_that_have_the_label():
+    is_positive = np.array([[True, False], [True, True], [False, False], [False, False]])
+    is_labelled = np.array([[True, True], [True, True], [True, True], [True, False]])
+    scores = HeldOutScores(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.7], [0.1, 0.1]]), is_positive, is_labelled)
+    assert label_recalls(scores, np.array([0.5, 0.5])).tolist() == [0.0, 0.5, 1.0]
+    assert np.isnan(label_recalls(scores._replace(is_positive=is_positive & False), np.array([0.5, 0.5]))[1:]).all()
+
+
+def test_obvious_edits_are_detected(clips):
+    """On speakers that are not in the training data."""
+    detector = VoiceEditDetector(["low_pass", "echo"], model="features", window=1.2, n_clips=300, random_state=0).fit(
+        clips[:8]
+    )
+    assert detector.score(clips[8:] * 8) > 0.85
+    report = detector.training_report_["window 1.2"]
+    assert report["false_alarm_rate"] <= 0.05 + 1e-9
+    assert report["n_windows"] >= 300 > 100 >= report["n_held_out"] >= 75
+
+
+def test_results_do_not_depend_on_the_number_of_processes(clips, tmp_path, edits, tiny):
+    paths = []
+    for number, clip in enumerate(clips[:6]):
+        paths.append(tmp_path / f"{number}.wav")
+        soundfile.write(paths[-1], clip, RATE)
+    one = VoiceEditDetector(edits, model="features", **tiny).fit(paths)
+    two = VoiceEditDetector(edits, model="features", n_jobs=2, **tiny).fit(paths)
+    assert_array_equal(one.predict_proba(paths), two.predict_proba(paths))
+
+
+def test_few_clips_are_mixed_with_voices_of_all_others(clips, tiny):
+    """Even if the corpus has few clips."""
+    detector = VoiceEditDetector(["mix", "echo"], model="features", **tiny | {"n_clips": 5}).fit(clips[:4])
+    assert detector.labels_.tolist() == ["unaltered", "mix", "echo"]
+
+
+def test_report_is_json(clips, edits, tiny):
+    detector = VoiceEditDetector(edits, model="features", **tiny).fit(clips[:4])
+    assert json.loads(json.dumps(detector.training_report_))["n_clips"] == 4
