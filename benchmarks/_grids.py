@@ -1,4 +1,4 @@
-"""Three settings of each balancing method to choose from on validation rows, its default first."""
+"""Three candidate settings of each balancing method, for the choice on validation rows; the default comes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean ranks of the estimators over the data sets, with Nemenyi's critical difference (Demsar, JMLR 2006)."""
+"""Mean ranks of estimators over data sets, with the critical difference of Nemenyi (Demsar, JMLR 2006)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from _report import grouped
 
 
 def ranks(results: list[dict[str, Any]]) -> tuple[list[str], np.ndarray]:
-    """Estimators that ran on every data set, and their ranks, of shape (n_data_sets, n_estimators); 1 is the best.
+    """Return the estimators that ran on every data set, and their ranks of shape (n_data_sets, n_estimators).
 
-    On each data set the accuracies are means over the seeds that all of them have.
+    Rank 1 is the best. The accuracies on a data set are means over the seeds that all estimators share.
     """
     groups = grouped(results)
     names = [name for name in next(iter(groups.values())) if all(name in estimators for estimators in groups.values())]
@@ -26,33 +26,33 @@ def ranks(results: list[dict[str, Any]]) -> tuple[list[str], np.ndarray]:
 
 
 def critical_difference(n_estimators: int, n_data_sets: int) -> float:
-    """Difference of mean ranks that two of so many estimators need to differ at the 5 % level."""
+    """Return the difference of mean ranks at which two estimators differ significantly at the 5 % level."""
     quantile = studentized_range.ppf(0.95, n_estimators, np.inf) / np.sqrt(2)
     return float(quantile * np.sqrt(n_estimators * (n_estimators + 1) / (6 * n_data_sets)))
 
 
 def draw_ranks(results: list[dict[str, Any]], path: Path) -> bool:
-    """The picture; none from fewer than three data sets or three estimators."""
-    from matplotlib.figure import Figure  # not pyplot: no display, no global state
+    """Plot the ranks and return True; return False with fewer than three data sets or three estimators."""
+    from matplotlib.figure import Figure  # unlike pyplot, has no global state
 
     names, table = ranks(results)
     if min(table.shape) < 3:
         return False
-    middle, difference = table.mean(axis=0), critical_difference(len(names), len(table))
-    order = middle.argsort(kind="stable")
+    mean_ranks, difference = table.mean(axis=0), critical_difference(len(names), len(table))
+    order = mean_ranks.argsort(kind="stable")
     figure = Figure(figsize=(8, 1.2 + 0.25 * len(names)), layout="constrained")
     panel = figure.subplots()
-    places = np.arange(len(names))
-    panel.plot(table[:, order].T, places, "|", color="tab:gray", alpha=0.5)
-    panel.plot(middle[order], places, "o", color="tab:blue")
-    best = middle[order[0]]
+    positions = np.arange(len(names))
+    panel.plot(table[:, order].T, positions, "|", color="tab:gray", alpha=0.5)
+    panel.plot(mean_ranks[order], positions, "o", color="tab:blue")
+    best = mean_ranks[order[0]]
     panel.axvspan(best, best + difference, color="tab:blue", alpha=0.12, linewidth=0)
-    panel.set_yticks(places, [names[number] for number in order])
+    panel.set_yticks(positions, [names[number] for number in order])
     panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.set_xlabel("rank on each data set, and mean rank; 1 is the best")
+    panel.set_xlabel("rank on each data set and mean rank (1 is the best)")
     panel.set_title(
         f"{len(table)} data sets, some of which share rows. Friedman: p = {friedmanchisquare(*table.T).pvalue:.2g}.\n"
-        "In the band: not shown to differ from the best at the 5 % level (Nemenyi)",
+        "Band: no significant difference from the best at the 5 % level (Nemenyi)",
         loc="left",
         fontsize=9,
     )

@@ -1,9 +1,9 @@
-"""Damaged and hostile model files: each must be refused by one ValueError, or be a model that predicts.
+"""Fuzz test of model files: each damaged or forged file must raise one ValueError or load a model that predicts.
 
-Saves small models, makes --files mutants of them from --seed, opens each, and prints how it went by kind of
-mutation. Bytes are damaged as they are; of forged files the author has put the checksums right, as anyone can.
-A mutant of bytes may open only as the same model; a forged one may be another model, such as one with other
-weights, unless it is a lie. Exits with 1 if one file went otherwise.
+The script saves small models, derives --files mutants from them with --seed, loads each one, and prints the outcomes by
+kind of mutation. Damaged files have changed bytes; forged files have changed contents with valid checksums, which
+anyone can compute. A damaged file may load only as the same model. A forged file may load as another model, for
+example with other weights, unless the forgery contradicts itself. The exit status is 1 if any file behaves otherwise.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ JUNK: list[Any] = [
 
 
 class Model(NamedTuple):
-    """A whole file, and what the model in it answers."""
+    """Valid file with the predictions of its model."""
 
     blob: bytes
-    ask: Callable[[Any], np.ndarray]
-    answer: np.ndarray
+    predict: Callable[[Any], np.ndarray]
+    expected: np.ndarray
 
 
 class Parts:
-    """A file taken apart, to be put together again with checksums that are right."""
+    """Parts of a file, from which it can be rebuilt with valid checksums."""
 
     def __init__(self, blob: bytes) -> None:
         length = int.from_bytes(blob[:8], "little")
@@ -88,26 +88,26 @@ class Parts:
         self.data = bytearray(blob[8 + length :])
 
     def bytes_of(self, name: str) -> slice:
-        """Where the data of a tensor is."""
+        """Return the bytes of the data that belong to a tensor."""
         return slice(*self.table[name]["data_offsets"])
 
     def lay_out(self, blocks: dict[str, bytes]) -> None:
-        """The data anew, and its places in the table."""
+        """Replace the data and update its offsets in the table."""
         self.data = bytearray()
         for name, block in blocks.items():
             self.table[name]["data_offsets"] = [len(self.data), len(self.data) + len(block)]
             self.data += block
 
     def blob(self) -> bytes:
-        """The file, as `mmestim.save` would write it."""
+        """Return the file as `mmestim.save` would write it."""
         metadata = self.metadata | {"fields": dumps(self.fields), "data_digest": digest(self.data)}
         return forge(metadata, self.table, self.data)
 
 
 def forge(metadata: dict[str, Any], table: dict[str, Any], data: bytes) -> bytes:
-    """A file whose header has the right checksum, whatever it says."""
-    own = digest(dumps({"__metadata__": metadata, **table}).encode())
-    header = dumps({"__metadata__": metadata | {"header_digest": own}, **table}).encode()
+    """Return a file whose header has a valid checksum."""
+    header_digest = digest(dumps({"__metadata__": metadata, **table}).encode())
+    header = dumps({"__metadata__": metadata | {"header_digest": header_digest}, **table}).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data
 
@@ -124,12 +124,12 @@ def digest(data: bytes) -> str:
 
 
 def flip_bits(blob: bytes, rng: np.random.Generator) -> bytes:
-    found = bytearray(blob)
-    # Half of them in the header, which is the smaller part.
+    mutant = bytearray(blob)
+    # Damage only the header, which is the smaller part, in half of the cases.
     end = len(blob) if rng.random() < 0.5 else 8 + int.from_bytes(blob[:8], "little")
     for place in rng.integers(end, size=rng.integers(1, 4)):
-        found[place] ^= 1 << rng.integers(8)
-    return bytes(found)
+        mutant[place] ^= 1 << rng.integers(8)
+    return bytes(mutant)
 
 
 def truncate(blob: bytes, rng: np.random.Generator) -> bytes:
@@ -151,10 +151,10 @@ def move(blob: bytes, rng: np.random.Generator) -> bytes:
     return blob[:first] + blob[second:third] + blob[first:second] + blob[third:]
 
 
-def other_length(blob: bytes, rng: np.random.Generator) -> bytes:
+def change_length(blob: bytes, rng: np.random.Generator) -> bytes:
     length = int.from_bytes(blob[:8], "little")
-    lie = rng.choice([0, 1, 7, length - 8, length + 8, len(blob), 2**20, 2**22 + 8, 2**31, 2**62])
-    return int(lie).to_bytes(8, "little") + blob[8:]
+    wrong_length = rng.choice([0, 1, 7, length - 8, length + 8, len(blob), 2**20, 2**22 + 8, 2**31, 2**62])
+    return int(wrong_length).to_bytes(8, "little") + blob[8:]
 
 
 # Forged files --------------------------------------------------------------------------------------
@@ -175,22 +175,22 @@ def forge_fact(blob: bytes, rng: np.random.Generator) -> bytes:
 
 
 def forge_inside(blob: bytes, rng: np.random.Generator) -> bytes:
-    """Any one value, deep within the fields."""
+    """Replace or delete a random value at any depth of the fields."""
     parts = Parts(blob)
-    places = [*leaves(parts.fields)]
-    holder, key = places[rng.integers(len(places))]
+    items = [*nested_items(parts.fields)]
+    container, key = items[rng.integers(len(items))]
     if rng.random() < 0.5:
-        del holder[key]
+        del container[key]
     else:
-        holder[key] = copy.deepcopy(JUNK[rng.integers(len(JUNK))])
+        container[key] = copy.deepcopy(JUNK[rng.integers(len(JUNK))])
     return parts.blob()
 
 
-def leaves(value: Any) -> Any:
+def nested_items(value: Any) -> Any:
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
     for key in keys:
         yield value, key
-        yield from leaves(value[key])
+        yield from nested_items(value[key])
 
 
 def forge_weights(blob: bytes, rng: np.random.Generator) -> bytes:
@@ -200,14 +200,14 @@ def forge_weights(blob: bytes, rng: np.random.Generator) -> bytes:
     return parts.blob()
 
 
-# Lies, none of which may be believed ---------------------------------------------------------------
+# Contradictions, none of which may be loaded -------------------------------------------------------
 
 
-def lie_of_shape(blob: bytes, rng: np.random.Generator) -> bytes:
+def contradict_shape(blob: bytes, rng: np.random.Generator) -> bytes:
     parts = Parts(blob)
     entry = parts.table[rng.choice(list(parts.table))]
     axes = entry["shape"] or [1]
-    lies = (
+    wrong_shapes = (
         [*axes[:-1], axes[-1] + 1],
         [n * 10**6 for n in axes],
         [-n for n in axes],
@@ -216,20 +216,22 @@ def lie_of_shape(blob: bytes, rng: np.random.Generator) -> bytes:
         [0.5],
         "x",
     )
-    entry["shape"] = lies[rng.integers(len(lies))]
+    entry["shape"] = wrong_shapes[rng.integers(len(wrong_shapes))]
     return parts.blob()
 
 
-def lie_of_place(blob: bytes, rng: np.random.Generator) -> bytes:
+def contradict_offsets(blob: bytes, rng: np.random.Generator) -> bytes:
     parts = Parts(blob)
     entry = parts.table[rng.choice(list(parts.table))]
     start, stop = entry["data_offsets"]
-    lies = ([start + 4, stop + 4], [0, stop - start], [stop, start], [start, 2**60], [-1, 3], [start], "x")
-    entry["data_offsets"] = next(lie for lie in rng.permutation(np.array(lies, dtype=object)) if lie != [start, stop])
+    wrong_offsets = ([start + 4, stop + 4], [0, stop - start], [stop, start], [start, 2**60], [-1, 3], [start], "x")
+    entry["data_offsets"] = next(
+        offsets for offsets in rng.permutation(np.array(wrong_offsets, dtype=object)) if offsets != [start, stop]
+    )
     return parts.blob()
 
 
-def lie_of_dtype(blob: bytes, rng: np.random.Generator) -> bytes:
+def contradict_dtype(blob: bytes, rng: np.random.Generator) -> bytes:
     parts = Parts(blob)
     entry = parts.table[rng.choice(list(parts.table))]
     entry["dtype"] = rng.choice(
@@ -238,8 +240,8 @@ def lie_of_dtype(blob: bytes, rng: np.random.Generator) -> bytes:
     return parts.blob()
 
 
-def lie_of_tensors(blob: bytes, rng: np.random.Generator) -> bytes:
-    """One left out, one more, or one under another name, with its data."""
+def contradict_tensors(blob: bytes, rng: np.random.Generator) -> bytes:
+    """Remove a tensor with its data, add one, or rename one."""
     parts = Parts(blob)
     blocks = {name: bytes(parts.data[parts.bytes_of(name)]) for name in parts.table}
     name = rng.choice(list(blocks))
@@ -253,7 +255,7 @@ def lie_of_tensors(blob: bytes, rng: np.random.Generator) -> bytes:
     return parts.blob()
 
 
-def lie_of_class(blob: bytes, rng: np.random.Generator) -> bytes:
+def contradict_class(blob: bytes, rng: np.random.Generator) -> bytes:
     parts = Parts(blob)
     names = [
         "JointClassifier",
@@ -268,56 +270,65 @@ def lie_of_class(blob: bytes, rng: np.random.Generator) -> bytes:
     return parts.blob()
 
 
-def lie_of_header(blob: bytes, rng: np.random.Generator) -> bytes:
+def contradict_header(blob: bytes, rng: np.random.Generator) -> bytes:
     parts = Parts(blob)
     text, table = dumps(parts.fields), dumps(parts.table)[1:]
     metadata = parts.metadata
-    made = {
+    mutants = {
         "newer": lambda: forge(metadata | {"format": "2"}, parts.table, parts.data),
         "older": lambda: forge(metadata | {"format": "-1"}, parts.table, parts.data),
-        "no number": lambda: forge(metadata | {"format": "one"}, parts.table, parts.data),
+        "not a number": lambda: forge(metadata | {"format": "one"}, parts.table, parts.data),
         "no fields": lambda: forge(metadata | {"fields": "[]"}, parts.table, parts.data),
-        "twice": lambda: forge(metadata | {"fields": text[:-1] + ',"class":"UDIClassifier"}'}, parts.table, parts.data),
+        "repeated key": lambda: forge(
+            metadata | {"fields": text[:-1] + ',"class":"UDIClassifier"}'}, parts.table, parts.data
+        ),
         "not finite": lambda: forge(
             metadata | {"fields": text.replace('"facts":{', '"facts":{"n":NaN,')}, parts.table, parts.data
         ),
         "deep": lambda: forge(metadata | {"fields": "[" * 200_000}, parts.table, parts.data),
-        "deep outside": lambda: framed(b'{"a":' * 200_000, parts.data),
-        "wide": lambda: framed(b'{"a":[' + b"[]," * 1_390_000 + b"[]]}", parts.data),
-        "no metadata": lambda: framed(b"{" + table.encode(), parts.data),
-        "a million": lambda: framed(
+        "deep header": lambda: frame(b'{"a":' * 200_000, parts.data),
+        "wide": lambda: frame(b'{"a":[' + b"[]," * 1_390_000 + b"[]]}", parts.data),
+        "no metadata": lambda: frame(b"{" + table.encode(), parts.data),
+        "many objects": lambda: frame(
             b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
             + b",".join(b'"%d":{}' % i for i in range(300_000))
             + b"}",
             b"",
         ),
-        "many numbers": lambda: framed(
+        "many numbers": lambda: frame(
             b'{"__metadata__":{"mmestim":"0","format":"1","data_digest":"","fields":"{}"},'
             + b",".join(b'"%d":0' % i for i in range(350_000))
             + b"}",
             b"",
         ),
-        "huge": lambda: framed(b'{"' + b" " * 2**22 + b'":1}', b""),
+        "huge": lambda: frame(b'{"' + b" " * 2**22 + b'":1}', b""),
     }
-    return made[rng.choice(list(made))]()
+    return mutants[rng.choice(list(mutants))]()
 
 
-def framed(header: bytes, data: bytes) -> bytes:
+def frame(header: bytes, data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
 
 
-DAMAGE = (flip_bits, truncate, insert, delete, move, other_length)
+DAMAGE = (flip_bits, truncate, insert, delete, move, change_length)
 FORGERIES = (forge_parameter, forge_fact, forge_inside, forge_weights)
-LIES = (lie_of_shape, lie_of_place, lie_of_dtype, lie_of_tensors, lie_of_class, lie_of_header)
+CONTRADICTIONS = (
+    contradict_shape,
+    contradict_offsets,
+    contradict_dtype,
+    contradict_tensors,
+    contradict_class,
+    contradict_header,
+)
 
 
-# The run -------------------------------------------------------------------------------------------
+# Run -------------------------------------------------------------------------------------------
 
 
 def make_models(folder: Path) -> list[Model]:
-    """Small models of every class, with shapes, names of columns and balancers among them."""
+    """Return small models of every class, some with shapes, column names or balancers."""
     digits = load_digit_views(views=["pixels", "fourier"])
-    X, y, path = digits.data[:200], digits.target[:200], folder / "whole.mme"
+    X, y, path = digits.data[:200], digits.target[:200], folder / "valid.mme"
     fast: dict[str, Any] = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0, "device": "cpu"}
     fitted = [
         mmestim.JointClassifier(
@@ -344,39 +355,39 @@ def make_models(folder: Path) -> list[Model]:
 
 
 def outcome(model: Model, kind: Callable[..., bytes], path: Path) -> str:
-    """How opening the mutant at `path` went; anything but the first three is a fault."""
+    """Return the outcome of loading the mutant at `path`; all but "refused", "same" and "another" are faults."""
     try:
         loaded = mmestim.load(path, device="cpu")
     except ValueError as error:
-        return "refused" if str(path) in str(error) else f"refused without its name: {error}"
+        return "refused" if str(path) in str(error) else f"refused without its path: {error}"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
     try:
         with np.errstate(all="ignore"):
-            answer = model.ask(loaded)
-    except ValueError as error:  # A forged one may be a model of other data.
-        return "another" if kind in FORGERIES else f"opened, then ValueError: {error}"
+            predictions = model.predict(loaded)
+    except ValueError as error:  # A forged file may be a model of other data.
+        return "another" if kind in FORGERIES else f"loaded, then ValueError: {error}"
     except BaseException as error:
-        return f"opened, then {type(error).__name__}: {error}"
-    if answer.shape == model.answer.shape and np.array_equal(answer, model.answer):
-        return "same" if kind not in LIES else "a lie believed"
-    return "another" if kind in FORGERIES else "another model of damaged bytes"
+        return f"loaded, then {type(error).__name__}: {error}"
+    if predictions.shape == model.expected.shape and np.array_equal(predictions, model.expected):
+        return "same" if kind not in CONTRADICTIONS else "a contradiction loaded"
+    return "another" if kind in FORGERIES else "another model from damaged bytes"
 
 
 def fuzz(n_files: int, seed: int, folder: Path) -> tuple[list[tuple[str, str, float]], float]:
-    """Kind, outcome and seconds of each mutant, and the growth of the peak of memory in MiB."""
+    """Return the kind, outcome and seconds of each mutant, and the growth of the peak memory in MiB."""
     models, rng, path = make_models(folder), np.random.default_rng(seed), folder / "mutant.mme"
-    kinds, found = (*DAMAGE, *FORGERIES, *LIES), []
+    kinds, results = (*DAMAGE, *FORGERIES, *CONTRADICTIONS), []
     blob = Parts(models[0].blob).blob()
-    assert blob == models[0].blob, "this script forges other files than mmestim.save writes"
-    before = peak_mib()
+    assert blob == models[0].blob, "this script does not encode files as mmestim.save does"
+    initial_peak = peak_mib()
     for number in range(n_files):
         kind, model = kinds[number % len(kinds)], models[rng.integers(len(models))]
         path.write_bytes(kind(model.blob, rng))
         start = time.perf_counter()
-        how = outcome(model, kind, path)
-        found.append((kind.__name__, how, time.perf_counter() - start))
-    return found, peak_mib() - before
+        result = outcome(model, kind, path)
+        results.append((kind.__name__, result, time.perf_counter() - start))
+    return results, peak_mib() - initial_peak
 
 
 def peak_mib() -> float:
@@ -385,24 +396,24 @@ def peak_mib() -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=2000, help="mutants to make (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all of them (default: %(default)s)")
+    parser.add_argument("--files", type=int, default=2000, help="number of mutants (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutants (default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found, growth = fuzz(options.files, options.seed, Path(folder))
+        results, growth = fuzz(options.files, options.seed, Path(folder))
     allowed = ("refused", "same", "another")
     print("| mutation | files | refused | same model | another model | faults | slowest (ms) |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for name in [*dict.fromkeys(kind for kind, _, _ in found), "all"]:
-        rows = [row for row in found if name in (row[0], "all")]
-        counts = Counter(how for _, how, _ in rows)
-        numbers = [counts[how] for how in allowed]
+    for name in [*dict.fromkeys(kind for kind, _, _ in results), "all"]:
+        rows = [row for row in results if name in (row[0], "all")]
+        counts = Counter(result for _, result, _ in rows)
+        numbers = [counts[result] for result in allowed]
         slowest = 1000 * max(seconds for *_, seconds in rows)
         print("|", " | ".join(map(str, [name, len(rows), *numbers, len(rows) - sum(numbers), round(slowest)])), "|")
-    print(f"\nThe peak of memory grew by {growth:.0f} MiB.")
-    faults = [(kind, how) for kind, how, _ in found if how not in allowed]
-    for kind, how in faults[:20]:
-        print(f"{kind}: {how}", file=sys.stderr)
+    print(f"\nThe peak memory grew by {growth:.0f} MiB.")
+    faults = [(kind, result) for kind, result, _ in results if result not in allowed]
+    for kind, result in faults[:20]:
+        print(f"{kind}: {result}", file=sys.stderr)
     return bool(faults)
 
 

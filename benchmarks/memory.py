@@ -1,7 +1,7 @@
-"""Private memory of a fit and a prediction on a memory map larger than it may take.
+"""Private memory of a fit and a prediction on a memory map that is larger than the allowed memory.
 
-Makes a sparse map of --gib GiB, fits one epoch with two modalities, and prints the peak of RssAnon (what
-the process holds besides mapped files) while it does. Needs Linux's /proc.
+The script creates a sparse map of --gib GiB, fits two modalities for one epoch, and prints the peak of RssAnon, the
+memory of the process except for mapped files. It requires /proc of Linux.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ N_FEATURES = 65_536
 
 
 def private_mib() -> float:
-    """Private memory of this process now."""
+    """Return the current private memory of this process in MiB."""
     return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def watch(job: Callable[[], object]) -> tuple[float, float]:
-    """Peak private memory in MiB while `job` runs, and its seconds."""
-    seen, done = [private_mib()], threading.Event()
+    """Return the peak private memory in MiB while `job` runs, and its duration in seconds."""
+    samples, is_done = [private_mib()], threading.Event()
 
     def sample():
-        while not done.wait(0.002):
-            seen.append(private_mib())
+        while not is_done.wait(0.002):
+            samples.append(private_mib())
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -41,15 +41,15 @@ def watch(job: Callable[[], object]) -> tuple[float, float]:
         job()
     finally:
         seconds = time.perf_counter() - start
-        done.set()
+        is_done.set()
         thread.join()
-    return max(seen), seconds
+    return max(samples), seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=float, default=4, help="size of the map (default: %(default)s)")
-    parser.add_argument("--dtype", default="float32", help="its dtype (default: %(default)s)")
+    parser.add_argument("--dtype", default="float32", help="dtype of the map (default: %(default)s)")
     options = parser.parse_args()
     n_rows = int(options.gib * 2**30 / np.dtype(options.dtype).itemsize / N_FEATURES)
     y = np.arange(n_rows) % 2
@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "X"
         X = np.memmap(path, dtype=options.dtype, mode="w+", shape=(n_rows, N_FEATURES))
-        X[1::2, ::half] = 1  # The rest stays a hole in the file.
+        X[1::2, ::half] = 1  # The rest of the file stays sparse.
         X.flush()
         X = np.memmap(path, dtype=options.dtype, mode="r", shape=X.shape)
         clf = LateFusionClassifier(

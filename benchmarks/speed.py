@@ -1,8 +1,8 @@
-"""Time of fit and predict: a hand-written torch loop, skorch's defaults and mmestim, in turn; and of balancers.
+"""Time of fit and predict: a hand-written torch loop, skorch with its defaults, mmestim, and the balancing methods.
 
-The same networks, batches and epochs in one process; each round runs every contender, the first
-one changing, and the table has the medians over the rounds and their ratios to the hand-written
-loop. Times are this machine's; the ratios are what to read.
+All contenders train the same networks on the same batches and epochs in one process. Each round runs every contender,
+starting with a different one. The tables have the medians over the rounds and their ratios to a reference contender.
+Times depend on the machine; compare the ratios.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from mmestim.multimodal._objectives.mutual_information import CLUB
 
 N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
-# Name: encoder, rows, shape of a sample, epochs.
+# Encoder, number of rows, shape of a sample and epochs of each network.
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
-# Methods that by default begin after these few epochs, or need more of them.
-AT_WORK = {
+# Parameters of methods that with their defaults start later than these few epochs, or need more of them.
+EARLY_PARAMETERS = {
     "OPM": {"starts": 0},
     "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
     "Relearning": {"interval": 2},
     "Valuation": {"warmup": 0},
 }
-# What the follower's losses weigh in the UDI rows; small, because random data have nothing to guide by.
+# Weights of the losses of the follower in UDI. The second is small because random data offer no guidance.
 GUIDANCE = (1.0, 0.01)
 
 
 class Net(nn.Module):
-    """The network of all contenders."""
+    """Network of all contenders."""
 
     def __init__(self, encoder: str, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def hand_predict(net: Net, X: np.ndarray, batch_size: int, device: str) -> np.nd
 def hand_follow(
     net: Net, anchor: Net, X: np.ndarray, X_anchor: np.ndarray, y: np.ndarray, batch_size: int, epochs: int, device: str
 ) -> None:
-    """A follower's stage of UDI as a script would have it, the anchor's outputs computed once."""
+    """Train a follower of UDI as a script would, with the outputs of the anchor computed once."""
     x, x_anchor, y = (torch.from_numpy(array).to(device) for array in (X, X_anchor, y))
     with torch.no_grad():
         anchor.eval()
@@ -101,16 +101,17 @@ def hand_follow(
 
 
 def measure(contenders: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each contender over the rounds, after one round that does not count."""
+    """Return the median seconds of each contender over the rounds, after one warm-up round."""
     seconds = defaultdict(list)
     names = list(contenders)
-    for turn in range(rounds + 1):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+    for round_number in range(rounds + 1):
+        first = round_number % len(names)
+        for name in names[first:] + names[:first]:
             start = time.perf_counter()
             contenders[name]()
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            if turn:
+            if round_number:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -189,7 +190,7 @@ def udi(network: str, batch_size: int, rounds: int, device: str) -> dict[str, di
 
 
 def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[str, dict[str, float]]:
-    """Seconds of one step of joint training by every method, and of a whole fit; plain training is the measure."""
+    """Return the seconds of one step of joint training and of a whole fit, for plain training and every method."""
     encoder, n_rows, shape, epochs = NETWORKS[network]
     size, rng = int(np.prod(shape)), np.random.default_rng(0)
     X = rng.standard_normal((n_rows, 2 * size), dtype=np.float32)
@@ -198,10 +199,10 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
     for name in balancers.__all__:
         method = getattr(balancers, name)
         if issubclass(method, balancers.Balancer) and method is not balancers.Balancer:
-            methods[name] = method(**AT_WORK.get(name, {}))
+            methods[name] = method(**EARLY_PARAMETERS.get(name, {}))
     steps, fits = defaultdict(list), defaultdict(list)
-    for turn in range(rounds + 1):
-        for name in [*methods][turn:] + [*methods][:turn]:
+    for round_number in range(rounds + 1):
+        for name in [*methods][round_number:] + [*methods][:round_number]:
             clf = JointClassifier(
                 {"a": slice(0, size), "b": slice(size, None)},
                 shapes={"a": shape, "b": shape},
@@ -217,9 +218,9 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
             )
             start = time.perf_counter()
             clf.fit(X, y)
-            if turn:
+            if round_number:
                 fits[name].append(time.perf_counter() - start)
-                # The first epoch may prepare what later ones use.
+                # Omit the first epoch, which may include preparation.
                 steps[name] += [row["dur"] for row in clf.history_ if row["stage"] == "joint" and row["epoch"] > 1]
     n_steps = -(-int(0.9 * n_rows) // batch_size)
     return {
@@ -228,16 +229,16 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
     }
 
 
-def report(cases: list[Callable[..., dict[str, dict[str, float]]]], measure: str, path: Path, options: Any) -> None:
-    """Run the cases, print the table and store it; ratios are to the contender named `measure`."""
+def report(cases: list[Callable[..., dict[str, dict[str, float]]]], reference: str, path: Path, options: Any) -> None:
+    """Run the cases, print the table and store it, with ratios to the contender `reference`."""
     rows = []
-    print(f"| network | batch | task | contender | seconds | ratio to {measure} |\n|---|---|---|---|---|---|")
+    print(f"| network | batch | task | contender | seconds | ratio to {reference} |\n|---|---|---|---|---|---|")
     for network in options.networks:
         for batch_size in options.batch_sizes:
             for case in cases:
                 for task, seconds in case(network, batch_size, options.rounds, options.device).items():
                     for contender, value in seconds.items():
-                        ratio = value / seconds[measure]
+                        ratio = value / seconds[reference]
                         rows.append((network, batch_size, task, contender, f"{value:.4f}", f"{ratio:.2f}"))
                         print("| " + " | ".join(map(str, rows[-1])) + " |", flush=True)
     with path.open("w", newline="") as file:
@@ -247,11 +248,11 @@ def report(cases: list[Callable[..., dict[str, dict[str, float]]]], measure: str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tables = ["loops", "balancers"]
-    parser.add_argument("--tables", nargs="+", choices=tables, default=tables, help="what to time (default: all)")
+    parser.add_argument("--tables", nargs="+", choices=tables, default=tables, help="tables to compute (default: all)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 512])
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="torch's threads on the CPU (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads of torch (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()

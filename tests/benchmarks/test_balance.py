@@ -1,4 +1,4 @@
-"""The smallest run of the benchmark of balance: what it leaves behind, and that it goes on where it was."""
+"""The smallest runs of benchmarks/balance.py: their files, reports and continuation."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ ESTIMATORS = ["joint-concat", "late", "udi-aligned"]
 
 @pytest.fixture(scope="module")
 def balance():
-    sys.path.insert(0, str(BENCHMARKS))  # scripts find each other beside themselves
+    sys.path.insert(0, str(BENCHMARKS))  # lets the scripts import each other
     yield importlib.import_module("balance")
     sys.path.remove(str(BENCHMARKS))
 
@@ -29,7 +29,7 @@ def run(balance, tmp_path, capsys):
     return call
 
 
-def test_a_call_leaves_lines_a_table_and_a_picture(run, tmp_path):
+def test_a_call_writes_lines_a_table_and_a_plot(run, tmp_path):
     printed = run()
     table = (tmp_path / "balance.md").read_text()
     assert table in printed
@@ -46,7 +46,7 @@ def test_a_later_call_fits_only_what_is_missing(run, tmp_path):
     assert "6 of 6 runs are in" in run()
     assert path.read_text().splitlines() == lines
 
-    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40] + "\n")  # as a full disk would leave it
+    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40] + "\n")  # as after a full disk
     again = run()
     assert "[1/1]" in again
     assert path.read_text().splitlines()[-1].split(",")[:9] == lines[-1].split(",")[:9]
@@ -54,7 +54,7 @@ def test_a_later_call_fits_only_what_is_missing(run, tmp_path):
 
     assert "[3/3]" in run(seeds=3)
     assert "[6/6]" in run("--fresh")
-    assert "[6/6]" in run("--set", "max_epochs=1", "batch_size=128")  # other parameters, other runs
+    assert "[6/6]" in run("--set", "max_epochs=1", "batch_size=128")  # other parameters make other runs
     assert "[6/6]" in run("--split", "validation")
     assert (tmp_path / "balance-validation.md").exists()
 
@@ -67,12 +67,12 @@ def test_each_modality_may_be_the_anchor(run, tmp_path):
     assert anchors["udi-aligned@fourier"] == "fourier"
 
 
-def test_data_sets_without_files_are_left_out(balance, monkeypatch, tmp_path, capsys):
+def test_data_sets_without_files_are_skipped(balance, monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("MMESTIM_DATA", raising=False)
     assert balance.main(["--data-sets", "mfeat", "av-digits", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "mfeat is left out" in printed
-    assert "av-digits is left out" in printed
+    assert "mfeat is skipped" in printed
+    assert "av-digits is skipped" in printed
 
 
 @pytest.mark.parametrize("args", [["--estimators", "none"], ["--estimators", "late@pixels"], ["--set", "none=1"]])
@@ -82,7 +82,7 @@ def test_unknown_names_are_refused(balance, args, capsys):
     assert "none" in capsys.readouterr().err
 
 
-def test_rows_of_the_test_part_are_never_trained_on_and_validate_nothing(balance):
+def test_test_rows_are_used_neither_for_training_nor_for_validation(balance):
     y = np.arange(120) % 3
     test = np.arange(120) >= 90
     groups = np.repeat(list("abcd"), 30)
@@ -104,37 +104,37 @@ def test_rows_of_the_test_part_are_never_trained_on_and_validate_nothing(balance
 
 
 def results(**estimators):
-    """Results of three seeds from the accuracies, of all and of the image, of each estimator."""
+    """Return results of three seeds from the accuracy with all modalities and with the image of each estimator."""
     return [
         {
             "data_set": "d",
             "estimator": name.replace("_", "-"),
             "seed": seed,
             "fit_seconds": 1.0,
-            "accuracy": accuracy + wobble,
+            "accuracy": accuracy + offset,
             "alone": {"audio": 0.8, "image": image},
             "probe": {"audio": 0.8, "image": image},
         }
         for name, (accuracy, image) in estimators.items()
-        for seed, wobble in enumerate([0.0, 0.02, 0.001 * len(name)])
+        for seed, offset in enumerate([0.0, 0.02, 0.001 * len(name)])
     ]
 
 
 @pytest.mark.parametrize(
-    "joint, udi, said",
+    "joint, udi, expected",
     [
         ((0.7, 0.4), (0.9, 0.6), ["wastes image", "does not waste it", "+20", "points."]),
         ((0.9, 0.4), (0.7, 0.6), ["wastes image", "does not waste it", "-20", "points."]),
-        ((0.8, 0.6), (0.8, 0.6), ["wastes no modality for certain", "may be chance"]),
-        ((0.8, 0.4), (0.8, 0.4), ["wastes image", "may do better, which this does not show", "may be chance"]),
+        ((0.8, 0.6), (0.8, 0.6), ["wastes no modality significantly", "which is not significant"]),
+        ((0.8, 0.4), (0.8, 0.4), ["wastes image", "is not significantly better", "which is not significant"]),
     ],
 )
-def test_the_conclusion_says_what_the_numbers_say(balance, joint, udi, said):
+def test_the_conclusion_matches_the_numbers(balance, joint, udi, expected):
     text = balance.conclusion(results(joint_concat=joint, late=(0.8, 0.6), udi_aligned=udi), "udi-aligned")
-    assert [part for part in said if part not in text] == []
+    assert [part for part in expected if part not in text] == []
 
 
-def test_the_table_keeps_losses_and_counts_ties_apart(balance):
+def test_the_table_shows_losses_and_counts_ties_separately(balance):
     runs = results(joint_concat=(0.8, 0.5), late=(0.8, 0.5))
     for result, accuracy in zip(runs, [0.8, 0.8, 0.8, 0.8, 0.9, 0.7], strict=True):
         result["accuracy"] = accuracy
@@ -149,17 +149,17 @@ def test_settings_are_chosen_on_validation_rows(balance, tmp_path, capsys):
     assert balance.main([*small, "--estimators", "joint:OGM", "joint-concat", "late", "--tune"]) == 0
     printed = capsys.readouterr().out
     lines = [line.split(",") for line in (tmp_path / "balance.csv").read_text().splitlines()[1:]]
-    tried = [line for line in lines if line[3] == "validation"]
-    assert len(tried) == 9  # three settings, three seeds
+    tuning_lines = [line for line in lines if line[3] == "validation"]
+    assert len(tuning_lines) == 9  # three settings, three seeds
     accuracy = {
-        config: np.mean([float(line[5]) for line in tried if line[4] == config])
-        for config in {line[4] for line in tried}
+        config: np.mean([float(line[5]) for line in tuning_lines if line[4] == config])
+        for config in {line[4] for line in tuning_lines}
     }
     (tested,) = [line[4] for line in lines if line[1] == "joint:OGM" and line[3] == "test"]
     assert accuracy[tested] == max(accuracy.values())
-    default = next(line[4] for line in tried)
-    assert "Settings of 1 estimators chosen from three each on validation rows of 3 seed(s)." in printed
-    assert ("Other than the default" in printed) == (tested != default)
+    default = next(line[4] for line in tuning_lines)
+    assert "Settings of 1 estimators were chosen from three each on validation rows of 3 seed(s)." in printed
+    assert ("Different from the default" in printed) == (tested != default)
 
 
 def test_the_overview_is_on_common_seeds(balance):
@@ -180,24 +180,24 @@ def test_ranks(balance, tmp_path):
     names, table = ranks.ranks(runs)
     assert names == ["joint", "late", "udi"]
     np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
-    # On seeds that not all have, nobody is ranked.
+    # Seeds that are missing for an estimator do not count.
     names, table = ranks.ranks([*runs, {**runs[0], "seed": 7, "accuracy": 5.0}])
     np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
     assert not ranks.draw_ranks(runs, tmp_path / "none.png")
     runs += [{**run, "data_set": "f"} for run in runs[:9]]
-    # Demsar's table: q of ten estimators is 3.164.
+    # In the table of Demsar, q of ten estimators is 3.164.
     assert ranks.critical_difference(10, 14) == pytest.approx(3.164 * (110 / 84) ** 0.5, abs=2e-3)
     assert ranks.draw_ranks(runs, tmp_path / "ranks.png")
     assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_settings_are_chosen_on_other_rows_than_they_are_reported_on(balance, capsys):
+def test_settings_cannot_be_chosen_on_the_reported_rows(balance, capsys):
     with pytest.raises(SystemExit):
         balance.main(["--tune", "--split", "validation"])
     assert "--tune chooses on validation rows" in capsys.readouterr().err
 
 
-def test_every_setting_to_choose_from_is_accepted_and_the_first_is_the_default(balance):
+def test_every_candidate_setting_is_accepted_and_the_first_is_the_default(balance):
     from sklearn.base import clone
 
     assert {f"joint:{name}" for name in balance.METHODS} < set(balance.GRIDS)
