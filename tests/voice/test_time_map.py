@@ -10,7 +10,7 @@ PASTE = TimeMap([0, 2, 2, 3], [0, 2, 2.5, 3.5])
 SLOW = TimeMap([0, 3], [0, 6])
 
 
-def test_by_hand():
+def test_moments_and_intervals_by_hand():
     assert CUT([0.5, 1.0, 1.2, 1.5, 3.0]).tolist() == [0.5, 1.0, 1.0, 1.0, 2.5]
     assert PASTE([1.0, 2.0, 2.5]).tolist() == [1.0, 2.5, 3.0]
     assert CUT.intervals(0.5, 2.0) == [(0.5, 1.5)]
@@ -23,7 +23,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("first", [CUT, PASTE, SLOW])
 @pytest.mark.parametrize("second", [CUT, PASTE, SLOW])
-def test_one_after_another(first, second):
+def test_composition_equals_successive_maps(first, second):
     scaled = TimeMap(second.before * first.duration / 3, second.after)
     both = first.then(scaled)
     moments = np.random.default_rng(0).uniform(0, 3, 200)
@@ -31,7 +31,7 @@ def test_one_after_another(first, second):
     assert both.duration == scaled.duration
 
 
-def test_a_cut_where_something_was_pasted():
+def test_cut_of_a_pasted_interval():
     undone = PASTE.then(TimeMap([0, 2, 2.5, 3.5], [0, 2, 2, 3]))
     moments = np.linspace(0, 3, 31)
     np.testing.assert_allclose(undone(moments), moments, atol=1e-12)
@@ -53,6 +53,6 @@ def test_identity_changes_nothing():
         ([0, np.nan], [0, 1], "finite"),
     ],
 )
-def test_bad_knots_are_named(before, after, message):
+def test_invalid_knots_are_reported(before, after, message):
     with pytest.raises(ValueError, match=message):
         TimeMap(before, after)

@@ -19,7 +19,7 @@ def clips(data_folder):
     return frame.assign(path=[str(data_folder / "speech" / "audio" / file) for file in frame["file"]])
 
 
-def test_what_comes_out_is_sound(clips, data_folder):
+def test_edited_speech_is_valid(clips, data_folder):
     sources = {"tts": data_folder / "tts_local" / "audio"}
     rooms, noises = data_folder / "rir", data_folder / "noise"
     simulator = EditSimulator(
@@ -38,14 +38,14 @@ def test_what_comes_out_is_sound(clips, data_folder):
     assert len(seen) >= 17
 
 
-def _local():
+def _local_edits():
     """Edits of a part or a moment, but those that by nature change how far peaks are above the level."""
     labels = [label for label in LABELS if {"interval", "point"} & set(TAXONOMY[label].scopes)]
     return [label for label in labels if label not in ("tts", "vc", "distortion", "high_pass")]
 
 
-@pytest.mark.parametrize("label", _local())
-def test_edits_show_in_nothing_but_themselves(clips, label, monkeypatch):
+@pytest.mark.parametrize("label", _local_edits())
+def test_level_and_duration_do_not_reveal_edits(clips, label, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
     shortcut_auc = importlib.import_module("_shortcuts").shortcut_auc
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))

@@ -51,20 +51,20 @@ def assert_same(one, other):
     assert one[1] == other[1]
 
 
-def test_the_result_is_the_same_on_any_number_of_workers(clips, simulated):
+def test_result_does_not_depend_on_the_number_of_workers(clips, simulated):
     simulator = EditSimulator(random_state=0)
     assert_same(simulator.simulate(clips), simulated)
     assert_same(clone(simulator).simulate(clips, n_jobs=2), simulated)
     assert simulator.set_params(random_state=1).simulate(clips)[1] != simulated[1]
 
 
-def test_what_a_clip_gets_does_not_depend_on_how_many_there_are(clips, simulated):
+def test_plan_of_a_clip_does_not_depend_on_the_number_of_clips(clips, simulated):
     simulator = EditSimulator(random_state=0, sources={"voices": clips})
     few, all_ = simulator.simulate(clips[:3]), simulator.simulate(clips)
     assert_same(few, (all_[0][:3], all_[1][:3]))
 
 
-def test_every_clip_goes_through_the_same_plumbing(clips, simulated):
+def test_every_clip_is_levelled_and_quantised(clips, simulated):
     for clip, waveform, record in zip(clips, *simulated, strict=True):
         assert (waveform.dtype, waveform.ndim) == (np.float32, 1)
         assert np.abs(waveform).max() <= 0.99
@@ -76,7 +76,7 @@ def test_every_clip_goes_through_the_same_plumbing(clips, simulated):
         assert record.time_map.duration == pytest.approx(record.duration)
 
 
-def test_an_unedited_clip_is_cropped_scaled_and_nothing_else(clips):
+def test_unedited_clip_is_only_cropped_and_scaled(clips):
     (waveform,), (record,) = EditSimulator(n_edits=0, random_state=0).simulate(clips[:1])
     assert (record.labels, record.steps, record.intervals, record.points) == (["unaltered"], [], {}, {})
     first = round((record.plan.trim[0] + record.plan.crop[0]) * RATE)
@@ -86,7 +86,7 @@ def test_an_unedited_clip_is_cropped_scaled_and_nothing_else(clips):
     assert 0 < len(clips[0]) - len(waveform) < 0.4 * RATE + 0.3 * RATE
 
 
-def test_labels_are_those_of_what_is_there(simulated):
+def test_labels_match_the_intervals_and_points(simulated):
     for waveform, record in zip(*simulated, strict=True):
         done = {step["edit"] for step in record.steps}
         assert set(record.labels) <= done | {"unaltered"}
@@ -102,14 +102,14 @@ def test_labels_are_those_of_what_is_there(simulated):
         )
 
 
-def test_records_and_plans_travel_as_json(simulated):
+def test_records_and_plans_round_trip_as_json(simulated):
     for record in simulated[1]:
         assert EditRecord.from_json(record.to_json()) == record
     plan = EditSimulator().draw(np.random.default_rng(0), 4.0, RATE)
     assert EditPlan.from_json(plan.to_json()) == plan
 
 
-def test_the_same_plan_gives_the_same_samples(clips):
+def test_plans_are_reproducible(clips):
     simulator = EditSimulator(edits=NEEDS_NO_AUDIO, n_edits=3)
     for seed in range(5):
         plan = simulator.draw(np.random.default_rng(seed), len(clips[4]) / RATE, RATE)
@@ -124,7 +124,7 @@ def test_the_same_plan_gives_the_same_samples(clips):
         assert record.steps == plan.steps
 
 
-def test_a_record_has_all_that_was_done(clips, simulated):
+def test_record_has_every_step(clips, simulated):
     sources = {"tts": clips[:2]}
     simulator = EditSimulator(random_state=1, n_edits=(2, 4), sources=sources, order="random")
     corpus = AudioCorpus([np.pad(clip, 4000).astype(np.float64) / 3 + 0.01 for clip in clips])
@@ -136,7 +136,7 @@ def test_a_record_has_all_that_was_done(clips, simulated):
         assert other.time_map == record.time_map
 
 
-def test_what_is_inserted_is_in_no_span_but_its_own(clips):
+def test_inserted_audio_is_outside_other_intervals(clips):
     sources = {"tts": [speech(3.0, 50)]}
     tts = {"edit": "tts", "index": 0, "seconds": 1.0, "at": 1.0, "fade": 0.0}
     paste = {"edit": "paste", "at": 1.5, "length": 0.5, "fade": 0.0, "origin": "clip", "source": 2.2}
@@ -153,7 +153,7 @@ def test_what_is_inserted_is_in_no_span_but_its_own(clips):
     assert record.intervals["tts"] == [pytest.approx((1, 2), abs=1e-3), pytest.approx((3, 3.4), abs=1e-3)]
 
 
-def test_of_a_label_that_is_there_twice_both_spans_are(clips):
+def test_repeated_label_has_both_intervals(clips):
     step = {"edit": "low_pass", "cutoff": 1500.0, "slope": 24, "family": "butterworth"}
     steps = [{**step, "start": 0.5, "end": 1.0}, {**step, "start": 1.5, "end": 2.0}]
     spans = EditSimulator().apply(clips[4], EditPlan(3.2, RATE, steps))[1].intervals["low_pass"]
@@ -169,7 +169,7 @@ def test_slivers_have_no_label(clips):
     assert (record.labels, record.inaudible) == (["cut"], ["echo"])
 
 
-def test_samples_do_not_tell_of_edits_by_their_grid(clips):
+def test_sample_grid_does_not_reveal_edits(clips):
     """16-bit clips times a gain leave gaps in the histogram, those that were filtered do not: both get noise."""
     grid = [np.round(0.2 * clip * 32767) / 32768 for clip in clips]
     rough = {}
@@ -180,14 +180,14 @@ def test_samples_do_not_tell_of_edits_by_their_grid(clips):
     assert rough["unaltered"] == pytest.approx(rough["echo"], rel=0.15)
 
 
-def test_few_edits_are_told(clips):
+def test_too_few_edits_are_warned_about(clips):
     with pytest.warns(UserWarning, match="3 of 3 clips got fewer than 1 edits"):
         EditSimulator(["cut"], n_edits=1, random_state=0).simulate([speech(0.8, seed) for seed in range(3)])
     with pytest.warns(UserWarning, match="2 of 2 clips got fewer than 1 edits"):  # there is no other voice
         EditSimulator(["cut", "mix"], n_edits=1, random_state=0).simulate([speech(0.8, 1), speech(0.4, 1)])
 
 
-def test_a_speaker_whose_other_clip_is_short_gets_another_edit(clips):
+def test_speaker_with_a_short_other_clip_gets_another_edit(clips):
     corpus = AudioCorpus([clips[0], clips[0][:1600]])
     corpus.speakers = np.array(["a", "a"])
     simulator = EditSimulator({"paste": "held_out", "cut": "train"}, n_edits=1, random_state=0)
@@ -197,7 +197,7 @@ def test_a_speaker_whose_other_clip_is_short_gets_another_edit(clips):
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
-def test_who_speaks_need_not_be_known(clips, missing):
+def test_unknown_speakers_are_accepted(clips, missing):
     corpus = AudioCorpus(clips)
     corpus.speakers = np.array(["a", "b", "b", "a", "b", *[missing] * 5], dtype=object)
     for record in EditSimulator(["mix"], n_edits=1, random_state=0).simulate(corpus)[1]:
@@ -208,7 +208,7 @@ def test_who_speaks_need_not_be_known(clips, missing):
             assert corpus.speakers[voice] != corpus.speakers[record.clip]
 
 
-def test_noises_that_cannot_be_read_are_left_out(clips, tmp_path):
+def test_unreadable_noises_are_skipped(clips, tmp_path):
     soundfile.write(tmp_path / "a.wav", clips[0], RATE)
     (tmp_path / "b.wav").write_bytes(b"no audio")
     edits = {"background_noise": {"kind": OneOf(("file",))}}
@@ -219,7 +219,7 @@ def test_noises_that_cannot_be_read_are_left_out(clips, tmp_path):
         EditSimulator(edits, n_edits=1, noises=tmp_path, random_state=0).simulate(clips)
 
 
-def test_how_many_edits(clips):
+def test_number_of_edits(clips):
     numbers = []
     simulator = EditSimulator(edits=NEEDS_NO_AUDIO)
     for seed in range(300):
@@ -230,7 +230,7 @@ def test_how_many_edits(clips):
     assert {len(plan.steps) for plan in drawn} == {2}
 
 
-def test_every_label_is_drawn_about_as_often(clips):
+def test_labels_are_equally_likely(clips):
     simulator = EditSimulator(edits=NEEDS_NO_AUDIO, n_edits=1)
     drawn = [simulator.draw(np.random.default_rng(seed), 5.0, RATE).steps[0]["edit"] for seed in range(900)]
     counts = np.array([drawn.count(label) for label in NEEDS_NO_AUDIO])
@@ -239,14 +239,14 @@ def test_every_label_is_drawn_about_as_often(clips):
 
 
 @pytest.mark.parametrize("order, share", [("fixed", 1.0), ("canonical", 0.9), ("random", 0.5)])
-def test_order(order, share):
+def test_order_of_edits(order, share):
     simulator = EditSimulator(edits=["cut", "mp3"], n_edits=2, order=order)
     plans = [simulator.draw(np.random.default_rng(seed), 5.0, RATE) for seed in range(300)]
     usual = np.mean([[step["edit"] for step in plan.steps] == ["cut", "mp3"] for plan in plans])
     assert usual == pytest.approx(share, abs=0 if order == "fixed" else 0.08)
 
 
-def test_spans_move_with_what_comes_after(clips):
+def test_intervals_follow_later_edits(clips):
     plan = EditPlan(
         3.2,
         RATE,
@@ -267,7 +267,7 @@ def test_spans_move_with_what_comes_after(clips):
     assert len(waveform) == round(record.duration * RATE)
 
 
-def test_a_span_that_is_cut_away_has_no_label(clips):
+def test_removed_interval_has_no_label(clips):
     steps = [
         {"edit": "echo", "delay": 0.1, "gain": 0.5, "n_taps": 1, "start": 1.0, "end": 1.4},
         {"edit": "cut", "cuts": [[0.9, 1.5]], "fade": 0.0, "place": "any"},
@@ -277,7 +277,7 @@ def test_a_span_that_is_cut_away_has_no_label(clips):
     assert len(record.steps) == 2
 
 
-def test_what_cannot_be_heard_is_neither_there_nor_absent():
+def test_inaudible_edits_are_neither_present_nor_absent():
     low = np.sin(2 * np.pi * 200 * np.arange(2 * RATE) / RATE).astype(np.float32) * 0.3
     steps = [{"edit": "low_pass", "cutoff": 3800.0, "slope": 48, "family": "butterworth"}]
     _, record = EditSimulator().apply(low, EditPlan(2.0, RATE, steps))
@@ -292,7 +292,7 @@ def test_silence_at_the_ends_is_trimmed_first(clips):
         assert record.time_map([0.2]) == 0
 
 
-def test_ranges_can_be_chosen(clips):
+def test_ranges_can_be_replaced(clips):
     edits = {"low_pass": {"cutoff": Between(2000, 2100)}, "telephone": "train", "paste": "train"}
     simulator = EditSimulator(edits=edits, n_edits=3)
     for seed in range(5):
@@ -312,7 +312,7 @@ def test_synthetic_speech_comes_from_sources(clips):
     assert "tts" not in {s["edit"] for r in EditSimulator(random_state=0).simulate(clips)[1] for s in r.steps}
 
 
-def test_voices_are_those_of_other_speakers(clips):
+def test_voices_are_of_other_speakers(clips):
     corpus = AudioCorpus(clips)
     corpus.speakers = np.array(["a", "b"] * 5)
     _, records = EditSimulator(edits=["mix"], n_edits=1, random_state=0).simulate(corpus)
@@ -320,7 +320,7 @@ def test_voices_are_those_of_other_speakers(clips):
         assert (record.steps[0]["voice"] - number) % 2 == 1
 
 
-def test_one_bad_clip_does_not_lose_the_rest(clips, tmp_path):
+def test_unreadable_clip_is_skipped(clips, tmp_path):
     paths = []
     for number, clip in enumerate(clips):
         paths.append(tmp_path / f"{number}.wav")
@@ -337,7 +337,7 @@ def test_one_bad_clip_does_not_lose_the_rest(clips, tmp_path):
     assert len(waveforms) == 9
 
 
-def test_a_corpus_need_not_fit_into_memory(tmp_path):
+def test_corpus_need_not_fit_into_memory(tmp_path):
     paths = []
     for number in range(60):
         paths.append(tmp_path / f"{number:02}.wav")
@@ -353,21 +353,21 @@ def test_a_corpus_need_not_fit_into_memory(tmp_path):
     assert peak < 12e6  # the corpus has 15 MB, and what comes out as much
 
 
-def test_a_data_frame_of_paths(clips, tmp_path):
+def test_data_frame_of_paths(clips, tmp_path):
     soundfile.write(tmp_path / "a.wav", clips[0], RATE)
     soundfile.write(tmp_path / "b.wav", clips[1], RATE)
     frame = pd.DataFrame({"path": [tmp_path / "a.wav", tmp_path / "b.wav"], "speaker": ["x", "y"]})
     assert len(EditSimulator(random_state=0).simulate(frame)[0]) == 2
 
 
-def test_an_edit_that_no_clip_can_get_is_an_error(clips):
+def test_impossible_edit_is_an_error(clips):
     corpus = AudioCorpus(clips)
     corpus.speakers = np.array(["a"] * 10)
     with pytest.raises(ValueError, match="edits has 'mix', which needs audio"):
         EditSimulator(["mix"]).simulate(corpus)
 
 
-def test_one_bad_file_among_the_speakers_own_loses_no_other(clips, tmp_path):
+def test_unreadable_file_of_a_speaker_loses_no_other_clip(clips, tmp_path):
     paths = [tmp_path / f"{number}.wav" for number in range(4)]
     for path, clip in zip(paths, clips, strict=False):
         soundfile.write(path, clip, RATE)
@@ -384,20 +384,20 @@ def test_one_bad_file_among_the_speakers_own_loses_no_other(clips, tmp_path):
         EditSimulator(random_state=0).simulate(corpus)
 
 
-def test_other_voices_do_not_take_the_place_of_the_speakers_own(clips):
+def test_sources_do_not_replace_voices_of_the_same_speaker(clips):
     corpus = AudioCorpus(clips[:4])
     corpus.speakers = np.array(["a", "a", "b", "b"])
     simulator = EditSimulator({"paste": "held_out"}, n_edits=1, sources={"voices": clips[4:]}, random_state=0)
     assert [record.steps[0]["voice"] for record in simulator.simulate(corpus)[1]] == [1, 0, 3, 2]
 
 
-def test_measured_responses_are_used_beside_generated_ones(clips):
+def test_measured_responses_supplement_generated_ones(clips):
     simulator = EditSimulator(["reverb"], n_edits=1, impulse_responses=[0.5 ** np.arange(800.0)], random_state=0)
     kinds = {simulator.draw(seed, 3.0, RATE).steps[0]["kind"] for seed in range(40)}
     assert kinds == {"image_source", "decaying_noise", "measured"}
 
 
-def test_files_that_change_are_read_anew(clips, tmp_path):
+def test_changed_files_are_read_again(clips, tmp_path):
     simulator = EditSimulator(
         {"background_noise": {"kind": OneOf(("file",))}}, n_edits=1, noises=[tmp_path / "n.wav"], random_state=0
     )
@@ -408,14 +408,14 @@ def test_files_that_change_are_read_anew(clips, tmp_path):
     assert np.abs(results[0] - results[1]).max() > 1e-3
 
 
-def test_aac_alone(clips):
+def test_aac_can_be_chosen_alone(clips):
     pytest.importorskip("av")
     aac = {"codec": OneOf(("aac",)), "bitrate": OneOf((32,)), "engine": OneOf(("av",))}
     _, records = EditSimulator({"vorbis_aac": aac}, n_edits=1, random_state=0).simulate(clips[:2])
     assert records[0].steps[0] == {"edit": "vorbis_aac", "codec": "aac", "bitrate": 32, "engine": "av"}
 
 
-def test_what_is_stretched_in_silence_is_not_heard(clips):
+def test_stretched_silence_is_inaudible(clips):
     clip = np.concatenate([clips[0], np.zeros(16000, np.float32), clips[1]])
     start = len(clips[0]) / RATE
     step = {"edit": "speed_change", "rate": 0.8, "engine": "polyphase", "start": start + 0.1, "end": start + 0.9}
@@ -429,7 +429,7 @@ def test_two_cuts_at_one_moment_are_one_point(clips):
     assert record.points == {"cut": [0.5]}
 
 
-def test_a_step_with_other_parameters_is_named(clips):
+def test_step_with_invalid_parameters_is_reported(clips):
     plan = EditPlan(2.0, RATE, [{"edit": "mp3", "bitrte": 32}])
     with pytest.raises(ValueError, match=r"the step {'edit': 'mp3', 'bitrte': 32} has not the parameters of 'mp3'"):
         EditSimulator().apply(clips[0], plan)
@@ -449,12 +449,12 @@ def test_a_step_with_other_parameters_is_named(clips):
         (lambda: Either(()), TypeError),
     ],
 )
-def test_bad_ranges_are_errors_when_they_are_made(make, error):
+def test_invalid_ranges_are_reported(make, error):
     with pytest.raises(error):
         make()
 
 
-def test_any_seed(clips):
+def test_any_seed_is_accepted(clips):
     for seed in (None, np.random.RandomState(0)):
         assert len(EditSimulator(random_state=seed).simulate(clips[:2])[0]) == 2
 
@@ -496,7 +496,7 @@ def test_any_seed(clips):
         ({"edits": {"distortion": {"kind": OneOf(())}}}, ValueError, "has no value to draw"),
     ],
 )
-def test_bad_parameters_are_named(clips, parameters, error, message):
+def test_invalid_parameters_are_reported(clips, parameters, error, message):
     with pytest.raises(error, match=message):
         EditSimulator(**parameters).simulate(clips[:2])
 
@@ -515,12 +515,12 @@ def test_bad_parameters_are_named(clips, parameters, error, message):
         (json.dumps(PLAN | {"trim": [float("nan"), 0]}), "trim=nan must be at least 0"),
     ],
 )
-def test_bad_plans_are_named(text, message):
+def test_invalid_plans_are_reported(text, message):
     with pytest.raises(ValueError, match=message):
         EditPlan.from_json(text)
 
 
-def test_a_plan_is_for_one_clip(clips):
+def test_plan_of_another_clip_is_an_error(clips):
     with pytest.raises(ValueError, match=r"the plan is for 5.000 s"):
         EditSimulator().apply(clips[0], EditPlan(5.0, RATE))
     step = {"edit": "mix", "start": 0.5, "end": 1.0, "snr": 0.0, "voice": 7, "offset": 0.0}
@@ -542,18 +542,18 @@ def test_a_plan_is_for_one_clip(clips):
         (np.full(16000, np.nan), "NaN or infinite"),
     ],
 )
-def test_bad_waveforms_are_named(waveform, message):
+def test_invalid_waveforms_are_reported(waveform, message):
     with pytest.raises(ValueError, match=message):
         EditSimulator().apply(waveform, EditPlan(1.0, RATE))
 
 
-def test_bad_ends_are_named(clips):
+def test_invalid_trim_and_crop_are_reported(clips):
     with pytest.raises(ValueError, match="leaves nothing"):
         EditSimulator().apply(clips[0], EditPlan(2.0, RATE, crop=(1.0, 1.0)))
     with pytest.raises(ValueError, match="leaves nothing"):
         EditPlan(2.0, RATE, trim=(1.0, 1.0))
 
 
-def test_the_record_of_a_time_map():
+def test_time_map_is_saved_in_the_record():
     assert TimeMap([0, 1], [0, 1]) != TimeMap([0, 1], [0, 2])
     assert set(EDITS) <= set(LABELS)

@@ -77,7 +77,7 @@ def draws(label, variant, duration, rate, pool, n=6):
     return drawn
 
 
-def test_the_taxonomy_is_complete():
+def test_taxonomy_is_complete():
     assert len(LABELS) == 21
     assert len(CATEGORIES) == 6
     assert {info.category for info in TAXONOMY.values()} == set(CATEGORIES)
@@ -89,7 +89,7 @@ def test_the_taxonomy_is_complete():
 
 
 @every_edit
-def test_the_same_seed_gives_the_same_samples(label, variant, clip, pool):
+def test_edits_are_deterministic(label, variant, clip, pool):
     edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
     for seed, first in enumerate(draws(label, variant, 4.0, RATE, pool)):
         again = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, pool)
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_samples(label, variant, clip, pool):
 
 
 @every_edit
-def test_threads_do_not_disturb_each_other(label, variant, clip, pool):
+def test_edits_are_thread_safe(label, variant, clip, pool):
     drawn = draws(label, variant, 4.0, RATE, pool, n=4)
     alone = [EDITS[label].apply(clip, RATE, pool, **parameters).waveform for parameters in drawn]
     with ThreadPoolExecutor(4) as executor:
@@ -112,7 +112,7 @@ def test_threads_do_not_disturb_each_other(label, variant, clip, pool):
 
 @every_edit
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_what_comes_out(label, variant, rate):
+def test_outputs_are_consistent(label, variant, rate):
     clip, pool = voice(3.0, 0, rate), pool_at(rate)
     before = clip.copy()
     for parameters in draws(label, variant, 3.0, rate, pool, n=4):
@@ -136,7 +136,7 @@ def test_what_comes_out(label, variant, rate):
 
 
 @every_edit
-def test_outside_its_spans_the_clip_stays(label, variant, clip, pool):
+def test_samples_outside_the_intervals_are_unchanged(label, variant, clip, pool):
     if "clip" in TAXONOMY[label].scopes and "interval" not in TAXONOMY[label].scopes:
         return
     for parameters in draws(label, variant, 4.0, RATE, pool, n=12):
@@ -159,7 +159,7 @@ NO_CLICKS = ("tts", "vc", "mix", "background_noise", "autotune")
 
 
 @every_edit
-def test_clicks_land_where_the_time_map_says(label, variant, pool):
+def test_clicks_follow_the_time_map(label, variant, pool):
     quiet = 1e-4 * np.random.default_rng(0).normal(size=4 * RATE)
     moments = np.arange(0.35, 3.7, 0.25)
     for parameters in draws(label, variant, 4.0, RATE, pool, n=4):
@@ -187,7 +187,7 @@ def test_clicks_land_where_the_time_map_says(label, variant, pool):
 
 
 @every_edit
-def test_silence_and_short_clips_stay_finite(label, variant, pool):
+def test_silent_and_short_clips_stay_finite(label, variant, pool):
     for parameters in draws(label, variant, 4.0, RATE, pool, n=3):
         edited = EDITS[label].apply(np.zeros(4 * RATE, dtype=np.float32), RATE, pool, **parameters).waveform
         assert np.isfinite(edited).all()
@@ -204,7 +204,7 @@ def test_silence_and_short_clips_stay_finite(label, variant, pool):
 
 
 @every_edit
-def test_drawn_values_are_of_their_ranges(label, variant, pool):
+def test_drawn_values_are_in_their_ranges(label, variant, pool):
     ranges = TAXONOMY[label].variant(variant)
     for parameters in draws(label, variant, 10.0, RATE, pool, n=30):
         for name, value in parameters.items():
@@ -212,7 +212,7 @@ def test_drawn_values_are_of_their_ranges(label, variant, pool):
                 assert value in ranges[name], (name, value)
 
 
-def test_spans_keep_off_the_ends(pool):
+def test_intervals_are_away_from_the_ends(pool):
     for label in LABELS[1:]:
         for parameters in draws(label, "train", 4.0, RATE, pool, n=20):
             if "start" in parameters:
@@ -221,24 +221,24 @@ def test_spans_keep_off_the_ends(pool):
 
 
 @pytest.mark.parametrize("label", [label for label in LABELS[1:] if EDITS[label].needs])
-def test_without_its_audio_it_is_not_drawn(label):
+def test_edits_without_their_audio_are_not_drawn(label):
     assert not EDITS[label].can_draw(4.0, TAXONOMY[label].ranges, AudioPool())
 
 
 @pytest.mark.parametrize("span", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (5.0, 6.0)])
-def test_an_interval_must_be_one(clip, pool, span):
+def test_invalid_intervals_are_reported(clip, pool, span):
     start, end = span
     with pytest.raises(ValueError, match=rf"start={start} and end={end} must be seconds of a clip of 4.000 s"):
         EDITS["echo"].apply(clip, RATE, pool, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
 
 
-def test_the_readme_has_the_table():
+def test_readme_has_the_table():
     readme = Path(mmestim.__file__).parents[1] / "README.md"
     for info in list(TAXONOMY.values())[1:]:
         ranges = "; ".join(f"{name} {values}" for name, values in info.ranges.items())
         assert f"| {info.category} | `{info.name}` | {', '.join(info.scopes)} | {ranges} |" in readme.read_text()
 
 
-def test_docstrings_of_the_edits_say_what_they_are():
+def test_edits_have_docstrings():
     for edit in EDITS.values():
         assert re.match(r"[A-Z].*\.", type(edit).__doc__)

@@ -109,7 +109,7 @@ def power_above(waveform, frequency, rate=16000):
 
 @every_setting
 @pytest.mark.parametrize("rate", RATES)
-def test_nothing_is_late(label, parameters, rate, clips):
+def test_codecs_have_no_delay(label, parameters, rate, clips):
     after = apply(label, clips[rate], rate, **parameters)
     assert after.dtype == np.float32
     assert after.shape == clips[rate].shape
@@ -119,14 +119,14 @@ def test_nothing_is_late(label, parameters, rate, clips):
 
 
 @every_setting
-def test_real_speech_is_not_late(label, parameters, data_folder):
+def test_codecs_have_no_delay_on_real_speech(label, parameters, data_folder):
     for path in sorted((data_folder / "speech" / "audio" / "train").glob("*.flac"))[:300:150]:
         speech, rate = soundfile.read(path, start=8000, frames=24000, dtype="float32")
         assert lag(apply(label, speech, rate, **parameters), speech) == 0
 
 
 @every_setting
-def test_silent_short_and_loud_clips(label, parameters):
+def test_silent_short_and_loud_clips_are_coded(label, parameters):
     for rate in RATES:
         n_samples = round(0.05 * rate)
         silence = apply(label, np.zeros(n_samples, np.float32), rate, **parameters)
@@ -148,14 +148,14 @@ def test_peaks_above_1_are_not_clipped(label, parameters, clips):
 
 @pytest.mark.parametrize("engine", ["soundfile", pytest.param("av", marks=no_av)])
 @pytest.mark.parametrize("bitrate", [8, 32, 64, 96])
-def test_an_mp3_has_its_bitrate(engine, bitrate, long_clip):
+def test_mp3_has_its_bitrate(engine, bitrate, long_clip):
     assert kbps("mp3", long_clip, 16000, bitrate=bitrate, mode="constant", engine=engine) == pytest.approx(
         bitrate, rel=0.03
     )
     assert -5 <= kbps("mp3", long_clip, 16000, bitrate=bitrate, mode="average", engine=engine) - bitrate <= 5
 
 
-def test_an_mp3_has_its_bitrate_at_every_rate():
+def test_mp3_has_its_bitrate_at_every_sample_rate():
     for rate, bitrate in [(8000, 64), (8000, 96), (11025, 16), (22050, 160), (44100, 8), (44100, 32), (48000, 320)]:
         real = kbps("mp3", voice(2.0, rate), rate, bitrate=bitrate, mode="constant")
         # Up to four frames of 72 ms more: a header, and what is in the encoder at the end.
@@ -164,13 +164,13 @@ def test_an_mp3_has_its_bitrate_at_every_rate():
 
 @pytest.mark.parametrize("engine", ["soundfile", pytest.param("av", marks=no_av)])
 @pytest.mark.parametrize("bitrate", [6.0, 12.5, 32.0])
-def test_opus_comes_near_its_bitrate(engine, bitrate, long_clip):
+def test_opus_is_near_its_bitrate(engine, bitrate, long_clip):
     header = 1 if engine == "soundfile" else 0  # kbps that the pages of an Ogg file add to 8 s
     assert kbps("opus", long_clip, 16000, bitrate=bitrate, engine=engine) - header == pytest.approx(bitrate, rel=0.2)
 
 
 @no_av
-def test_others_have_their_bitrates(long_clip):
+def test_other_codecs_have_their_bitrates(long_clip):
     for bitrate in (16, 24, 48):
         real = kbps("vorbis_aac", long_clip, 16000, codec="aac", bitrate=bitrate, engine="av")
         assert real == pytest.approx(bitrate, rel=0.12)
@@ -193,7 +193,7 @@ def test_others_have_their_bitrates(long_clip):
         ("mp3", {"bitrate": 32}, 7500, 1e-4),
     ],
 )
-def test_what_is_above_the_cut_off_is_gone(label, parameters, cut_off, suppression):
+def test_frequencies_above_the_cut_off_are_removed(label, parameters, cut_off, suppression):
     noise = np.random.default_rng(0).normal(scale=0.1, size=48000).astype(np.float32)
     after = apply(label, noise, **parameters)
     assert power_above(after, cut_off) < suppression * power_above(noise, cut_off)
@@ -204,7 +204,7 @@ def test_what_is_above_the_cut_off_is_gone(label, parameters, cut_off, suppressi
     "label, rate, parameters",
     [("opus", 8000, {"bitrate": 24}), ("vorbis_aac", 16000, {"codec": "vorbis", "level": 0.9})],
 )
-def test_long_clips_are_coded_in_pieces_without_seams(label, rate, parameters, monkeypatch):
+def test_long_clips_are_coded_in_blocks_without_splices(label, rate, parameters, monkeypatch):
     clip = np.tile(voice(5.0, rate), 5)
     after = apply(label, clip, rate, **parameters)
     assert after.shape == clip.shape
@@ -217,7 +217,7 @@ def test_long_clips_are_coded_in_pieces_without_seams(label, rate, parameters, m
 
 
 @pytest.mark.parametrize("engine", ["soundfile", pytest.param("av", marks=no_av)])
-def test_two_threads_give_the_samples_of_one(engine, clips):
+def test_codecs_are_thread_safe(engine, clips):
     jobs = [job for job in SETTINGS if job[1].get("engine", "soundfile") == engine][::2]
 
     def work(job):
@@ -232,7 +232,7 @@ def test_two_threads_give_the_samples_of_one(engine, clips):
 
 @no_av
 @pytest.mark.parametrize("label", ["mp3", "opus", "vorbis_aac", "telephone"])
-def test_the_other_implementation_is_another(label, clips):
+def test_implementations_differ(label, clips):
     edit = EDITS[label]
     ours, other = (
         edit.draw(np.random.default_rng(1), 1.2, 16000, TAXONOMY[label].variant(variant), AudioPool())
@@ -244,7 +244,7 @@ def test_the_other_implementation_is_another(label, clips):
     assert np.sum((one - two) ** 2) > 1e-4 * np.sum(one**2)
 
 
-def test_only_what_a_codec_takes_is_drawn():
+def test_only_parameters_of_the_codec_are_drawn():
     ranges = TAXONOMY["vorbis_aac"].variant("implementation")
     drawn = [
         EDITS["vorbis_aac"].draw(np.random.default_rng(seed), 4.0, 16000, ranges, AudioPool()) for seed in range(20)
@@ -254,7 +254,7 @@ def test_only_what_a_codec_takes_is_drawn():
     assert all(("level" in parameters) == (parameters["codec"] == "vorbis") for parameters in drawn)
 
 
-def test_no_files_are_left(tmp_path, monkeypatch, clips):
+def test_no_files_are_written(tmp_path, monkeypatch, clips):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for label, parameters in SETTINGS[::4]:
@@ -277,12 +277,12 @@ def test_no_files_are_left(tmp_path, monkeypatch, clips):
         ("telephone", {"codec": "gsm", "engine": "av"}, "codec='gsm' is not known. Use one of 'amr_nb_4.75'"),
     ],
 )
-def test_what_there_is_not_is_named(label, parameters, message, clips):
+def test_invalid_settings_are_reported(label, parameters, message, clips):
     with pytest.raises(ValueError, match=message):
         apply(label, clips[8000], 8000, **parameters)
 
 
-def test_without_pyav_the_way_to_it_is_named(monkeypatch, clips):
+def test_missing_pyav_is_reported(monkeypatch, clips):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"mmestim\[av\]"):
         apply("mp3", clips[8000], 8000, bitrate=32, engine="av")

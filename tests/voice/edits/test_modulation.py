@@ -82,7 +82,7 @@ def centres(waveform, expected, sample_rate=RATE):
 
 @both_stretchers
 @pytest.mark.parametrize("semitones", [-4.0, -1.3, -0.5, 0.75, 2.2, 4.0])
-def test_every_harmonic_moves_by_the_semitones(engine, semitones):
+def test_harmonics_shift_by_the_semitones(engine, semitones):
     for pitch in (85, 200):
         shifted = edit("pitch_shift", tone(pitch), semitones=semitones, engine=engine)
         cents, over = partials(shifted, pitch * 2 ** (semitones / 12))
@@ -92,7 +92,7 @@ def test_every_harmonic_moves_by_the_semitones(engine, semitones):
 
 @both_stretchers
 @pytest.mark.parametrize("semitones", [-4.0, -0.5, 0.5, 4.0])
-def test_a_pitch_shift_has_no_delay(engine, semitones):
+def test_pitch_shift_has_no_delay(engine, semitones):
     for sample_rate in (8000, 16000):
         waveform, at = clicks(sample_rate)
         shifted = edit("pitch_shift", waveform, sample_rate, semitones=semitones, engine=engine)
@@ -107,7 +107,7 @@ RATES = [0.7, 0.81, 0.95, 1.05, 1.33, 1.5]
 
 @both_stretchers
 @pytest.mark.parametrize("rate", RATES)
-def test_a_stretched_tone_keeps_its_pitch(engine, rate):
+def test_stretched_tone_retains_its_pitch(engine, rate):
     for pitch in (85, 200):
         cents, over = partials(edit("time_stretch", tone(pitch), rate=rate, engine=engine), pitch)
         assert np.abs(cents).max() < 1
@@ -116,7 +116,7 @@ def test_a_stretched_tone_keeps_its_pitch(engine, rate):
 
 @both_stretchers
 @pytest.mark.parametrize("rate", RATES)
-def test_clicks_keep_their_places_in_a_stretch(engine, rate):
+def test_clicks_are_in_place_after_a_stretch(engine, rate):
     for seed, sample_rate in enumerate((8000, 16000, 44100)):
         waveform, at = clicks(sample_rate, seed=seed)
         stretched = edit("time_stretch", waveform, sample_rate, rate=rate, engine=engine)
@@ -127,21 +127,21 @@ def test_clicks_keep_their_places_in_a_stretch(engine, rate):
 
 
 @pytest.mark.parametrize("rate", [0.7, 1.5])
-def test_the_phase_vocoder_keeps_clicks_sharp(rate):
+def test_phase_vocoder_retains_sharp_clicks(rate):
     waveform, at = clicks()
     energy = edit("time_stretch", waveform, rate=rate, engine="phase_vocoder").astype(float) ** 2
     near = sum(energy[round(t * RATE) - 24 : round(t * RATE) + 24].sum() for t in at / rate)
     assert near > 0.9 * energy.sum()
 
 
-def test_at_its_own_speed_the_phase_vocoder_changes_nothing():
+def test_phase_vocoder_at_rate_1_changes_nothing():
     waveform = np.random.default_rng(0).normal(scale=0.1, size=RATE).astype(np.float32)
     np.testing.assert_allclose(edit("time_stretch", waveform, rate=1.0, engine="phase_vocoder"), waveform, atol=1e-6)
 
 
 @both_stretchers
 @pytest.mark.parametrize("rate", [0.7, 1.5])
-def test_a_stretch_keeps_the_ends(engine, rate):
+def test_stretch_retains_the_ends(engine, rate):
     waveform = np.zeros(RATE, np.float32)
     waveform[[20, -20]] = 1
     energy = edit("time_stretch", waveform, rate=rate, engine=engine).astype(float) ** 2
@@ -150,7 +150,7 @@ def test_a_stretch_keeps_the_ends(engine, rate):
 
 
 @both_stretchers
-def test_a_stretch_keeps_the_level_of_speech(engine, data_folder):
+def test_stretch_retains_the_level_of_speech(engine, data_folder):
     for path in sorted((data_folder / "speech" / "audio").rglob("*.flac"))[:2]:
         waveform = soundfile.read(path, dtype="float32")[0]
         for rate in (0.8, 1.3):
@@ -160,7 +160,7 @@ def test_a_stretch_keeps_the_level_of_speech(engine, data_folder):
 
 @both_resamplers
 @pytest.mark.parametrize("rate", [0.75, 0.8437, 0.97, 1.0612, 1.33])
-def test_a_change_of_speed_moves_pitch_and_clicks(engine, rate):
+def test_speed_change_moves_pitch_and_clicks(engine, rate):
     waveform, at = clicks()
     changed = edit("speed_change", waveform, rate=rate, engine=engine)
     assert len(changed) == round(len(waveform) / rate)
@@ -171,7 +171,7 @@ def test_a_change_of_speed_moves_pitch_and_clicks(engine, rate):
 
 
 @both_resamplers
-def test_what_does_not_fit_below_half_the_rate_vanishes(engine):
+def test_speed_change_does_not_alias(engine):
     t = np.arange(2 * RATE) / RATE
     for frequency, gone in ((5200, False), (6100, True), (7500, True)):
         sine = np.sin(2 * np.pi * frequency * t).astype(np.float32)
@@ -189,7 +189,7 @@ def test_long_clips_do_not_drift(engine):
 
 
 @pytest.mark.parametrize("label", ["pitch_shift", "time_stretch", "speed_change"])
-def test_the_shortest_clips_have_the_length_promised(label):
+def test_shortest_clips_have_the_expected_length(label):
     changes = {"semitones": 4.0} if label == "pitch_shift" else {"rate": 0.7}
     names = ("polyphase", "soxr") if label == "speed_change" else ("signalsmith", "phase_vocoder")
     for engine in [name for name in names if importlib.util.find_spec(PACKAGES.get(name, "numpy"))]:
@@ -211,7 +211,7 @@ def halting():
 
 
 @pytest.mark.parametrize("percentile", [2.0, 10.0, 30.0])
-def test_a_percentile_of_the_sounding_samples_is_cut_off(halting, percentile):
+def test_clipping_cuts_off_a_percentile_of_the_samples(halting, percentile):
     edited = edit("distortion", halting, kind="clip", percentile=percentile)
     changed = edited != halting
     sounding = np.abs(halting) > 0.1 * np.sqrt(np.mean(halting**2))
@@ -220,7 +220,7 @@ def test_a_percentile_of_the_sounding_samples_is_cut_off(halting, percentile):
     assert (np.abs(edited[changed]) < np.abs(halting[changed])).all()
 
 
-def test_tanh_bends_more_the_more_there_is_of_it(halting):
+def test_tanh_distorts_more_with_a_larger_amount(halting):
     crests = []
     for amount in (0.1, 0.4, 0.7):
         edited = edit("distortion", halting, kind="tanh", amount=amount)
@@ -233,7 +233,7 @@ def test_tanh_bends_more_the_more_there_is_of_it(halting):
 
 
 @pytest.mark.parametrize("bits", [6, 8, 10])
-def test_bits_leave_so_many_values(halting, bits):
+def test_bit_crush_leaves_the_number_of_levels(halting, bits):
     edited = edit("distortion", halting, kind="bit_crush", bits=bits)
     assert 2 ** (bits - 2) < len(np.unique(edited)) <= 2**bits
     step = np.abs(halting).max() / 2 ** (bits - 2)
@@ -242,12 +242,12 @@ def test_bits_leave_so_many_values(halting, bits):
 
 
 @pytest.mark.parametrize("kind", ["tanh", "clip", "bit_crush"])
-def test_a_distortion_does_not_depend_on_the_level(halting, kind):
+def test_distortion_does_not_depend_on_the_level(halting, kind):
     soft, loud = (edit("distortion", gain * halting, kind=kind) for gain in (np.float32(2**-7), np.float32(2.0)))
     np.testing.assert_allclose(loud, 256 * soft, rtol=1e-5)
 
 
-def test_drawn_distortions_keep_what_they_use():
+def test_drawn_distortions_have_only_their_parameters():
     ranges = TAXONOMY["distortion"].ranges
     draw = partial(EDITS["distortion"].draw, duration=1.0, sample_rate=RATE, pool=AudioPool())
     drawn = [draw(np.random.default_rng(seed), ranges=ranges) for seed in range(20)]
@@ -274,7 +274,7 @@ def test_drawn_distortions_keep_what_they_use():
         ("distortion", {"kind": "bit_crush", "bits": 1}, "bits=1 must be at least 2"),
     ],
 )
-def test_bad_parameters_are_named(label, parameters, message):
+def test_invalid_parameters_are_reported(label, parameters, message):
     with pytest.raises(ValueError, match=message):
         edit(label, tone(100, 0.1), **parameters)
 
@@ -282,7 +282,7 @@ def test_bad_parameters_are_named(label, parameters, message):
 @pytest.mark.parametrize(
     "label, engine, package", [("time_stretch", "signalsmith", "python_stretch"), ("speed_change", "soxr", "soxr")]
 )
-def test_a_missing_package_is_named_with_its_extra(monkeypatch, label, engine, package):
+def test_missing_package_is_reported_with_its_extra(monkeypatch, label, engine, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf'{package}: pip install "mmestim\[engines\]"'):
         edit(label, tone(100, 0.1), engine=engine)

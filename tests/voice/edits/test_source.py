@@ -36,7 +36,7 @@ def draws(label, duration, pool, n=100, variant="train", rate=RATE, **ranges):
 
 
 @both
-def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, pool):
+def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
     edit, donors = EDITS[label], getattr(pool, label)
     for parameters in [p for p in draws(label, 4.0, pool) if "at" not in p]:
         edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
@@ -60,7 +60,7 @@ def test_a_whole_clip_is_the_synthetic_one_as_it_is(label, clip, pool):
 
 
 @both
-def test_a_part_is_put_into_the_clip_at_its_level(label, clip, pool):
+def test_excerpt_is_inserted_at_the_level_of_the_clip(label, clip, pool):
     edit = EDITS[label]
     for parameters in [p for p in draws(label, 4.0, pool) if "at" in p]:
         edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
@@ -75,7 +75,7 @@ def test_a_part_is_put_into_the_clip_at_its_level(label, clip, pool):
 
 
 @both
-def test_drawn_parts(label, pool):
+def test_drawn_excerpts_vary(label, pool):
     drawn = draws(label, 4.05, pool, n=400)
     parts = [p for p in drawn if "at" in p]
     assert 0.4 < len(parts) / len(drawn) < 0.6
@@ -89,7 +89,7 @@ def test_drawn_parts(label, pool):
 
 
 @both
-def test_a_short_clip_is_replaced(label, pool):
+def test_short_clip_is_replaced(label, pool):
     for duration in (0.05, 0.3, 0.75):
         for parameters in draws(label, duration, pool, n=20):
             assert "at" not in parameters
@@ -101,7 +101,7 @@ def test_a_short_clip_is_replaced(label, pool):
 
 
 @both
-def test_what_is_too_short_is_not_taken(label):
+def test_short_recordings_are_not_used(label):
     tiny, good = noise(0.02, 6), noise(1.0, 7)
     drawn = draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
     assert {p["index"] for p in drawn} == {1}
@@ -119,7 +119,7 @@ def in_words(seconds, pause, seed):
 @both
 @pytest.mark.parametrize("pause", [0.06, 0.4])
 @pytest.mark.parametrize("duration", [2.5, 4.0])
-def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration):
+def test_excerpts_start_and_end_in_pauses(label, pause, duration):
     pool = AudioPool(**{label: [in_words(11.0, pause, 9)]})
     lengths = []
     for parameters in [p for p in draws(label, duration, pool) if "at" not in p]:
@@ -132,7 +132,7 @@ def test_excerpts_begin_and_end_in_pauses_close_to_speech(label, pause, duration
     assert np.abs(np.array(lengths) - duration).max() <= 1.0 + 2 * pause
 
 
-def test_a_recording_hardly_longer_than_the_clip():
+def test_recording_barely_longer_than_the_clip():
     pool = AudioPool(tts=[in_words(2.55, 0.05, 9)])
     for p in [p for p in draws("tts", 2.5, pool) if "at" not in p]:
         assert 0 <= p["source"] <= p["source"] + p["seconds"] <= 2.55 + 1e-9
@@ -141,7 +141,7 @@ def test_a_recording_hardly_longer_than_the_clip():
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
-def test_seams_are_no_steps(fade):
+def test_splice_points_have_no_steps(fade):
     wave = np.sin(2 * np.pi * 3.3 * np.arange(4 * RATE) / RATE).astype(np.float32)
     pool = AudioPool(tts=[wave])
     hard, soft = (
@@ -155,7 +155,7 @@ def test_seams_are_no_steps(fade):
         assert np.abs(np.diff(around)).max() <= np.pi / 2 / (fade * RATE) * 2 * jump + own
 
 
-def test_an_excerpt_has_speech_in_it(clip):
+def test_excerpt_contains_speech(clip):
     donor = noise(6.0, 7)
     donor[: 4 * RATE] = 0
     pool = AudioPool(vc=[donor])
@@ -165,7 +165,7 @@ def test_an_excerpt_has_speech_in_it(clip):
         assert "at" in parameters or 0.5 <= parameters["seconds"] <= 1.5
 
 
-def test_in_a_silent_clip_it_has_its_own_level(pool):
+def test_excerpt_retains_its_level_in_a_silent_clip(pool):
     silent = np.zeros(4 * RATE, dtype=np.float32)
     edited = EDITS["tts"].apply(silent, RATE, pool, index=0, offset=0.0, seconds=1.0, at=1.0, fade=0.0).waveform
     assert rms(edited[RATE : 2 * RATE]) == pytest.approx(0.3, rel=0.05)
@@ -174,7 +174,7 @@ def test_in_a_silent_clip_it_has_its_own_level(pool):
 
 
 @both
-def test_each_has_its_own_audio(label, clip, pool):
+def test_each_label_uses_its_own_audio(label, clip, pool):
     alone = AudioPool(**{label: getattr(pool, label)})
     other = "vc" if label == "tts" else "tts"
     assert EDITS[label].can_draw(4.0, EDITS[label].info.ranges, alone)
@@ -199,7 +199,7 @@ def test_each_has_its_own_audio(label, clip, pool):
         ({"fade": -1.0}, "fade=-1.0 must be at least 0"),
     ],
 )
-def test_bad_parameters_are_named(clip, pool, change, message):
+def test_invalid_parameters_are_reported(clip, pool, change, message):
     good = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
     with pytest.raises(ValueError, match=message):
         EDITS["tts"].apply(clip, RATE, pool, **good | change)

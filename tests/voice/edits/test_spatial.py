@@ -12,17 +12,17 @@ from mmestim.voice.edits import AudioPool
 from mmestim.voice.taxonomy import OneOf
 
 RATE = 16000
-NONE = AudioPool()
+NO_AUDIO = AudioPool()
 # Response with something before its peak, of the other sign.
 _rng = np.random.default_rng(5)
 MEASURED = np.r_[0.1, -0.2, -0.8, 0.3 * _rng.normal(size=6000) * np.exp(-np.arange(6000) / 900)].astype(np.float32)
 
 
-def apply(label, waveform, pool=NONE, rate=RATE, **parameters):
+def apply(label, waveform, pool=NO_AUDIO, rate=RATE, **parameters):
     return EDITS[label].apply(waveform, rate, pool, **parameters).waveform
 
 
-def draw(label, seed, variant="train", pool=NONE, rate=RATE, duration=4.0, **ranges):
+def draw(label, seed, variant="train", pool=NO_AUDIO, rate=RATE, duration=4.0, **ranges):
     ranges = TAXONOMY[label].variant(variant) | ranges
     parameters = EDITS[label].draw(np.random.default_rng(seed), duration, rate, ranges, pool)
     return {name: value for name, value in parameters.items() if name not in ("start", "end")}
@@ -78,7 +78,7 @@ def test_measured_responses_start_at_their_peak():
     assert 10 * np.log10(np.sum(first[:40] ** 2) / np.sum(first[40:] ** 2)) == pytest.approx(4, abs=0.01)
 
 
-def test_reverb_keeps_length_and_place(data_folder):
+def test_reverb_retains_length_and_alignment(data_folder):
     responses = [soundfile.read(path, dtype="float32")[0] for path in sorted(data_folder.glob("rir/*.flac"))]
     pool, clip = AudioPool(impulse_responses=responses), noise(4 * RATE)
     for seed in range(12):
@@ -87,7 +87,7 @@ def test_reverb_keeps_length_and_place(data_folder):
         assert np.argmax(signal.correlate(edited, clip)) == len(clip) - 1
 
 
-def test_a_room_reflects_where_its_walls_are():
+def test_room_reflects_at_its_walls():
     """The floor's reflection, by hand: 3 m apart and 1.5 m above it, 4.243 m in all."""
     room = {"size": [9.0, 7.0, 4.0], "source": [2.0, 3.5, 1.5], "receiver": [5.0, 3.5, 1.5]}
     p = {"kind": "image_source", "rt60": 0.6, "direct_ratio": 0.0, "seed": 3}
@@ -101,9 +101,9 @@ def test_a_room_reflects_where_its_walls_are():
     assert abs(np.corrcoef(response[1000:], other[1000:])[0, 1]) < 0.1
 
 
-def test_only_kinds_that_can_be_are_drawn():
+def test_only_available_kinds_are_drawn():
     ranges = TAXONOMY["reverb"].variant("implementation")
-    assert not EDITS["reverb"].can_draw(4.0, ranges, NONE)
+    assert not EDITS["reverb"].can_draw(4.0, ranges, NO_AUDIO)
     assert EDITS["reverb"].can_draw(4.0, ranges, AudioPool(impulse_responses=[MEASURED]))
     every = OneOf(("measured", "decaying_noise"))
     assert {draw("reverb", seed, kind=every)["kind"] for seed in range(9)} == {"decaying_noise"}
@@ -134,7 +134,7 @@ def test_only_kinds_that_can_be_are_drawn():
         ({"kind": "measured"}, "uses number 0 of impulse_responses, and there are 0"),
     ],
 )
-def test_bad_rooms_are_named(change, message):
+def test_invalid_rooms_are_reported(change, message):
     with pytest.raises(ValueError, match=message):
         apply("reverb", impulse(RATE), **{"kind": "decaying_noise", "rt60": 0.5, "direct_ratio": 0.0} | change)
 
@@ -148,7 +148,7 @@ def test_bad_rooms_are_named(change, message):
         (np.eye(1, 4000)[0], "has nothing after the 2.5 ms"),
     ],
 )
-def test_bad_responses_are_named(response, message):
+def test_invalid_responses_are_reported(response, message):
     pool = AudioPool(impulse_responses=[MEASURED, response.astype(np.float32)])
     with pytest.raises(AudioError, match=f"number 1 of impulse_responses: {message}"):
         apply("reverb", impulse(RATE), pool, kind="measured", direct_ratio=0.0, response=1)
@@ -157,13 +157,13 @@ def test_bad_responses_are_named(response, message):
 # Echoes --------------------------------------------------------------------------------------------
 
 
-def test_echoes_come_when_and_as_loud_as_they_should():
+def test_echoes_have_their_delay_and_gain():
     edited = apply("echo", impulse(RATE), delay=0.2, gain=0.5, n_taps=3)
     assert np.flatnonzero(edited).tolist() == [0, 3200, 6400, 9600]
     assert edited[edited != 0].tolist() == [1, 0.5, 0.25, 0.125]
     cut_off = apply("echo", impulse(4000), delay=0.2, gain=0.5, n_taps=3)
     assert np.flatnonzero(cut_off).tolist() == [0, 3200]
-    assert not EDITS["echo"].can_draw(0.3, TAXONOMY["echo"].ranges, NONE)
+    assert not EDITS["echo"].can_draw(0.3, TAXONOMY["echo"].ranges, NO_AUDIO)
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,15 @@ def test_echoes_come_when_and_as_loud_as_they_should():
         ({"n_taps": 0}, "n_taps=0 must be at least 1"),
     ],
 )
-def test_bad_echoes_are_named(change, message):
+def test_invalid_echoes_are_reported(change, message):
     with pytest.raises(ValueError, match=message):
         apply("echo", impulse(RATE), **{"delay": 0.1, "gain": 0.5, "n_taps": 1} | change)
 
 
 # Noise ---------------------------------------------------------------------------------------------
 
-EVERY = tuple(EDITS["background_noise"].kinds)
-BANK = AudioPool(
+ALL_KINDS = tuple(EDITS["background_noise"].kinds)
+POOL = AudioPool(
     voices=[noise(2 * RATE, 1), noise(RATE // 2, 2), noise(5 * RATE, 3), noise(3 * RATE, 7), noise(RATE, 8)],
     noises=[noise(RATE // 3, 4), noise(9 * RATE, 5), np.r_[np.zeros(8 * RATE, np.float32), noise(99, 6)]],
 )
@@ -194,22 +194,22 @@ def ratio(clean, noisy):
     return 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_signal_to_noise_ratio(kind, rate):
     clean = noise(2 * rate, 9) * np.linspace(0, 1, 2 * rate, dtype=np.float32)
     for seed in range(6):
-        p = draw("background_noise", seed, pool=BANK, rate=rate, kind=OneOf((kind,)))
-        assert ratio(clean, apply("background_noise", clean, BANK, rate, **p)) == pytest.approx(p["snr"], abs=0.02)
+        p = draw("background_noise", seed, pool=POOL, rate=rate, kind=OneOf((kind,)))
+        assert ratio(clean, apply("background_noise", clean, POOL, rate, **p)) == pytest.approx(p["snr"], abs=0.02)
         # Over a part of it, fades and all.
         start, end = rate // 2, rate + rate // 2
-        part = apply("background_noise", clean, BANK, rate, **p, start=0.5, end=1.5)
+        part = apply("background_noise", clean, POOL, rate, **p, start=0.5, end=1.5)
         if kind not in ("impulsive", "file"):  # these may have it all in a fade
             assert ratio(clean[start:end], part[start:end]) == pytest.approx(p["snr"], abs=0.1)
 
 
 @pytest.mark.parametrize("kind, per_octave", [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])
-def test_colours(kind, per_octave):
+def test_coloured_noise_has_its_slope(kind, per_octave):
     silence = np.zeros(30 * RATE, dtype=np.float32)
     added = apply("background_noise", silence, kind=kind, snr=0.0, seed=3)
     frequencies, power = signal.welch(added, RATE, nperseg=4096)
@@ -221,7 +221,7 @@ def test_colours(kind, per_octave):
 
 @pytest.mark.parametrize("mains", [50, 60])
 @pytest.mark.parametrize("rate", [8000, 11025, 44100])
-def test_hum_is_of_the_mains_and_their_harmonics(mains, rate):
+def test_hum_consists_of_mains_harmonics(mains, rate):
     added = apply("background_noise", np.zeros(2 * rate, np.float32), rate=rate, kind="hum", snr=0, seed=1, mains=mains)
     power = np.abs(np.fft.rfft(added)) ** 2
     lines = 2 * mains * np.arange(1, 1000 // mains)
@@ -229,22 +229,22 @@ def test_hum_is_of_the_mains_and_their_harmonics(mains, rate):
     assert power[2 * mains] > 0.01 * power.sum()
 
 
-def test_bursts_are_short_and_between_them_it_is_quiet():
+def test_bursts_are_short_with_quiet_between_them():
     added = apply("background_noise", np.zeros(4 * RATE, np.float32), kind="impulsive", snr=0.0, seed=2)
     frames = np.sqrt(np.mean(added.reshape(-1, 80) ** 2, axis=1))
     assert np.median(frames) < 0.05 * frames.max()
     assert 8 <= np.sum(np.diff((frames > 0.05 * frames.max()).astype(int)) == 1) <= 60
 
 
-def test_silence_is_given_noise_as_speech_would_be():
+def test_silence_gets_noise_at_the_usual_level():
     added = apply("background_noise", np.zeros(RATE, np.float32), kind="white", snr=10.0, seed=2)
     assert 20 * np.log10(np.std(added)) == pytest.approx(-36, abs=0.1)
 
 
-def test_files_are_read_from_the_offset_and_looped_without_a_seam():
+def test_files_are_read_from_the_offset_and_looped():
     clean = noise(2 * RATE, 9)
-    long = BANK.noises[1]
-    added = apply("background_noise", clean, BANK, kind="file", snr=0.0, noise=1, offset=0.5) - clean
+    long = POOL.noises[1]
+    added = apply("background_noise", clean, POOL, kind="file", snr=0.0, noise=1, offset=0.5) - clean
     start = int(0.5 * (len(long) - len(clean) + 1))
     assert np.corrcoef(added, long[start : start + len(clean)])[0, 1] > 0.999
     t = np.arange(RATE // 2 + 37) / RATE
@@ -254,13 +254,13 @@ def test_files_are_read_from_the_offset_and_looped_without_a_seam():
     assert np.sqrt(np.mean(looped.reshape(-1, 800) ** 2, axis=1)).min() > 0
 
 
-def test_a_silent_part_of_a_file_is_not_taken():
+def test_silent_parts_of_a_file_are_not_used():
     clean = noise(2 * RATE, 9)
-    edited = apply("background_noise", clean, BANK, kind="file", snr=5.0, noise=2, offset=0.0)
+    edited = apply("background_noise", clean, POOL, kind="file", snr=5.0, noise=2, offset=0.0)
     assert ratio(clean, edited) == pytest.approx(5, abs=0.01)
 
 
-def test_babble_is_of_several_voices_that_may_be_used():
+def test_babble_uses_several_allowed_voices():
     used = set()
     for others, fewest, most in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
         pool = AudioPool(voices=12 * [noise(RATE)], allowed_indices={} if others is None else {"voices": others})
@@ -285,12 +285,12 @@ def test_babble_is_of_several_voices_that_may_be_used():
         ({"kind": "babble"}, "kind='babble' needs voices"),
     ],
 )
-def test_bad_noises_are_named(change, message):
+def test_invalid_noises_are_reported(change, message):
     with pytest.raises(ValueError, match=message):
-        apply("background_noise", noise(RATE), BANK, **{"kind": "white", "snr": 5.0} | change)
+        apply("background_noise", noise(RATE), POOL, **{"kind": "white", "snr": 5.0} | change)
 
 
-def test_a_silent_noise_is_named():
+def test_silent_noise_is_reported():
     with pytest.raises(ValueError, match=r"is silent\. Leave it out"):
         apply(
             "background_noise", noise(RATE), AudioPool(noises=[np.zeros(9, np.float32)]), kind="file", snr=5.0, noise=0

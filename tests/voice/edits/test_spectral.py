@@ -14,12 +14,12 @@ from mmestim.voice.edits._engines.autotune import SCALES, track
 from mmestim.voice.edits.spectral import FAMILIES, SLOPES
 
 RATE = 16000
-BANK = AudioPool()
+POOL = AudioPool()
 FILTERS = pytest.mark.parametrize("label", ["low_pass", "high_pass"])
 
 
 def apply(label, waveform, rate=RATE, **parameters):
-    return EDITS[label].apply(waveform, rate, BANK, **parameters).waveform
+    return EDITS[label].apply(waveform, rate, POOL, **parameters).waveform
 
 
 def impulse(rate=RATE):
@@ -38,7 +38,7 @@ def decibels(waveform, rate=RATE):
 @FILTERS
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_cutoff_is_where_3_db_are_lost_and_nothing_is_delayed(label, family, rate):
+def test_gain_is_minus_3_db_at_the_cutoff_without_delay(label, family, rate):
     for slope, cutoff in zip(SLOPES, (1000.0, 2000.0, 1500.0, 1200.0), strict=True):
         filtered = apply(label, impulse(rate), rate, cutoff=cutoff, slope=slope, family=family)
         frequencies, level = decibels(filtered, rate)
@@ -52,7 +52,7 @@ def test_cutoff_is_where_3_db_are_lost_and_nothing_is_delayed(label, family, rat
 @FILTERS
 @pytest.mark.parametrize("family", ["butterworth", "chebyshev", "fir"])
 @pytest.mark.parametrize("slope", SLOPES)
-def test_slope(label, family, slope):
+def test_filters_have_their_slope(label, family, slope):
     rate = 48000
     filtered = apply(label, impulse(rate), rate, cutoff=1500.0, slope=slope, family=family)
     frequencies, level = decibels(filtered, rate)
@@ -65,7 +65,7 @@ def test_slope(label, family, slope):
 
 @FILTERS
 @pytest.mark.parametrize("family", FAMILIES)
-def test_speech_beyond_the_cutoff_is_gone(label, family, data_folder):
+def test_speech_beyond_the_cutoff_is_removed(label, family, data_folder):
     speech, rate = soundfile.read(sorted(data_folder.glob("speech/audio/train/*.flac"))[0], dtype="float32")
     cutoff = 1200.0
     far = (2.5 * cutoff, 6 * cutoff) if label == "low_pass" else (cutoff / 6, cutoff / 2.5)
@@ -79,7 +79,7 @@ def test_speech_beyond_the_cutoff_is_gone(label, family, data_folder):
 
 
 @FILTERS
-def test_families_differ(label):
+def test_filter_families_differ(label):
     x = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
     made = [apply(label, x, cutoff=1500.0, slope=36, family=family) for family in FAMILIES]
     for first in range(len(made)):
@@ -88,9 +88,9 @@ def test_families_differ(label):
 
 
 @FILTERS
-def test_a_cutoff_that_is_drawn_exists_at_low_rates(label):
+def test_drawn_cutoff_is_valid_at_low_sample_rates(label):
     ranges = TAXONOMY[label].variant("train")
-    drawn = [EDITS[label].draw(np.random.default_rng(seed), 4.0, 4000, ranges, BANK) for seed in range(40)]
+    drawn = [EDITS[label].draw(np.random.default_rng(seed), 4.0, 4000, ranges, POOL) for seed in range(40)]
     assert max(p["cutoff"] for p in drawn) <= 1600
     assert {p["slope"] for p in drawn} == set(SLOPES)
 
@@ -105,7 +105,7 @@ def test_a_cutoff_that_is_drawn_exists_at_low_rates(label):
         ({"family": "brick"}, "family='brick' is not known. Use one of 'butterworth'"),
     ],
 )
-def test_bad_filters_are_named(label, change, message):
+def test_invalid_filters_are_reported(label, change, message):
     parameters = {"cutoff": 1000.0, "slope": 12, "family": "butterworth"} | change
     with pytest.raises(ValueError, match=message):
         apply(label, impulse(), **parameters)
@@ -114,7 +114,7 @@ def test_bad_filters_are_named(label, change, message):
 # Tone controls -------------------------------------------------------------------------------------
 
 
-def test_each_band_does_what_it_says():
+def test_bands_have_their_gains():
     bands = {
         "kinds": ["low_shelf", "peak", "notch", "high_shelf"],
         "frequencies": [100.0, 700.0, 900.0, 6000.0],
@@ -134,12 +134,12 @@ def test_each_band_does_what_it_says():
             assert np.ptp(edges) == pytest.approx(one["frequencies"][0] / 2, rel=0.03)
 
 
-def test_drawn_equalizers_are_heard_and_bands_keep_apart():
+def test_drawn_equalizers_are_audible_with_separate_bands():
     edit, ranges = EDITS["equalizer"], TAXONOMY["equalizer"].ranges
     audible = np.geomspace(90, 7000, 200)
     n_bands, kinds = set(), set()
     for seed in range(80):
-        p = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, BANK)
+        p = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, POOL)
         n_bands.add(len(p["gains"]))
         kinds |= set(p["kinds"])
         assert all(6 <= abs(gain) <= 12 for gain in p["gains"])
@@ -150,10 +150,10 @@ def test_drawn_equalizers_are_heard_and_bands_keep_apart():
     assert kinds == {"peak", "low_shelf", "high_shelf"}
 
 
-def test_what_is_held_out_of_the_equalizer_is_a_notch():
+def test_held_out_equalizer_is_a_notch():
     ranges = TAXONOMY["equalizer"].variant("held_out")
     for seed in range(20):
-        p = EDITS["equalizer"].draw(np.random.default_rng(seed), 0.9, RATE, ranges, BANK)
+        p = EDITS["equalizer"].draw(np.random.default_rng(seed), 0.9, RATE, ranges, POOL)
         assert (p["kinds"], len(p["frequencies"])) == (["notch"], 1)
         frequencies, level = decibels(apply("equalizer", impulse(), **p))
         assert np.interp(p["frequencies"][0], frequencies, level) < -50
@@ -168,7 +168,7 @@ def test_what_is_held_out_of_the_equalizer_is_a_notch():
         ({"gains": [6.0, 6.0]}, "must have one value for each band"),
     ],
 )
-def test_bad_bands_are_named(change, message):
+def test_invalid_bands_are_reported(change, message):
     parameters = {"kinds": ["peak"], "frequencies": [700.0], "gains": [6.0], "qs": [1.0]} | change
     with pytest.raises(ValueError, match=message):
         apply("equalizer", impulse(), **parameters)
@@ -207,7 +207,7 @@ def vibrato(f0, depth, rate=RATE, seconds=2):
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 @pytest.mark.parametrize("semitones", [-28, -21, -14, -7, 0])
-def test_out_of_tune_notes_end_on_the_scale(semitones, rate):
+def test_out_of_tune_notes_move_to_the_scale(semitones, rate):
     f0 = note(semitones)
     voice = sung(vibrato(f0 * 2 ** (25 / 1200), 18, rate), rate)
     tuned = apply("autotune", voice, rate, **ON)
@@ -216,7 +216,7 @@ def test_out_of_tune_notes_end_on_the_scale(semitones, rate):
     assert np.abs(cents(tuned, f0, rate)).mean() < 4
 
 
-def test_part_of_the_way():
+def test_strength_is_a_fraction_of_the_correction():
     f0 = note(-20)
     voice = sung(np.full(2 * RATE, f0 * 2 ** (40 / 1200)))
     for strength in (0.7, 0.85):
@@ -224,7 +224,7 @@ def test_part_of_the_way():
         assert cents(tuned, f0).mean() == pytest.approx(40 * (1 - strength), abs=2)
 
 
-def test_glide_smooths_the_way_from_note_to_note():
+def test_glide_smooths_the_change_of_notes():
     rising = note(np.linspace(-16.4, -13.6, 2 * RATE))
     steepest = []
     for glide in (0.0, 0.04):
@@ -234,7 +234,7 @@ def test_glide_smooths_the_way_from_note_to_note():
 
 
 @pytest.mark.parametrize("scale, to", [("chromatic", -8), ("major", -9), ("minor", -9), ("pentatonic", -9)])
-def test_scales_and_roots(scale, to):
+def test_notes_move_to_the_scale_of_the_root(scale, to):
     """C sharp, a little low: a note of its own, or on the way to C, which all scales of C have."""
     voice = sung(np.full(2 * RATE, note(-8 - 0.1)) / 2)
     tuned = apply("autotune", voice, **ON | {"scale": scale, "root": 0})
@@ -244,14 +244,14 @@ def test_scales_and_roots(scale, to):
     assert np.median(cents(on, note(-8) / 2)) == pytest.approx(0, abs=4)
 
 
-def test_notes_of_the_scale_stay():
+def test_notes_of_the_scale_are_unchanged():
     voice = sung(np.full(2 * RATE, note(-14)))
     tuned = apply("autotune", voice, **ON)
     assert np.abs(cents(tuned, note(-14))).max() < 2
     assert np.std(tuned - voice) < 0.05 * np.std(voice)
 
 
-def test_what_has_no_pitch_is_left_alone():
+def test_unvoiced_samples_are_unchanged():
     rng = np.random.default_rng(0)
     noise = (0.05 * rng.normal(size=RATE)).astype(np.float32)
     voice = np.concatenate([noise, sung(np.full(RATE, note(-13.6))), noise, np.zeros(RATE, dtype=np.float32)])
@@ -263,7 +263,7 @@ def test_what_has_no_pitch_is_left_alone():
         np.testing.assert_array_equal(apply("autotune", clip, **ON), clip)
 
 
-def test_speech_is_changed_and_its_steady_parts_are_in_tune(data_folder):
+def test_steady_speech_is_in_tune(data_folder):
     paths = sorted(data_folder.glob("speech/audio/train/*.flac"))[:4]
     off = {"before": [], "after": []}
     for path in paths:
@@ -288,7 +288,7 @@ def spoken(seconds):
     return sung(note(-20 + 2 * np.sin(t))) * np.clip(np.sin(2 * np.pi * 2 * t) + 0.5, 0, 1).astype(np.float32)
 
 
-def test_blocks_are_not_to_be_seen(monkeypatch):
+def test_blocks_do_not_change_the_result(monkeypatch):
     voice = spoken(7)
     whole = apply("autotune", voice, **ON)
     monkeypatch.setattr(autotune, "_N_BLOCK_FRAMES", 64)
@@ -296,7 +296,7 @@ def test_blocks_are_not_to_be_seen(monkeypatch):
     np.testing.assert_array_equal(apply("autotune", voice, **ON), whole)
 
 
-def test_a_long_clip_needs_little_memory():
+def test_long_clip_needs_little_memory():
     voice = spoken(60)
     tracemalloc.start()
     apply("autotune", voice, **ON)
@@ -304,14 +304,14 @@ def test_a_long_clip_needs_little_memory():
     tracemalloc.stop()
 
 
-def test_the_root_is_drawn_where_a_scale_has_one():
+def test_root_is_drawn_if_the_scale_has_one():
     edit = EDITS["autotune"]
     for variant in ("train", "held_out"):
         for seed in range(20):
-            p = edit.draw(np.random.default_rng(seed), 4.0, RATE, TAXONOMY["autotune"].variant(variant), BANK)
+            p = edit.draw(np.random.default_rng(seed), 4.0, RATE, TAXONOMY["autotune"].variant(variant), POOL)
             assert p["scale"] in SCALES
             assert ("root" in p) == (p["scale"] != "chromatic")
-    assert not edit.can_draw(0.1, TAXONOMY["autotune"].ranges, BANK)
+    assert not edit.can_draw(0.1, TAXONOMY["autotune"].ranges, POOL)
 
 
 @pytest.mark.parametrize(
@@ -322,6 +322,6 @@ def test_the_root_is_drawn_where_a_scale_has_one():
         ({"glide": -1}, "glide=-1 must be at least 0"),
     ],
 )
-def test_bad_tuning_is_named(change, message):
+def test_invalid_tuning_is_reported(change, message):
     with pytest.raises(ValueError, match=message):
         apply("autotune", impulse(), **ON | change)

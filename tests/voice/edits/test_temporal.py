@@ -57,7 +57,7 @@ def step_at(waveform, seconds, within=0.015):
 # Cut ------------------------------------------------------------------------------------------------
 
 
-def test_cuts_by_hand(clip):
+def test_cuts_equal_those_by_hand(clip):
     edited, time_map, intervals, points, _ = CUT.apply(
         clip, RATE, AudioPool(), cuts=[[0.5, 1.0], [2.0, 2.25]], fade=0.0, place="any"
     )
@@ -74,7 +74,7 @@ def test_cuts_by_hand(clip):
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01, 0.02])
-def test_a_join_is_no_step_and_leaves_what_is_around_it(fade):
+def test_join_has_no_step_and_retains_its_surroundings(fade):
     wave = smooth(4.0)
     hard, soft = (CUT.apply(wave, RATE, AudioPool(), cuts=[[1.0, 1.76]], fade=f, place="any") for f in (0.0, fade))
     assert soft.time_map == hard.time_map
@@ -86,7 +86,7 @@ def test_a_join_is_no_step_and_leaves_what_is_around_it(fade):
     assert changed[-1] < (1.0 + fade / 2) * RATE
 
 
-def test_a_fade_is_made_of_what_is_taken_out():
+def test_fade_uses_the_removed_samples():
     wave = np.zeros(2 * RATE, dtype=np.float32)
     wave[12000:20000] = 1
     edited = CUT.apply(wave, RATE, AudioPool(), cuts=[[0.75, 1.25]], fade=0.01, place="any").waveform
@@ -94,7 +94,7 @@ def test_a_fade_is_made_of_what_is_taken_out():
     np.testing.assert_allclose(edited[11920:12080], edited[11920:12080][::-1], atol=1e-6)
 
 
-def test_a_fade_is_no_longer_than_what_is_left_or_taken_out():
+def test_fade_is_no_longer_than_the_parts():
     wave = np.ones(RATE, dtype=np.float32)
     wave[8000:8010] = 0
     cuts = [[0.5, 8010 / RATE], [8014 / RATE, 0.6]]
@@ -106,7 +106,7 @@ def test_a_fade_is_no_longer_than_what_is_left_or_taken_out():
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 44100])
-def test_the_length_after_cuts_is_known(rate):
+def test_duration_after_cuts_is_exact(rate):
     for duration in (1.15, 4.05, 9.3):
         wave = noise(duration, 3, rate=rate)
         for parameters in draws(CUT, len(wave) / rate, AudioPool(), n=20, rate=rate):
@@ -117,7 +117,7 @@ def test_the_length_after_cuts_is_known(rate):
 
 
 @pytest.mark.parametrize("duration, most", [(1.1, 1), (1.3, 2), (2.0, 3), (4.05, 3), (20.0, 3)])
-def test_cuts_have_room_and_leave_enough(duration, most):
+def test_cuts_retain_enough_of_the_clip(duration, most):
     numbers = set()
     for parameters in draws(CUT, duration, AudioPool(), n=200):
         starts, ends = np.array(parameters["cuts"]).T
@@ -130,21 +130,21 @@ def test_cuts_have_room_and_leave_enough(duration, most):
     assert numbers == set(range(1, most + 1))
 
 
-def test_too_short_to_cut():
+def test_short_clips_are_not_cut():
     assert not CUT.can_draw(1.05, CUT.info.ranges, AudioPool())
     assert not CUT.can_draw(4.0, CUT.info.ranges | {"length": Between(2.5, 3.0)}, AudioPool())
     with pytest.raises(ValueError, match="check by can_draw"):
         CUT.draw(np.random.default_rng(0), 1.05, RATE, CUT.info.ranges, AudioPool())
 
 
-def test_more_cuts_than_there_is_room_for():
+def test_number_of_cuts_is_limited_by_the_duration():
     for parameters in draws(CUT, 2.0, AudioPool(), n_cuts=OneOf((40,)), length=OneOf((0.01, 0.3))):
         starts, ends = np.array(parameters["cuts"]).T
         assert (starts[1:] - ends[:-1] >= MIN_DISTANCE_SECONDS - 1e-9).all()
         assert ends[-1] <= 2.0 - EDGE_SECONDS + 1e-9
 
 
-def test_cuts_in_pauses():
+def test_cuts_move_to_pauses():
     wave = in_phrases(6.0, 4)
     for parameters in draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.7, 0.8, 0.9))):
         moved = CUT.apply(wave, RATE, AudioPool(), **parameters)
@@ -166,7 +166,7 @@ def test_cuts_in_pauses():
         assert rms(CUT.apply(wave, RATE, AudioPool(), **parameters).waveform[round(point * RATE) - 99 :][:198]) < 1e-3
 
 
-def test_pauses_of_real_speech(data_folder):
+def test_cuts_move_to_pauses_of_real_speech(data_folder):
     files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:40]
     quieter = []
     for file in files:
@@ -182,7 +182,7 @@ def test_pauses_of_real_speech(data_folder):
     assert np.median(quieter) > 10
 
 
-def test_a_silent_clip_is_cut_where_it_was_to_be():
+def test_cuts_of_a_silent_clip_do_not_move():
     edited = CUT.apply(np.zeros(2 * RATE, np.float32), RATE, AudioPool(), cuts=[[0.5, 1.0]], fade=0.01, place="pause")
     assert edited.points == [0.5]
 
@@ -201,7 +201,7 @@ def test_a_silent_clip_is_cut_where_it_was_to_be():
         ({"place": "word"}, "place='word' is not known"),
     ],
 )
-def test_bad_cuts_are_named(clip, change, message):
+def test_invalid_cuts_are_reported(clip, change, message):
     with pytest.raises(ValueError, match=message):
         CUT.apply(clip, RATE, AudioPool(), **{"cuts": [[0.5, 1.0]], "fade": 0.0, "place": "any"} | change)
 
@@ -209,7 +209,7 @@ def test_bad_cuts_are_named(clip, change, message):
 # Paste ----------------------------------------------------------------------------------------------
 
 
-def test_a_paste_by_hand(clip):
+def test_paste_equals_that_by_hand(clip):
     edited, time_map, intervals, points, _ = PASTE.apply(
         clip, RATE, AudioPool(), at=1.0, length=0.5, fade=0.0, origin="clip", source=2.5
     )
@@ -222,7 +222,7 @@ def test_a_paste_by_hand(clip):
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
 @pytest.mark.parametrize("origin", ["clip", "speaker"])
-def test_seams_of_a_paste_are_no_steps(origin, fade):
+def test_splice_points_of_a_paste_have_no_steps(origin, fade):
     wave = smooth(4.0)
     pool = AudioPool(speaker_voices=[smooth(3.0)])
     parameters = {"at": 1.0, "length": 0.6, "origin": origin, "source": 2.6, "offset": 0.33}
@@ -237,7 +237,7 @@ def test_seams_of_a_paste_are_no_steps(origin, fade):
 
 
 @pytest.mark.parametrize("duration", [0.72, 1.5, 4.05, 20.0])
-def test_pastes_come_from_elsewhere(duration):
+def test_pastes_have_a_distant_origin(duration):
     sides, wave = set(), noise(duration, 5)
     for parameters in draws(PASTE, duration, AudioPool(), n=200):
         at, length, source = (parameters[name] for name in ("at", "length", "source"))
@@ -253,7 +253,7 @@ def test_pastes_come_from_elsewhere(duration):
     assert not PASTE.can_draw(0.69, PASTE.info.ranges, AudioPool())
 
 
-def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, pool):
+def test_pasted_voice_has_the_level_of_the_clip(clip, pool):
     used = set()
     for parameters in draws(PASTE, 4.0, pool, n=10, variant="held_out", fade=OneOf((0.0,))):
         edited = PASTE.apply(clip, RATE, pool, **parameters)
@@ -268,7 +268,7 @@ def test_another_voice_is_pasted_at_the_level_of_the_clip(clip, pool):
     assert used == {0, 1}
 
 
-def test_voices_to_paste(clip, pool):
+def test_pastes_use_allowed_voices(clip, pool):
     ranges = PASTE.info.variant("held_out")
     assert not PASTE.can_draw(4.0, ranges, AudioPool())
     assert not PASTE.can_draw(
@@ -294,7 +294,7 @@ def test_voices_to_paste(clip, pool):
         ({"origin": "speaker", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),
     ],
 )
-def test_bad_pastes_are_named(clip, pool, change, message):
+def test_invalid_pastes_are_reported(clip, pool, change, message):
     with pytest.raises(ValueError, match=message):
         PASTE.apply(clip, RATE, pool, **{"at": 1.0, "length": 0.5, "fade": 0.0, "origin": "clip"} | change)
 
@@ -302,7 +302,7 @@ def test_bad_pastes_are_named(clip, pool, change, message):
 SHORT = noise(0.02, 20)
 
 
-def test_what_is_too_short_to_be_pasted_is_not_taken(clip):
+def test_short_recordings_are_not_pasted(clip):
     pool = AudioPool(
         speaker_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed_indices={"speaker_voices": [0, 1, 3]}
     )
@@ -332,7 +332,7 @@ def mixed(wave, pool, **changes):
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 7.5, 15.0, 20.0])
 @pytest.mark.parametrize("voice", [0, 1])
-def test_the_snr_over_the_interval(clip, pool, snr, voice):
+def test_mix_has_its_snr_over_the_interval(clip, pool, snr, voice):
     edited, added = mixed(clip, pool, snr=snr, voice=voice)
     inside = slice(16000, 40000)
     assert 20 * np.log10(rms(clip[inside]) / rms(added[inside])) == pytest.approx(snr, abs=0.1)
@@ -341,7 +341,7 @@ def test_the_snr_over_the_interval(clip, pool, snr, voice):
     assert edited.time_map([0.5, 2.0, 4.0]).tolist() == [0.5, 2.0, 4.0]
 
 
-def test_the_snr_in_real_speech(data_folder):
+def test_mix_has_its_snr_in_real_speech(data_folder):
     files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:20]
     waves = [soundfile.read(file, dtype="float32")[0] for file in files]
     pool = AudioPool(voices=waves)
@@ -355,20 +355,20 @@ def test_the_snr_in_real_speech(data_folder):
         assert last - first <= 3.0 * RATE + 1
 
 
-def test_a_voice_comes_and_goes(pool):
+def test_mixed_voice_fades_in_and_out(pool):
     _, added = mixed(np.zeros(4 * RATE, np.float32), pool)
     assert np.abs(added[[16000, 39999]]).max() < 1e-4
     assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # over silence at its own level
     assert rms(added[16040:16120]) == pytest.approx(0.01, rel=0.4)
 
 
-def test_over_a_pause_the_snr_is_over_the_speech(clip, pool):
+def test_snr_over_a_pause_refers_to_the_speech(clip, pool):
     wave = clip * np.where(np.arange(len(clip)) < 12000, 1, 1e-4).astype(np.float32)
     _, added = mixed(wave, pool, snr=0.0)
     assert 20 * np.log10(0.1 / rms(added[16000:40000])) == pytest.approx(20, abs=0.5)
 
 
-def test_a_silent_voice_and_a_short_one(clip):
+def test_silent_and_short_voices_are_mixed(clip):
     edited, added = mixed(clip, AudioPool(voices=[np.zeros(3 * RATE, np.float32)]))
     np.testing.assert_array_equal(edited.waveform, clip)
     edited, added = mixed(clip, AudioPool(voices=[noise(0.7, 7)]))
@@ -376,7 +376,7 @@ def test_a_silent_voice_and_a_short_one(clip):
     assert 20 * np.log10(rms(clip[16000:27200]) / rms(added[16000:27200])) == pytest.approx(6.0, abs=0.1)
 
 
-def test_a_mix_is_no_longer_than_its_voice(clip):
+def test_mix_is_no_longer_than_its_voice(clip):
     pool = AudioPool(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
     drawn = draws(MIX, 4.0, pool, n=80)
     assert {p["voice"] for p in drawn} == {1, 2}
@@ -389,7 +389,7 @@ def test_a_mix_is_no_longer_than_its_voice(clip):
         draws(MIX, 4.0, AudioPool(voices=[SHORT]))
 
 
-def test_mixes_have_room(pool):
+def test_mixes_fit_into_the_clip(pool):
     for duration in (1.1, 1.4, 8.0):
         for parameters in draws(MIX, duration, pool):
             assert EDGE_SECONDS <= parameters["start"]
@@ -409,7 +409,7 @@ def test_mixes_have_room(pool):
         ({"voice": -1}, "number -1 of voices"),
     ],
 )
-def test_bad_mixes_are_named(clip, pool, change, message):
+def test_invalid_mixes_are_reported(clip, pool, change, message):
     with pytest.raises(ValueError, match=message):
         mixed(clip, pool, **change)
 
@@ -418,7 +418,7 @@ def test_bad_mixes_are_named(clip, pool, change, message):
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3, 0.5, 0.999, 1.0])
-def test_an_excerpt_is_no_pause(offset):
+def test_excerpt_is_not_a_pause(offset):
     wave = noise(6.0, 8)
     wave[: 3 * RATE] = 0
     piece = excerpt(wave, RATE // 2, offset, RATE)
@@ -430,7 +430,7 @@ def test_an_excerpt_is_no_pause(offset):
     assert len(excerpt(np.zeros(RATE, np.float32), 100, offset, RATE)) == 100
 
 
-def test_the_level_of_speech_is_that_of_phrases():
+def test_speech_level_ignores_pauses():
     wave = in_phrases(8.0, 9)
     assert speech_level(wave, RATE) == pytest.approx(0.1, rel=0.02)
     assert speech_level(noise(1.0, 9), RATE) == pytest.approx(0.1, rel=0.02)
@@ -438,7 +438,7 @@ def test_the_level_of_speech_is_that_of_phrases():
     assert speech_level(noise(0.005, 9), RATE) == pytest.approx(rms(noise(0.005, 9)))
 
 
-def test_parts_of_ranges():
+def test_ranges_are_limited_to_a_maximum():
     assert up_to(Between(1, 3), 2) == Between(1, 2)
     assert up_to(Either((Between(1, 2), Between(4, 6))), 5) == Either((Between(1, 2), Between(4, 5)))
     assert up_to(Either((Between(1, 2), Between(4, 6))), 3) == Either((Between(1, 2),))
@@ -450,7 +450,7 @@ def test_parts_of_ranges():
 
 @pytest.mark.parametrize("label", ["cut", "paste"])
 @pytest.mark.parametrize("variant", ["train", "held_out"])
-def test_clicks_are_where_the_time_map_says(label, variant, pool):
+def test_clicks_follow_the_time_map_to_the_sample(label, variant, pool):
     """To the sample, wherever a fade does not reach."""
     edit = EDITS[label]
     wave = np.zeros(4 * RATE, dtype=np.float32)
@@ -467,7 +467,7 @@ def test_clicks_are_where_the_time_map_says(label, variant, pool):
         np.testing.assert_array_equal(edited[np.round(after * RATE).astype(int)], 1.0)
 
 
-def test_ranges_of_the_taxonomy():
+def test_parameters_have_ranges_in_the_taxonomy():
     assert TAXONOMY["cut"].ranges["length"] == Between(0.1, 1.5)
     assert 0.02 in TAXONOMY["cut"].held_out["fade"]
     assert TAXONOMY["paste"].held_out["origin"] == OneOf(("speaker",))
