@@ -56,3 +56,7 @@ def test_identity_changes_nothing():
 def test_invalid_knots_are_reported(before, after, message):
     with pytest.raises(ValueError, match=message):
         TimeMap(before, after)
+
+
+def test_time_maps_with_other_knots_differ():
+    assert TimeMap([0, 1], [0, 1]) != TimeMap([0, 1], [0, 2])

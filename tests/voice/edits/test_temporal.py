@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmestim.voice import EDITS, TAXONOMY
+from mmestim.voice import EDITS
 from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits.base import EDGE_SECONDS, rms
 from mmestim.voice.edits.temporal import MIN_DISTANCE_SECONDS, excerpt, fits, speech_level, up_to
@@ -465,9 +465,3 @@ def test_clicks_follow_the_time_map_to_the_sample(label, variant, pool):
         after = after[np.abs(after[:, None] - seams).min(axis=1) > 0.011]
         assert len(after) > 50
         np.testing.assert_array_equal(edited[np.round(after * RATE).astype(int)], 1.0)
-
-
-def test_parameters_have_ranges_in_the_taxonomy():
-    assert TAXONOMY["cut"].ranges["length"] == Between(0.1, 1.5)
-    assert 0.02 in TAXONOMY["cut"].held_out["fade"]
-    assert TAXONOMY["paste"].held_out["origin"] == OneOf(("speaker",))
