@@ -19,7 +19,7 @@ def row_weights(
         return None
     weight = np.ones(len(y))
     if isinstance(sample_weight, numbers.Real):
-        weight *= sample_weight
+        weight *= float(sample_weight)
     elif sample_weight is not None:
         sample_weight = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
         if sample_weight.ndim != 1:

@@ -1,4 +1,4 @@
-"""Pictures of what the estimators found."""
+"""Plots of the results of estimators."""
 
 from .contributions import ContributionDisplay
 from .diagnosis import DiagnosisDisplay

@@ -1,15 +1,19 @@
-"""What the displays share: matplotlib, imported when one is drawn and not before, and the colours."""
+"""Colours of the displays, and the import of matplotlib, which is delayed until a display is drawn."""
 
-# The palette of Okabe and Ito, which colour-blind people can tell apart; the first three differ in grey print too.
+from __future__ import annotations
+
+from types import ModuleType
+
+# Palette of Okabe and Ito, which is safe for colour-blind readers. The first three colours also differ in greyscale.
 COLORS = ("#0072B2", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#56B4E9")
 
 
-def pyplot_module():
-    """matplotlib.pyplot, or an error that says how to get it."""
+def import_pyplot() -> ModuleType:
+    """Return matplotlib.pyplot; raise ImportError that explains how to install it."""
     try:
         import matplotlib.pyplot as pyplot
     except ImportError as error:
         raise ImportError(
-            'displays draw with matplotlib, which is not installed: pip install "mmestim[plot]".'
+            'Displays require matplotlib, which is not installed: pip install "mmestim[plot]".'
         ) from error
     return pyplot

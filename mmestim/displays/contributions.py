@@ -1,4 +1,4 @@
-"""A picture of what the modalities contribute."""
+"""Display of the contributions of modalities."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from ..multimodal._analysis.shapley import modality_contributions
-from ._style import COLORS, pyplot_module
+from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 class ContributionDisplay:
-    """Contributions of the modalities: their spread over the rows, and the means with intervals.
+    """Box plots of the contributions of the modalities, and their means with confidence intervals.
 
-    Made by `from_estimator` or `from_contributions`. Parameters are stored as attributes; `plot` draws
-    them.
+    Create a display with `from_estimator` or `from_contributions`. The parameters are stored as attributes, which
+    `plot` draws.
 
     Parameters
     ----------
     contributions : Bunch
-        What `modality_contributions` returns.
+        Return value of `modality_contributions`.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        One line for each modality.
+        Axes with one line per modality.
     figure_ : matplotlib Figure
-        Its figure.
+        Figure of `ax_`.
     boxes_ : dict of str to list of matplotlib artists
-        Quartiles over the rows, and whiskers to the 5th and the 95th percentile, as `Axes.boxplot`
-        returns them.
+        Quartiles over the rows, with whiskers at the 5th and the 95th percentile, as `Axes.boxplot` returns them.
     means_ : matplotlib ErrorbarContainer
-        Means and their confidence intervals.
+        Means with their confidence intervals.
 
     See Also
     --------
-    modality_contributions : The numbers.
+    modality_contributions : Computes the contributions.
 
     Examples
     --------
@@ -68,45 +67,45 @@ class ContributionDisplay:
         Parameters
         ----------
         estimator : fitted classifier of this package, Pipeline that ends in one, or search over one
-            With at most six modalities.
+            Classifier with at most six modalities.
         X : array-like of shape (n_samples, n_features), or dict of str to array-like
-            Rows that it was not trained on.
+            Rows that the classifier was not trained on.
         y : array-like of shape (n_samples,)
             True classes.
         confidence_level : float, default=0.95
-            Probability with which the interval of a mean covers it.
+            Confidence level of the intervals of the means.
         ax : matplotlib Axes, default=None
-            Where to draw; `None` makes a figure.
+            Axes to draw on; `None` creates a new figure.
 
         Returns
         -------
         ContributionDisplay
-            The display, drawn.
+            The drawn display.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         """
-        pyplot_module()
-        found = modality_contributions(estimator, X, y, confidence_level=confidence_level)
-        return cls.from_contributions(found, ax=ax)
+        import_pyplot()
+        contributions = modality_contributions(estimator, X, y, confidence_level=confidence_level)
+        return cls.from_contributions(contributions, ax=ax)
 
     @classmethod
     def from_contributions(cls, contributions: Bunch, *, ax: Axes | None = None) -> Self:
-        """Draw contributions that are there already.
+        """Draw contributions that have been computed.
 
         Parameters
         ----------
         contributions : Bunch
-            What `modality_contributions` returns.
+            Return value of `modality_contributions`.
         ax : matplotlib Axes, default=None
-            Where to draw; `None` makes a figure.
+            Axes to draw on; `None` creates a new figure.
 
         Returns
         -------
         ContributionDisplay
-            The display, drawn.
+            The drawn display.
 
         Raises
         ------
@@ -116,12 +115,12 @@ class ContributionDisplay:
         return cls(contributions=contributions).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the picture.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; `None` makes a figure.
+            Axes to draw on; `None` creates a new figure.
 
         Returns
         -------
@@ -133,15 +132,15 @@ class ContributionDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        pyplot, found = pyplot_module(), self.contributions
-        places = np.arange(len(found.modalities))
-        known = [column[~np.isnan(column)] for column in found.contributions.T]
+        pyplot, contributions = import_pyplot(), self.contributions
+        positions = np.arange(len(contributions.modalities))
+        present_values = [column[~np.isnan(column)] for column in contributions.contributions.T]
         self.ax_ = pyplot.subplots(layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         grey = {"color": "0.6"}
         self.boxes_ = self.ax_.boxplot(
-            known,
-            positions=places,
+            present_values,
+            positions=positions,
             orientation="horizontal",
             whis=(5, 95),
             widths=0.5,
@@ -151,23 +150,26 @@ class ContributionDisplay:
             capprops=grey,
             medianprops=grey,
         )
-        reach = np.abs(found.contributions_interval.T - found.contributions_mean)
+        mean_errors = np.abs(contributions.contributions_interval.T - contributions.contributions_mean)
         self.means_ = self.ax_.errorbar(
-            found.contributions_mean,
-            places,
-            xerr=np.nan_to_num(reach),
+            contributions.contributions_mean,
+            positions,
+            xerr=np.nan_to_num(mean_errors),
             fmt="o",
             color=COLORS[0],
             capsize=4,
             label="mean and its confidence interval",
         )
         self.ax_.axvline(0, color="black", linewidth=0.8)
-        labels = [f"{name} ({len(values)} rows)" for name, values in zip(found.modalities, known, strict=True)]
-        self.ax_.set_yticks(places, labels)
-        self.ax_.set_ylim(len(places) - 0.4, -0.6)  # the first on top
+        labels = [
+            f"{name} ({len(values)} rows)"
+            for name, values in zip(contributions.modalities, present_values, strict=True)
+        ]
+        self.ax_.set_yticks(positions, labels)
+        self.ax_.set_ylim(len(positions) - 0.4, -0.6)  # the first modality on top
         self.ax_.set(
             xlabel="Shapley value (box: quartiles over the rows; whiskers: 5 % to 95 %)",
-            title=f"Contributions to the probability of the true class, {len(found.contributions)} rows",
+            title=f"Contributions to the probability of the true class, {len(contributions.contributions)} rows",
         )
         self.ax_.legend(loc="best", fontsize="small")
         return self

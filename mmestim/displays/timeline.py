@@ -1,4 +1,4 @@
-"""A picture of where the edits of a recording are."""
+"""Display of the edits of a recording over time."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ._style import COLORS, pyplot_module
+from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..voice.localization import EditSegment
 
-_RATE, _HIGHEST_KHZ = 16000, 8.0
-_LANE_KHZ = 0.9  # height of a lane, on the axis of the frequencies
+_SAMPLE_RATE, _MAX_KHZ = 16000, 8.0
+_LANE_KHZ = 0.9  # height of a lane in units of the frequency axis
 
 
 class EditTimelineDisplay:
-    """Spectrogram of a recording, and under it a lane for each edit that was found.
+    """Spectrogram of a recording above one lane per detected edit.
 
-    Made by `from_estimator` or `from_segments`. Parameters are stored as attributes; `plot` draws them.
+    Create a display with `from_estimator` or `from_segments`. The parameters are stored as attributes, which `plot`
+    draws.
 
     Parameters
     ----------
     spectrogram : ndarray of shape (n_frequencies, n_columns)
-        Decibels, from 0 Hz to 8 kHz and from the start of the recording to its end.
+        Power in decibels, from 0 Hz to 8 kHz and from the start of the recording to its end.
     duration : float
-        Seconds of the recording.
+        Duration of the recording in seconds.
     segments : list of EditSegment
-        Where the edits are.
+        Segments of the edits.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Seconds by kHz; the lanes are below 0 kHz.
+        Axes in seconds and kHz; the lanes are below 0 kHz.
     figure_ : matplotlib Figure
-        Its figure.
+        Figure of `ax_`.
     image_ : matplotlib AxesImage
-        The spectrogram.
+        Image of the spectrogram.
     intervals_ : dict of str to matplotlib PolyCollection
-        Bars of the edits that last, by label.
+        Bars of the interval edits, by label.
     points_ : dict of str to matplotlib Line2D
-        Marks of the edits of a moment, by label.
+        Markers of the point edits, by label.
 
     See Also
     --------
-    mmestim.voice.VoiceEditDetector : Finds the edits.
-    mmestim.voice.write_report : The same for many files, as a page with sound.
+    mmestim.voice.VoiceEditDetector : Detects the edits.
+    mmestim.voice.write_report : Writes an HTML report with sound on many files.
 
     Examples
     --------
@@ -72,86 +73,86 @@ class EditTimelineDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any, *, ax: Axes | None = None) -> Self:
-        """Draw where a detector finds edits in one recording.
+        """Draw the edits that a detector locates in one recording.
 
         Parameters
         ----------
         estimator : VoiceEditDetector
-            Fitted.
+            Fitted detector.
         X : str, path or array-like of shape (n_samples,) or (n_channels, n_samples)
-            A file, or a waveform at the detector's `sample_rate`.
+            Path of a file, or a waveform at the `sample_rate` of the detector.
         ax : matplotlib Axes, default=None
-            Where to draw; `None` makes a figure.
+            Axes to draw on; `None` creates a new figure.
 
         Returns
         -------
         EditTimelineDisplay
-            The display, drawn.
+            The drawn display.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         AudioError
-            If the recording cannot be used.
+            If the recording cannot be read or used.
         """
-        pyplot_module()  # A missing package should show before the recording is looked at.
+        import_pyplot()  # Report a missing package before processing the recording.
         from ..voice import AudioCorpus
 
-        waveform = AudioCorpus([X], sample_rate=_RATE, source_rate=estimator.sample_rate)[0]
-        segments = estimator.locate(AudioCorpus([waveform], sample_rate=_RATE))[0]
-        return cls.from_segments(segments, waveform, sample_rate=_RATE, ax=ax)
+        waveform = AudioCorpus([X], sample_rate=_SAMPLE_RATE, source_rate=estimator.sample_rate)[0]
+        segments = estimator.locate(AudioCorpus([waveform], sample_rate=_SAMPLE_RATE))[0]
+        return cls.from_segments(segments, waveform, sample_rate=_SAMPLE_RATE, ax=ax)
 
     @classmethod
     def from_segments(
         cls, segments: Sequence[EditSegment], X: Any, *, sample_rate: int = 16000, ax: Axes | None = None
     ) -> Self:
-        """Draw segments that are there already: found, read from a file, or of a record.
+        """Draw given segments, such as those of a record or a segment file.
 
         Parameters
         ----------
         segments : list of EditSegment
-            Of one recording.
+            Segments of one recording.
         X : str, path or array-like of shape (n_samples,) or (n_channels, n_samples)
-            The recording, a file or a waveform.
+            Recording, as the path of a file or a waveform.
         sample_rate : int, default=16000
-            Rate of a waveform in Hz; files know theirs.
+            Sample rate of a waveform in Hz. It is ignored for files.
         ax : matplotlib Axes, default=None
-            Where to draw; `None` makes a figure.
+            Axes to draw on; `None` creates a new figure.
 
         Returns
         -------
         EditTimelineDisplay
-            The display, drawn.
+            The drawn display.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
         AudioError
-            If the recording cannot be used.
+            If the recording cannot be read or used.
         """
         from ..voice import AudioCorpus
         from ..voice._audio.spectrogram import spectrogram
         from ..voice._audio.streaming import AudioStream
 
         if isinstance(X, str | os.PathLike):
-            stream = AudioStream(X, _RATE)
+            stream = AudioStream(X, _SAMPLE_RATE)
             duration = stream.duration
-            picture = spectrogram(stream, round(duration * _RATE))
+            image = spectrogram(stream, round(duration * _SAMPLE_RATE))
         else:
-            waveform = AudioCorpus([X], sample_rate=_RATE, source_rate=sample_rate)[0]
-            duration = len(waveform) / _RATE
-            picture = spectrogram([waveform], len(waveform))
-        return cls(spectrogram=picture, duration=duration, segments=segments).plot(ax)
+            waveform = AudioCorpus([X], sample_rate=_SAMPLE_RATE, source_rate=sample_rate)[0]
+            duration = len(waveform) / _SAMPLE_RATE
+            image = spectrogram([waveform], len(waveform))
+        return cls(spectrogram=image, duration=duration, segments=segments).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw the picture.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; `None` makes a figure.
+            Axes to draw on; `None` creates a new figure.
 
         Returns
         -------
@@ -163,32 +164,32 @@ class EditTimelineDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        pyplot = pyplot_module()
+        pyplot = import_pyplot()
         self.ax_ = pyplot.subplots(layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         self.image_ = self.ax_.imshow(
-            self.spectrogram, origin="lower", aspect="auto", cmap="gray_r", extent=(0, self.duration, 0, _HIGHEST_KHZ)
+            self.spectrogram, origin="lower", aspect="auto", cmap="gray_r", extent=(0, self.duration, 0, _MAX_KHZ)
         )
         lanes = list(dict.fromkeys(segment.label for segment in self.segments))
-        middles = [-_LANE_KHZ * (lane + 0.5) for lane in range(len(lanes))]
+        centers = [-_LANE_KHZ * (lane + 0.5) for lane in range(len(lanes))]
         self.intervals_, self.points_ = {}, {}
-        for number, (label, middle) in enumerate(zip(lanes, middles, strict=True)):
-            own = [segment for segment in self.segments if segment.label == label]
-            color = COLORS[number % len(COLORS)]
-            if spans := [(segment.start, segment.duration) for segment in own if not segment.is_point]:
-                low = middle - 0.4 * _LANE_KHZ
+        for lane, (label, center) in enumerate(zip(lanes, centers, strict=True)):
+            segments = [segment for segment in self.segments if segment.label == label]
+            color = COLORS[lane % len(COLORS)]
+            if spans := [(segment.start, segment.duration) for segment in segments if not segment.is_point]:
+                low = center - 0.4 * _LANE_KHZ
                 self.intervals_[label] = self.ax_.broken_barh(
                     spans, (low, 0.8 * _LANE_KHZ), facecolor=color, edgecolor="black", linewidth=0.8
                 )
-            if moments := [segment.start for segment in own if segment.is_point]:
+            if points := [segment.start for segment in segments if segment.is_point]:
                 (self.points_[label],) = self.ax_.plot(
-                    moments, [middle] * len(moments), "d", color=color, markeredgecolor="black", clip_on=False
+                    points, [center] * len(points), "d", color=color, markeredgecolor="black", clip_on=False
                 )
-        pitches = np.arange(0, _HIGHEST_KHZ + 1, 2)
-        self.ax_.set_yticks([*middles, *pitches], [*lanes, *(f"{kilohertz:g} kHz" for kilohertz in pitches)])
+        frequencies = np.arange(0, _MAX_KHZ + 1, 2)
+        self.ax_.set_yticks([*centers, *frequencies], [*lanes, *(f"{frequency:g} kHz" for frequency in frequencies)])
         self.ax_.set(
             xlim=(0, self.duration),
-            ylim=(-_LANE_KHZ * len(lanes), _HIGHEST_KHZ),
+            ylim=(-_LANE_KHZ * len(lanes), _MAX_KHZ),
             xlabel="seconds",
             title=f"{len(self.segments)} {'edit' if len(self.segments) == 1 else 'edits'} in {self.duration:.1f} s",
         )

@@ -1,4 +1,4 @@
-"""Classifiers of several modalities, and what their disagreement says of the data."""
+"""Multimodal classifiers, and the analysis of the gaps and contributions of their modalities."""
 
 from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._analysis.shapley import modality_contributions

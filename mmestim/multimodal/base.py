@@ -179,8 +179,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_[0]!r}.")
-        weight = row_weights(sample_weight, self.class_weight, self.classes_, y)
-        rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
+        raw_weights = row_weights(sample_weight, self.class_weight, self.classes_, y)
+        rows = np.arange(len(y)) if raw_weights is None else np.flatnonzero(raw_weights)
         blocks.load(self.max_memory, options.device)
         for name in self.modalities_:
             if not blocks.present(name)[rows].any():
@@ -192,8 +192,10 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
         for name in self.modalities_:
             train, valid = ensure_training_rows(blocks.present(name), train, valid)
-        if weight is not None:
-            weight = torch.tensor(weight / weight[train].mean(), dtype=torch.float32, device=options.device)
+        weight = None
+        if raw_weights is not None:
+            mean_one = raw_weights / raw_weights[train].mean()
+            weight = torch.tensor(mean_one, dtype=torch.float32, device=options.device)
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
         if options.verbose:
             print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")

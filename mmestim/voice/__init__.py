@@ -1,6 +1,9 @@
 """Voice edits: a taxonomy, their simulation, and their detection in recordings."""
 
-from ._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from ._audio.corpus import AudioCorpus, Skipped
+from ._audio.folders import find_audio
+from ._audio.reading import AudioError
+from ._audio.trimming import trim_silence
 from ._detection.clip_analysis import ClipAnalysis
 from ._detection.detector import VoiceEditDetector
 from ._reporting.report import write_report

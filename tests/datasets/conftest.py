@@ -1,4 +1,4 @@
-"""The check that every data set is a container of its modalities."""
+"""Fixtures of the tests of data sets."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,9 @@ import pytest
 
 @pytest.fixture
 def assert_is_container():
-    """Function that checks the columns and shapes of a Bunch's modalities."""
+    """Return a function that checks the columns and shapes of the modalities of a Bunch."""
 
     def check(bunch, names):
-        """The columns of the modalities follow each other without a gap, and shapes fit them."""
         assert list(bunch.modalities) == names
         ends = [0]
         for columns in bunch.modalities.values():

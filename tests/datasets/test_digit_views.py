@@ -1,4 +1,4 @@
-"""Views of digits."""
+"""Views of the digits of scikit-learn."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from mmestim.datasets import load_digit_views
 
 
-def test_digit_views_come_in_the_order_asked_for(assert_is_container):
+def test_digit_views_are_returned_in_the_requested_order(assert_is_container):
     bunch = load_digit_views(views=["moments", "pixels"])
     assert_is_container(bunch, ["moments", "pixels"])
     every = load_digit_views()
@@ -24,7 +24,7 @@ def test_digit_views_come_in_the_order_asked_for(assert_is_container):
     np.testing.assert_array_equal(y, every.target)
 
 
-def test_digit_views_are_what_they_say():
+def test_digit_views_match_their_definitions():
     bunch = load_digit_views()
     view = {name: bunch.data[:, columns] for name, columns in bunch.modalities.items()}
     image = view["pixels"][7].reshape(8, 8).astype(float)

@@ -1,4 +1,4 @@
-"""The synthetic model against independent answers."""
+"""Synthetic model, compared with independently derived results."""
 
 import pickle
 
@@ -28,7 +28,7 @@ def test_two_classes_in_one_dimension_have_the_textbook_accuracy(strength, noise
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
-def test_nothing_to_learn_gives_chance(n_classes):
+def test_zero_strength_gives_chance_accuracy(n_classes):
     bunch = make_imbalanced_modalities(3000, n_classes=n_classes, strength=0, random_state=0)
     for modalities in (["strong"], ["weak"], None):
         assert accuracy(bunch.model, modalities) == pytest.approx(1 / n_classes, abs=1e-12)
@@ -55,7 +55,7 @@ def test_equal_redundant_modalities_are_copies():
     np.testing.assert_allclose(np.abs(bunch.data[:, 0]), np.abs(bunch.data[:, 1]), rtol=1e-5)
 
 
-def test_redundancy_lowers_the_joint_accuracy_and_no_other():
+def test_redundancy_lowers_only_the_joint_accuracy():
     joint = []
     for redundancy in (0, 0.3, 0.7, 1):
         model = make_imbalanced_modalities(10, strength=[3, 2], redundancy=redundancy).model
@@ -65,7 +65,7 @@ def test_redundancy_lowers_the_joint_accuracy_and_no_other():
     assert (np.diff(joint) < 0).all()
 
 
-def test_synergy_alone_shows_only_in_all_modalities_together():
+def test_synergy_alone_is_informative_only_in_all_modalities_together():
     bunch = make_imbalanced_modalities(
         2000, modalities=["a", "b", "c"], strength=0, synergy={"a": 8, "b": 8, "c": 8}, random_state=0
     )
@@ -78,7 +78,7 @@ def test_synergy_alone_shows_only_in_all_modalities_together():
 def test_a_binary_code_has_the_accuracy_of_exclusive_or():
     synergy = np.array([2.0, 3.0, 4.0])
     model = make_imbalanced_modalities(10, n_classes=2, modalities=list("abc"), strength=0, synergy=synergy).model
-    # Right if an even number of bits is misread: bits flip with probability 1 - Phi(t / 2).
+    # The parity is right if an even number of bits is misread; a bit flips with probability 1 - Phi(t / 2).
     expected = (1 + np.prod(2 * norm.cdf(synergy / 2) - 1)) / 2
     value, standard_error = model.bayes_accuracy()
     assert 0 < standard_error < 0.002
@@ -86,7 +86,7 @@ def test_a_binary_code_has_the_accuracy_of_exclusive_or():
 
 
 MODELS = {
-    "own": {"strength": [3, 2]},
+    "unique": {"strength": [3, 2]},
     "redundant": {"strength": [3, 2], "redundancy": [0.9, 0.5], "noise": [2, 0.5]},
     "synergistic": {"strength": [1, 0], "synergy": [4, 5]},
     "all": {"n_classes": 3, "strength": [2, 1.5], "redundancy": 0.5, "synergy": [3, 4]},
@@ -100,7 +100,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("parameters", MODELS.values(), ids=MODELS)
-def test_stated_accuracy_is_that_of_the_posteriors_on_samples(parameters):
+def test_bayes_accuracy_matches_the_posteriors_on_samples(parameters):
     model = make_imbalanced_modalities(10, random_state=0, **parameters).model
     X, y = model.sample(20_000, random_state=1)
     for modalities in [*([name] for name in model.modalities), None]:
@@ -109,12 +109,12 @@ def test_stated_accuracy_is_that_of_the_posteriors_on_samples(parameters):
         value, standard_error = model.bayes_accuracy(modalities, n_draws=20_000)
         error = np.hypot(standard_error, np.sqrt(value * (1 - value) / len(y)))
         assert (proba.argmax(axis=1) == y).mean() == pytest.approx(value, abs=4 * error)
-        # Calibrated as well: the mean of the largest posterior is the accuracy.
+        # The posteriors are calibrated: the mean of the largest one is the accuracy.
         assert proba.max(axis=1).mean() == pytest.approx(value, abs=4 * error)
 
 
 @pytest.mark.parametrize("parameters", MODELS.values(), ids=MODELS)
-def test_all_modalities_are_worth_at_least_as_much_as_each(parameters):
+def test_the_joint_accuracy_is_at_least_that_of_each_modality(parameters):
     model = make_imbalanced_modalities(10, random_state=0, **parameters).model
     value, standard_error = model.bayes_accuracy(n_draws=20_000)
     for name in model.modalities:
@@ -136,7 +136,7 @@ def test_order_of_the_modalities_does_not_matter():
 
 
 @pytest.mark.parametrize("redundancy", [0.0, 0.6, 1.0])
-def test_linear_discriminant_analysis_comes_near_the_bound_and_not_above(redundancy):
+def test_linear_discriminant_analysis_approaches_the_bound(redundancy):
     model = make_imbalanced_modalities(10, strength=[3, 2], redundancy=redundancy, n_features=16, random_state=0).model
     train, test = model.sample(8000, random_state=1), model.sample(8000, random_state=2)
     for modalities in (["strong"], ["weak"], ["strong", "weak"]):
@@ -146,7 +146,7 @@ def test_linear_discriminant_analysis_comes_near_the_bound_and_not_above(redunda
         assert score <= accuracy(model, modalities) + 4 * np.sqrt(0.25 / 8000)
 
 
-def test_a_code_is_found_by_neighbours_but_by_no_linear_classifier():
+def test_neighbours_but_no_linear_classifier_learn_a_code():
     model = make_imbalanced_modalities(
         10, n_classes=2, strength=0, synergy=4, redundancy=0, n_features=2, random_state=0
     ).model
@@ -183,7 +183,7 @@ def test_model_survives_pickle_and_reads_single_precision():
     np.testing.assert_array_equal(model.sample(5, random_state=0)[0], bunch.model.sample(5, random_state=0)[0])
 
 
-def test_posteriors_ignore_modalities_not_asked_for():
+def test_posteriors_ignore_modalities_that_were_not_requested():
     bunch = make_imbalanced_modalities(50, redundancy=0.5, synergy=3, random_state=0)
     X = bunch.data.copy()
     X[:, bunch.modalities["strong"]] = np.nan

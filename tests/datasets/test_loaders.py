@@ -1,4 +1,4 @@
-"""The readers of the data folder."""
+"""Loaders that read from the data folder."""
 
 import os
 
@@ -22,7 +22,7 @@ def test_av_digits_reads_audio_and_image(assert_is_container):
     assert image.max() == 1
     assert set(np.unique(bunch.target)) == set(range(10))
     assert len(np.unique(bunch.speaker)) == 6
-    # The file name of a clip begins with its digit and its speaker.
+    # The name of a clip begins with its digit and its speaker.
     digit, speaker, _ = bunch.clip[1234].split("_")
     assert (int(digit), speaker) == (bunch.target[1234], bunch.speaker[1234])
     assert set(bunch.mnist_index[bunch.split == "train"]).isdisjoint(bunch.mnist_index[bunch.split == "test"])
@@ -51,7 +51,7 @@ def test_mfeat_reads_six_views(assert_is_container):
 
 
 @pytest.mark.parametrize("load, file", [(load_av_digits, "av_digits_3000.npz"), (load_mfeat, "mfeat_six_views.npz")])
-def test_missing_data_say_where_they_were_looked_for(load, file, monkeypatch, tmp_path):
+def test_missing_files_are_reported_with_the_searched_folder(load, file, monkeypatch, tmp_path):
     monkeypatch.delenv("MMESTIM_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=f"MMESTIM_DATA is None.*folder that contains .*{file}"):
         load()
@@ -67,7 +67,7 @@ def test_negative_image_noise_is_refused():
         load_av_digits(image_noise=-1)
 
 
-def test_readers_take_the_folder_from_the_environment(assert_is_container, monkeypatch, tmp_path):
+def test_loaders_take_the_folder_from_the_environment(assert_is_container, monkeypatch, tmp_path):
     (tmp_path / "mfeat").mkdir()
     views = {name: np.full((3, 2), i) for i, name in enumerate(["fac", "fou", "kar", "mor", "pix", "zer"])}
     np.savez(tmp_path / "mfeat" / "mfeat_six_views.npz", label=[3, 1, 2], split=["train", "train", "test"], **views)

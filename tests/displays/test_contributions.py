@@ -1,4 +1,4 @@
-"""What the display of contributions draws, read back from the artists."""
+"""Display of contributions, read back from its artists."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def contributions():
     )
 
 
-def test_contributions_are_drawn_as_they_are(contributions):
+def test_given_contributions_are_drawn(contributions):
     ax = plt.subplots()[1]
     display = ContributionDisplay.from_contributions(contributions, ax=ax)
     assert display.ax_ is ax
@@ -46,7 +46,7 @@ def test_contributions_of_an_estimator():
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2
     X = np.column_stack([y + 0.1 * rng.normal(size=60), rng.normal(size=60)])
-    clf = LateFusionClassifier({"tells": [0], "noise": [1]}, max_epochs=30, random_state=0).fit(X, y)
+    clf = LateFusionClassifier({"informative": [0], "noise": [1]}, max_epochs=30, random_state=0).fit(X, y)
     display = ContributionDisplay.from_estimator(clf, X, y, confidence_level=0.5)
     assert_array_equal(
         display.contributions.contributions_interval,

@@ -1,4 +1,4 @@
-"""What the display of gaps draws, read back from the artists."""
+"""Display of modality gaps, read back from its artists."""
 
 import sys
 
@@ -22,7 +22,7 @@ few_rows = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWar
 
 @pytest.fixture(scope="module")
 def scores():
-    """Rows with gaps around 0.1, and fewer around 0.6; three in four have the higher score in the first column."""
+    """Return scores with gaps around 0.1 and, less often, 0.6; the first column is higher in 75 % of the rows."""
     rng = np.random.default_rng(0)
     gap = np.where(np.arange(4000) < 2400, rng.normal(0.1, 0.03, 4000), rng.normal(0.6, 0.08, 4000))
     low = rng.uniform(0, 0.1, 4000)
@@ -39,12 +39,12 @@ def views():
 
 
 def areas(display):
-    """Share of the rows under each set of bars."""
+    """Return the fraction of the rows under each set of bars."""
     return [sum(bar.get_width() * bar.get_height() for bar in bars) for bars in display.bars_]
 
 
 def outline(display):
-    """Edges of the bins and the upper end of the stack in each."""
+    """Return the edges of the bins and the height of the stack in each."""
     bars = display.bars_[-1]
     edges = [bar.get_x() for bar in bars] + [bars[-1].get_x() + bars[-1].get_width()]
     return np.array(edges), np.array([bar.get_y() + bar.get_height() for bar in bars])
@@ -54,7 +54,7 @@ def legend(display):
     return [text.get_text() for text in display.posterior_ax_.get_legend().get_texts()]
 
 
-def test_bars_are_the_rows_by_dominant_modality(scores):
+def test_bars_show_the_rows_of_each_leading_modality(scores):
     display = ModalityGapDisplay.from_scores(scores, modality_names=NAMES, bins=20)
     first = int((scores[:, 0] > scores[:, 1]).sum())
     assert_allclose(areas(display), [first / 4000, 1 - first / 4000])
@@ -64,8 +64,8 @@ def test_bars_are_the_rows_by_dominant_modality(scores):
     assert edges[0] == 0
     assert_allclose(heights, np.histogram(np.abs(scores[:, 0] - scores[:, 1]), edges, density=True)[0])
     gaps = scores[:, 1] - scores[:, 0]
-    own = np.histogram(gaps[gaps > 0], edges)[0] / (4000 * np.diff(edges))
-    assert_allclose([bar.get_height() for bar in display.bars_[1]], own)
+    expected = np.histogram(gaps[gaps > 0], edges)[0] / (4000 * np.diff(edges))
+    assert_allclose([bar.get_height() for bar in display.bars_[1]], expected)
 
 
 def test_given_edges_are_the_bins(scores):
@@ -73,25 +73,25 @@ def test_given_edges_are_the_bins(scores):
     display = ModalityGapDisplay.from_scores(scores, bins=edges)
     assert_array_equal(outline(display)[0], edges)
     assert sum(areas(display)) == pytest.approx(1)
-    # Rows beyond the edges have no bar, and do not raise those of the others.
+    # Rows outside the edges have no bar and do not change the other bars.
     part = ModalityGapDisplay.from_scores(scores, bins=edges[:3])
     assert_allclose(outline(part)[1], outline(display)[1][:2])
     assert legend(part) == legend(display)
 
 
-def test_rows_without_a_gap_are_left_out_and_counted(scores):
+def test_rows_without_a_gap_are_omitted_and_counted(scores):
     absent = scores.copy()
     absent[:100, 0] = np.nan
     absent[50:120, 1] = np.nan
     display = ModalityGapDisplay.from_scores(absent)
-    rest = ModalityGapDisplay.from_scores(scores[120:])
-    assert_allclose(outline(display)[1], outline(rest)[1])
-    assert legend(display) == legend(rest)
-    assert "120 row(s) without a gap left out" in display.ax_.get_title()
-    assert "without a gap" not in rest.ax_.get_title()
+    expected = ModalityGapDisplay.from_scores(scores[120:])
+    assert_allclose(outline(display)[1], outline(expected)[1])
+    assert legend(display) == legend(expected)
+    assert "120 row(s) without a gap omitted" in display.ax_.get_title()
+    assert "without a gap" not in expected.ax_.get_title()
 
 
-def test_three_modalities_one_of_them_absent_here_and_there():
+def test_three_modalities_with_absent_scores():
     rng = np.random.default_rng(0)
     table = rng.uniform(0, 0.2, (300, 3))
     table[:150, 2] += 0.7
@@ -104,7 +104,7 @@ def test_three_modalities_one_of_them_absent_here_and_there():
     assert "largest - smallest" in display.ax_.get_xlabel()
 
 
-def test_ties_are_no_modalitys_rows(scores):
+def test_ties_have_bars_of_their_own(scores):
     tied = scores.copy()
     tied[:30, 1] = tied[:30, 0]
     display = ModalityGapDisplay.from_scores(tied, modality_names=NAMES)
@@ -118,14 +118,14 @@ def test_modalities_look_different():
     table = np.random.default_rng(0).uniform(0, 0.1, size=(200, 8))
     table[:80, :] += 0.8 * np.tile(np.eye(8), (10, 1))
     display = ModalityGapDisplay.from_scores(table)
-    looks = {(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in display.bars_}
-    assert len(looks) == 8
-    # The first three are apart in grey print too.
+    styles = {(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in display.bars_}
+    assert len(styles) == 8
+    # The first three colours also differ in greyscale.
     grey = [np.dot(bars[0].get_facecolor()[:3], [0.299, 0.587, 0.114]) for bars in display.bars_[:3]]
     assert np.diff(sorted(grey)).min() > 0.15
 
 
-def test_curves_are_those_of_the_analyzer(scores):
+def test_curves_match_the_analyzer(scores):
     analyzer = ModalityGapAnalyzer().fit(scores)
     display = ModalityGapDisplay.from_scores(scores, analyzer=analyzer)
     for component, line in enumerate(display.component_lines_):
@@ -144,7 +144,7 @@ def test_histogram_and_curves_share_a_scale(scores):
         edges, heights = outline(display)
         x, low = display.component_lines_[0].get_data()
         total = np.interp((edges[:-1] + edges[1:]) / 2, x, low + display.component_lines_[1].get_ydata())
-        assert np.sum(np.abs(heights - total) * np.diff(edges)) < 0.1  # of an area of 1
+        assert np.sum(np.abs(heights - total) * np.diff(edges)) < 0.1  # the total area is 1
 
 
 def test_signed_gaps_have_both_sides(scores):
@@ -157,7 +157,7 @@ def test_signed_gaps_have_both_sides(scores):
     assert not any(bar.get_height() for bar in display.bars_[0] if bar.get_x() < -1e-12)
     assert "audio - image" in display.ax_.get_xlabel()
     assert "|" not in display.ax_.get_xlabel()
-    # The mixture is of absolute gaps, a copy on either side by its rows.
+    # Both sides show the mixture of absolute gaps, weighted by the rows of the side.
     plain = ModalityGapDisplay.from_scores(scores, modality_names=NAMES)
     assert_array_equal(display.analyzer.means_, plain.analyzer.means_)
     assert "|audio - image|" in plain.ax_.get_xlabel()
@@ -171,7 +171,7 @@ def test_signed_gaps_have_both_sides(scores):
     assert posterior[0] > 0.99 > 0.01 > posterior[len(posterior) // 2]
 
 
-def test_title_tells_share_and_separation(scores):
+def test_title_reports_fraction_and_separation(scores):
     display = ModalityGapDisplay.from_scores(scores)
     imbalanced = display.analyzer.predict(scores).mean()
     assert f"{100 * imbalanced:.0f} % of 4000 rows are imbalanced" in display.ax_.get_title()
@@ -179,7 +179,7 @@ def test_title_tells_share_and_separation(scores):
     assert "split" not in display.ax_.get_title()
 
 
-def test_gaps_that_do_not_split():
+def test_gaps_that_do_not_form_two_groups():
     with pytest.warns(ConvergenceWarning, match="do not split in two"):
         display = ModalityGapDisplay.from_scores(np.full((20, 2), 0.5))
     assert "The gaps of 20 rows do not form two groups" in display.ax_.get_title()
@@ -198,22 +198,22 @@ def test_given_axes_are_used(scores):
     again = display.plot()
     assert again is display
     assert display.figure_ is not figure
-    display.figure_.canvas.draw()  # Every text and path can be rendered.
+    display.figure_.canvas.draw()  # All texts and paths can be rendered.
 
 
-def test_legend_tells_all_curves_apart(scores):
+def test_legend_distinguishes_all_curves(scores):
     display = ModalityGapDisplay.from_scores(scores)
     lines = [*display.component_lines_, display.posterior_line_]
     assert len({line.get_linestyle() for line in lines}) == 3
     assert legend(display)[2:] == ["balanced component", "imbalanced component", "posterior (right axis)"]
-    # Above the tallest bar and the posterior's 1 is room for it.
+    # The legend lies above the tallest bar and above a posterior of 1.
     display.figure_.canvas.draw()
     box = display.posterior_ax_.get_legend().get_window_extent()
     assert box.y0 > display.posterior_ax_.transData.transform((0, 1))[1]
     assert box.y0 > display.ax_.transData.transform((0, outline(display)[1].max()))[1]
 
 
-def test_given_analyzer_is_not_fitted_again(scores):
+def test_given_analyzer_is_not_refitted(scores):
     analyzer = ModalityGapAnalyzer(signed=True).fit(scores)
     before = {name: np.copy(value) for name, value in vars(analyzer).items()}
     new = scores[:10] * 0.5
@@ -224,7 +224,7 @@ def test_given_analyzer_is_not_fitted_again(scores):
     }
     assert sum(areas(display)) == pytest.approx(1)
     assert outline(display)[0][0] < 0  # signed as the analyzer is
-    # The mixture is in view, though the new gaps end before it.
+    # The mixture is visible although the new gaps are smaller.
     assert display.ax_.get_xlim()[1] > analyzer.means_[1]
 
 
@@ -253,7 +253,7 @@ def test_names_come_from_a_data_frame_or_the_analyzer(scores):
 
 
 @few_rows
-def test_classifier_trained_anew_or_fitted(views):
+def test_classifier_is_cloned_or_used_as_fitted(views):
     X, y = views
     clf = LateFusionClassifier({"strong": slice(0, 2), "weak": slice(2, 4)}, max_epochs=3, random_state=0)
     display = ModalityGapDisplay.from_estimator(clf, X, y, cv=2, signed=True)
@@ -275,10 +275,10 @@ def test_blocks_name_the_modalities_of_an_unfitted_classifier(views):
     blocks = {"strong": X[:, :2], "weak": X[:, 2:]}
     clf = LateFusionClassifier(max_epochs=3, random_state=0)
     assert ModalityGapDisplay.from_estimator(clf, blocks, y, cv=2).modality_names == ["strong", "weak"]
-    # A fitted one has an order of its own.
+    # A fitted classifier keeps its own order.
     clf.fit(blocks, y)
-    other_way = dict(reversed(blocks.items()))
-    assert ModalityGapDisplay.from_estimator(clf, other_way, y).modality_names == ["strong", "weak"]
+    reversed_blocks = dict(reversed(blocks.items()))
+    assert ModalityGapDisplay.from_estimator(clf, reversed_blocks, y).modality_names == ["strong", "weak"]
 
 
 @few_rows
@@ -299,26 +299,26 @@ def test_dicts_of_classifiers_and_of_probabilities(views):
     fitted = {name: LogisticRegression().fit(block, y) for name, block in blocks.items()}
     display = ModalityGapDisplay.from_estimator(fitted, blocks, y)
     assert display.modality_names == ["weak", "strong"]
-    # Classes 0 and 1 in the other order.
+    # The columns are classes 1 and 0.
     proba = {name: clf.predict_proba(blocks[name])[:, ::-1] for name, clf in fitted.items()}
-    given = ModalityGapDisplay.from_estimator(proba, None, y, labels=[1, 0], bins=7)
-    assert given.modality_names == ["weak", "strong"]
-    assert_allclose(given.scores, display.scores, rtol=1e-5)
-    assert len(given.bars_[0]) == 7
+    from_probabilities = ModalityGapDisplay.from_estimator(proba, None, y, labels=[1, 0], bins=7)
+    assert from_probabilities.modality_names == ["weak", "strong"]
+    assert_allclose(from_probabilities.scores, display.scores, rtol=1e-5)
+    assert len(from_probabilities.bars_[0]) == 7
 
 
 def test_groups_and_n_jobs_reach_the_scores(monkeypatch, views, scores):
-    asked = {}
+    keywords = {}
 
-    def instead(*args, **kwargs):
-        asked.update(kwargs)
+    def record_keywords(*args, **kwargs):
+        keywords.update(kwargs)
         return scores
 
-    monkeypatch.setattr("mmestim.displays.gap.gap_scores", instead)
+    monkeypatch.setattr("mmestim.displays.gap.gap_scores", record_keywords)
     X, y = views
     ModalityGapDisplay.from_estimator(dict.fromkeys(NAMES), X, y, cv=3, groups=y, labels=[0, 1], n_jobs=2)
-    assert asked.pop("groups") is y
-    assert asked == {"cv": 3, "labels": [0, 1], "n_jobs": 2}
+    assert keywords.pop("groups") is y
+    assert keywords == {"cv": 3, "labels": [0, 1], "n_jobs": 2}
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_bad_scores(scores):
     assert plt.get_fignums() == []
 
 
-def test_missing_matplotlib_is_told_before_any_work(monkeypatch, scores, views):
+def test_missing_matplotlib_is_reported_before_any_work(monkeypatch, scores, views):
     display = ModalityGapDisplay.from_scores(scores)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     monkeypatch.setattr("mmestim.displays.gap.gap_scores", lambda *args, **kwargs: pytest.fail("trained in vain"))
@@ -372,7 +372,7 @@ def test_missing_matplotlib_is_told_before_any_work(monkeypatch, scores, views):
         display.plot()
 
 
-def test_a_shoulder_is_no_group():
+def test_a_shoulder_does_not_form_a_group():
     gaps = 0.5 + 0.03 * np.random.default_rng(0).standard_t(3, 2000).clip(-15, 15)
     display = ModalityGapDisplay.from_scores(np.column_stack([gaps, np.zeros(2000)]))
     assert display.analyzer.bimodal_

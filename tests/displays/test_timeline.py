@@ -1,4 +1,4 @@
-"""What the timeline of edits draws, read back from the artists."""
+"""Display of edits over time, read back from its artists."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ SEGMENTS = [
 ]
 
 
-def test_timeline_has_a_lane_for_each_label(waveform):
+def test_timeline_has_one_lane_per_label(waveform):
     display = EditTimelineDisplay.from_segments(SEGMENTS, waveform)
     assert display.image_.get_extent() == [0, 1.5, 0, 8]
     names = [tick.get_text() for tick in display.ax_.get_yticklabels()]
@@ -37,7 +37,7 @@ def test_timeline_has_a_lane_for_each_label(waveform):
     assert display.figure_ is display.ax_.figure
 
 
-def test_timeline_shows_what_is_loud_where_it_is(waveform, tmp_path):
+def test_spectrogram_shows_power_at_its_time_and_frequency(waveform, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     half = np.where(np.arange(48000) < 24000, np.sin(2 * np.pi * 3000 / 32000 * np.arange(48000)), 0)
     soundfile.write(tmp_path / "x.wav", half, 32000)

@@ -88,9 +88,15 @@ def made(joint, apart, inside, alone):
 @pytest.mark.parametrize(
     "joint, apart, inside, alone, said",
     [
-        (0.8, 0.9, 0.5, 0.7, ["Under-trained: audio, whose encoder lacks 20.0", "otherwise would help: trained apart"]),
-        (0.8, 0.7, 0.5, 0.7, ["Under-trained: audio", "is not shown to help"]),
-        (0.8, 0.8, 0.7, 0.5, ["No modality is under-trained for certain", "not shown to help"]),
+        (
+            0.8,
+            0.9,
+            0.5,
+            0.7,
+            ["Under-trained: audio, whose encoder lacks 20.0", "Another way of training would help: trained apart"],
+        ),
+        (0.8, 0.7, 0.5, 0.7, ["Under-trained: audio", "No other way of training is shown to help"]),
+        (0.8, 0.8, 0.7, 0.5, ["No modality is under-trained for certain", "No other way of training is shown to help"]),
     ],
 )
 def test_it_says_what_the_numbers_say(joint, apart, inside, alone, said):
@@ -118,9 +124,9 @@ def test_the_picture_has_the_numbers(found):
 
 
 def test_groups_by_number_of_folds(data, monkeypatch):
-    seen, original = [], mmestim.multimodal.diagnosis._fold
+    seen, original = [], mmestim.multimodal.diagnosis._diagnose_fold
     monkeypatch.setattr(
-        "mmestim.multimodal.diagnosis._fold",
+        "mmestim.multimodal.diagnosis._diagnose_fold",
         lambda *args: (seen.append(args[3][args[6]]), original(*args))[1],
     )
     groups = np.arange(120) % 10

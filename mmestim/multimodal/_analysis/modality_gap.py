@@ -1,4 +1,4 @@
-"""How far modalities disagree on the true class: the mixture under their gaps, and each row's posterior."""
+"""Analysis of the modality gap: the mixture of the gaps, and the posterior of each row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._serialization.model_file import TensorSpec
@@ -19,78 +20,78 @@ from .gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps,
 
 
 class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
-    r"""Mixture of balanced and imbalanced rows by the gap between their modalities' scores.
+    r"""Mixture of balanced and imbalanced rows, fitted to the gaps between the scores of modalities.
 
-    The gap of a row is the difference of the scores that its modalities give to the true class. Over
-    many rows the gaps follow two Gaussians, the balanced rows and, with the higher mean, the
-    imbalanced ones; Bayes' theorem says how likely each row belongs to either [1]_.
+    The gap of a row is the difference of the scores that its modalities give to the true class. The
+    gaps of many rows follow a mixture of two Gaussians: balanced rows and, with the higher mean,
+    imbalanced rows. Bayes' theorem gives the probability that a row belongs to either component [1]_.
 
     Parameters
     ----------
     signed : bool, default=False
-        Whether `gap` and displays show, for two modalities, the first score less the second instead
-        of their distance. The mixture is of the distances either way.
+        Whether `gap` and displays use the first score minus the second, for two modalities, instead of
+        the absolute difference. The mixture always describes absolute differences.
     max_iter : int, default=1000
-        Most steps of expectation-maximisation.
+        Maximum number of steps of expectation-maximisation.
     tol : float, default=1e-8
-        Gain in the mean log-likelihood of a row below which it has converged.
+        Gain in the mean log-likelihood per row below which expectation-maximisation has converged.
     min_variance : float, default=5e-4
-        Least variance of a component, in squared units of the scores. The default, a standard
-        deviation of 0.022, suits probabilities: it keeps many equal gaps, such as those of rows
-        learnt by heart, from being a component that nothing else belongs to.
+        Minimum variance of a component, in squared units of the scores. The default, a standard
+        deviation of 0.022, suits probabilities. It keeps many equal gaps, such as those of memorised
+        rows, from becoming a component that contains no other row.
 
     Attributes
     ----------
     means_ : ndarray of shape (2,)
-        Mean gap of the balanced and of the imbalanced component, in this order everywhere.
+        Mean gap of the balanced and of the imbalanced component. All pairs have this order.
     variances_ : ndarray of shape (2,)
         Variance of the gap in each component.
     weights_ : ndarray of shape (2,)
-        Share of the rows in each component.
+        Fraction of the rows in each component.
     bic_ : ndarray of shape (2,)
-        Bayesian information criterion of one Gaussian and of two; the lower is the better.
+        Bayesian information criterion of one Gaussian and of two; lower is better.
     bimodal_ : bool
-        Whether two describe the gaps better than one by this criterion. Two components also describe
-        skewed or heavy-tailed gaps better, without two groups: see `n_peaks_`.
+        Whether two Gaussians have the better criterion. They also describe skewed or heavy-tailed gaps
+        better, even without two groups: see `n_peaks_`.
     n_peaks_ : int
-        Peaks of the mixture's density: 2, or 1 where a component is but a shoulder or the tails of the
-        other, so that its posterior tells large gaps from small ones and not two groups.
+        Number of peaks of the mixture's density, 1 or 2. With 1, a component is only a shoulder or the
+        tails of the other, so its posterior separates large from small gaps but not two groups.
     separation_ : float
-        Distance of the means over the root mean square of the standard deviations (Ashman's D); of
-        equally wide components it is above 2 where they have two peaks.
+        Distance of the means over the root mean square of the standard deviations (Ashman's D).
+        Components of equal width have two peaks if it is above 2.
     converged_ : bool
         Whether expectation-maximisation found two components within `max_iter` steps.
     n_iter_ : int
-        Steps it took; at least 1.
+        Number of steps, at least 1.
     n_features_in_ : int
         Number of modalities.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns of `X`, if it had any that are all strings.
+        Names of the columns of `X`. Defined only if all of them are strings.
 
     See Also
     --------
-    gap_scores : The table of scores from classifiers or probabilities.
-    ModalityGapDisplay : A picture of the gaps and the mixture.
-    ModalityGapClassifier : A classifier trained against the gap.
+    gap_scores : Table of scores from classifiers or probabilities.
+    ModalityGapDisplay : Plot of the gaps and the mixture.
+    ModalityGapClassifier : Classifier whose training reduces the gap.
 
     Notes
     -----
     The paper defines the gap of two modalities, the mixture and the posterior. Ours are the absolute
-    value, largest less smallest score beyond two modalities, the settings of the fit, and a guard: with
-    unequal variances Bayes' posterior turns back at
+    value, the gap beyond two modalities (largest minus smallest score), the settings of the fit, and a
+    safeguard: with unequal variances, Bayes' posterior reverses at
 
     .. math:: s = \frac{\mu_i \sigma_b^2 - \mu_b \sigma_i^2}{\sigma_b^2 - \sigma_i^2},
 
-    so that, with the imbalanced component the wider one, the smallest gaps would count as imbalanced.
-    Beyond s the posterior stays as it is at s, which makes it monotone in the gap.
+    so if the imbalanced component is the wider one, the smallest gaps would count as imbalanced. Beyond
+    s the posterior keeps its value at s, which makes it monotone in the gap.
 
-    Gaps that do not split in two, because they are all the same, fewer than ten, or would leave a
-    component fewer than five, give two equal components: `bimodal_` and `converged_` are False,
-    `separation_` is 0, every posterior is a half, and `fit` warns. Two groups that are there describe the
-    rows; they do not say why the modalities differ.
+    Gaps that do not split in two give two equal components: `bimodal_` and `converged_` are False,
+    `separation_` is 0, every posterior is 0.5, and `fit` warns. This happens if the gaps are all equal
+    or fewer than ten, or a component would have fewer than five rows. Two groups describe the rows;
+    they do not explain why the modalities differ.
 
     Rows are sorted into at most 4096 bins of equal count, each with its exact moments, and
-    expectation-maximisation runs on those: a million rows take about as long as it takes to sort them.
+    expectation-maximisation runs on the bins. A million rows take about as long as sorting them.
 
     References
     ----------
@@ -125,10 +126,10 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_modalities)
-            Each modality's score for the true class, any finite numbers; NaN where it is absent. Rows
-            with fewer than two scores are left out.
+            Score of each modality for the true class: any finite number, or NaN if the modality is
+            absent. Rows with fewer than two scores are ignored.
         y : object, default=None
-            Not used; here for scikit-learn.
+            Ignored; exists for API consistency.
 
         Returns
         -------
@@ -144,10 +145,10 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         gaps = absolute_gaps(self._check(X, reset=True))
         gaps = gaps[~np.isnan(gaps)]
         if not len(gaps):
-            raise ValueError("no row of X has the scores of two modalities, so that there is no gap to analyse.")
+            raise ValueError("no row of X has the scores of two modalities, so there is no gap to analyse.")
         one = fit_one(gaps, self.min_variance)
         two = fit_two(gaps, min_variance=self.min_variance, max_iter=self.max_iter, tol=self.tol)
-        self._describe(one, two, len(gaps))
+        self._set_attributes(one, two, len(gaps))
         if not self.converged_:
             warnings.warn(
                 f"two components were not found in {two.n_iter} steps. Raise max_iter (now {self.max_iter}) or tol."
@@ -159,7 +160,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Posterior of each row.
+        """Return the posterior of each row.
 
         Parameters
         ----------
@@ -169,13 +170,13 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, 2)
-            Probabilities that the row is balanced and that it is imbalanced; `weights_` where it has
-            fewer than two scores.
+            Probabilities that the row is balanced and that it is imbalanced; `weights_` if it has fewer
+            than two scores.
         """
         return self._mixture().posterior(self._gaps(X))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Which rows are imbalanced.
+        """Predict which rows are imbalanced.
 
         Parameters
         ----------
@@ -185,13 +186,13 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of bool of shape (n_samples,)
-            Whether the posterior of the imbalanced component is above one half; of a row with fewer
-            than two scores, whether its weight is.
+            Whether the posterior of the imbalanced component is above 0.5. A row with fewer than two
+            scores gets the weight of that component as its posterior.
         """
         return self._mixture().posterior(self._gaps(X))[:, 1] > 0.5
 
     def gap(self, X: Any) -> np.ndarray:
-        """Gap of each row.
+        """Return the gap of each row.
 
         Parameters
         ----------
@@ -201,15 +202,15 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Largest less smallest score, or with `signed` the first less the second; NaN where a row
-            has fewer than two scores.
+            Largest minus smallest score or, with `signed`, the first minus the second. NaN if a row has
+            fewer than two scores.
         """
         check_is_fitted(self)
         X = self._check(X, reset=False)
         return (X[:, 0] - X[:, 1]).astype(np.float64) if self.signed else absolute_gaps(X)
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Log-likelihood of each row's gap under the mixture.
+        """Return the log-likelihood of each row's gap under the mixture.
 
         Parameters
         ----------
@@ -219,17 +220,17 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Logarithms of densities; NaN where a row has fewer than two scores.
+            Logarithms of densities; NaN if a row has fewer than two scores.
         """
         return self._mixture().log_density(self._gaps(X))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the two posteriors.
+        """Return the names of the two posteriors.
 
         Parameters
         ----------
         input_features : object, default=None
-            Not used; here for scikit-learn.
+            Ignored; exists for API consistency.
 
         Returns
         -------
@@ -245,8 +246,8 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         check_number("tol", self.tol, closed=False)
         check_number("min_variance", self.min_variance, high=1e200, closed=False)
 
-    def _describe(self, one: GapMixture, two: GapMixture, n_rows: int) -> None:
-        """Take over what the fits of one and of two Gaussians to so many rows say."""
+    def _set_attributes(self, one: GapMixture, two: GapMixture, n_rows: int) -> None:
+        """Set the fitted attributes from the fits of one and of two Gaussians."""
         self.means_, self.variances_, self.weights_ = two.means, two.variances, two.weights
         self.bic_ = np.array(
             [
@@ -264,10 +265,11 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return GapMixture(self.means_, self.variances_, self.weights_)
 
-    def _gaps(self, X):
+    def _gaps(self, X: Any) -> np.ndarray:
         return absolute_gaps(self._check(X, reset=False))
 
-    def _check(self, X, reset):
+    def _check(self, X: Any, reset: bool) -> np.ndarray:
+        """Return X as a validated array."""
         X = validate_data(
             self,
             X,
@@ -280,7 +282,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
             raise ValueError(f"signed=True takes two modalities, got {X.shape[1]}. Use signed=False.")
         return X
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags

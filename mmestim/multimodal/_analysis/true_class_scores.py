@@ -1,4 +1,4 @@
-"""What each modality gives to the true class."""
+"""Scores that each modality gives to the true class."""
 
 from __future__ import annotations
 
@@ -21,60 +21,60 @@ from ..._networks.multimodal_networks import MultimodalModule, present_mask, tru
 from ..._training.options import TrainingOptions
 from ..base import MultimodalClassifier
 
-# How far the probabilities of a row may be from adding up to 1: bfloat16 has three digits.
+# Largest difference from 1 of the sum of a row's probabilities; bfloat16 has three digits.
 _SUM_TOLERANCE = 1e-2
 
 
 def gap_scores(
     estimator: Any, X: Any, y: Any, *, cv: Any = None, groups: Any = None, labels: Any = None, n_jobs: int | None = None
 ) -> np.ndarray:
-    """Probability that each modality gives to the true class of each row.
+    """Return the probability that each modality gives to the true class of each row.
 
-    The table that `ModalityGapAnalyzer` takes.
+    The result is the input of `ModalityGapAnalyzer`.
 
     Parameters
     ----------
     estimator : classifier of this package, Pipeline that ends in one, search over one, or dict
-        Whose scores to take. A dict of str to fitted scikit-learn classifiers has one per modality;
-        a dict of str to ndarray of shape (n_samples, n_classes) has the probabilities themselves.
+        Estimator of the scores. A dict of str to fitted scikit-learn classifiers has one per modality;
+        a dict of str to ndarray of shape (n_samples, n_classes) contains the probabilities themselves.
     X : array-like of shape (n_samples, n_features), dict of str to array-like, or None
-        Rows to score. Of a dict, each classifier in a dict gets the block of its name, without the
-        rows where that is NaN throughout; otherwise each gets all of X. `None` with probabilities.
+        Rows to score. If `estimator` and `X` are both dicts, each classifier gets the block of its name,
+        without the rows that are all NaN; otherwise each gets all of X. Must be None with probabilities.
     y : array-like of shape (n_samples,)
         True classes.
     cv : int, splitter, iterable of splits or None, default=None
-        `None` scores with the fitted estimator: give rows that it was not trained on, because a
-        network that has learnt its rows by heart has no gap left to measure. Otherwise clones are
-        trained, each row is scored by one that has not seen it, and the estimator may be unfitted.
+        `None` scores with the fitted estimator. Pass rows that it was not trained on, because a network
+        that has memorised its rows has no gap left. Otherwise clones are trained, each row is scored by
+        a clone that has not seen it, and the estimator may be unfitted.
     groups : array-like of shape (n_samples,), default=None
-        Groups for the splitter alone: clones that stop early split their rows without them.
+        Groups for the splitter only. Clones with early stopping split their rows without them.
     labels : array-like of shape (n_classes,), default=None
-        Classes in the order of the columns of given probabilities; the sorted classes of y if None.
+        Classes in the order of the columns of given probabilities. `None` uses the sorted classes of y.
     n_jobs : int, default=None
-        Processes that train clones; `None` is one, -1 all cores.
+        Number of processes that train clones. `None` is one, -1 is all cores.
 
     Returns
     -------
     ndarray of shape (n_samples, n_modalities)
-        Scores between 0 and 1, one column per modality in the order of `modalities_` or of the
-        dict; NaN where a row lacks the modality.
+        Scores between 0 and 1, one column per modality in the order of `modalities_` or of the dict.
+        NaN if a row lacks the modality.
 
     Raises
     ------
     TypeError
-        If the estimator is none of these, or a classifier has no `predict_proba`.
+        If the estimator has another type, or a classifier has no `predict_proba`.
     ValueError
-        If probabilities are none, a class of y is unknown to a classifier, or lengths differ.
+        If probabilities are invalid, a classifier was not trained on a class of y, or lengths differ.
 
     See Also
     --------
-    ModalityGapAnalyzer : What the gaps between the scores say.
+    ModalityGapAnalyzer : Analysis of the gaps between the scores.
 
     Notes
     -----
-    The scores are those of `predict_proba_per_modality`. Of a `JointClassifier` whose `unimodal_weight` is
-    0 they are the fused prediction with the features of the other modalities at zero, which says little
-    where one of them gates the other.
+    The scores are those of `predict_proba_per_modality`. For a `JointClassifier` with `unimodal_weight=0`
+    they are the fused prediction with the features of the other modalities at zero. This is not
+    informative if one of them gates the other.
 
     Examples
     --------
@@ -91,9 +91,11 @@ def gap_scores(
         if cv is not None or X is not None:
             raise ValueError("estimator is a dict of probabilities, which need no X and no cv: pass None for both.")
         classes = np.unique(y) if labels is None else column_or_1d(labels)
-        return _of_true_class(_check_probabilities(estimator, classes, y), classes, y)
+        return _select_true_class(_check_probabilities(estimator, classes, y), classes, y)
     if not all(are_classifiers):
-        raise TypeError("estimator is a dict of classifiers and of something else: give either them or probabilities.")
+        raise TypeError(
+            "estimator mixes classifiers and other values: pass either classifiers or probabilities, per modality."
+        )
     for name, classifier in estimator.items() if isinstance(estimator, Mapping) else ():
         if not hasattr(classifier, "predict_proba"):
             raise TypeError(
@@ -102,7 +104,7 @@ def gap_scores(
     if labels is not None:
         raise ValueError("labels is for given probabilities: classifiers have their own classes_.")
     if X is None:
-        raise ValueError("X=None, but classifiers need rows to score. Only probabilities need none.")
+        raise ValueError("X=None, but classifiers need rows to score; only probabilities need no X.")
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
     if cv is None:
         return _score(estimator, X, y)
@@ -114,42 +116,43 @@ def gap_scores(
 
 @torch.no_grad()
 def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOptions) -> np.ndarray:
-    """Like `gap_scores`, from a network in eval mode on rows in their order, modalities in that of its names."""
+    """Return the scores of a network in eval mode, for rows in order and modalities in the order of its names."""
     module.eval()
-    parts = []
-    for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
-        batch = rows.batch(part)
+    tables = []
+    for batch_rows in rows.epoch(rows.eval_batch_size(options.batch_size)):
+        batch = rows.batch(batch_rows)
         with options.autocast():
             _, features = module(batch)
             scores = [true_class_proba(module.unimodal_logits(features, name), batch.y) for name in module.names]
         for name, score in zip(module.names, scores, strict=True):
             if name in batch.present:
                 score.masked_fill_(~present_mask(batch, name), torch.nan)
-        parts.append(torch.stack(scores, dim=1))
-    return torch.cat(parts).cpu().numpy()
+        tables.append(torch.stack(scores, dim=1))
+    return torch.cat(tables).cpu().numpy()
 
 
-def _fit_and_score(estimator, X, y, train, test):
+def _fit_and_score(estimator: Any, X: Any, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Train clones on some rows, and return their scores on other rows."""
     X_train, X_test, y_train = take_rows(X, train), take_rows(X, test), y[train]
     if not isinstance(estimator, Mapping):
         return _score(clone(estimator).fit(X_train, y_train), X_test, y[test])
     fitted = {}
     for name, classifier in estimator.items():
-        block, present = _block(X_train, name)
+        block, present = _select_block(X_train, name)
         fitted[name] = clone(classifier).fit(block, y_train[present])
     return _score(fitted, X_test, y[test])
 
 
-def _score(estimator, X, y):
-    """Scores of fitted estimators, one column per modality."""
+def _score(estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
+    """Return the scores of fitted estimators, one column per modality."""
     if isinstance(estimator, Mapping):
         columns = []
         for name, classifier in estimator.items():
-            block, present = _block(X, name)
+            block, present = _select_block(X, name)
             column = np.full(len(y), np.nan)
             if len(present):
-                proba = {name: classifier.predict_proba(block)}
-                column[present] = _of_true_class(proba, classifier.classes_, y[present])[:, 0]
+                probabilities = {name: classifier.predict_proba(block)}
+                column[present] = _select_true_class(probabilities, classifier.classes_, y[present])[:, 0]
             columns.append(column)
         return np.column_stack(columns)
     if not is_multimodal(estimator):
@@ -157,43 +160,43 @@ def _score(estimator, X, y):
             f"estimator={estimator!r} gives no scores per modality: pass a classifier of this package, a Pipeline "
             "that ends in one, a search over one, or a dict of classifiers or of probabilities, one per modality."
         )
-    estimator, X = unwrapped(estimator, X)
-    return _of_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
+    estimator, X = unwrap(estimator, X)
+    return _select_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
 
 
 def take_rows(X: Any, rows: np.ndarray) -> Any:
-    """Some rows of an array, a data frame or a dict of these."""
+    """Return some rows of an array, a data frame or a dict of these."""
     if isinstance(X, Mapping):
         return {name: _safe_indexing(block, rows) for name, block in X.items()}
     return _safe_indexing(X, rows)
 
 
-def _block(X, name):
-    """What the classifier of one modality gets to see, and which rows these are."""
+def _select_block(X: Any, name: str) -> tuple[Any, np.ndarray]:
+    """Return the input of one modality's classifier, and the numbers of its rows."""
     if not isinstance(X, Mapping):
         return X, np.arange(_num_samples(X))
     if name not in X:
-        raise ValueError(f"X has no block {name!r}, which estimator has a classifier for. Its blocks are {list(X)}.")
+        raise ValueError(f"X has no block {name!r}, but estimator has a classifier for it. Its blocks are {list(X)}.")
     block = X[name]
-    every = np.arange(_num_samples(block))
-    # Neither sparse matrices nor lists of texts or tokens become an array: that fails, or pads all to the longest.
+    all_rows = np.arange(_num_samples(block))
+    # Keep sparse matrices, and lists of texts or tokens: converting them fails, or pads all rows to the longest.
     if issparse(block) or (isinstance(block, list) and np.asarray(block[0]).dtype.kind not in "biuf"):
-        return block, every
+        return block, all_rows
     values = np.asarray(block)
     if values.dtype.kind != "f":
-        return block, every
+        return block, all_rows
     present = np.flatnonzero(~np.isnan(values.reshape(len(values), -1)).all(axis=1))
     return _safe_indexing(block, present), present
 
 
 def is_multimodal(estimator: Any) -> bool:
-    """Whether it is a classifier of this package, a Pipeline that ends in one, or a fitted search over one."""
+    """Return whether it is a classifier of this package, a Pipeline that ends in one, or a fitted search over one."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     return isinstance(estimator[-1] if isinstance(estimator, Pipeline) else estimator, MultimodalClassifier)
 
 
-def unwrapped(estimator: Any, X: Any) -> tuple[MultimodalClassifier, Any]:
-    """The classifier itself, and X as it gets to see it."""
+def unwrap(estimator: Any, X: Any) -> tuple[MultimodalClassifier, Any]:
+    """Return the classifier inside a Pipeline or search, and X as the classifier receives it."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     if not isinstance(estimator, Pipeline):
         return estimator, X
@@ -201,44 +204,46 @@ def unwrapped(estimator: Any, X: Any) -> tuple[MultimodalClassifier, Any]:
 
 
 def class_codes(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Number of each row's class; every class of y must be known."""
+    """Return the number of each row's class, or raise ValueError if y has a class outside `classes`."""
     position = {label: column for column, label in enumerate(classes.tolist())}
     unknown = [label for label in np.unique(y).tolist() if label not in position]
     if unknown:
         raise ValueError(
-            f"y has the class {unknown[0]!r}, which the scores know nothing of: their classes are {list(position)}. "
+            f"y has the class {unknown[0]!r}, for which there are no scores: their classes are {list(position)}. "
             "With cv, each class needs rows in more than one fold."
         )
     return np.array([position[label] for label in y.tolist()], dtype=int)
 
 
-def _of_true_class(proba, classes, y):
-    """The column of each row's class, from every modality."""
+def _select_true_class(probabilities: Mapping[str, np.ndarray], classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the probability of each row's class, one column per modality."""
     codes = class_codes(classes, y)
-    return np.column_stack([shares[np.arange(len(y)), codes] for shares in proba.values()])
+    return np.column_stack([table[np.arange(len(y)), codes] for table in probabilities.values()])
 
 
-def _check_probabilities(proba, classes, y):
+def _check_probabilities(probabilities: Mapping[str, Any], classes: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the probabilities as arrays, or raise ValueError if they are invalid."""
     if len(set(classes.tolist())) < len(classes):
         raise ValueError(f"labels={classes.tolist()} has a class twice.")
     checked = {}
-    for name, shares in proba.items():
-        shares = check_array(shares, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
-        check_consistent_length(shares, y)
-        if shares.shape[1] != len(classes):
+    for name, table in probabilities.items():
+        table = check_array(table, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
+        check_consistent_length(table, y)
+        if table.shape[1] != len(classes):
             raise ValueError(
-                f"the probabilities of {name!r} have {shares.shape[1]} columns for {len(classes)} classes "
-                f"({classes.tolist()}). Give the class of each column as labels."
+                f"the probabilities of {name!r} have {table.shape[1]} columns for {len(classes)} classes "
+                f"({classes.tolist()}). Pass the class of each column as labels."
             )
-        absent = np.isnan(shares).all(axis=1)
-        wrong = ~absent & ~((shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) < _SUM_TOLERANCE))
-        if wrong.any():
-            row = wrong.argmax()
+        is_absent = np.isnan(table).all(axis=1)
+        is_valid = (table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) < _SUM_TOLERANCE)
+        is_wrong = ~is_absent & ~is_valid
+        if is_wrong.any():
+            row = is_wrong.argmax()
             raise ValueError(
-                f"the probabilities of {name!r} in row {row}, {shares[row].tolist()}, are not at least 0 with the sum "
-                "1. Give predict_proba's output, or a row of NaN where the modality is absent."
+                f"the probabilities of {name!r} in row {row}, {table[row].tolist()}, are not at least 0 with the sum "
+                "1. Pass the output of predict_proba, or a row of NaN if the modality is absent."
             )
-        checked[name] = shares
+        checked[name] = table
     if not checked:
-        raise ValueError("estimator is an empty dict: give a classifier, or probabilities, for each modality.")
+        raise ValueError("estimator is an empty dict: pass a classifier, or probabilities, for each modality.")
     return checked

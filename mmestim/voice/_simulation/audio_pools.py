@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .._audio.corpus import AudioCorpus, trim_silence
+from .._audio.corpus import AudioCorpus
+from .._audio.trimming import trim_silence
 from ..edits.base import AudioPool
 from ..taxonomy import SYNTHETIC_LABELS
 from .plan_application import condition

@@ -16,7 +16,9 @@ import joblib
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._audio.corpus import AudioCorpus, AudioError, trim_silence
+from .._audio.corpus import AudioCorpus
+from .._audio.reading import AudioError
+from .._audio.trimming import trim_silence
 from ..edits.base import AudioPool
 from ..records import EditRecord
 from .audio_pools import corpora, pool_for_clip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._utils.validation import check_number
-from .._audio.corpus import trim_silence
+from .._audio.trimming import trim_silence
 from ..taxonomy import Range
 from ..time_map import TimeMap
 from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, rms

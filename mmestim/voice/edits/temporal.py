@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._utils.validation import check_choice, check_number
-from .._audio.corpus import AudioError
+from .._audio.reading import AudioError
 from ..taxonomy import Between, Either, OneOf, Range
 from ..time_map import TimeMap
 from .base import EDGE_SECONDS, EMPTY_POOL, AudioPool, Edit, Edited, NoUsableRecording, rise, rms, span_of

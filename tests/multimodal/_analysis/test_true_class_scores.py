@@ -328,13 +328,13 @@ def changed(row, values):
 @pytest.mark.parametrize(
     "shares, message",
     [
-        (changed(1, [0.1, 0.8, 0.3]), r"'a' in row 1, \[0\.1, 0\.8, 0\.3\].*Give predict_proba's output"),
+        (changed(1, [0.1, 0.8, 0.3]), r"'a' in row 1, \[0\.1, 0\.8, 0\.3\].*Pass the output of predict_proba"),
         (changed(3, [1.2, -0.1, -0.1]), "'a' in row 3.* not at least 0 with the sum 1"),
         (changed(0, [0.5, np.nan, 0.5]), "'a' in row 0"),
         (changed(0, [1.0, np.nan, np.nan]), "'a' in row 0"),
         (np.log(PROBA["a"]), "'a' in row 0"),
         (changed(0, [np.inf, 0, 0]), "infinity"),
-        (PROBA["a"][:, :2], r"'a' have 2 columns for 3 classes.*Give the class of each column as labels"),
+        (PROBA["a"][:, :2], r"'a' have 2 columns for 3 classes.*Pass the class of each column as labels"),
         (PROBA["a"][:3], r"inconsistent numbers of samples: \[3, 4\]"),
         (PROBA["a"][:, 0], "2D array"),
     ],
@@ -510,5 +510,5 @@ def test_a_search_stands_for_its_best_estimator(data):
 
 def test_a_dict_of_classifiers_and_arrays(data):
     X, y = data
-    with pytest.raises(TypeError, match="either them or probabilities"):
+    with pytest.raises(TypeError, match="either classifiers or probabilities"):
         gap_scores({"audio": LogisticRegression().fit(X, y), "image": np.full((len(y), 3), 1 / 3)}, X, y)

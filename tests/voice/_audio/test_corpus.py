@@ -14,7 +14,7 @@ import soundfile
 import torch
 from sklearn.model_selection import GroupKFold, train_test_split
 
-from mmestim.voice._audio.corpus import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
+from mmestim.voice import AudioCorpus, AudioError, Skipped, find_audio, trim_silence
 from mmestim.voice._audio.reading import SequentialFile
 from mmestim.voice._audio.streaming import AudioStream
 
