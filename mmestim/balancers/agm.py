@@ -59,12 +59,11 @@ class AGM(Balancer):
     the gradient of each encoder by its own coefficient.
 
     The contributions and coefficients follow the released code, which covers two and three modalities and caps at 10
-    and 7. A modality is muted by a zero input, after the standardisation of built-in encoders; the encoder processes
-    it in eval mode. The following choices are ours. No gradient flows through the output of a muted modality, and the
-    features of the others are those of the training step; a step thus encodes one more row per encoder instead of all
-    rows for every S. The first batch has no past, so its gradients are not scaled. The contributions of a row are
-    divided among the modalities that it has. Leads are weighted means over the rows that have the modality and
-    another one.
+    and 7. A modality is muted by a zero input, after the standardisation of built-in encoders; the encoder processes it
+    in eval mode. The following choices are ours. No gradient flows through the output of a muted modality. The features
+    of the others are those of the training step, so that a step encodes one more row per encoder instead of all rows
+    for every S. The first batch has no past, so its gradients are not scaled. The contributions of a row are divided
+    among the modalities that it has. Leads are weighted means over the rows that have the modality and another one.
 
     Adam and similar optimizers divide by the size of past gradients, which undoes a constant scale; use SGD.
 

@@ -58,14 +58,17 @@ class AMCo(Balancer):
 
     Notes
     -----
-    With o_m the logits of the heads, the softmax over all M * C of them gives each modality a mass; its mean over the
-    batch decides whether the modality is dominant. At mask time t a random set of
-    int(C sin(pi/2 min(t, eps) / eps)) classes of its o_m is zero for the whole batch. The loss is
-    CE(A (sum_m o_m)) + sum_m CE(o_m) with a C x C layer A. Nothing is hidden in prediction.
+    Let o_m be the logits of the heads. The softmax over all M * C of them gives each modality a mass, and the mean mass
+    over the batch decides whether the modality is dominant. At mask time t its o_m is zero for a random set of n_t
+    classes in the whole batch, and the loss is::
+
+        CE(A (sum_m o_m)) + sum_m CE(o_m),    n_t = int(C sin(pi/2 min(t, eps) / eps))
+
+    with a C x C layer A. Nothing is hidden in prediction.
 
     This is BalanceBenchmark's version of the paper, with two differences: there a dominant modality stays dominant
-    until the epoch ends, and the mask fits two GPUs only. The following choices are ours. Among the n modalities that
-    a row has, the mass is measured by its lead, (n mass - 1) / (n - 1), which is from -1 to 1 for two modalities and
+    until the epoch ends, and the mask fits two GPUs only. The following choices are ours. Among the n modalities that a
+    row has, the mass is measured by its lead, (n mass - 1) / (n - 1). The lead is from -1 to 1 for two modalities and
     reaches 1 for any number. A modality is dominant if its mean lead, over the rows that have it and another one,
     exceeds 2 sigma - 1. Nothing is hidden in rows whose modalities are all dominant.
 

@@ -55,12 +55,13 @@ class GradientBlending(Balancer):
     [1]_. The validation rows are those that the classifier holds out for early stopping, which the method therefore
     requires. Released codes subtract sums over sets of different sizes; here the losses are means.
 
-    The following choices are ours: `eps`, without which an O near 0 by chance starved the joint head in trials; the
-    same formula for any number of modalities, each measured on the rows that have it; copies that start with a fresh
-    optimizer at the current learning rate and leave the network, its optimizer and its random numbers unchanged. In
-    the paper a measurement lasts as long as its weights are used: to match it, set `n_epochs` to `max_epochs` offline,
-    and to `super_epoch` online. A measurement takes twice the time of as many epochs of training, for any number of
-    modalities. The classifier's ``unimodal_weight``, if set, multiplies the modalities' weights in the loss.
+    The following choices are ours. `eps` is added because an O near 0 by chance starved the joint head in trials. The
+    formula is the same for any number of modalities, each measured on the rows that have it. The copies start with a
+    fresh optimizer at the current learning rate; they leave the network, its optimizer and its random numbers
+    unchanged. In the paper a measurement lasts as long as its weights are used: to match it, set `n_epochs` to
+    `max_epochs` offline, and to `super_epoch` online. A measurement takes twice the time of as many epochs of training,
+    for any number of modalities. The classifier's ``unimodal_weight``, if set, multiplies the modalities' weights in
+    the loss.
 
     A branch that hardly overfits takes nearly all the weight. If it is not the joint branch, the fused head learns
     slowly, and early stopping may end the training too early; a larger `eps` makes the weights more even.

@@ -15,17 +15,17 @@ _EPS = 1e-12
 class GradientConflict(Balancer):
     """Measurement of how gradients agree, which leaves training unchanged.
 
-    On the first batch of each epoch, the gradient of the fused loss with respect to each encoder is compared with the
-    gradient of the cross-entropy of the encoder's own modality.
+    On the first batch of each epoch, two gradients with respect to each encoder are compared: the gradient of the fused
+    loss and the gradient of the cross-entropy of the encoder's own modality.
 
     Notes
     -----
-    For each epoch and modality `balance_history_` has ``cosine``, the cosine of the two gradients, negative where they
-    conflict, and ``norm_ratio``, the norm of the fused gradient over the norm of the unimodal one. A modality with a
-    ratio near 0 no longer learns from the fused loss, although it would learn by itself. Both are NaN where the batch
-    lacks the modality, and for encoders without trainable parameters. The logits of a modality are its part of the
-    fused logits. If the fusion is not a sum, an additional head provides them; `max_grad_norm` includes its gradients.
-    MMPareto [1]_ decides by the cosines of these two gradients.
+    For each epoch and modality `balance_history_` has ``cosine`` and ``norm_ratio``. The cosine of the two gradients is
+    negative where they conflict. The ratio is the norm of the fused gradient over the norm of the unimodal one. A
+    modality with a ratio near 0 no longer learns from the fused loss, although it would learn by itself. Both are NaN
+    where the batch lacks the modality, and for encoders without trainable parameters. The logits of a modality are its
+    part of the fused logits. If the fusion is not a sum, an additional head provides them; `max_grad_norm` includes its
+    gradients. MMPareto [1]_ decides by the cosines of these two gradients.
 
     References
     ----------

@@ -32,10 +32,10 @@ class LFM(Balancer):
 
     (1 - a_t) CE + a_t L,  a_t = strength * (1 - exp(-1/t)).
 
-    L is the symmetric InfoNCE loss. The cosines between the features of one modality and those of another, over all
-    rows of the batch, are divided by the temperature; they are the logits of which rows match. L is the mean
-    cross-entropy of both directions. This is the paper's heuristic rule [1]_. Its other rule, which learns a_t by a
-    second-order gradient, is not implemented, and neither is the Jensen-Shannon divergence between predictions that
+    L is the symmetric InfoNCE loss. The cosines between the features of one modality and those of another are computed
+    over all pairs of rows in the batch. Divided by the temperature, they are the logits of which rows match. L is the
+    mean cross-entropy of both directions. This is the paper's heuristic rule [1]_. Its other rule, which learns a_t by
+    a second-order gradient, is not implemented, and neither is the Jensen-Shannon divergence between predictions that
     re-implementations use for L.
 
     The following choices are ours: the temperature, which is CLIP's; `strength`; for more than two modalities, the

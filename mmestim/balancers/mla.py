@@ -116,10 +116,10 @@ class MLA(Balancer):
     starting from P = I, before every step but the very first. The prediction is sum_m w_m o_m over the modalities that
     a row has, with w_m = softmax_m(-H_m) and H_m the entropy of softmax(o_m).
 
-    This is the paper's rule in the order of the released code. That code is written to update P with r before it
-    projects, and to divide by the norm, but it never projects: its condition on the layer's name is never true. The
-    following choices are ours: features of different lengths are mapped linearly to the longest; rows count in r by
-    their weights; a modality that a batch lacks makes no step. ``unimodal_weight`` of the classifier adds the
+    This is the paper's rule in the order of the released code. That code is meant to update P with r before it
+    projects, and to divide by the norm. It never projects, because its condition on the layer's name is never true. The
+    following choices are ours. Features of different lengths are mapped linearly to the longest. Rows count in r by
+    their weights. A modality that a batch lacks makes no step. ``unimodal_weight`` of the classifier adds the
     cross-entropy of a unimodal head to each modality's loss.
 
     The optimizer skips encoders without a gradient, including their momentum and weight decay. The head makes one step

@@ -52,17 +52,16 @@ class PMR(Balancer):
 
     Notes
     -----
-    From the softmax of negative Euclidean distances to the prototypes, let t_m be modality m's mean probability of the
-    true class in a batch, PCE_m its cross-entropy and H_m its mean entropy. The loss is
+    Take the softmax of negative Euclidean distances to the prototypes as probabilities. In a batch, let t_m be modality
+    m's mean probability of the true class, PCE_m its cross-entropy and H_m its mean entropy. The loss is
 
         CE + alpha * sum_m w_m PCE_m - mu * v_f H_f  (the last term for `entropy_epochs`)
 
     with w_m = clip(max_j t_j / t_m - 1, 0, 1), or 1 for every m with t_m < max_j t_j if `rule` is ``'hard'``. f is the
     fastest modality and v_f the largest w. For two modalities this is the paper's loss, with its beta and gamma, and
-    the released code's rule; that code has no entropy term. The following choices are ours: the extension to more
-    modalities; the drawn rows contain every class in proportion; t_m is over rows that have the modality and another
-    one; rows whose class has no prototype in a modality are left out of its t_m and PCE_m; means use the rows'
-    weights.
+    the released code's rule; that code has no entropy term. The following choices are ours. There may be more than two
+    modalities. The drawn rows contain every class in proportion. t_m is over rows that have the modality and another
+    one. Rows whose class has no prototype in a modality are left out of its t_m and PCE_m. Means use the rows' weights.
 
     `balance_history_` has ``score`` (t_m), ``weight`` (w_m) and ``entropy_weight`` (v_f, 0 for the other modalities).
 

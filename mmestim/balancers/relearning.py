@@ -56,9 +56,9 @@ class Relearning(Balancer):
     An encoder returns before an epoch, not after one, so that early stopping retains weights that it has evaluated.
     Early stopping waits for the first return, and after each return for another `interval` epochs. As in the released
     code all weights of an encoder return, but not its buffers or the fusion head. The optimizer's state is unchanged:
-    its momentum belongs to the old weights and decays within a few tens of steps. The following choices are ours: the
-    epochs of the returns (the code's first return is one epoch later); k-means of three starts with fixed seeds, by
-    mini-batches from 10 000 rows on; and the rows, in that each modality's purity is over the rows that have it.
+    its momentum belongs to the old weights and decays within a few tens of steps. The following choices are ours. The
+    first return is after `interval` epochs; in the code it is one epoch later. k-means has three starts with fixed
+    seeds and uses mini-batches from 10 000 rows on. Each modality's purity is over the rows that have it.
 
     `balance_history_` has ``gap`` and ``weight``, the latest gaps and the w_m of the epoch, 0 where no encoder
     returned.

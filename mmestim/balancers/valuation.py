@@ -59,11 +59,11 @@ class Valuation(Balancer):
 
     The paper adds the copies, in which all features but those of m are zero, to a larger data set. Here they are terms
     of the step that processes the row: the loss is the mean cross-entropy of the batch's rows and their copies. An
-    epoch thus has as many steps as before, and a copy costs one evaluation of the fusion head. These choices are also
-    ours: the rules for more than two modalities, which use the same thresholds; an absent modality has the value 0 and
-    gets no copy, and neither does a row with a single modality; rows are drawn independently instead of a fixed number
-    drawn with repetition. With M modalities the contributions take 2^M - 1 evaluations of the fusion head per row and
-    epoch.
+    epoch thus has as many steps as before, and a copy costs one evaluation of the fusion head. The following choices
+    are also ours. The rules for more than two modalities use the same thresholds. An absent modality has the value 0
+    and gets no copy, and neither does a row with a single modality. Rows are drawn independently; the paper draws a
+    fixed number with repetition. With M modalities the contributions take 2^M - 1 evaluations of the fusion head per
+    row and epoch.
 
     `balance_history_` has ``copies``, the mean number of copies of a training row, and, after the warm-up,
     ``contribution``, the mean of each modality's contributions.
