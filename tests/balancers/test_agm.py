@@ -224,7 +224,7 @@ def test_coefficients_multiply_encoder_gradients_under_a_sum(fusion, groups, dat
 
 def test_coefficients_multiply_gradients_of_contributions_under_other_fusions(data):
     X, y = data[0][:, 3:], data[1]
-    seen = []
+    records = []
 
     class GradientSpy(AGM):
         def loss(self, training, outputs):
@@ -244,7 +244,7 @@ def test_coefficients_multiply_gradients_of_contributions_under_other_fusions(da
             expected = nn.functional.cross_entropy(logits, outputs.batch.y)
             parameters = list(training.module.parameters())
             gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
-            seen.append((gradients, torch.autograd.grad(expected, parameters, retain_graph=True), k))
+            records.append((gradients, torch.autograd.grad(expected, parameters, retain_graph=True), k))
             return loss
 
         @staticmethod
@@ -260,11 +260,11 @@ def test_coefficients_multiply_gradients_of_contributions_under_other_fusions(da
 
     settings = ONE_BATCH | {"fusion": "gated", "lr": 0.2, "max_epochs": 5}
     JointClassifier(PAIR, balancer=GradientSpy(5.0), **settings).fit(X, y)
-    for gradients, expected, k in seen:
+    for gradients, expected, k in records:
         assert (k - 1).abs().max() > 0.01
         for a, b in zip(gradients, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
-    assert len(seen) == 2
+    assert len(records) == 2
 
 
 class ScaleText(Callback):

@@ -52,7 +52,7 @@ class Checked(AMCo):
     def loss(self, training, outputs):
         drawn = {name: g.clone_state() for name, g in self._generators.items()}
         loss = super().loss(training, outputs)
-        y, have, head = outputs.batch.y.numpy(), outputs.present.numpy(), training.module.fusion_head
+        y, present, head = outputs.batch.y.numpy(), outputs.present.numpy(), training.module.fusion_head
         weight = np.ones(len(y)) if outputs.batch.weight is None else outputs.batch.weight.numpy()
         features = {name: f.detach() for name, f in outputs.features.items()}
         o = np.stack([z.detach().numpy() for z in head.heads(features).values()]).astype(float)
@@ -60,12 +60,12 @@ class Checked(AMCo):
         # Masses by one softmax over all logits of a row.
         leads = np.zeros(len(o))
         for m in range(len(o)):
-            rows = np.flatnonzero(have[m] & (have.sum(0) > 1))
+            rows = np.flatnonzero(present[m] & (present.sum(0) > 1))
             masses = []
             for i in rows:
-                at = np.flatnonzero(have[:, i])
-                share = softmax(o[at, i].ravel()).reshape(len(at), -1).sum(1)[list(at).index(m)]
-                masses.append((len(at) * share - 1) / (len(at) - 1))
+                modalities = np.flatnonzero(present[:, i])
+                mass = softmax(o[modalities, i].ravel()).reshape(len(modalities), -1).sum(1)[list(modalities).index(m)]
+                masses.append((len(modalities) * mass - 1) / (len(modalities) - 1))
             leads[m] = np.average(masses, weights=weight[rows]) if masses else 0
         dominant = leads > 2 * self.sigma - 1
 
@@ -76,16 +76,16 @@ class Checked(AMCo):
         for m, name in enumerate(training.names):
             classes = (torch.rand(N_CLASSES, generator=drawn[name]).argsort() < n_hidden).numpy() if n_hidden else []
             if dominant[m] and n_hidden:
-                others = [j for j in range(len(o)) if not dominant[j]]
-                rows = np.flatnonzero(have[others].any(0))
+                non_dominant = [j for j in range(len(o)) if not dominant[j]]
+                rows = np.flatnonzero(present[non_dominant].any(0))
                 masked[m][np.ix_(rows, np.flatnonzero(classes))] = 0
                 self.sets_.append(tuple(np.flatnonzero(classes)))
         self.amounts_.append((training.epoch, n_hidden))
         mix = head.mix.weight.detach().numpy(), head.mix.bias.detach().numpy()
         expected = cross_entropy(masked.sum(0) @ mix[0].T + mix[1], y, weight)
         for m in range(len(o)):
-            if have[m].any():
-                expected += cross_entropy(o[m, have[m]], y[have[m]], weight[have[m]])
+            if present[m].any():
+                expected += cross_entropy(o[m, present[m]], y[present[m]], weight[present[m]])
         assert loss.item() == pytest.approx(expected, rel=1e-5)
         return loss
 
@@ -139,10 +139,10 @@ def test_predictions_use_all_logits(with_absent):
     np.testing.assert_allclose(
         clf.predict_proba(X), softmax(sum(o) @ weights[3][0].T + weights[3][1], axis=1), atol=1e-5
     )
-    alone = clf.predict_proba_per_modality(X)
+    unimodal = clf.predict_proba_per_modality(X)
     for m, name in enumerate(GROUPS):
-        have = ~np.isnan(X[:, 4 * m])
-        np.testing.assert_allclose(alone[name][have], softmax(o[m], axis=1)[have], atol=1e-5)
+        present = ~np.isnan(X[:, 4 * m])
+        np.testing.assert_allclose(unimodal[name][present], softmax(o[m], axis=1)[present], atol=1e-5)
 
 
 def test_additional_unimodal_heads_are_trained(data):

@@ -22,10 +22,10 @@ class Spy(GradientBlending):
 
     def begin_epoch(self, training):
         if training.epoch == 0:
-            self.seen = []
+            self.epoch_starts = []
         before = copy.deepcopy(training.module)
         super().begin_epoch(training)
-        self.seen.append((before, training.rows, training.valid))
+        self.epoch_starts.append((before, training.rows, training.valid))
 
 
 def losses(module, rows, names):
@@ -65,7 +65,7 @@ def test_weights_match_a_plain_training_of_each_branch(groups, with_absent):
     clf = JointClassifier(groups, balancer=Spy(n_epochs=4, super_epoch=2, eps=1e-4), **FULL).fit(X, y)
     history = clf.balance_history_
     for epoch, lr in ((0, 0.01), (2, 0.001)):  # learning rates of the schedule
-        gains, excesses = measured(*clf.balancer_.seen[epoch], sorted(groups), 4, lr)
+        gains, excesses = measured(*clf.balancer_.epoch_starts[epoch], sorted(groups), 4, lr)
         np.testing.assert_allclose(history["generalisation"][epoch], gains, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(history["overfitting"][epoch], excesses, rtol=1e-3, atol=1e-5)
         ratios = np.abs(gains) / (excesses**2 + 1e-4)
@@ -88,7 +88,7 @@ def test_offline_blending_measures_once(data):
 @pytest.mark.parametrize("unimodal_weight", [0, 3])
 def test_loss_is_the_weighted_sum_of_the_branch_losses(unimodal_weight, with_absent):
     clf = JointClassifier(GROUPS, unimodal_weight=unimodal_weight, balancer=Spy(1), **FULL).fit(*with_absent)
-    module, rows, _ = clf.balancer_.seen[0]
+    module, rows, _ = clf.balancer_.epoch_starts[0]
     expected = sum(
         w * scale * loss.item()
         for w, scale, loss in zip(

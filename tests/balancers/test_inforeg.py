@@ -47,13 +47,13 @@ def expected_pulls(scores, present, is_open, strength):
     gaps = np.zeros(len(scores))
     for m in range(len(scores)):
         for i in range(scores.shape[1]):
-            others = [scores[j, i] for j in range(len(scores)) if j != m and present[j, i]]
-            if present[m, i] and others:
-                gaps[m] += scores[m, i] - np.mean(others)
+            other_scores = [scores[j, i] for j in range(len(scores)) if j != m and present[j, i]]
+            if present[m, i] and other_scores:
+                gaps[m] += scores[m, i] - np.mean(other_scores)
     return np.array(
         [
-            strength * np.exp(np.tanh(gap)) if gap > 0 and gap == gaps.max() and o else 0.0
-            for gap, o in zip(gaps, is_open, strict=True)
+            strength * np.exp(np.tanh(gap)) if gap > 0 and gap == gaps.max() and is_window_open else 0.0
+            for gap, is_window_open in zip(gaps, is_open, strict=True)
         ]
     )
 

@@ -52,8 +52,8 @@ class Spy(MBSD):
         batch = outputs.batch
         weight = np.ones(batch.size) if batch.weight is None else batch.weight.numpy()
         unimodal = [z.detach().numpy() for z in outputs.unimodal.values()]
-        seen = outputs.logits.detach().numpy(), unimodal, batch.y.numpy(), weight, outputs.present.numpy()
-        self.steps.append((loss.item(), seen))
+        recorded = outputs.logits.detach().numpy(), unimodal, batch.y.numpy(), weight, outputs.present.numpy()
+        self.steps.append((loss.item(), recorded))
         return loss
 
 

@@ -180,9 +180,9 @@ def test_unimodal_weight_adds_the_loss_of_unimodal_heads(data):
     plain, extra = losses(0.0), losses(0.5)
     X, y = data
     # At this learning rate the weights do not change: the loss is the shared head's and half of the unimodal heads'.
-    own = sum(-np.log(p[range(len(y)), y]).mean() for p in extra.predict_proba_per_modality(X).values())
+    unimodal_loss = sum(-np.log(p[range(len(y)), y]).mean() for p in extra.predict_proba_per_modality(X).values())
     added = extra.history_[0]["train_loss"] - plain.history_[0]["train_loss"]
-    assert added == pytest.approx(0.5 * own, rel=1e-4)
+    assert added == pytest.approx(0.5 * unimodal_loss, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -46,15 +46,17 @@ def test_predictions_use_the_cosines_of_present_modalities(data, names):
 
 def test_gradients_are_orthogonal_to_the_class_weights(data):
     """Longer weights do not decrease the loss."""
-    seen = []
+    gradients = []
 
     class Spy(MMCosine):
         def after_backward(self, training, outputs):
             for linear in training.module.fusion_head.linears:
-                seen.append(((linear.weight * linear.weight.grad).sum(1).abs().max(), linear.weight.grad.abs().max()))
+                gradients.append(
+                    ((linear.weight * linear.weight.grad).sum(1).abs().max(), linear.weight.grad.abs().max())
+                )
 
     JointClassifier(GROUPS, balancer=Spy(), **FAST).fit(*data)
-    assert all(along < 1e-4 * size for along, size in seen)
+    assert all(along < 1e-4 * size for along, size in gradients)
 
 
 def test_zero_features_have_finite_gradients():
@@ -68,8 +70,8 @@ def test_zero_features_have_finite_gradients():
 
 def test_unimodal_probabilities_multiply_to_the_fused_ones(data):
     clf = JointClassifier(GROUPS, balancer=MMCosine(), **FAST).fit(*data)
-    alone = clf.predict_proba_per_modality(data[0])
-    product = np.prod(np.stack(list(alone.values())), axis=0)
+    unimodal = clf.predict_proba_per_modality(data[0])
+    product = np.prod(np.stack(list(unimodal.values())), axis=0)
     product /= product.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(product, clf.predict_proba(data[0]), atol=1e-5)  # logits are summed
 

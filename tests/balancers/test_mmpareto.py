@@ -63,7 +63,7 @@ class Checked(MMPareto):
             losses.append(training.unimodal_weight * weighted_cross_entropy(z if at is None else z[at], rows))
         assert loss.item() == pytest.approx(sum(losses).item(), rel=1e-6)
         encoders = {p for name in training.names for p in training.parameters[name]}
-        others = [p for p in training.module.parameters() if p not in encoders]
+        head_parameters = [p for p in training.module.parameters() if p not in encoders]
         passes = []
         for one in losses:
             training.zero_grad()
@@ -71,7 +71,7 @@ class Checked(MMPareto):
             passes.append({p: None if p.grad is None else p.grad.clone() for p in training.module.parameters()})
         training.zero_grad()
         super().backward(training, outputs, loss)
-        for p in others:
+        for p in head_parameters:
             plain = sum(g[p] for g in passes if g[p] is not None)
             torch.testing.assert_close(p.grad, plain)
         for number, name in enumerate(training.names, 1):

@@ -20,28 +20,30 @@ def data(make_data):
 @pytest.fixture
 def steps(monkeypatch):
     """Return a list that collects kept modalities and losses of every training step."""
-    seen, fuse, joint_loss = [], modality_dropout.fuse, Training.joint_loss
+    recorded_steps, fuse, joint_loss = [], modality_dropout.fuse, Training.joint_loss
 
-    def spy_fuse(training, outputs, kept):
-        logits = fuse(training, outputs, kept)
+    def spy_fuse(training, outputs, is_kept):
+        logits = fuse(training, outputs, is_kept)
         linear = training.module.fusion_head.linear
         features = {name: f.detach().numpy() for name, f in outputs.features.items()}
-        z = np.concatenate([f * k[:, None] for f, k in zip(features.values(), kept.numpy(), strict=True)], axis=1)
+        z = np.concatenate([f * k[:, None] for f, k in zip(features.values(), is_kept.numpy(), strict=True)], axis=1)
         shares = log_softmax(z @ linear.weight.detach().numpy().T + linear.bias.detach().numpy(), axis=1)
         losses = -shares[range(len(z)), outputs.batch.y]
         weight = 1 if outputs.batch.weight is None else outputs.batch.weight.numpy()
-        seen.append({"kept": kept.numpy(), "present": outputs.present.numpy(), "expected": np.mean(weight * losses)})
+        recorded_steps.append(
+            {"kept": is_kept.numpy(), "present": outputs.present.numpy(), "expected": np.mean(weight * losses)}
+        )
         return logits
 
     def spy_loss(self, outputs):
         loss = joint_loss(self, outputs)
-        if seen:
-            seen[-1]["loss"] = loss.item()
+        if recorded_steps:
+            recorded_steps[-1]["loss"] = loss.item()
         return loss
 
     monkeypatch.setattr(modality_dropout, "fuse", spy_fuse)
     monkeypatch.setattr(Training, "joint_loss", spy_loss)
-    return seen
+    return recorded_steps
 
 
 def test_loss_uses_the_remaining_features(steps, with_absent):
@@ -60,11 +62,11 @@ def test_drop_frequencies_match_the_formula(p, steps, with_absent):
     X, y = with_absent
     settings = FAST | {"max_epochs": 40, "embedding_dim": 2, "batch_size": 120}
     clf = JointClassifier(GROUPS, balancer=ModalityDropout(p), **settings).fit(X, y)
-    kept, present = (np.concatenate([step[key] for step in steps], axis=1) for key in ("kept", "present"))
+    is_kept, present = (np.concatenate([step[key] for step in steps], axis=1) for key in ("kept", "present"))
     history = np.zeros(3)
     for n in (1, 2, 3):
         rows = present.sum(axis=0) == n
-        lost = (present & ~kept)[:, rows].sum(axis=1) / present[:, rows].sum(axis=1).clip(1)
+        lost = (present & ~is_kept)[:, rows].sum(axis=1) / present[:, rows].sum(axis=1).clip(1)
         trials = present[:, rows].sum(axis=1)
         expected = (p - p**n / n) * (trials > 0)
         np.testing.assert_allclose(lost, expected, atol=2 / np.sqrt(trials.max()) if n > 1 else 1e-9)
@@ -72,15 +74,15 @@ def test_drop_frequencies_match_the_formula(p, steps, with_absent):
     assert set(present.sum(axis=0)) == {1, 2, 3}
     np.testing.assert_allclose(clf.balance_history_["dropped"].mean(axis=0), history / present.sum(axis=1), atol=1e-5)
     if p == 1:
-        assert (kept.sum(axis=0) == 1).all()
+        assert (is_kept.sum(axis=0) == 1).all()
 
 
 def test_rows_and_modalities_are_dropped_independently(steps, data):
     settings = FAST | {"max_epochs": 20, "embedding_dim": 2, "batch_size": 120}
     JointClassifier(GROUPS, balancer=ModalityDropout(0.2), **settings).fit(*data)
-    kept = np.concatenate([step["kept"] for step in steps], axis=1)
-    both = ~kept[0] & ~kept[1]
-    assert both.mean() == pytest.approx(0.2**2 - 0.2**3 / 3, abs=0.015)
+    is_kept = np.concatenate([step["kept"] for step in steps], axis=1)
+    lost_both = ~is_kept[0] & ~is_kept[1]
+    assert lost_both.mean() == pytest.approx(0.2**2 - 0.2**3 / 3, abs=0.015)
     assert len({step["kept"].tobytes() for step in steps}) == len(steps)
 
 

@@ -21,12 +21,12 @@ def data(make_data):
 @pytest.fixture
 def steps(monkeypatch):
     """Return a list that collects factors, scores, features and losses of every training step."""
-    seen, fuse, joint_loss = [], opm.fuse, Training.joint_loss
+    recorded_steps, fuse, joint_loss = [], opm.fuse, Training.joint_loss
 
     def spy_fuse(training, outputs, factors):
         logits = fuse(training, outputs, factors)
         unimodal = np.stack([z.detach().numpy() for z in outputs.unimodal.values()])
-        seen.append(
+        recorded_steps.append(
             {
                 "factors": factors.numpy(),
                 "present": outputs.present.numpy(),
@@ -44,13 +44,13 @@ def steps(monkeypatch):
 
     def spy_loss(self, outputs, fused=None):
         loss = joint_loss(self, outputs, fused)
-        if seen:
-            seen[-1]["loss"] = loss.item()
+        if recorded_steps:
+            recorded_steps[-1]["loss"] = loss.item()
         return loss
 
     monkeypatch.setattr(opm, "fuse", spy_fuse)
     monkeypatch.setattr(Training, "joint_loss", spy_loss)
-    return seen
+    return recorded_steps
 
 
 def drop_probabilities(step, q_base, alpha):

@@ -37,24 +37,24 @@ class Checked(PMR):
 
     def loss(self, training, outputs):
         loss = super().loss(training, outputs)
-        y, have = outputs.batch.y.numpy(), outputs.present.numpy()
+        y, present = outputs.batch.y.numpy(), outputs.present.numpy()
         weight = np.ones(len(y)) if outputs.batch.weight is None else outputs.batch.weight.numpy()
-        t, cost, entropy = (np.zeros(len(have)) for _ in range(3))
+        t, cost, entropy = (np.zeros(len(present)) for _ in range(3))
         for m, name in enumerate(training.names):
-            z, known = outputs.features[name].detach().numpy(), self.known_[m].numpy()
-            prototypes = self.prototypes_[name].numpy()[known]
-            log_p = np.full((len(y), len(known)), -np.inf)
-            if known.any():
+            z, has_prototype = outputs.features[name].detach().numpy(), self.known_[m].numpy()
+            prototypes = self.prototypes_[name].numpy()[has_prototype]
+            log_p = np.full((len(y), len(has_prototype)), -np.inf)
+            if has_prototype.any():
                 distances = [[np.sqrt(((row - c) ** 2).sum()) for c in prototypes] for row in z]
-                log_p[:, known] = log_softmax(-np.array(distances), axis=1)
-            present_rows = np.flatnonzero(have[m])
-            rows = present_rows[known[y[present_rows]]]
+                log_p[:, has_prototype] = log_softmax(-np.array(distances), axis=1)
+            present_rows = np.flatnonzero(present[m])
+            rows = present_rows[has_prototype[y[present_rows]]]
             self.n_without_prototype_ += len(present_rows) - len(rows)
             cost[m] = np.mean(-weight[rows] * log_p[rows, y[rows]]) if len(rows) else 0
-            log_q = log_p[np.ix_(present_rows, np.flatnonzero(known))]
+            log_q = log_p[np.ix_(present_rows, np.flatnonzero(has_prototype))]
             row_entropies = -(np.exp(log_q) * log_q).sum(1)
             entropy[m] = np.mean(weight[present_rows] * row_entropies) if len(present_rows) else 0
-            shared_rows = rows[have[:, rows].sum(0) > 1]
+            shared_rows = rows[present[:, rows].sum(0) > 1]
             t[m] = np.average(np.exp(log_p[shared_rows, y[shared_rows]]), weights=weight[shared_rows])
         slow, fast = (published if len(t) == 2 else extended)(t, self.rule)
         expected = training.joint_loss(outputs).item() + self.alpha * slow @ cost
@@ -134,8 +134,8 @@ def test_prototypes_are_running_class_means(with_absent):
             y, weight = outputs.batch.y.numpy(), outputs.batch.weight.numpy()
             for m, name in enumerate(training.names):
                 for c in range(3):
-                    at = outputs.present[m].numpy() & (y == c)
-                    mean = np.average(outputs.features[name][at].numpy(), axis=0, weights=weight[at])
+                    is_class = outputs.present[m].numpy() & (y == c)
+                    mean = np.average(outputs.features[name][is_class].numpy(), axis=0, weights=weight[is_class])
                     if training.epoch:
                         mean = 0.4 * before[name][c] + 0.6 * mean
                     np.testing.assert_allclose(self.prototypes_[name][c].numpy(), mean, rtol=1e-4, atol=1e-5)

@@ -40,19 +40,19 @@ class Compared(QMF):
         fused, expected = np.zeros((batch.size, training.n_classes)), 0.0
         for number, name in enumerate(training.names):
             z = head.linears[number](outputs.features[name]).detach().numpy().astype(float)
-            at = batch.present.get(name, torch.arange(batch.size)).tolist()
-            for i in at:
+            positions = batch.present.get(name, torch.arange(batch.size)).tolist()
+            for i in positions:
                 fused[i] += logsumexp(z[i]) / self.temperature * z[i]
-                expected += w[i] * cross_entropy(z[i], y[i]) / len(at)
+                expected += w[i] * cross_entropy(z[i], y[i]) / len(positions)
                 self.hardness[name][rows[i]] += cross_entropy(z[i], y[i])
             sums = self.hardness[name]
             low, high = min(sums.values()), max(sums.values())
-            for i, j in zip(at, at[1:] + at[:1], strict=True):
+            for i, j in zip(positions, positions[1:] + positions[:1], strict=True):
                 ki, kj = ((sums[rows[n]] - low) / (high - low) for n in (i, j))
                 ci, cj = (logsumexp(z[n]) / self.temperature for n in (i, j))
                 d = -abs(ki - kj) if self.released_margin else abs(ki - kj)
                 ranked = max(0.0, (1 if ki > kj else -1) * (ci - cj) + d)
-                expected += self.rank_weight * (w[i] + w[j]) / 2 * ranked / len(at)
+                expected += self.rank_weight * (w[i] + w[j]) / 2 * ranked / len(positions)
         np.testing.assert_allclose(outputs.logits.detach(), fused, atol=1e-5)
         expected += np.mean([w[i] * cross_entropy(fused[i], y[i]) for i in range(batch.size)])
         assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -74,11 +74,11 @@ def test_loss_matches_the_formula(data, with_absent, case, released):
 def test_predictions_weight_present_modalities_by_energy(with_absent):
     X, y = with_absent
     clf = JointClassifier(GROUPS, balancer=QMF(), **FAST).fit(X, y)
-    fused, alone = np.zeros((len(y), 3)), clf.predict_proba_per_modality(X)
+    fused, unimodal = np.zeros((len(y), 3)), clf.predict_proba_per_modality(X)
     for number, (name, z) in enumerate(zip(GROUPS, np.split(clf.transform(X), 3, axis=1), strict=True)):
         logits = clf.module_.fusion_head.linears[number](torch.from_numpy(z)).detach().numpy()
         has = ~np.isnan(X[:, GROUPS[name]]).any(axis=1)
-        np.testing.assert_allclose(alone[name][has], softmax(logits, axis=1)[has], atol=1e-6)
+        np.testing.assert_allclose(unimodal[name][has], softmax(logits, axis=1)[has], atol=1e-6)
         fused += has[:, None] * logits * logsumexp(logits, axis=1, keepdims=True) / 10
     np.testing.assert_allclose(clf.predict_proba(X), softmax(fused, axis=1), atol=1e-5)
 

@@ -109,12 +109,12 @@ class Compared(ReconBoost):
         head, names = training.module.fusion_head, training.names
         features, logits = [], []
         for number, name in enumerate(names):
-            at = batch.present.get(name, torch.arange(batch.size)).tolist()
+            positions = batch.present.get(name, torch.arange(batch.size)).tolist()
             with torch.no_grad():
                 z = training.module.branch(name).encoder(batch.x[name])
                 o = head.linears[number](z)
-            features.append(dict(zip(at, z.numpy(), strict=True)))
-            logits.append(dict(zip(at, o.numpy(), strict=True)))
+            features.append(dict(zip(positions, z.numpy(), strict=True)))
+            logits.append(dict(zip(positions, o.numpy(), strict=True)))
         rate, n_classes = head.rate.item(), training.n_classes
         both = [i for i in logits[m] if previous is not None and i in logits[previous]]
         expected, pulled = np.zeros((2, n_classes, features[m][next(iter(features[m]))].shape[0]))
@@ -158,12 +158,12 @@ def test_detached_agreement_changes_only_the_reported_loss(data):
 def test_prediction_is_the_rate_times_the_sum_over_present_modalities(with_absent):
     X, y = with_absent
     clf = JointClassifier(GROUPS, balancer=ReconBoost(1, 1), **FAST).fit(X, y)
-    head, alone = clf.module_.fusion_head, clf.predict_proba_per_modality(X)
+    head, unimodal = clf.module_.fusion_head, clf.predict_proba_per_modality(X)
     fused = np.zeros((len(y), 3))
     for number, (name, z) in enumerate(zip(GROUPS, np.split(clf.transform(X), 3, axis=1), strict=True)):
         logits = head.linears[number](torch.from_numpy(z)).detach().numpy()
         has = ~np.isnan(X[:, GROUPS[name]]).any(axis=1)
-        np.testing.assert_allclose(alone[name][has], softmax(logits, axis=1)[has], atol=1e-6)
+        np.testing.assert_allclose(unimodal[name][has], softmax(logits, axis=1)[has], atol=1e-6)
         fused += has[:, None] * logits
     assert head.rate.item() != 1
     np.testing.assert_allclose(clf.predict_proba(X), softmax(head.rate.item() * fused, axis=1), atol=1e-6)

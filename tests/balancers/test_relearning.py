@@ -27,10 +27,10 @@ class Spy(Relearning):
 
     def begin_epoch(self, training):
         if training.epoch == 0:
-            self.seen = []
+            self.epoch_starts = []
         before = copy.deepcopy(training.module)
         super().begin_epoch(training)
-        self.seen.append((before, copy.deepcopy(training.module)))
+        self.epoch_starts.append((before, copy.deepcopy(training.module)))
         self.training = training
 
 
@@ -61,7 +61,7 @@ def test_encoders_return_by_the_formula(absent, data, with_absent):
         *(with_absent if absent else data)
     )
     spy, names = clf.balancer_, sorted(GROUPS)
-    before, after = spy.seen[2]
+    before, after = spy.epoch_starts[2]
     for k, name in enumerate(names):
         purities = []
         for rows in (spy.training.rows.with_modality(name), spy.training.valid.with_modality(name)):
@@ -74,7 +74,7 @@ def test_encoders_return_by_the_formula(absent, data, with_absent):
         np.testing.assert_allclose(clf.balance_history_["gap"][2, k], gap, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(clf.balance_history_["weight"][2, k], w, rtol=1e-6, atol=1e-7)
         trios = zip(
-            [p.detach().numpy() for p in spy.seen[0][0].branch(name).encoder.parameters()],
+            [p.detach().numpy() for p in spy.epoch_starts[0][0].branch(name).encoder.parameters()],
             before.branch(name).encoder.parameters(),
             after.branch(name).encoder.parameters(),
             strict=True,
@@ -86,7 +86,7 @@ def test_encoders_return_by_the_formula(absent, data, with_absent):
     assert (clf.balance_history_["weight"][[0, 1, 3]] == 0).all()
     assert torch.equal(before.fusion_head.linear.weight, after.fusion_head.linear.weight)
     for epoch in (0, 1, 3):
-        before, after = spy.seen[epoch]
+        before, after = spy.epoch_starts[epoch]
         assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
