@@ -1,1 +1,1 @@
-"""Rows of several modalities: how `X` is read, batched and split."""
+"""Rows of several modalities: validation, reading, batches and splits of X."""

@@ -12,10 +12,25 @@ from .blocks import Blocks
 
 
 class Batch(NamedTuple):
-    """Some rows: blocks of the modalities, and what belongs to each row."""
+    """Rows of the data on the device.
+
+    Attributes
+    ----------
+    x : dict of str to Tensor of shape (n_present, *sample_shape)
+        Block of each modality, with the rows that have it.
+    present : dict of str to Tensor of shape (n_present,)
+        Positions in the batch of the rows in `x`, for modalities that some row lacks.
+    size : int
+        Number of rows.
+    y : Tensor of shape (size,)
+        Class numbers, or other targets.
+    weight : Tensor of shape (size,) or None
+        Weight of each row's loss.
+    rows : Tensor of shape (size,)
+        Row numbers in the data.
+    """
 
     x: dict[str, torch.Tensor]
-    # Positions in the batch of the rows in `x`, for modalities that some row lacks.
     present: dict[str, torch.Tensor]
     size: int
     y: torch.Tensor = torch.empty(0)
@@ -23,20 +38,20 @@ class Batch(NamedTuple):
     rows: torch.Tensor = torch.empty(0)
 
     def with_modality(self, name: str) -> Batch:
-        """The targets and weights of the rows that have modality `name`."""
+        """Return the batch with targets, weights and numbers only of the rows that have modality `name`."""
         if name not in self.present:
             return self
-        at = self.present[name]
-        weight = None if self.weight is None else self.weight[at]
-        return self._replace(size=len(at), y=self.y[at], weight=weight, rows=self.rows[at])
+        positions = self.present[name]
+        weight = None if self.weight is None else self.weight[positions]
+        return self._replace(size=len(positions), y=self.y[positions], weight=weight, rows=self.rows[positions])
 
     def reweighted(self, factor: torch.Tensor) -> Batch:
-        """The batch with the weight of each row times `factor`."""
+        """Return the batch with each row's weight multiplied by `factor`."""
         return self._replace(weight=factor if self.weight is None else self.weight * factor)
 
 
 class RowSource(Protocol):
-    """Rows with their targets, as training reads them: in whole batches, by row number."""
+    """Rows and targets that training reads batch by batch."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -56,7 +71,7 @@ class RowSource(Protocol):
 
 
 class Rows:
-    """Some rows of the data with their targets, served in whole batches.
+    """Subset of the rows of X with their targets, in whole batches.
 
     Parameters
     ----------
@@ -67,9 +82,9 @@ class Rows:
     weight : Tensor of shape (n_rows_of_X,) or None
         Weight of each row's loss, on the device.
     rows : Tensor of shape (n_rows,)
-        Numbers of the rows that belong to this set, on the CPU.
+        Numbers of the rows that belong to the subset, on the CPU.
     names : sequence of str
-        Modalities to serve.
+        Modalities to include in the batches.
     """
 
     def __init__(
@@ -83,16 +98,16 @@ class Rows:
         return len(self.rows)
 
     def with_modality(self, name: str) -> Rows:
-        """The rows that have modality `name`, serving it alone."""
+        """Return the rows that have modality `name`, with this modality alone."""
         present = torch.from_numpy(self.blocks.present(name))[self.rows]
         return Rows(self.blocks, self.y, self.weight, self.rows[present], [name])
 
     def subset(self, rows: np.ndarray) -> Rows:
-        """The same data with other rows of X."""
+        """Return the same data with other rows of X."""
         return Rows(self.blocks, self.y, self.weight, torch.from_numpy(rows), self.names)
 
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
-        """Row numbers of every batch of an epoch, shuffled if a generator is given."""
+        """Return the row numbers of every batch of an epoch, shuffled if a generator is given."""
         order = self.rows if generator is None else self.rows[torch.randperm(len(self), generator=generator)]
         batches = list(order.split(int(batch_size)))
         if len(batches) > 1 and len(batches[-1]) == 1:
@@ -102,28 +117,35 @@ class Rows:
         return batches
 
     def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
-        """The batch of some of the rows."""
+        """Return the batch with these row numbers.
+
+        In training a modality that only one of several rows has is left out, because BatchNorm cannot
+        train on one row.
+        """
         device = self.y.device
         on_device = rows.to(device, non_blocking=True)
         x, present = {}, {}
         for name in self.names:
-            picked = on_device if device.type == "cpu" or self.blocks.is_in_memory(name) else rows
+            selected = on_device if device.type == "cpu" or self.blocks.is_in_memory(name) else rows
             if name in self._partial:
                 positions = self._partial[name][rows].nonzero().squeeze(1)
                 if training and len(positions) == 1 < len(rows):
-                    positions = positions[:0]  # BatchNorm cannot train on one row: absent for this step.
+                    positions = positions[:0]
                 if len(positions) < len(rows):
-                    picked = rows[positions]
+                    selected = rows[positions]
                     present[name] = positions.to(device, non_blocking=True)
-            x[name] = self.blocks.take(name, picked, device)
+            x[name] = self.blocks.take(name, selected, device)
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
         return Batch(x, present, len(rows), self.y.index_select(0, on_device), weight, on_device)
 
     def eval_batch_size(self, batch_size: int) -> int:
-        """Rows to evaluate at once: more than in training where they are small."""
+        """Return the number of rows to evaluate at once: more than in training if they are small."""
         return eval_batch_size({name: self.blocks.shapes[name] for name in self.names}, batch_size)
 
 
 def eval_batch_size(shapes: dict[str, tuple[int, ...]], batch_size: int) -> int:
-    """Rows to evaluate at once: as many as keep the input near 1 MiB, which caches like, or a training batch."""
+    """Return the number of rows to evaluate at once.
+
+    Their input fills about 1 MiB, so that it stays in the cache of a CPU, but is at least a training batch.
+    """
     return max(int(batch_size), min(8192, 2**18 // sum(int(np.prod(shape)) for shape in shapes.values())))

@@ -1,4 +1,4 @@
-"""Blocks of the modalities, read lazily where they can be."""
+"""Blocks of the modalities, read lazily or held in memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ import numpy as np
 import torch
 
 Shape = tuple[int, ...]
-# Rows of X or of one block, and which columns of them if not all.
+# Array of X or of one block, and the numbers of the columns to read, None for all.
 Source = tuple[np.ndarray, np.ndarray | None]
 
-# Values read at a time when a whole block is scanned: 16 MiB of float32.
-_CHUNK = 2**22
+# Number of values to read at a time when a whole block is scanned: 16 MiB of float32.
+_CHUNK_SIZE = 2**22
 
 
 class Blocks:
-    """The rows of X as float32, one block per modality, read when asked for or held as tensors."""
+    """Rows of X as float32, one block per modality, read on demand or held in memory as tensors.
+
+    Parameters
+    ----------
+    sources : dict of str to (ndarray, ndarray or None)
+        Array of each modality, and the numbers of its columns, None for all.
+    shapes : dict of str to tuple of int
+        Shape of one sample of each modality.
+    """
 
     def __init__(self, sources: Mapping[str, Source], shapes: Mapping[str, Shape]) -> None:
         self._sources = dict(sources)
@@ -31,7 +39,25 @@ class Blocks:
         return len(next(iter(self._sources.values()))[0])
 
     def load(self, max_memory: float, device: torch.device) -> Blocks:
-        """Check every row, and hold as tensors on `device` the blocks that fit `max_memory` MiB, small ones first."""
+        """Check every row, and hold blocks in memory.
+
+        Parameters
+        ----------
+        max_memory : float
+            Memory in MiB for blocks, which is given to small blocks first. Memory maps are never held.
+        device : torch.device
+            Device of the tensors.
+
+        Returns
+        -------
+        Blocks
+            The object itself.
+
+        Raises
+        ------
+        ValueError
+            If a value is infinite, a block has only some NaN, or a row has no modality.
+        """
         budget = max_memory * 2**20
         for name in sorted(self.shapes, key=self._n_bytes):
             fits = self._n_bytes(name) <= budget and not _is_memory_map(self._sources[name][0])
@@ -47,28 +73,38 @@ class Blocks:
         return self
 
     def present(self, name: str) -> np.ndarray:
-        """Boolean mask of the rows that have modality `name`, once `load` has seen them."""
+        """Return the boolean mask of the rows that have modality `name`. Call `load` first."""
         return self._present[name]
 
     def is_in_memory(self, name: str) -> bool:
-        """Whether modality `name` is a tensor on the device, rather than read batch by batch."""
+        """Return whether modality `name` is a tensor on the device, rather than read batch by batch."""
         return name in self._tensors
 
     def take(self, name: str, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """Rows that have modality `name`, once `load` has checked them, as one tensor on `device`."""
+        """Return rows that have modality `name` as one tensor on `device`. Call `load` first."""
         if self.is_in_memory(name):
             tensor = self._tensors[name]
             return tensor.index_select(0, rows.to(tensor.device, non_blocking=True))
         return torch.from_numpy(self._float32(name, rows.numpy())).to(device)
 
     def chunks(self, name: str) -> Iterator[slice]:
-        """Consecutive slices of rows of bounded size, for one pass over modality `name`."""
-        step = max(1, _CHUNK // math.prod(self.shapes[name]))
+        """Yield consecutive slices of rows of bounded size, for one pass over modality `name`."""
+        step = max(1, _CHUNK_SIZE // math.prod(self.shapes[name]))
         for start in range(0, len(self), step):
             yield slice(start, min(start + step, len(self)))
 
     def stream(self, batch_size: int) -> Iterator[tuple[int, dict[str, torch.Tensor], dict[str, np.ndarray]]]:
-        """Rows in order, checked as they are read: number of rows, blocks of those present, presence."""
+        """Yield the rows in batches, checked as they are read.
+
+        Yields
+        ------
+        n_rows : int
+            Number of rows.
+        x : dict of str to Tensor of shape (n_present, *sample_shape)
+            Block of each modality, with the rows that have it.
+        presence : dict of str to bool ndarray of shape (n_rows,)
+            Mask of the rows that have each modality.
+        """
         for start in range(0, len(self), batch_size):
             rows = slice(start, min(start + batch_size, len(self)))
             x, presence = {}, {}
@@ -80,41 +116,57 @@ class Blocks:
             yield rows.stop - start, x, presence
 
     def read(self, name: str, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A checked copy of some rows of one modality, absent ones as zeros, and which are present."""
+        """Return a checked copy of rows of one modality.
+
+        Returns
+        -------
+        block : ndarray of shape (n_rows, *sample_shape)
+            Values as float32, zero in rows that lack the modality.
+        present : bool ndarray of shape (n_rows,)
+            Mask of the rows that have the modality.
+
+        Raises
+        ------
+        ValueError
+            If a value is infinite, or a row has some NaN but not in the whole block.
+        """
         block = self._float32(name, rows)
         flat = block.reshape(len(block), -1)
         present = np.ones(len(block), dtype=bool)
         finite = np.isfinite(flat)
         if not finite.all():
-            suspect = np.flatnonzero(~finite.all(axis=1))
-            absent = np.isnan(flat[suspect]).all(axis=1)
-            if not absent.all():
-                bad = suspect[np.argmin(absent)]
-                n_missing = np.isnan(flat[bad]).sum()
-                what = (
+            nonfinite_rows = np.flatnonzero(~finite.all(axis=1))
+            is_absent = np.isnan(flat[nonfinite_rows]).all(axis=1)
+            if not is_absent.all():
+                first_invalid = nonfinite_rows[np.argmin(is_absent)]
+                n_missing = np.isnan(flat[first_invalid]).sum()
+                problem = (
                     f"NaN in {n_missing} of {flat.shape[1]} values"
                     if n_missing
                     else "infinity or values beyond float32"
                 )
+                row = np.arange(len(self))[rows][first_invalid]
                 raise ValueError(
-                    f"Input X contains {what}: modality {name!r} in row {np.arange(len(self))[rows][bad]}. Impute or "
-                    "clip such values; where the modality is absent, set its whole block of the row to NaN."
+                    f"Input X contains {problem}: modality {name!r} in row {row}. "
+                    "Impute or clip such values. If the modality is absent in this row, set its whole block to NaN."
                 )
-            present[suspect] = False
-            flat[suspect] = 0
+            present[nonfinite_rows] = False
+            flat[nonfinite_rows] = 0
         return block, present
 
     def _float32(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
-        """A writable copy of some rows, whose columns, if listed, are read without their neighbours."""
+        """Return a writable copy of rows, reading the listed columns alone."""
         array, columns = self._sources[name]
         if columns is None:
             part = array[rows]
         elif isinstance(rows, np.ndarray):
             part = array[rows[:, None], columns]
-        else:  # On C order `take` is four times as fast; on others it would copy the neighbours too.
+        else:  # In C order `take` is four times as fast; in other orders it would copy all columns first.
             part = array[rows].take(columns, axis=1) if array.flags.c_contiguous else array[rows, columns]
-        with np.errstate(over="ignore", invalid="ignore"):  # Values too large become infinite, which read refuses.
-            # A slice of rows may be a view of the caller's data; an index array has made a copy already.
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # Values beyond float32 become infinite, which `read` refuses.
+            # A slice of rows may be a view of the caller's data, whereas an index array gives a copy.
             block = part.astype(np.float32, order="C", copy=isinstance(rows, slice))
         return block.reshape(len(block), *self.shapes[name])
 
@@ -122,7 +174,7 @@ class Blocks:
         present = np.logical_or.reduce(list(presence.values()))
         if not present.all():
             raise ValueError(
-                f"Input X contains NaN: row {offset + np.argmin(present)} has nothing but NaN in every modality "
+                f"Input X contains NaN: row {offset + np.argmin(present)} has only NaN in every modality "
                 f"({', '.join(self.shapes)}). At least one modality must be present: drop the row, or impute it."
             )
 
@@ -131,7 +183,7 @@ class Blocks:
 
 
 def select_columns(array: np.ndarray, columns: np.ndarray) -> Source:
-    """A view of the columns where a slice can give one, else the array and the list of them."""
+    """Return a view of the columns if a slice can give one, else the array and the column numbers."""
     step = int(columns[1] - columns[0]) if len(columns) > 1 else 1
     if step > 0 and (np.diff(columns) == step).all():
         return array[:, columns[0] : columns[-1] + 1 : step], None
@@ -140,6 +192,7 @@ def select_columns(array: np.ndarray, columns: np.ndarray) -> Source:
 
 def _is_memory_map(array: Any) -> bool:
     # scikit-learn's validation strips the memmap class but keeps the chain of bases.
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return isinstance(array, mmap.mmap)
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)

@@ -1,4 +1,4 @@
-"""What X is: named groups of columns, their shapes, and rows where one of them is absent."""
+"""Modalities of X: named groups of columns, their shapes, and dicts of blocks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Modalities = Mapping[str, slice | Sequence[int] | Sequence[str]]
 
 
 def stack_modalities(**blocks: Any) -> tuple[np.ndarray, dict[str, slice], dict[str, Shape]]:
-    """One 2-D array from one array per modality.
+    """Stack one array per modality into one 2-D array.
 
-    The result is the container that every scikit-learn tool understands; pass the other two
-    results to an estimator as `modalities` and `shapes`.
+    Every scikit-learn tool accepts the resulting array. Pass the other two results to an estimator as
+    `modalities` and `shapes`.
 
     Parameters
     ----------
     **blocks : array-like of shape (n_samples, ...)
-        One block per modality, all with the same number of rows. An absent modality is a row of
-        NaN in its block.
+        One block per modality, all with the same number of rows. A row of NaN in a block marks the
+        modality as absent.
 
     Returns
     -------
@@ -37,12 +37,12 @@ def stack_modalities(**blocks: Any) -> tuple[np.ndarray, dict[str, slice], dict[
     modalities : dict of str to slice
         Columns of `X` in each modality, in the order given.
     shapes : dict of str to tuple of int
-        Shape of one sample of each block of rank three and above.
+        Shape of one sample of each block with three or more axes.
 
     Raises
     ------
     ValueError
-        If no block is given, a block has fewer than two dimensions, or lengths differ.
+        If no block is given, a block has fewer than two axes, or lengths differ.
 
     Examples
     --------
@@ -66,22 +66,43 @@ def check_X(
     shapes: Mapping[str, Shape] | None = None,
     reset: bool,
 ) -> tuple[Blocks, Any]:
-    """`X` as `Blocks` and `y` checked; with `reset`, the estimator learns its groups from them."""
+    """Check `X` and `y`, and return `X` as `Blocks`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Estimator that keeps `modalities_`, `shapes_`, `n_features_in_` and the column names.
+    X : array-like or dict of str to array-like
+        Data of shape (n_samples, n_features), or one block per modality.
+    y : array-like of shape (n_samples,), default=None
+        Targets.
+    modalities, shapes : dict, default=None
+        Parameters of the estimator, used with `reset`.
+    reset : bool
+        Whether to set the attributes of the estimator from `X`, as in `fit`. Otherwise `X` must agree with them.
+
+    Returns
+    -------
+    blocks : Blocks
+        Blocks that are not loaded yet.
+    y : ndarray of shape (n_samples,) or None
+        Checked targets.
+    """
     sources: dict[str, Source]
-    if isinstance(X, Mapping) and not issparse(X):  # scipy's dok_matrix is a dict too
+    if isinstance(X, Mapping) and not issparse(X):  # scipy's dok_matrix is a dict too.
         arrays = _check_arrays(X)
         if reset:
             slices, _ = _layout(arrays)
-            # scikit-learn checks y against an array with as many rows, and forgets names of an earlier fit.
+            # With an array of as many rows scikit-learn checks y, and deletes feature names of an earlier fit.
             _, y = validate_data(estimator, np.zeros((len(next(iter(arrays.values()))), 1)), y)
             estimator.n_features_in_ = max(columns.stop for columns in slices.values())
-            _learn(estimator, slices if modalities is None else modalities, shapes)
+            _set_modalities(estimator, slices if modalities is None else modalities, shapes)
         _check_blocks(estimator, X, arrays, reset)
         sources = {name: (arrays[name], None) for name in estimator.modalities_}
     else:
         if reset:
             array, y = validate_data(estimator, X, y, ensure_all_finite=False)
-            _learn(estimator, {"x": slice(None)} if modalities is None else modalities, shapes)
+            _set_modalities(estimator, {"x": slice(None)} if modalities is None else modalities, shapes)
         else:
             array = validate_data(estimator, X, reset=False, ensure_all_finite=False)
         sources = {name: select_columns(array, columns) for name, columns in estimator.modalities_.items()}
@@ -92,7 +113,27 @@ def check_X(
 def resolve_modalities(
     modalities: Modalities, n_features: int, feature_names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Column numbers of each modality; every column in exactly one."""
+    """Return the column numbers of each modality.
+
+    Parameters
+    ----------
+    modalities : dict of str to slice, list of int or list of str
+        Columns of each modality.
+    n_features : int
+        Number of columns of X.
+    feature_names : sequence of str, default=None
+        Names of the columns.
+
+    Returns
+    -------
+    dict of str to int ndarray
+        Column numbers. Every column of X belongs to exactly one modality.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name or selection is not valid, modalities overlap, or a column belongs to none.
+    """
     if not isinstance(modalities, Mapping) or not modalities:
         raise TypeError(
             f"modalities={modalities!r}: expected a non-empty dict of name to slice, list of int or list of "
@@ -100,32 +141,32 @@ def resolve_modalities(
         )
     groups: dict[str, np.ndarray] = {}
     owner = np.full(n_features, -1)
-    for number, (name, pick) in enumerate(modalities.items()):
+    for number, (name, selection) in enumerate(modalities.items()):
         if not isinstance(name, str) or not name:
             raise TypeError(f"modalities has the name {name!r}: a name must be a non-empty string.")
-        columns = _columns(name, pick, n_features, feature_names)
-        if (taken := columns[owner[columns] >= 0]).size:
+        columns = _select_columns(name, selection, n_features, feature_names)
+        if (shared := columns[owner[columns] >= 0]).size:
             raise ValueError(
-                f"modalities overlap: column {_label(taken[0], feature_names)} is in {[*groups][owner[taken[0]]]!r} "
+                f"modalities overlap: column {_label(shared[0], feature_names)} is in {[*groups][owner[shared[0]]]!r} "
                 f"and in {name!r}. A column may belong to one modality only."
             )
         groups[name], owner[columns] = columns, number
-    if (left := np.flatnonzero(owner < 0)).size:
+    if (unassigned := np.flatnonzero(owner < 0)).size:
         raise ValueError(
-            f"{len(left)} of {n_features} column(s) belong to no modality, the first is column "
-            f"{_label(left[0], feature_names)}. Add them to a modality, or drop them from X."
+            f"{len(unassigned)} of {n_features} column(s) belong to no modality, the first is column "
+            f"{_label(unassigned[0], feature_names)}. Add them to a modality, or drop them from X."
         )
     return groups
 
 
 def resolve_shapes(shapes: Mapping[str, Shape] | None, groups: Mapping[str, np.ndarray]) -> dict[str, Shape]:
-    """Per-sample shapes, each checked against the number of columns of its modality."""
+    """Return the shape of one sample of each listed modality, checked against its number of columns."""
     if not isinstance(shapes, Mapping | None):
         raise TypeError(f"shapes={shapes!r}: expected a dict of modality to shape, such as {{'image': (28, 28)}}.")
     resolved = {}
     for name, shape in (shapes or {}).items():
         if name not in groups:
-            raise ValueError(f"shapes names {name!r}, which is no modality. The modalities are {list(groups)}.")
+            raise ValueError(f"shapes names {name!r}, which is not a modality. The modalities are {list(groups)}.")
         axes = list(shape) if isinstance(shape, Sequence) else []
         if not axes or not all(isinstance(n, int | np.integer) and n > 0 for n in axes):
             raise TypeError(f"shapes[{name!r}]={shape!r}: expected a tuple of positive int, such as (64, 32).")
@@ -138,49 +179,50 @@ def resolve_shapes(shapes: Mapping[str, Shape] | None, groups: Mapping[str, np.n
     return resolved
 
 
-def _learn(estimator: Any, modalities: Modalities, shapes: Mapping[str, Shape] | None) -> None:
+def _set_modalities(estimator: Any, modalities: Modalities, shapes: Mapping[str, Shape] | None) -> None:
     names = getattr(estimator, "feature_names_in_", None)
     estimator.modalities_ = groups = resolve_modalities(modalities, estimator.n_features_in_, names)
     estimator.shapes_ = resolve_shapes(shapes, groups)
     estimator._column_names = {} if names is None else {name: [*names[columns]] for name, columns in groups.items()}
 
 
-def _columns(name: str, pick: Any, n_features: int, feature_names: Sequence[str] | None) -> np.ndarray:
-    what = f"modalities[{name!r}]={reprlib.repr(pick)}"
+def _select_columns(name: str, selection: Any, n_features: int, feature_names: Sequence[str] | None) -> np.ndarray:
+    entry = f"modalities[{name!r}]={reprlib.repr(selection)}"
     expected = "Expected a slice, a list of int or a list of column names"
-    if isinstance(pick, str) or not isinstance(pick, slice | Iterable):
-        raise TypeError(f"{what} selects no columns. {expected}.")
-    index = pick if isinstance(pick, slice) else list(pick)
+    if isinstance(selection, str) or not isinstance(selection, slice | Iterable):
+        raise TypeError(f"{entry} selects no columns. {expected}.")
+    index = selection if isinstance(selection, slice) else list(selection)
     if isinstance(index, list) and index and all(isinstance(column, str) for column in index):
-        index = _positions(name, index, feature_names)
+        index = _find_columns(name, index, feature_names)
     try:
         columns = np.arange(n_features)[index]
         if columns.ndim > 1:
             raise IndexError("the list is nested")
     except (IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{what}: {error}. {expected}; X has {n_features} feature(s).") from error
+        raise ValueError(f"{entry}: {error}. {expected}; X has {n_features} feature(s).") from error
     if isinstance(index, slice) and any(abs(end or 0) > n_features for end in (index.start, index.stop)):
-        raise ValueError(f"{what} reaches past the last column; X has {n_features} feature(s).")
+        raise ValueError(f"{entry} reaches past the last column; X has {n_features} feature(s).")
     if not columns.size:
-        raise ValueError(f"{what} selects no column; X has {n_features} feature(s).")
+        raise ValueError(f"{entry} selects no column; X has {n_features} feature(s).")
     unique, counts = np.unique(columns, return_counts=True)
     if counts.max() > 1:
         raise ValueError(f"modalities[{name!r}] has column {_label(unique[counts.argmax()], feature_names)} twice.")
     return columns
 
 
-def _positions(name: str, wanted: list[str], feature_names: Sequence[str] | None) -> list[int]:
+def _find_columns(name: str, columns: list[str], feature_names: Sequence[str] | None) -> list[int]:
+    """Return the numbers of the named columns."""
     if feature_names is None:
         raise ValueError(
             f"modalities[{name!r}] gives column names, but X has none. Pass a DataFrame whose column names are all "
             "strings (an earlier Pipeline step may drop them: use set_output(transform='pandas')), or give slices."
         )
-    position = {column: number for number, column in enumerate(feature_names)}
-    if unknown := [column for column in wanted if column not in position]:
+    numbers = {column: number for number, column in enumerate(feature_names)}
+    if unknown := [column for column in columns if column not in numbers]:
         raise ValueError(
-            f"modalities[{name!r}]: X has no column {unknown[0]!r}. Its columns begin {list(position)[:5]}."
+            f"modalities[{name!r}]: X has no column {unknown[0]!r}. Its columns begin with {list(numbers)[:5]}."
         )
-    return [position[column] for column in wanted]
+    return [numbers[column] for column in columns]
 
 
 def _label(column: int, feature_names: Sequence[str] | None) -> str:
@@ -188,7 +230,7 @@ def _label(column: int, feature_names: Sequence[str] | None) -> str:
 
 
 def _check_arrays(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The blocks of a dict as arrays, uncopied where they are numeric."""
+    """Return the blocks of a dict as arrays; numeric blocks are not copied."""
     arrays = {}
     for name, block in X.items():
         try:
@@ -197,7 +239,7 @@ def _check_arrays(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
         except (TypeError, ValueError) as error:
             raise ValueError(f"modality {name!r}: {error}") from error
         if array.ndim < 2:
-            raise ValueError(f"modality {name!r} has shape {array.shape}: expected (n_samples, ...), rank 2 or more.")
+            raise ValueError(f"modality {name!r} has shape {array.shape}: expected (n_samples, ...), 2 or more axes.")
         arrays[name] = array
     if not arrays:
         raise ValueError("X is an empty dict: give one array per modality, such as {'audio': A, 'image': V}.")
@@ -208,7 +250,7 @@ def _check_arrays(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _layout(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, slice], dict[str, Shape]]:
-    """Where each block's columns are once they stand side by side, and the shapes that flattening loses."""
+    """Return the columns of each block after concatenation, and the shapes of blocks with three or more axes."""
     slices, stop = {}, 0
     for name, array in arrays.items():
         start, stop = stop, stop + math.prod(array.shape[1:])
@@ -217,7 +259,10 @@ def _layout(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, slice], dict[st
 
 
 def _check_blocks(estimator: Any, X: Mapping[str, Any], arrays: Mapping[str, np.ndarray], reset: bool) -> None:
-    """Hold a dict to the modalities, shapes and column names of fit; in fit, learn shapes and names from it."""
+    """Check a dict against the modalities, shapes and column names of the estimator.
+
+    With `reset` the estimator takes shapes and column names that it does not have yet from the dict.
+    """
     groups, shapes, names = estimator.modalities_, estimator.shapes_, estimator._column_names
     if set(X) != set(groups):
         raise ValueError(
@@ -225,15 +270,17 @@ def _check_blocks(estimator: Any, X: Mapping[str, Any], arrays: Mapping[str, np.
             "NaN; in fit, modalities=None takes the names from the dict."
         )
     for name, columns in groups.items():
-        got, flat = arrays[name].shape[1:], (len(columns),)
-        if reset and len(got) > 1 and math.prod(got) == len(columns):
-            shapes.setdefault(name, got)
-        if got not in (flat, want := shapes.get(name, flat)):
-            raise ValueError(f"modality {name!r} has rows of shape {got}, expected {want}: reshape the block.")
+        shape, flat_shape = arrays[name].shape[1:], (len(columns),)
+        if reset and len(shape) > 1 and math.prod(shape) == len(columns):
+            shapes.setdefault(name, shape)
+        if shape not in (flat_shape, expected_shape := shapes.get(name, flat_shape)):
+            raise ValueError(
+                f"modality {name!r} has rows of shape {shape}, expected {expected_shape}: reshape the block."
+            )
         labels = list(getattr(X[name], "columns", []))
         if labels and all(isinstance(label, str) for label in labels):
-            seen = names.setdefault(name, labels) if reset else names.get(name, labels)
-            if differing := [pair for pair in zip(labels, seen, strict=True) if pair[0] != pair[1]]:
+            fitted_labels = names.setdefault(name, labels) if reset else names.get(name, labels)
+            if differing := [pair for pair in zip(labels, fitted_labels, strict=True) if pair[0] != pair[1]]:
                 raise ValueError(
                     f"modality {name!r} has column {differing[0][0]!r} where fit had {differing[0][1]!r}. The feature "
                     "names should match those of fit, in the same order."

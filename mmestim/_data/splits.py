@@ -1,18 +1,42 @@
-"""Rows that train and rows that judge: the inner split of a fit, and folds of training rows."""
+"""Splits of rows: training and validation rows of a fit, and folds of the training rows."""
 
 from __future__ import annotations
 
 import numbers
 import reprlib
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils.validation import check_consistent_length
 
+# Training rows and held-out rows.
+Split = tuple[np.ndarray, np.ndarray]
 
-def inner_split(rows, codes, groups, fraction, seed):
-    """Training and validation rows; the training rows validate where none can be spared."""
+
+def inner_split(rows: np.ndarray, codes: np.ndarray, groups: Any, fraction: float, seed: int) -> Split:
+    """Return training and validation rows of a fit.
+
+    Parameters
+    ----------
+    rows : int ndarray of shape (n_rows,)
+        Rows to split.
+    codes : int ndarray of shape (n_rows_of_X,)
+        Class of every row of X.
+    groups : array-like of shape (n_rows_of_X,) or None
+        Group of every row of X. A group is not split.
+    fraction : float
+        Fraction of the rows to validate on.
+    seed : int
+        Seed of the split.
+
+    Returns
+    -------
+    train, valid : int ndarray
+        Row numbers. If no row can be held out, all rows are in both.
+    """
     if groups is not None:
         check_consistent_length(codes, groups)
     if fraction == 0:
@@ -22,90 +46,130 @@ def inner_split(rows, codes, groups, fraction, seed):
         held_out = _stratified_rows(rows, codes, fraction, rng)
     else:
         held_out = _grouped_rows(rows, codes, groups, fraction, seed)
-    valid = np.isin(rows, held_out)
-    return (rows[~valid], rows[valid]) if valid.any() else (rows, rows)
+    is_valid = np.isin(rows, held_out)
+    return (rows[~is_valid], rows[is_valid]) if is_valid.any() else (rows, rows)
 
 
-def ensure_training_rows(present, train, valid):
-    """The split, with the validation rows that have a modality moved over if no training row has it."""
+def ensure_training_rows(present: np.ndarray, train: np.ndarray, valid: np.ndarray) -> Split:
+    """Move the validation rows that have a modality to the training rows, if no training row has it.
+
+    Parameters
+    ----------
+    present : bool ndarray of shape (n_rows_of_X,)
+        Mask of the rows that have the modality.
+    train, valid : int ndarray
+        Split of the rows.
+
+    Returns
+    -------
+    train, valid : int ndarray
+        Row numbers. If no validation row remains, the training rows validate.
+    """
     if present[train].any():
         return train, valid
-    move = present[valid]
-    train, valid = np.concatenate([train, valid[move]]), valid[~move]
+    is_moved = present[valid]
+    train, valid = np.concatenate([train, valid[is_moved]]), valid[~is_moved]
     return train, valid if len(valid) else train
 
 
-def _stratified_rows(rows, codes, fraction, rng):
-    """Rows to hold out, spread over the classes; one row of each class always stays."""
+def _stratified_rows(rows: np.ndarray, codes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Return rows to hold out, spread over the classes; one row of each class always stays."""
     rows = rng.permutation(rows)
     rows = rows[np.argsort(codes[rows], kind="stable")]
-    first = np.r_[True, np.diff(codes[rows]) != 0]
-    spare = rows[~first]
-    n_valid = min(round(fraction * len(rows)), len(spare))
-    # Every k-th of the rows sorted by class: proportional, whatever the number of classes.
+    is_first = np.r_[True, np.diff(codes[rows]) != 0]
+    candidates = rows[~is_first]
+    n_valid = min(round(fraction * len(rows)), len(candidates))
+    # Every k-th of the rows sorted by class gives proportional classes, whatever their number.
     start = rng.random()
-    return spare[((np.arange(n_valid) + start) * len(spare) / max(n_valid, 1)).astype(int)]
+    return candidates[((np.arange(n_valid) + start) * len(candidates) / max(n_valid, 1)).astype(int)]
 
 
-def _grouped_rows(rows, codes, groups, fraction, seed):
-    """Rows of whole groups to hold out, classes as balanced as the groups allow."""
-    groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
-    # One fold validates, or, where most rows are to validate, one fold trains.
-    share = min(fraction, 1 - fraction)
-    # More folds than the largest class has rows are refused.
-    n_splits = min(max(2, round(1 / share)), len(np.unique(groups)), np.bincount(codes[rows]).max())
+def _grouped_rows(rows: np.ndarray, codes: np.ndarray, groups: Any, fraction: float, seed: int) -> np.ndarray:
+    """Return rows of whole groups to hold out, with classes as balanced as the groups allow."""
+    group_codes = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
+    # One fold validates or, for fractions above 0.5, trains.
+    fold_fraction = min(fraction, 1 - fraction)
+    # StratifiedGroupKFold refuses more folds than the largest class has rows.
+    n_splits = min(max(2, round(1 / fold_fraction)), len(np.unique(group_codes)), np.bincount(codes[rows]).max())
     if n_splits < 2:
         return rows[:0]
-    split = _grouped_folds(codes[rows], groups, n_splits, seed)
-    # Of the folds that leave every class in training, the first.
+    folds = _grouped_folds(codes[rows], group_codes, n_splits, seed)
+    # The first fold that leaves every class in training is held out.
     n_classes = len(np.unique(codes[rows]))
-    for kept, held_out in split if fraction <= 0.5 else [pair[::-1] for pair in split]:
-        if len(np.unique(codes[rows[kept]])) == n_classes:
+    for train, held_out in folds if fraction <= 0.5 else [fold[::-1] for fold in folds]:
+        if len(np.unique(codes[rows[train]])) == n_classes:
             return rows[held_out]
     return rows[:0]
 
 
-def _grouped_folds(codes, groups, n_splits, seed):
-    """Positions of the rows in and out of each fold of whole groups."""
+def _grouped_folds(codes: np.ndarray, group_codes: np.ndarray, n_splits: int, seed: int) -> list[Split]:
+    """Return the positions of the rows in and out of each fold of whole groups."""
     splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        # A class smaller than the number of folds is no trouble here.
+        # Classes smaller than the number of folds are allowed here.
         warnings.simplefilter("ignore", UserWarning)
-        return list(splitter.split(codes, codes, groups))
+        return list(splitter.split(codes, codes, group_codes))
 
 
-def cross_splits(rows, codes, groups, cv, seed):
-    """Some of the rows to train on and the rest to score, for each fold: numbers of the rows among all.
+def cross_splits(rows: np.ndarray, codes: np.ndarray, groups: Any, cv: Any, seed: int) -> list[Split]:
+    """Return the training rows and the held-out rows of each fold.
 
-    `codes` and `groups` are of all rows. A splitter splits all of them; a number of folds is of `rows`.
+    Parameters
+    ----------
+    rows : int ndarray of shape (n_rows,)
+        Rows to split.
+    codes : int ndarray of shape (n_rows_of_X,)
+        Class of every row of X.
+    groups : array-like of shape (n_rows_of_X,) or None
+        Group of every row of X. A group is not split.
+    cv : int, splitter or iterable
+        Number of folds of `rows`, or splits of all rows of X.
+    seed : int
+        Seed of the split, if `cv` is a number.
+
+    Returns
+    -------
+    list of (int ndarray, int ndarray)
+        Row numbers. Folds without held-out rows are left out.
+
+    Raises
+    ------
+    ValueError
+        If there are too many folds, the splits do not hold out every row once, or a fold has no training row.
     """
+    splits: list[Split]
     if not isinstance(cv, numbers.Integral):
         splits = list(check_cv(cv).split(np.zeros(len(codes)), codes, groups))
         check_partition(cv, splits, len(codes))
-        splits = [tuple(np.intersect1d(part, rows) for part in split) for split in splits]
-    elif cv > (n_units := len(rows if groups is None else np.unique(np.asarray(groups)[rows]))):
-        units = "rows" if groups is None else "groups"
-        raise ValueError(f"cv={cv} is more than the {n_units} {units} to train on. Use a smaller cv.")
-    elif groups is None:
-        # Every cv-th of the rows sorted by class: proportional, however small a class is.
-        order = np.random.default_rng(seed).permutation(rows)
-        order = order[np.argsort(codes[order], kind="stable")]
-        splits = [(np.setdiff1d(rows, order[first::cv]), np.sort(order[first::cv])) for first in range(cv)]
+        splits = [(np.intersect1d(train, rows), np.intersect1d(held_out, rows)) for train, held_out in splits]
     else:
-        if cv > (largest := np.bincount(codes[rows]).max()):
-            raise ValueError(f"cv={cv} is more than the {largest} rows of the largest class. Use a smaller cv.")
-        groups = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
-        splits = [(rows[kept], rows[held_out]) for kept, held_out in _grouped_folds(codes[rows], groups, cv, seed)]
+        splits = _numbered_splits(rows, codes, groups, int(cv), seed)
     splits = [split for split in splits if len(split[1])]
-    if not all(len(kept) for kept, _ in splits):
+    if not all(len(train) for train, _ in splits):
         raise ValueError(
             f"cv={reprlib.repr(cv)} has a fold without rows to train on. Use a number of folds, or other splits."
         )
     return splits
 
 
-def check_partition(cv, splits, n_rows):
-    """Raise unless the splits hold out every row once."""
+def _numbered_splits(rows: np.ndarray, codes: np.ndarray, groups: Any, cv: int, seed: int) -> list[Split]:
+    if cv > (n_units := len(rows if groups is None else np.unique(np.asarray(groups)[rows]))):
+        units = "rows" if groups is None else "groups"
+        raise ValueError(f"cv={cv} is more than the {n_units} {units} to train on. Use a smaller cv.")
+    if groups is None:
+        # Every cv-th of the rows sorted by class gives proportional classes, however small they are.
+        order = np.random.default_rng(seed).permutation(rows)
+        order = order[np.argsort(codes[order], kind="stable")]
+        return [(np.setdiff1d(rows, order[first::cv]), np.sort(order[first::cv])) for first in range(cv)]
+    if cv > (largest := np.bincount(codes[rows]).max()):
+        raise ValueError(f"cv={cv} is more than the {largest} rows of the largest class. Use a smaller cv.")
+    group_codes = np.unique(np.asarray(groups), return_inverse=True)[1][rows]
+    folds = _grouped_folds(codes[rows], group_codes, cv, seed)
+    return [(rows[train], rows[held_out]) for train, held_out in folds]
+
+
+def check_partition(cv: Any, splits: Iterable[tuple[Any, Any]], n_rows: int) -> None:
+    """Raise ValueError unless the splits hold out every row once."""
     held_out = np.concatenate([np.empty(0, dtype=int), *(np.asarray(part) for _, part in splits)])
     if not np.array_equal(np.sort(held_out), np.arange(n_rows)):
         raise ValueError(

@@ -1,1 +1,1 @@
-"""Networks of several modalities: branches, fusion heads and what they form together."""
+"""Networks of several modalities: branches, fusion heads, late fusion and the joint network."""

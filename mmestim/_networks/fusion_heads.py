@@ -1,4 +1,4 @@
-"""From the features of all modalities to logits: the heads of joint networks."""
+"""Fusion heads of joint networks, which map the features of all modalities to logits."""
 
 from __future__ import annotations
 
@@ -13,38 +13,46 @@ from .._data.batches import Batch
 
 
 class FusionHead(nn.Module):
-    """Base of the fusion heads, from the features of all modalities to logits.
+    """Base class of the fusion heads, which map the features of all modalities to logits.
 
-    Features come as a dict of tensors of shape (n_rows, embedding_dim), for all rows, with zeros where a row
-    lacks the modality. A head that is to count which modalities a row has overrides `forward`.
+    Features are a dict of tensors of shape (n_rows, embedding_dim) for all rows, with zeros in rows that lack
+    the modality. A head whose logits depend on which modalities are present overrides `forward`.
 
     Attributes
     ----------
     is_sum : bool
-        Of the class: whether the logits are a sum over the modalities, whose parts `split` gives.
+        Class attribute: whether the logits are a sum over the modalities, with the terms that `split` returns.
     """
 
     is_sum = False
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Fused logits; ``batch.present`` has the rows of the modalities that some row lacks."""
+        """Return fused logits; ``batch.present`` holds the rows of modalities that are absent in some row."""
         return self.fuse(features)
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fused logits by features alone."""
+        """Return fused logits from the features alone."""
         raise NotImplementedError
 
     def unimodal(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Logits from one modality, as if the others were absent."""
-        return self.fuse({other: f if other == name else torch.zeros_like(f) for other, f in features.items()})
+        """Return logits from one modality, as if the others were absent."""
+        return self.fuse({other: z if other == name else torch.zeros_like(z) for other, z in features.items()})
 
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What each modality adds to the logits, shared terms in equal parts."""
+        """Return the term that each modality adds to the logits, with shared terms in equal parts."""
         raise NotImplementedError
 
 
 class ConcatHead(FusionHead):
-    """One linear layer of all features side by side."""
+    """Linear layer on the concatenated features.
+
+    Parameters
+    ----------
+    sizes : dict of str to int
+        Number of features of each modality.
+    n_classes : int
+        Number of classes.
+    """
 
     is_sum = True
 
@@ -56,13 +64,21 @@ class ConcatHead(FusionHead):
         return self.linear(torch.cat(list(features.values()), dim=1))
 
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        columns = self.linear.weight.split([f.shape[1] for f in features.values()], dim=1)
+        columns = self.linear.weight.split([z.shape[1] for z in features.values()], dim=1)
         bias = self.linear.bias / len(features)
-        return {name: F.linear(f, w, bias) for (name, f), w in zip(features.items(), columns, strict=True)}
+        return {name: F.linear(z, w, bias) for (name, z), w in zip(features.items(), columns, strict=True)}
 
 
 class SumHead(FusionHead):
-    """A linear layer for each modality, summed."""
+    """Sum of one linear layer per modality.
+
+    Parameters
+    ----------
+    sizes : dict of str to int
+        Number of features of each modality.
+    n_classes : int
+        Number of classes.
+    """
 
     is_sum = True
 
@@ -74,11 +90,21 @@ class SumHead(FusionHead):
         return cast(torch.Tensor, sum(self.split(features).values()))
 
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: linear(f) for (name, f), linear in zip(features.items(), self.linears, strict=True)}
+        return {name: linear(z) for (name, z), linear in zip(features.items(), self.linears, strict=True)}
 
 
 class GatedHead(FusionHead):
-    """A linear layer of sigmoid(A z_1) * (B z_2)."""
+    """Linear layer on sigmoid(A z_1) * (B z_2): one modality gates the other.
+
+    Parameters
+    ----------
+    sizes : dict of str to int
+        Number of features of each modality.
+    n_classes : int
+        Number of classes.
+    first, second : str
+        The modality that gates, and the modality that is gated.
+    """
 
     def __init__(self, sizes: Mapping[str, int], n_classes: int, first: str, second: str) -> None:
         super().__init__()
@@ -92,7 +118,17 @@ class GatedHead(FusionHead):
 
 
 class FilmHead(FusionHead):
-    """A linear layer of gamma(z_1) * z_2 + beta(z_1)."""
+    """Linear layer on gamma(z_1) * z_2 + beta(z_1): one modality scales and shifts the other.
+
+    Parameters
+    ----------
+    sizes : dict of str to int
+        Number of features of each modality.
+    n_classes : int
+        Number of classes.
+    first, second : str
+        The modality that gives scale and shift, and the modality that they are applied to.
+    """
 
     def __init__(self, sizes: Mapping[str, int], n_classes: int, first: str, second: str) -> None:
         super().__init__()
@@ -106,7 +142,23 @@ class FilmHead(FusionHead):
 
 
 def build_head(fusion: str, sizes: Mapping[str, int], n_classes: int, listed: list[str]) -> FusionHead:
-    """The head that `fusion` names, over modalities in the order of `sizes`; gates go by the order `listed`."""
+    """Create the fusion head that a parameter names.
+
+    Parameters
+    ----------
+    fusion : {'concat', 'sum', 'gated', 'film'}
+        Name of the head.
+    sizes : dict of str to int
+        Number of features of each modality, in the order of the features.
+    n_classes : int
+        Number of classes.
+    listed : list of str
+        Modalities as the user listed them: with 'gated' and 'film' the first one modulates the second.
+
+    Returns
+    -------
+    FusionHead
+    """
     if fusion == "concat":
         return ConcatHead(sizes, n_classes)
     if fusion == "sum":

@@ -15,7 +15,19 @@ from .fusion_heads import FusionHead
 
 
 class Branch(nn.Module):
-    """Encoder and linear head of one modality (UDI, eq. 1 and 2)."""
+    """Encoder and linear head of one modality (UDI, eq. 1 and 2).
+
+    Parameters
+    ----------
+    name : str
+        The modality.
+    encoder : nn.Module
+        Its encoder.
+    embedding_dim : int
+        Length of the encoder's feature vectors.
+    n_classes : int
+        Number of classes.
+    """
 
     def __init__(self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int) -> None:
         super().__init__()
@@ -24,51 +36,69 @@ class Branch(nn.Module):
         self.head: nn.Module = nn.Linear(embedding_dim, n_classes)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and features of the rows that have the modality."""
+        """Return logits and features of the rows that have the modality."""
         features = self.encode(batch)
         return self.head(features).float(), features.float()
 
     def encode(self, batch: Batch) -> torch.Tensor:
-        """Features of the rows that have the modality, which may be none of the batch."""
+        """Return features of the rows that have the modality, an empty tensor if the batch has none."""
         x = batch.x[self.name]
         return self.encoder(x) if len(x) else x.new_zeros(0, self.embedding_dim)
 
 
 class MultimodalModule(nn.Module):
-    """What predictions need of a network: fused logits, features and each modality's own logits."""
+    """Base class of networks with fused logits, features and logits per modality.
+
+    Attributes
+    ----------
+    names : list of str
+        The modalities, sorted.
+    embedding_sizes : dict of str to int
+        Number of features of each modality.
+    branches : nn.ModuleList of Branch
+        Branches in the order of `names`.
+    """
 
     names: list[str]
     embedding_sizes: dict[str, int]
     branches: nn.ModuleList
 
     def branch(self, name: str) -> Branch:
-        """The encoder and head of modality `name`."""
+        """Return the branch of modality `name`."""
         return cast(Branch, self.branches[self.names.index(name)])
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Fused logits, and each modality's features."""
+        """Return fused logits, and the features of each modality."""
         features = self.encode(batch)
         return self.fuse(features, batch), features
 
     def encode(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Each modality's features, with zeros in rows that lack it."""
+        """Return the features of each modality, with zeros in rows that lack it."""
         return {name: scatter_rows(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
 
     def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Fused logits from features of the modalities that the rows of the batch have."""
+        """Return fused logits from the features of the modalities that are present in each row."""
         raise NotImplementedError
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Logits from modality `name` alone."""
+        """Return logits from modality `name` alone."""
         raise NotImplementedError
 
 
 class LateFusion(MultimodalModule):
-    """Independent branches; logits summed or probabilities averaged over those present."""
+    """Independent branches whose logits are summed, or whose probabilities are averaged, over present modalities.
+
+    Parameters
+    ----------
+    branches : dict of str to Branch
+        Branch of each modality.
+    fusion : {'sum', 'mean'}
+        Sum of logits, or mean of probabilities.
+    """
 
     def __init__(self, branches: Mapping[str, Branch], fusion: str) -> None:
         super().__init__()
-        # One order for all: a float sum must not depend on how the modalities were listed.
+        # The order is fixed, because a floating-point sum must not depend on the order of the user's dict.
         self.names, self.fusion = sorted(branches), fusion
         self.branches = nn.ModuleList(branches[name] for name in self.names)
         self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
@@ -85,16 +115,16 @@ class LateFusion(MultimodalModule):
 
 
 class JointModule(MultimodalModule):
-    """Encoders under one fusion head.
+    """Encoders with one fusion head.
 
     Parameters
     ----------
     branches : dict of str to Branch
-        Encoders.
+        Branch of each modality.
     fusion_head : FusionHead
-        From the features, in the order of the modalities' names, to logits.
+        Map from the features, in the order of the sorted names, to logits.
     unimodal_heads : bool
-        Whether to keep the branches' own heads, for losses of their own.
+        Whether to keep the heads of the branches, for unimodal losses.
     """
 
     def __init__(self, branches: Mapping[str, Branch], fusion_head: FusionHead, unimodal_heads: bool) -> None:
@@ -117,42 +147,46 @@ class JointModule(MultimodalModule):
 
 
 def scatter_rows(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
-    """Values of the rows that have modality `name`, put at their places in the batch, others zero."""
+    """Return values for all rows of the batch: those given, for rows that have modality `name`, and zeros elsewhere."""
     if name not in batch.present:
         return values
     return values.new_zeros(batch.size, *values.shape[1:]).index_copy(0, batch.present[name], values)
 
 
 def present_mask(batch: Batch, name: str) -> torch.Tensor:
-    """Boolean mask of the rows of the batch that have modality `name`."""
+    """Return the boolean mask of the rows of the batch that have modality `name`."""
     ones = torch.ones(len(batch.x[name]), dtype=torch.bool, device=batch.x[name].device)
     return scatter_rows(ones, batch, name)
 
 
 def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, fusion: str) -> torch.Tensor:
-    """Logits of late fusion; absent ones are zero on entry and left out.
+    """Return the logits of late fusion over the modalities that are present in each row.
 
     Parameters
     ----------
     logits : sequence of Tensor of shape (n_samples, n_classes)
-        One per modality.
+        Logits of each modality, zero in rows that lack it.
     masks : sequence of bool Tensor of shape (n_samples,) or None
-        Rows that have each modality.
+        Rows that have each modality. None if no row lacks any.
     fusion : {'sum', 'mean'}
         Sum of logits, or logarithm of the mean of probabilities.
+
+    Returns
+    -------
+    Tensor of shape (n_samples, n_classes)
     """
     if fusion == "sum":
         return torch.stack(list(logits)).sum(0)
-    shares = torch.stack([F.log_softmax(z, dim=1) for z in logits])
+    log_proba = torch.stack([F.log_softmax(z, dim=1) for z in logits])
     if masks is None:
-        return shares.logsumexp(0) - math.log(len(shares))
-    have = torch.stack(list(masks))
-    nothing = ~have.any(0)
-    # A row with nothing would give NaN gradients: it keeps its shares, which are uniform.
-    shares = shares.masked_fill(~(have | nothing).unsqueeze(2), float("-inf"))
-    return shares.logsumexp(0) - (have | nothing).sum(0).log().unsqueeze(1)
+        return log_proba.logsumexp(0) - math.log(len(log_proba))
+    is_present = torch.stack(list(masks))
+    # Rows without any modality would give NaN gradients, so their uniform probabilities are kept.
+    is_used = is_present | ~is_present.any(0)
+    log_proba = log_proba.masked_fill(~is_used.unsqueeze(2), float("-inf"))
+    return log_proba.logsumexp(0) - is_used.sum(0).log().unsqueeze(1)
 
 
 def true_class_proba(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Probability of each row's class."""
+    """Return the probability of the true class of each row."""
     return torch.softmax(logits, dim=1).gather(1, y.unsqueeze(1)).squeeze(1)

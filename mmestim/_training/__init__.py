@@ -1,1 +1,1 @@
-"""The training loop on skorch, with its options, devices and checkpoints."""
+"""Training loop on skorch, with its options, devices and checkpoints."""

@@ -1,4 +1,4 @@
-"""Schedules, progress bars and other parts of skorch's training."""
+"""Learning rate schedule, progress bar and other extensions of skorch's training."""
 
 from __future__ import annotations
 
@@ -11,24 +11,41 @@ from tqdm.auto import tqdm
 
 
 def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
-    """A schedule by steps: up to the rate of each group for a tenth of them, then down by a half cosine."""
-    policy, total = torch.optim.lr_scheduler.OneCycleLR, n_steps + 1
-    total += total == 10  # of which the rise is no step long, by which torch divides
+    """Return a schedule per step that rises for 10 % of the steps and then falls by a half cosine.
+
+    Parameters
+    ----------
+    rates : sequence of float
+        Highest learning rate of each parameter group.
+    n_steps : int
+        Steps of the whole training.
+    """
+    policy, total_steps = torch.optim.lr_scheduler.OneCycleLR, n_steps + 1
+    total_steps += total_steps == 10  # With 10 steps the rise would have length 0, by which torch divides.
     return LRScheduler(
-        policy=policy, step_every="batch", max_lr=rates, total_steps=total, pct_start=0.1, cycle_momentum=False
+        policy=policy, step_every="batch", max_lr=rates, total_steps=total_steps, pct_start=0.1, cycle_momentum=False
     )
 
 
 def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zero momentum where there is none: fused SGD fails where some parameters get their first gradient later."""
+    """Set missing momentum buffers to zero.
+
+    Fused SGD fails if some parameters get their first gradient later than others.
+    """
     for group in optimizer.param_groups:
         if group.get("fused") and group.get("momentum"):
             for parameter in filter(lambda p: p.requires_grad, group["params"]):
                 optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
-class _Progress(Callback):
-    """A bar over the epochs with the latest scores."""
+class ProgressBar(Callback):
+    """Progress bar over the epochs that shows the latest scores.
+
+    Parameters
+    ----------
+    title : str
+        Title of the training.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -45,5 +62,5 @@ class _Progress(Callback):
         self.bar_.close()
 
 
-def _silent(*args: Any) -> None:
-    """Nowhere for EarlyStopping to print to; the history says the same."""
+def discard_output(*args: Any) -> None:
+    """Ignore what EarlyStopping would print; the history holds the same."""

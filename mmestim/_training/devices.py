@@ -1,4 +1,4 @@
-"""Where networks run, in which precision, and on whose random numbers."""
+"""Device, precision and random generators of the networks."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from typing import Any
 
 import torch
 
-# Torch's generators are global: fits in several threads take turns, so that none draws another's numbers.
+# Torch's generators are global: fits in several threads take turns, so that none draws numbers of another.
 _SEEDING = threading.RLock()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device that `device` names, checked to be on this machine."""
-    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    """Return the torch device that `device` names, or raise if this machine has none of that name."""
+    available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
-        here.append("mps")
+        available.append("mps")
     if device == "auto":
-        return torch.device("cuda:0" if "cuda:0" in here else here[-1])
+        return torch.device("cuda:0" if "cuda:0" in available else available[-1])
     try:
-        asked = torch.device(device)
+        requested = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {here}.") from error
-    if asked.type == "cuda" and asked.index is None:
-        asked = torch.device("cuda:0")
-    if str(asked) not in here:
-        raise ValueError(f"device={str(device)!r} was requested, but this machine has {here}. Use device='auto'.")
-    return asked
+        raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {available}.") from error
+    if requested.type == "cuda" and requested.index is None:
+        requested = torch.device("cuda:0")
+    if str(requested) not in available:
+        raise ValueError(f"device={str(device)!r} was requested, but this machine has {available}. Use device='auto'.")
+    return requested
 
 
-def available_device(device: str, whose: str) -> torch.device:
-    """The device that something was on when it was stored, or the CPU, with a warning, where there is no such."""
+def available_device(device: str, owner: str) -> torch.device:
+    """Return the device that a stored object was on or, with a warning, the CPU if this machine has no such device."""
     try:
         return resolve_device(device)
     except ValueError:
         warnings.warn(
-            f"{whose} was fitted on {device}, which this machine has not: it predicts on the CPU.", stacklevel=3
+            f"{owner} was fitted on {device}, which this machine does not have: it predicts on the CPU.", stacklevel=3
         )
         return torch.device("cpu")
 
 
 def seed_for(seed: int, *purpose: str) -> int:
-    """A seed of its own for each purpose (a modality's branch, a helper network), all from one."""
+    """Return a seed for one purpose, such as the branch of a modality, derived from a common seed."""
     digest = hashlib.blake2b("\0".join([str(seed), *purpose]).encode(), digest_size=6).digest()
     return int.from_bytes(digest, "little")
 
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generators set to `seed` inside the context and put back after it."""
+    """Set torch's generators to `seed` inside the context, and restore them after it."""
     with _SEEDING, torch.random.fork_rng([device.index] if device.type == "cuda" else []):
-        # Not torch.manual_seed, which would also seed the devices that are not put back.
+        # torch.manual_seed would also seed devices that are not restored.
         for generator in default_generators(device):
             generator.manual_seed(seed)
         yield
 
 
 def default_generators(device: torch.device) -> list[torch.Generator]:
-    """Torch's own generators that training on a device draws from."""
+    """Return torch's global generators that training on a device draws from."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index])
@@ -71,7 +71,7 @@ def default_generators(device: torch.device) -> list[torch.Generator]:
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The context in which encoders and heads run in `precision`."""
+    """Return the context in which encoders and heads run in `precision`."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

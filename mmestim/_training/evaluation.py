@@ -8,36 +8,56 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._data.batches import RowSource
+from .._data.batches import Batch, RowSource
 from .options import TrainingOptions
 
 
 @torch.no_grad()
 def evaluate(
-    module: nn.Module, rows: RowSource, options: TrainingOptions, on_batch: Callable[..., None] | None = None
+    module: nn.Module,
+    rows: RowSource,
+    options: TrainingOptions,
+    on_batch: Callable[[Batch, torch.Tensor], None] | None = None,
 ) -> tuple[float, float, float]:
-    """Cross-entropy, accuracy and entropy of the predictions, weighted means of a module in eval mode."""
+    """Return weighted means of cross-entropy, accuracy and entropy of the predictions.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, which is put in eval mode. Its first output are logits.
+    rows : RowSource
+        Rows to evaluate on.
+    options : TrainingOptions
+        Device, precision and batch size.
+    on_batch : callable, default=None
+        Called with each batch and its logits.
+
+    Returns
+    -------
+    loss, accuracy, entropy : float
+        Cross-entropy and entropy are in nats.
+    """
     module.eval()
     totals = torch.zeros(4, device=options.device)
-    for part in rows.epoch(rows.eval_batch_size(options.batch_size)):
-        batch = rows.batch(part)
+    for row_numbers in rows.epoch(rows.eval_batch_size(options.batch_size)):
+        batch = rows.batch(row_numbers)
         with options.autocast():
             logits = module(batch)[0]
-        log_shares = F.log_softmax(logits, dim=1)
+        log_proba = F.log_softmax(logits, dim=1)
         scores = [
-            F.nll_loss(log_shares, batch.y, reduction="none"),
+            F.nll_loss(log_proba, batch.y, reduction="none"),
             (logits.argmax(1) == batch.y).float(),
-            -(log_shares.exp() * log_shares).sum(1),
-            torch.ones_like(log_shares[:, 0]),
+            -(log_proba.exp() * log_proba).sum(1),
+            torch.ones_like(log_proba[:, 0]),
         ]
         weight = 1.0 if batch.weight is None else batch.weight
         totals += torch.stack([(score * weight).sum() for score in scores])
         if on_batch is not None:
             on_batch(batch, logits)
-    loss, hits, entropy, weight = totals.tolist()
-    return loss / weight, hits / weight, entropy / weight
+    loss, n_correct, entropy, total_weight = totals.tolist()
+    return loss / total_weight, n_correct / total_weight, entropy / total_weight
 
 
 def selection_score(loss: float, accuracy: float) -> float:
-    """What the best state of a module has most of: accuracy, and of equal ones the lowest loss."""
+    """Return the score for model selection: accuracy, with ties broken by the lower loss."""
     return accuracy - 1e-6 * loss

@@ -1,4 +1,4 @@
-"""A name for a fit: the same for the same parameters and data, another for any others."""
+"""Digest that identifies a fit: equal for equal parameters and data, different for any others."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from torch.nn.parameter import is_lazy
 from .._data.batches import Rows
 from .checkpoints import FORMAT
 
-# What these do goes by their version; other code is looked at.
+# The code of these packages is represented by their version; all other code is hashed.
 _LIBRARIES = {"mmestim": "mmestim", "numpy": "numpy", "skorch": "skorch", "sklearn": "scikit-learn", "torch": "torch"}
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+_PLAIN_TYPES = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 
-# Parameters that change nothing about the weights.
-_NO_MATTER = {"checkpoint", "device", "max_memory", "random_state", "verbose"}
+# Parameters that do not influence the weights.
+_IRRELEVANT_PARAMETERS = {"checkpoint", "device", "max_memory", "random_state", "verbose"}
 
 
 def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torch.device) -> str:
-    """Digest of all that the weights depend on but the number of threads.
+    """Return a digest of everything that determines the weights, except the number of threads.
 
     Parameters
     ----------
     estimator : estimator
-        Its class, parameters and `classes_` count.
+        Estimator whose class, parameters and `classes_` are hashed.
     rows : Rows
         Every row of the data, loaded.
     groups : array-like or None
-        As given to `fit`.
+        Argument of `fit`.
     seed : int
-        Drawn from `random_state`, in place of it.
+        Number drawn from `random_state`, hashed in place of it.
     device : torch.device
-        Its type counts.
+        Device of the training, of which the type is hashed.
 
     Returns
     -------
@@ -52,93 +52,93 @@ def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torc
     digest.add(FORMAT)
     digest.add([version(name) for name in _LIBRARIES.values()])
     digest.add(type(estimator))
-    digest.add({name: value for name, value in parameters if name not in _NO_MATTER})
+    digest.add({name: value for name, value in parameters if name not in _IRRELEVANT_PARAMETERS})
     digest.add([seed, device.type, estimator.classes_, None if groups is None else np.asarray(groups)])
     digest.add([rows.y, rows.weight])
     for name, shape in rows.blocks.shapes.items():
         digest.add([name, shape])
-        for part in rows.blocks.chunks(name):  # Read anew, so that it does not matter which blocks are held.
-            digest.add(list(rows.blocks.read(name, part)))
+        for chunk in rows.blocks.chunks(name):  # Read anew, so that the digest does not depend on max_memory.
+            digest.add(list(rows.blocks.read(name, chunk)))
     return digest.hexdigest()
 
 
 class Fingerprint:
-    """Digest of values of any kind, one after the other.
+    """Digest of a sequence of values of any type.
 
-    Arrays, tensors and containers count by content; estimators and callbacks by class and parameters;
-    functions and classes by name, code, and what it names of their modules, other modules left out;
-    other objects by what pickle would take, or where it cannot, by class and attributes.
+    Arrays, tensors and containers are hashed by content; estimators and callbacks by class and
+    parameters; functions and classes by name, code and the global values that the code names, without
+    modules; other objects by their pickled parts or, if they cannot be pickled, by class and attributes.
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        self._open: set[int] = set()  # Objects on the way down to here, so that a circle ends.
-        self._code: dict[int, Any] = {}  # Functions and classes that were looked at.
+        self._visiting: set[int] = set()  # Objects that contain the current one, so that cycles end.
+        self._hashed_code: dict[int, Any] = {}  # Functions and classes, each hashed once.
 
     def hexdigest(self) -> str:
-        """The digest so far."""
+        """Return the digest of the values so far."""
         return self._hash.hexdigest()
 
     def add(self, value: Any) -> None:
-        """Take in one more value."""
+        """Add a value to the digest."""
         if isinstance(value, np.generic):
             value = value.item()
-        self._put(_name(type(value)))
-        if isinstance(value, _PLAIN):
-            self._put(repr(value))
-        elif id(value) in self._open:
-            self._put("again")
+        self._write(_qualified_name(type(value)))
+        if isinstance(value, _PLAIN_TYPES):
+            self._write(repr(value))
+        elif id(value) in self._visiting:
+            self._write("again")
         else:
-            self._open.add(id(value))
-            self._take_apart(value)
-            self._open.remove(id(value))
+            self._visiting.add(id(value))
+            self._hash_value(value)
+            self._visiting.remove(id(value))
 
-    def _put(self, content: Any) -> None:
-        """Text or bytes, with their length, so that no two sequences of them look alike."""
+    def _write(self, content: Any) -> None:
+        """Hash text or bytes, preceded by their length so that no two sequences give the same bytes."""
         content = content.encode() if isinstance(content, str) else content
         self._hash.update(len(content).to_bytes(8, "little"))
         self._hash.update(content)
 
-    def _each(self, values: Iterable[Any]) -> None:
+    def _add_each(self, values: Iterable[Any]) -> None:
         values = list(values)
-        self._put(str(len(values)))
+        self._write(str(len(values)))
         for value in values:
             self.add(value)
 
-    def _take_apart(self, value: Any) -> None:
+    def _hash_value(self, value: Any) -> None:
         if isinstance(value, torch.Tensor):
-            self._put("lazy" if is_lazy(value) else f"{value.dtype} {tuple(value.shape)} {value.requires_grad}")
+            self._write("lazy" if is_lazy(value) else f"{value.dtype} {tuple(value.shape)} {value.requires_grad}")
             if not is_lazy(value):
-                self._put(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+                self._write(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         elif isinstance(value, np.ndarray):
-            self._put(f"{value.dtype.str} {value.shape}")
+            self._write(f"{value.dtype.str} {value.shape}")
             if value.dtype.hasobject:
-                self._each(value.ravel().tolist())
+                self._add_each(value.ravel().tolist())
             else:
-                self._put(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+                self._write(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         elif isinstance(value, Mapping):
-            self._each(part for pair in value.items() for part in pair)
+            self._add_each(part for pair in value.items() for part in pair)
         elif isinstance(value, list | tuple):
-            self._each(value)
+            self._add_each(value)
         elif isinstance(value, set | frozenset):
-            self._each(sorted(_digest(item) for item in value))
+            self._add_each(sorted(_digest(item) for item in value))
         elif isinstance(value, ModuleType):
-            self._put(value.__name__)
+            self._write(value.__name__)
         elif isinstance(value, CodeType):
-            self._put(value.co_code)
-            self._each([value.co_names, value.co_varnames, value.co_consts])
+            self._write(value.co_code)
+            self._add_each([value.co_names, value.co_varnames, value.co_consts])
         elif isinstance(value, type | FunctionType):
-            self._put(_name(value))
-            if not _is_library(value) and id(value) not in self._code:
-                self._code[id(value)] = value
-                self._each(_class_parts(value) if isinstance(value, type) else _function_parts(value))
+            self._write(_qualified_name(value))
+            if not _is_library(value) and id(value) not in self._hashed_code:
+                self._hashed_code[id(value)] = value
+                self._add_each(_class_parts(value) if isinstance(value, type) else _function_parts(value))
         elif hasattr(value, "get_params"):
             self.add(type(value))
-            self.add(_settings(value))
+            self.add(_parameters(value))
         elif isinstance(value, functools._lru_cache_wrapper):
             self.add(value.__wrapped__)
         else:
-            self._each(_pickled(value))
+            self._add_each(_pickled_parts(value))
 
 
 def _digest(value: Any) -> str:
@@ -147,7 +147,7 @@ def _digest(value: Any) -> str:
     return digest.hexdigest()
 
 
-def _name(code: type | FunctionType) -> str:
+def _qualified_name(code: type | FunctionType) -> str:
     return f"{code.__module__}.{code.__qualname__}"
 
 
@@ -157,7 +157,7 @@ def _is_library(code: type | FunctionType) -> bool:
 
 
 def _class_parts(cls: type) -> Iterator[Any]:
-    """Bases, methods and attributes of a class."""
+    """Yield bases, methods and attributes of a class."""
     yield cls.__bases__
     for name, value in vars(cls).items():
         value = getattr(value, "fget", None) or getattr(value, "__func__", value)
@@ -166,17 +166,17 @@ def _class_parts(cls: type) -> Iterator[Any]:
 
 
 def _function_parts(function: FunctionType) -> Iterator[Any]:
-    """What a call of the function depends on, as far as it can be seen without one."""
+    """Yield everything that a call of the function depends on, as far as can be seen without a call."""
     yield [function.__code__, function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # Nothing in it yet.
+        except ValueError:  # The cell is still empty.
             yield None
     for name in sorted(_global_names(function.__code__) & function.__globals__.keys()):
         value = function.__globals__[name]
         if hasattr(value, "get_params") and not isinstance(value, type):
-            yield [name, type(value), vars(value)]  # It is used as it is, fitted perhaps.
+            yield [name, type(value), vars(value)]  # With its attributes, as it may be fitted.
         elif not isinstance(value, ModuleType):
             yield [name, value]
 
@@ -186,17 +186,20 @@ def _global_names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*nested)
 
 
-def _settings(value: Any) -> dict[str, Any]:
-    """Parameters of an object in scikit-learn's style; those that came as ``**kwargs`` are attributes alone."""
+def _parameters(value: Any) -> dict[str, Any]:
+    """Return the parameters of an object in scikit-learn's style.
+
+    Parameters passed as ``**kwargs`` are found among the attributes.
+    """
     accepted = inspect.signature(type(value)).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    return {k: v for k, v in vars(value).items() if k in accepted or (takes_all and not k.endswith("_"))}
+    accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    return {k: v for k, v in vars(value).items() if k in accepted or (accepts_any and not k.endswith("_"))}
 
 
-def _pickled(value: Any) -> list[Any]:
+def _pickled_parts(value: Any) -> list[Any]:
     try:
         reduced = value.__reduce_ex__(2)
-    except Exception:  # Whatever a class may raise that is not made for it.
+    except Exception:  # A class may raise any type here.
         return [type(value), getattr(value, "__dict__", None)]
     if isinstance(reduced, str):
         return [reduced]

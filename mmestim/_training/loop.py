@@ -1,4 +1,4 @@
-"""Training of one network, and the objectives that it minimises."""
+"""Training of one network, and the objective that it minimises."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from .state_encoding import Stateful
 
 
 class Objective(Stateful):
-    """What a net minimises: cross-entropy of the first output. Subclasses add to it.
+    """Objective of a net, with hooks for subclasses: here the cross-entropy of the first output.
 
-    The hooks are called in the order of the methods; `net` gives `module_`, `history`, `options`
-    and `train_rows`. Nothing in `loss` or `after_backward` may read a value back to the CPU.
-    What changes after `begin`, other than the net, is the state.
+    The hooks are called in the order in which they are defined. They read `module_`, `history`,
+    `options` and `train_rows` of the net. `loss` and `after_backward` must not copy values to the CPU.
+    Everything that changes after `begin`, apart from the net, belongs to the state.
     """
 
     def begin(self, net: Net) -> None:
-        """Before the first epoch, on the net's device and under its seed."""
+        """Prepare for the first epoch, on the net's device and under its seed."""
 
     def begin_epoch(self, net: Net, epoch: list[torch.Tensor]) -> None:
-        """Before each epoch, with the row numbers of its batches."""
+        """Prepare for an epoch, given the row numbers of its batches."""
 
     def loss(self, net: Net, output: Any, batch: Batch) -> torch.Tensor:
-        """Loss of one batch from what the module returned."""
+        """Return the loss of a batch, given the output of the module."""
         return weighted_cross_entropy(output[0], batch)
 
     def after_backward(self, net: Net, batch: Batch) -> None:
-        """Between backward and the optimizer's step."""
+        """Modify gradients between the backward pass and the optimizer's step."""
 
     def train_batch(self, net: Net, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn from one batch; its loss and its logits."""
+        """Train on one batch, and return its loss and logits."""
         net.optimizer_.zero_grad()
         output = net.infer(batch)
         loss = self.loss(net, output, batch)
@@ -52,44 +52,69 @@ class Objective(Stateful):
         return loss.detach(), output[0]
 
     def end_epoch(self, net: Net) -> None:
-        """After each epoch."""
+        """Finish an epoch."""
 
     def end(self, net: Net) -> None:
-        """After the last epoch."""
+        """Finish the training after the last epoch."""
 
 
 class ShadowNetwork(Stateful):
-    """A network of the same kind trained beside a net, with its objective and learning rate, on other rows."""
+    """Network trained beside a net on other rows, with the same objective and learning rate.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Network of the same architecture as the net's.
+    rows : RowSource
+        Rows to train on.
+    net : Net
+        The net to follow.
+    seed : int
+        Seed of shuffling and of random layers.
+    title : str
+        Title in error messages.
+    """
 
     def __init__(self, module: nn.Module, rows: RowSource, net: Net, seed: int, title: str) -> None:
-        quiet = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
-        self.net = Net(module, objective=net.objective, options=quiet, n_classes=len(net.classes), title=title)
+        options = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
+        self.net = Net(module, objective=net.objective, options=options, n_classes=len(net.classes), title=title)
         self.net.initialize()
         self.rows, self.seed, self.generator = rows, seed, torch.Generator().manual_seed(seed)
 
     def train_epoch(self, lr: float) -> None:
-        """One pass over the rows, with random numbers of its own."""
+        """Train for one epoch, with random numbers that do not depend on the net's."""
         self.net.history.new_epoch()
         for group in self.net.optimizer_.param_groups:
             group["lr"] = lr
         with seeded(seed_for(self.seed, str(len(self.net.history))), self.net.options.device):
             loss = self.net.train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
-        self.net.check_finite(np.isfinite(loss), f"training loss is {loss}")
+        self.net.check_finite(bool(np.isfinite(loss)), f"training loss is {loss}")
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes in training."""
-        net, generator = self.net, self.generator
-        n_epochs = len(net.history)
-        return {"module": net.module_, "optimizer": net.optimizer_, "generator": generator, "n_epochs": n_epochs}
+        """Return everything that training changes."""
+        return {
+            "module": self.net.module_,
+            "optimizer": self.net.optimizer_,
+            "generator": self.generator,
+            "n_epochs": len(self.net.history),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Restore the number of epochs; the other objects are restored in place."""
         for _ in range(len(self.net.history), state["n_epochs"]):
             self.net.history.new_epoch()
 
 
 class TrainingRun(NamedTuple):
-    """What one call of `train` leaves behind besides the trained module."""
+    """Record of one call of `train`.
+
+    Attributes
+    ----------
+    history : list of dict
+        Scores of each epoch.
+    interrupted : bool
+        Whether Ctrl-C ended the training.
+    """
 
     history: list[dict[str, Any]]
     interrupted: bool
@@ -109,18 +134,42 @@ def train(
 ) -> TrainingRun:
     """Train `module` in place.
 
-    With early stopping the best epoch on `valid_rows` is kept, and Ctrl-C after the first epoch
-    ends the run there; before that it is raised on.
+    With early stopping the epoch with the best score on `valid_rows` is restored. Ctrl-C ends the
+    training after the last complete epoch; before the first is complete, it is raised again.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Network that maps a batch to a sequence of outputs, logits first.
+    train_rows, valid_rows : RowSource
+        Rows to train on, and rows for early stopping.
+    options : TrainingOptions
+        Options of the training.
+    n_classes : int
+        Number of classes.
+    seed : int
+        Seed of shuffling and of random layers.
+    stage : str
+        Name of the training in the history.
+    modality : str, default=None
+        Modality that is trained alone.
+    objective : Objective, default=None
+        Objective to minimise, by default the cross-entropy.
+
+    Returns
+    -------
+    TrainingRun
+        History of the epochs.
     """
     title = stage if modality is None else f"{stage} {modality}"
     net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
-    # Compiled graphs are shared by the fits of a process, and some objectives go back through them twice.
-    keeping = functorch_config.patch(donated_buffer=False) if options.compile else contextlib.nullcontext()
-    with keeping, seeded(seed, options.device):
+    # Some objectives run backward twice through a compiled graph, whose buffers must not be reused then.
+    graph_settings = functorch_config.patch(donated_buffer=False) if options.compile else contextlib.nullcontext()
+    with graph_settings, seeded(seed, options.device):
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
     module.eval()
-    kept = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
+    keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
     history = [
-        {"stage": stage, "modality": modality, **{key: row[key] for key in kept if key in row}} for row in net.history
+        {"stage": stage, "modality": modality, **{key: row[key] for key in keys if key in row}} for row in net.history
     ]
     return TrainingRun(history, interrupted)

@@ -9,15 +9,29 @@ from .._data.batches import Batch
 
 
 def weighted_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy of a batch, each row counted by its weight."""
+    """Return the mean cross-entropy of a batch, each row multiplied by its weight."""
     if batch.weight is None:
         return F.cross_entropy(logits, batch.y)
     return (F.cross_entropy(logits, batch.y, reduction="none") * batch.weight).mean()
 
 
 def unimodal_cross_entropy(logits: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
-    """The same of logits for all rows, on those that have modality `name`; 0 where none has."""
+    """Return the mean cross-entropy over the rows that have modality `name`, 0 if none has.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch.size, n_classes)
+        Logits of all rows of the batch.
+    batch : Batch
+        The batch.
+    name : str
+        The modality.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
     if not len(batch.x[name]):
         return logits.new_zeros(())
-    having = batch.with_modality(name)
-    return weighted_cross_entropy(logits if having is batch else logits[batch.present[name]], having)
+    present_batch = batch.with_modality(name)
+    return weighted_cross_entropy(logits if present_batch is batch else logits[batch.present[name]], present_batch)

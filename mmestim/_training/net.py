@@ -1,4 +1,4 @@
-"""The one place that knows skorch: nets, how they are trained, and callbacks."""
+"""Net that trains a network on skorch, in batches from a `RowSource`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, 
 from torch import nn
 
 from .._data.batches import Batch, RowSource
-from .callbacks import _Progress, _silent, fill_momentum
+from .callbacks import ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators
 from .evaluation import evaluate, selection_score
@@ -22,10 +22,10 @@ from .options import TrainingOptions
 if TYPE_CHECKING:
     from .loop import Objective
 
-# A name that no callback of a user's has.
+# Name that no callback of a user has.
 EARLY_STOPPING_NAME = "mmestim_early_stopping"
 
-# What a fit that goes on takes up of skorch's callbacks, a user's included.
+# Attributes of skorch's callbacks, a user's included, that a resumed fit restores.
 RESUMABLE_CALLBACK_STATE = {
     LRScheduler: ("lr_scheduler_", "batch_idx_"),
     EarlyStopping: ("misses_", "dynamic_threshold_", "best_model_weights_", "best_epoch_"),
@@ -34,10 +34,30 @@ RESUMABLE_CALLBACK_STATE = {
 
 
 class Net(NeuralNetClassifier):
-    """A skorch net whose epoch loop serves whole batches and reads nothing back within an epoch.
+    """Skorch net whose epoch loop takes whole batches and copies nothing to the CPU within an epoch.
 
-    skorch builds optimizer, schedule and compiled module and runs the callbacks; batch callbacks
-    are called only if one is given.
+    skorch builds the optimizer, the schedule and the compiled module, and runs the callbacks. Callbacks
+    per batch are called only if one is given.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Network that maps a batch to a sequence of outputs, logits first.
+    objective : Objective
+        Objective to minimise.
+    options : TrainingOptions
+        Options of the training.
+    n_classes : int
+        Number of classes.
+    title : str
+        Title in the progress bar and in error messages.
+
+    Attributes
+    ----------
+    train_rows : RowSource
+        Rows of the training under way.
+    gradient_listeners : list of skorch.callbacks.Callback
+        Callbacks that receive the gradients of each step.
     """
 
     history: Any
@@ -51,7 +71,7 @@ class Net(NeuralNetClassifier):
         self.objective, self.options, self.title = objective, options, title
         callbacks = list(options.callbacks)
         if options.early_stopping:
-            # Last, because it ends the round of callbacks when it stops.
+            # It must be last, because callbacks after the one that stops are not called.
             callbacks.append(
                 (
                     EARLY_STOPPING_NAME,
@@ -61,7 +81,7 @@ class Net(NeuralNetClassifier):
                         lower_is_better=False,
                         threshold=0,
                         threshold_mode="abs",
-                        sink=_silent,
+                        sink=discard_output,
                         load_best=True,
                     ),
                 )
@@ -83,11 +103,11 @@ class Net(NeuralNetClassifier):
         )
 
     @property
-    def _default_callbacks(self):
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
         defaults: list[tuple[str, Callback]] = [("epoch_timer", EpochTimer())]
         epochs = self.options.max_epochs
         if self.options.lr_schedule == "step":
-            # A tenth at 70 % of the epochs, the field's convention (OGM-GE).
+            # The rate falls to 10 % after 70 % of the epochs, as in OGM-GE.
             milestone = max(1, round(0.7 * epochs))
             schedule = {"policy": torch.optim.lr_scheduler.MultiStepLR, "milestones": [milestone], "gamma": 0.1}
             defaults.append(("lr_schedule", LRScheduler(**schedule, event_name="lr")))
@@ -95,26 +115,41 @@ class Net(NeuralNetClassifier):
             policy = torch.optim.lr_scheduler.CosineAnnealingLR
             defaults.append(("lr_schedule", LRScheduler(policy=policy, T_max=epochs, event_name="lr")))
         if self.options.verbose == 1:
-            defaults.append(("progress", _Progress(self.title)))
+            defaults.append(("progress", ProgressBar(self.title)))
         elif self.options.verbose > 1:
             defaults.append(("print_log", PrintLog()))
         return defaults
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """As skorch does, and with momentum for every parameter."""
+        """Initialize the optimizer as skorch does, with momentum for every parameter."""
         super().initialize_optimizer(*args, **kwargs)
         fill_momentum(self.optimizer_)
         return self
 
     def run(self, train: RowSource, valid: RowSource | None, seed: int) -> bool:
-        """Train for at most `max_epochs`; whether Ctrl-C ended it, with the best epoch restored."""
+        """Train for at most `max_epochs`.
+
+        Parameters
+        ----------
+        train : RowSource
+            Rows to train on.
+        valid : RowSource or None
+            Rows for early stopping.
+        seed : int
+            Seed of the shuffling.
+
+        Returns
+        -------
+        bool
+            Whether Ctrl-C ended the training. The best epoch is restored then.
+        """
         self.train_rows = train
         generator = torch.Generator().manual_seed(seed)
         checkpoint = None if self.options.checkpoints is None else self.options.checkpoints.start()
         self.initialize()
         self.gradient_listeners: list[Callback] = []
         self.objective.begin(self)
-        self._initialize_callbacks()  # Nets that were trained in `begin` have taken over the user's.
+        self._initialize_callbacks()  # `begin` may train other nets, which initialize the user's callbacks too.
         is_new = checkpoint is None or not checkpoint.is_finished
         if is_new:
             self.notify("on_train_begin", X=train, y=None)
@@ -124,13 +159,14 @@ class Net(NeuralNetClassifier):
         if is_new:
             self.notify("on_train_end", X=train, y=None)
         self.objective.end(self)
-        self.check_finite(all(torch.isfinite(p).all() for p in self.module_.parameters()), "weights are not finite")
+        is_finite = all(bool(torch.isfinite(parameter).all()) for parameter in self.module_.parameters())
+        self.check_finite(is_finite, "weights are not finite")
         if checkpoint is not None and is_new and not interrupted:
             checkpoint.write(self._parts(generator), finished=True)
         return interrupted
 
     def _parts(self, generator: torch.Generator) -> dict[str, Any]:
-        """What the next epoch depends on besides the data, by name."""
+        """Return everything that the next epoch depends on, apart from the data, by name."""
         callbacks: dict[str, Any] = {}
         for name, callback in self.callbacks_:
             if hasattr(callback, "load_state_dict"):
@@ -151,19 +187,21 @@ class Net(NeuralNetClassifier):
         }
 
     def _restore(self, checkpoint: Checkpoint, generator: torch.Generator) -> None:
-        """Take up what the checkpoint has, if anything."""
+        """Restore the state in the checkpoint, if it has one."""
         parts = checkpoint.restore(self._parts(generator))
         for name, callback in self.callbacks_:
-            if isinstance(kept := parts["callbacks"].get(name), dict):
-                vars(callback).update(kept)
+            if isinstance(state := parts["callbacks"].get(name), dict):
+                vars(callback).update(state)
         for name, parameter in parts["module"].named_parameters():
             parameter.requires_grad_(parts["trainable"][name])
         self.history[:] = parts["history"]
         if self.options.verbose and self.history:
             print(f"{self.title}: epochs 1 to {len(self.history)} are in {str(checkpoint.path)!r}")
 
-    def _run_epochs(self, train, valid, generator, checkpoint):
-        """Train to the end; whether it came by Ctrl-C."""
+    def _run_epochs(
+        self, train: RowSource, valid: RowSource | None, generator: torch.Generator, checkpoint: Checkpoint | None
+    ) -> bool:
+        """Train until the end, and return whether Ctrl-C caused it."""
         try:
             while len(self.history) < self.max_epochs:
                 if not self._run_epoch(train, valid, generator):
@@ -176,51 +214,53 @@ class Net(NeuralNetClassifier):
             if not self.history:
                 raise
             best = getattr(dict(self.callbacks_).get(EARLY_STOPPING_NAME), "best_model_weights_", None)
-            if best is not None:  # The epoch under way has moved the weights on from it.
+            if best is not None:  # The interrupted epoch has changed the weights since.
                 self.module_.load_state_dict(best)
             return True
         return False
 
-    def _run_epoch(self, train, valid, generator):
+    def _run_epoch(self, train: RowSource, valid: RowSource | None, generator: torch.Generator) -> bool:
+        """Train for one epoch, and return whether to go on."""
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
-        self.history.new_batch()  # For callbacks that look at the latest one.
+        self.history.new_batch()  # Callbacks may read the latest batch.
         epoch = train.epoch(self.batch_size, generator)
         self.objective.begin_epoch(self, epoch)
         scores = {"train_loss": self.train_epoch(train, epoch)}
-        self.check_finite(np.isfinite(scores["train_loss"]), f"training loss is {scores['train_loss']}")
+        self.check_finite(bool(np.isfinite(scores["train_loss"])), f"training loss is {scores['train_loss']}")
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
-            self.check_finite(np.isfinite(scores["valid_loss"]), f"validation loss is {scores['valid_loss']}")
+            self.check_finite(bool(np.isfinite(scores["valid_loss"])), f"validation loss is {scores['valid_loss']}")
             scores["selection_score"] = selection_score(scores["valid_loss"], scores["valid_accuracy"])
         for name, score in scores.items():
-            before = [row[name] for row in self.history[:-1]]
+            previous_scores = [row[name] for row in self.history[:-1]]
             self.history.record(name, score)
             if name.endswith("loss"):
-                self.history.record(f"{name}_best", score < min(before, default=np.inf))
+                self.history.record(f"{name}_best", score < min(previous_scores, default=np.inf))
         self.objective.end_epoch(self)
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
-        except KeyboardInterrupt:  # How skorch's callbacks say that training is done.
+        except KeyboardInterrupt:  # skorch's callbacks raise it to stop the training.
             return False
         return True
 
-    def train_epoch(self, train, epoch):
+    def train_epoch(self, train: RowSource, epoch: list[torch.Tensor]) -> float:
+        """Train on every batch of an epoch, and return the mean loss of its rows."""
         self.module_.train()
-        before, after = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
+        begin_listeners, end_listeners = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
         self.gradient_listeners = self._listeners("on_grad_computed")
         losses = torch.empty(len(epoch), device=self.options.device)
         for step, rows in enumerate(epoch):
             batch = train.batch(rows, training=True)
-            for callback in before:
+            for callback in begin_listeners:
                 callback.on_batch_begin(self, batch=(batch.x, batch.y), training=True)
             losses[step], logits = self.objective.train_batch(self, batch)
-            for callback in after:
+            for callback in end_listeners:
                 callback.on_batch_end(self, batch=(batch.x, batch.y), training=True, loss=losses[step], y_pred=logits)
         sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
         return float((losses.cpu() * sizes).sum() / sizes.sum())
 
     def step(self, batch: Batch) -> None:
-        """Move the weights by the gradients that are there."""
+        """Update the weights by their gradients."""
         for callback in self.gradient_listeners:
             named = list(self.module_.named_parameters())
             callback.on_grad_computed(self, named_parameters=named, X=batch.x, y=batch.y, training=True)
@@ -229,44 +269,46 @@ class Net(NeuralNetClassifier):
         self.optimizer_.step()
 
     def defer_early_stopping(self, n_epochs: int = 0) -> None:
-        """Put early stopping off for `n_epochs`, to be said before each of them; with 0 it begins anew."""
+        """Suspend early stopping for `n_epochs`, or restart it if 0. Call it before each of these epochs."""
         if stopper := dict(self.callbacks_).get(EARLY_STOPPING_NAME):
             if n_epochs == 0:
                 stopper.on_train_begin(self)
             stopper.misses_ = -n_epochs
 
     def infer(self, batch: Batch, **fit_params: Any) -> Any:
-        """The module's outputs for a batch, in the chosen precision."""
+        """Return the outputs of the module for a batch, in the chosen precision."""
         with self.options.autocast():
             return self.module_(batch)
 
     def forward_iter(self, X: RowSource, training: bool = False, device: str = "cpu") -> Iterator[Any]:
-        """First output of the module for every batch of `X`, for skorch's scoring callbacks."""
+        """Yield the first output of the module for every batch of `X`, for skorch's scoring callbacks."""
         self.module_.train(training)
         with torch.set_grad_enabled(training):
             for rows in X.epoch(X.eval_batch_size(self.batch_size)):
                 yield self.infer(X.batch(rows))[0].to(device)
 
     def validate(self, valid: RowSource) -> tuple[float, float]:
-        """Cross-entropy and accuracy, both weighted, of the module in eval mode."""
+        """Return weighted cross-entropy and accuracy of the module in eval mode."""
         callbacks = self._listeners("on_batch_end")
 
-        def tell(batch: Batch, logits: torch.Tensor) -> None:
+        def notify_callbacks(batch: Batch, logits: torch.Tensor) -> None:
             loss = F.cross_entropy(logits, batch.y)
             for callback in callbacks:
                 callback.on_batch_end(self, batch=(batch.x, batch.y), training=False, loss=loss, y_pred=logits)
 
-        loss, accuracy, _ = evaluate(self.module_, valid, self.options, tell if callbacks else None)
+        loss, accuracy, _ = evaluate(self.module_, valid, self.options, notify_callbacks if callbacks else None)
         return loss, accuracy
 
-    def _listeners(self, event):
+    def _listeners(self, event: str) -> list[Callback]:
+        """Return the callbacks that override the method `event`."""
         return [cb for _, cb in self.callbacks_ if getattr(type(cb), event) is not getattr(Callback, event)]
 
-    def check_finite(self, finite, what):
-        if finite:
+    def check_finite(self, is_finite: bool, problem: str) -> None:
+        """Raise an error that describes the problem and its remedies unless `is_finite`."""
+        if is_finite:
             return
         clip = "" if self.options.max_grad_norm is not None else ", set max_grad_norm=1.0"
         raise ValueError(
-            f"training diverged ({self.title}, epoch {len(self.history)}): the {what}. Lower lr (now {self.lr}){clip}, "
-            "or bring the columns of X to a common scale."
+            f"training diverged ({self.title}, epoch {len(self.history)}): the {problem}. Lower lr (now {self.lr})"
+            f"{clip}, or bring the columns of X to a common scale."
         )

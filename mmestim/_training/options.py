@@ -1,4 +1,4 @@
-"""How networks are trained: the parameters of an estimator, resolved and checked."""
+"""Options of training, checked and resolved from the parameters of an estimator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,41 @@ PRECISIONS = ("float32", "bf16")
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train, resolved and checked: one per fit, shared by all of its nets."""
+    """Checked and resolved options of training, shared by all nets of a fit.
+
+    Attributes
+    ----------
+    device : torch.device
+        Device of the networks.
+    optimizer : callable
+        Class of the optimizer, or a function that creates one.
+    optimizer_kwargs : dict of str to object
+        Its arguments besides the learning rate.
+    lr : float
+        Initial learning rate.
+    lr_schedule : {'step', 'cosine'} or None
+        Schedule of the learning rate over the epochs.
+    max_grad_norm : float or None
+        Norm to which gradients are clipped.
+    batch_size : int
+        Rows of a training batch.
+    max_epochs : int
+        Largest number of epochs.
+    early_stopping : bool
+        Whether to stop by scores on validation rows, and restore the best epoch.
+    n_iter_no_change : int
+        Epochs without improvement after which to stop.
+    precision : {'float32', 'bf16'}
+        Precision of encoders and heads.
+    compile : bool
+        Whether to compile networks with torch.compile.
+    callbacks : list of skorch.callbacks.Callback
+        Callbacks of the user.
+    verbose : int
+        0 is silent, 1 shows a progress bar, larger numbers print a line per epoch.
+    checkpoints : Checkpoints or None
+        Files of the fit.
+    """
 
     device: torch.device
     optimizer: Callable[..., torch.optim.Optimizer]
@@ -121,23 +155,25 @@ class TrainingOptions:
         return cls.from_parameters(**parameters)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The context in which encoders and heads train."""
+        """Return the context in which encoders and heads run."""
         return autocast(self.precision, self.device)
 
 
-def _resolve_optimizer(optimizer, weight_decay):
+def _resolve_optimizer(
+    optimizer: Any, weight_decay: float
+) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
     if isinstance(optimizer, str):
         check_choice("optimizer", optimizer, OPTIMIZERS, ", or a torch.optim class")
-        # One kernel for all parameters: small networks spend much of a step in the optimizer.
-        kwargs = {"momentum": 0.9, "fused": True} if optimizer == "sgd" else {"fused": True}
+        # Fused kernels save time because small networks spend much of a step in the optimizer.
+        kwargs: dict[str, Any] = {"momentum": 0.9, "fused": True} if optimizer == "sgd" else {"fused": True}
         return OPTIMIZERS[optimizer], {**kwargs, "weight_decay": weight_decay}
     if not callable(optimizer):
         raise TypeError(f"optimizer={optimizer!r} must be one of {list(OPTIMIZERS)} or a torch.optim class.")
     if optimizer is torch.optim.LBFGS:
-        raise ValueError("optimizer=LBFGS needs a closure, which mini-batch training has not. Use 'sgd' or 'adamw'.")
+        raise ValueError("optimizer=LBFGS needs a closure, which mini-batches cannot give. Use 'sgd' or 'adamw'.")
     accepted = inspect.signature(optimizer).parameters
     if "weight_decay" in getattr(optimizer, "keywords", {}):
-        return optimizer, {}  # A functools.partial that has its own.
+        return optimizer, {}  # A functools.partial with its own weight decay.
     if "weight_decay" in accepted:
         return optimizer, {"weight_decay": weight_decay}
     if weight_decay:

@@ -1,4 +1,4 @@
-"""Objects whose state a checkpoint holds, and their state as tensors and plain containers."""
+"""State of training objects as tensors and plain containers, the only types that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -12,148 +12,182 @@ import torch
 from torch import nn
 
 _CONTAINERS: dict[str, Any] = {
-    kind.__name__: kind for kind in (Counter, OrderedDict, deque, dict, frozenset, list, set, tuple)
+    container.__name__: container for container in (Counter, OrderedDict, deque, dict, frozenset, list, set, tuple)
 }
 
 
 class Stateful:
-    """Objects whose state are the attributes that `state_attributes` names, as far as they are there.
+    """Object whose state consists of the attributes that `state_attributes` names.
 
-    `state_dict` may hold objects that have one themselves; `load_state_dict` is called once these are restored.
+    Attributes that are not set yet are left out. `state_dict` may return objects that have a
+    `state_dict` themselves; `load_state_dict` is called once these are restored.
     """
 
     state_attributes: ClassVar[tuple[str, ...]] = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes in training."""
+        """Return everything that training changes."""
         return {name: getattr(self, name) for name in self.state_attributes if hasattr(self, name)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state."""
+        """Restore a state."""
         vars(self).update(state)
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return dict(module.named_parameters()) | dict(module.named_buffers())
+class StateEncoder:
+    """Encoder of objects as tensors and plain containers.
 
+    Tensors are not copied, so those that share memory still do after they are read. A tensor of the
+    network is replaced by its name, wherever it is referenced.
 
-def _memory(tensor: torch.Tensor) -> int:
-    """Address of what the tensor is a view of, 0 where there is nothing."""
-    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    with_optimizers : bool, default=True
+        Whether to include the state of optimizers inside other objects.
 
-
-class _Packer:
-    """What turns objects into tensors and plain containers, which is all that a file may hold.
-
-    A tensor stays as it is, so that those that share memory still do once read; one of the network's,
-    in whatever list, becomes its name. What can be filled again but not made is noted in `fillable`.
+    Attributes
+    ----------
+    in_place : set of str
+        Paths of the objects that cannot be created from a file, only restored in place.
     """
 
     def __init__(self, module: nn.Module, with_optimizers: bool = True) -> None:
-        tensors = _tensors(module)
+        tensors = named_tensors(module)
         self.names = {id(tensor): name for name, tensor in tensors.items()}
-        self.memory = {_memory(tensor) for tensor in tensors.values()} - {0}
+        self.addresses = {_storage_address(tensor) for tensor in tensors.values()} - {0}
         self.with_optimizers = with_optimizers
-        self.fillable: set[str] = set()
+        self.in_place: set[str] = set()
 
-    def pack_each(self, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """The parts, packed, by name."""
-        return {name: self.pack(part, name) for name, part in parts.items()}
+    def encode_each(self, parts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the encoded parts by name."""
+        return {name: self.encode(part, name) for name, part in parts.items()}
 
-    def pack(self, value: Any, place: str) -> Any:
-        """A value, which `place` names in errors: plain, a tensor, or a pair of what it is and how it is."""
-        kind = type(value)
-        if value is None or kind in (bool, int, float, str):
+    def encode(self, value: Any, path: str) -> Any:
+        """Return a plain value, a tensor, or a pair of kind and content; error messages name `path`."""
+        value_type = type(value)
+        if value is None or value_type in (bool, int, float, str):
             return value
         if id(value) in self.names:
-            return "of the network", self.names[id(value)]
+            return "tensor of the network", self.names[id(value)]
         if isinstance(value, torch.Tensor) and (value.is_leaf or not value.requires_grad):
-            if _memory(value) in self.memory:
+            if _storage_address(value) in self.addresses:
                 raise TypeError(
-                    f"checkpoint: {place} shares memory with the network. Keep the parameter itself, or a clone of it."
+                    f"checkpoint: {path} shares memory with the network. Keep the parameter itself, or a clone of it."
                 )
-            # An optimizer may hold one that trains.
-            return self._fill("parameter", place, value.detach()) if value.requires_grad else value
+            # A trainable tensor may be referenced by an optimizer, so it must stay the same object.
+            return self.register_in_place("parameter", path, value.detach()) if value.requires_grad else value
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             buffer = io.BytesIO()
             np.save(buffer, value, allow_pickle=False)
-            return "array" if isinstance(value, np.ndarray) else "number", buffer.getvalue()
-        if _CONTAINERS.get(kind.__name__) is kind:
-            if isinstance(value, dict):
-                pairs = [(self.pack(key, place), self.pack(item, f"{place}[{key!r}]")) for key, item in value.items()]
-                return kind.__name__, pairs
-            return kind.__name__, [self.pack(item, f"{place}[{i}]") for i, item in enumerate(value)]
+            return "array" if isinstance(value, np.ndarray) else "numpy scalar", buffer.getvalue()
+        if _CONTAINERS.get(value_type.__name__) is value_type:
+            return value_type.__name__, self._encode_items(value, path)
         if isinstance(value, torch.Generator):
-            return self._fill("torch generator", place, value.get_state())
+            return self.register_in_place("torch generator", path, value.get_state())
         if isinstance(value, np.random.Generator):
-            return self._fill("numpy generator", place, self.pack(value.bit_generator.state, place))
+            return self.register_in_place("numpy generator", path, self.encode(value.bit_generator.state, path))
         if isinstance(value, nn.Module):
             state = value.state_dict()
             buffers = {name: buffer for name, buffer in value.named_buffers() if name not in state}
-            # Tensors as they are, those of the network too, whose own state this may be.
-            return self._fill("module", place, (self._state(value, state), buffers))
+            return self.register_in_place("module", path, (self._encode_state(value, state), buffers))
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-            return self._fill("state", place, self._state(value, value.state_dict()))
+            return self.register_in_place("state", path, self._encode_state(value, value.state_dict()))
         raise TypeError(
-            f"checkpoint: {place} is a {kind.__name__}, which cannot be kept. What a method remembers must be numbers, "
-            "strings, arrays, tensors, random generators, containers of these, or have state_dict and load_state_dict."
+            f"checkpoint: {path} is of type {value_type.__name__}, which cannot be stored. The state of a method must "
+            "consist of numbers, strings, arrays, tensors, random generators, containers of these, or objects with "
+            "state_dict and load_state_dict."
         )
 
-    def _state(self, value: Any, parts: Mapping[str, Any]) -> dict[str, Any]:
-        state = {}
-        for name, part in parts.items():
-            if isinstance(value, nn.Module) and isinstance(part, torch.Tensor):
-                state[name] = part
-            elif self.with_optimizers or not isinstance(part, torch.optim.Optimizer):
-                state[name] = self.pack(part, f"{type(value).__name__}.{name}")
-        return state
-
-    def _fill(self, kind: str, place: str, content: Any) -> tuple[str, Any]:
-        self.fillable.add(place)
+    def register_in_place(self, kind: str, path: str, content: Any) -> tuple[str, Any]:
+        """Note that the object at `path` is restored in place, and return the pair that encodes it."""
+        self.in_place.add(path)
         return kind, content
 
+    def _encode_items(self, container: Any, path: str) -> list[Any]:
+        if isinstance(container, dict):
+            return [(self.encode(key, path), self.encode(item, f"{path}[{key!r}]")) for key, item in container.items()]
+        return [self.encode(item, f"{path}[{i}]") for i, item in enumerate(container)]
 
-def _unpack(tree: Any, live: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """What was packed; `live` is what stands in its place, to be filled if it cannot be made anew."""
-    if not isinstance(tree, tuple):
-        return tree
-    kind, content = tree
-    if kind == "of the network":
+    def _encode_state(self, owner: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+        encoded = {}
+        for name, value in state.items():
+            if isinstance(owner, nn.Module) and isinstance(value, torch.Tensor):
+                # The module may be the network itself, whose tensors must not be replaced by names.
+                encoded[name] = value
+            elif self.with_optimizers or not isinstance(value, torch.optim.Optimizer):
+                encoded[name] = self.encode(value, f"{type(owner).__name__}.{name}")
+        return encoded
+
+
+def decode(encoded: Any, current: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Return the value that was encoded.
+
+    Parameters
+    ----------
+    encoded : object
+        Result of `StateEncoder.encode`.
+    current : object
+        Value of the same path today. It is restored in place if it cannot be created anew.
+    tensors : dict of str to Tensor
+        Parameters and buffers of the network.
+    """
+    if not isinstance(encoded, tuple):
+        return encoded
+    kind, content = encoded
+    if kind == "tensor of the network":
         return tensors[content]
-    if kind in ("array", "number"):
+    if kind in ("array", "numpy scalar"):
         array = np.load(io.BytesIO(content), allow_pickle=False)
         return array if kind == "array" else array[()]
-    if kind in _CONTAINERS and issubclass(_CONTAINERS[kind], dict):
-        at = live if isinstance(live, Mapping) else {}
-        pairs = ((_unpack(key, None, tensors), item) for key, item in content)
-        return _CONTAINERS[kind]({key: _unpack(item, at.get(key), tensors) for key, item in pairs})
     if kind in _CONTAINERS:
-        beside = list(live) if isinstance(live, list | tuple | deque) else []
-        beside += [None] * (len(content) - len(beside))
-        return _CONTAINERS[kind](_unpack(item, other, tensors) for item, other in zip(content, beside, strict=False))
+        return _decode_items(_CONTAINERS[kind], content, current, tensors)
     if kind == "parameter":
         with torch.no_grad():
-            live.copy_(content)
+            current.copy_(content)
     elif kind == "torch generator":
-        live.set_state(content)
+        current.set_state(content)
     elif kind == "numpy generator":
-        live.bit_generator.state = _unpack(content, None, tensors)
+        current.bit_generator.state = decode(content, None, tensors)
     else:
         state, buffers = content if kind == "module" else (content, {})
-        at = live.state_dict()
-        live.load_state_dict({name: _unpack(item, at.get(name), tensors) for name, item in state.items()})
+        current_state = current.state_dict()
+        current.load_state_dict(
+            {name: decode(value, current_state.get(name), tensors) for name, value in state.items()}
+        )
         for name, buffer in buffers.items():
-            _set_buffer(live, name, buffer)
-    return live
+            _set_buffer(current, name, buffer)
+    return current
+
+
+def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters and buffers of a module by name."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def _decode_items(container: Any, content: list[Any], current: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if issubclass(container, dict):
+        current_items = current if isinstance(current, Mapping) else {}
+        pairs = ((decode(key, None, tensors), item) for key, item in content)
+        return container({key: decode(item, current_items.get(key), tensors) for key, item in pairs})
+    current_list = list(current) if isinstance(current, list | tuple | deque) else []
+    current_list += [None] * (len(content) - len(current_list))
+    return container(decode(item, other, tensors) for item, other in zip(content, current_list, strict=False))
+
+
+def _storage_address(tensor: torch.Tensor) -> int:
+    """Return the address of the memory that the tensor is a view of, 0 if it has none."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
 
 
 @torch.no_grad()
 def _set_buffer(module: nn.Module, name: str, value: torch.Tensor) -> None:
-    """Give a buffer that is not persistent its value: in place, as others may hold it, unless it has grown."""
-    owner, _, own_name = name.rpartition(".")
-    holder = module.get_submodule(owner)
-    live = dict(holder.named_buffers(recurse=False)).get(own_name)
-    if live is not None and live.shape == value.shape and live.dtype == value.dtype:
-        live.copy_(value)
+    """Set a non-persistent buffer, in place unless its shape or type changed, because others may reference it."""
+    module_name, _, buffer_name = name.rpartition(".")
+    owner = module.get_submodule(module_name)
+    current = dict(owner.named_buffers(recurse=False)).get(buffer_name)
+    if current is not None and current.shape == value.shape and current.dtype == value.dtype:
+        current.copy_(value)
     else:
-        holder.register_buffer(own_name, value, persistent=False)
+        owner.register_buffer(buffer_name, value, persistent=False)

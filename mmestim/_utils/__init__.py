@@ -1,1 +1,1 @@
-"""Helpers that know nothing of estimators: checks of parameters, whole files, memory, torchaudio."""
+"""Helpers that do not depend on other rooms: parameter checks, atomic writes, malloc, torchaudio."""

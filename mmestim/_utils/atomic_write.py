@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ from typing import Any
 
 
 def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
-    """Write a file whole or, should anything go wrong, leave what was there.
+    """Write a file completely or, if an error occurs, leave the old file unchanged.
 
     Parameters
     ----------
     path : path-like
-        Where to; what is there is replaced and keeps its permissions, and of a link what it points to.
+        Path of the file. An existing file is replaced and keeps its permissions; a link keeps its target.
     parts : iterable of bytes-like
-        The content.
+        Content of the file, in order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    IsADirectoryError
+        If `path` is a folder.
+    OSError
+        If the content cannot be written.
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
-    # Here, because later errors would name a file that nobody asked for.
+    # Checked first, because later errors would name the temporary file.
     if os.path.isdir(target):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not os.path.isdir(folder):

@@ -1,4 +1,4 @@
-"""The C library's memory, which it would take from the system anew for every step of training."""
+"""Settings of glibc's malloc that keep freed memory in the process during training."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Of glibc's mallopt: numbers of options, and what two of them become by themselves once large blocks were freed.
+# Numbers of the options of mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_LARGEST_KEPT, _MOST_MAPPED = 2**25, 2**16
+
+# Largest threshold that glibc reaches by itself after large blocks are freed, in bytes.
+_MAX_MMAP_THRESHOLD = 2**25
+
+# Default number of blocks that glibc maps at most.
+_DEFAULT_MMAP_MAX = 2**16
 
 
 @contextmanager
 def retain_freed_memory() -> Iterator[None]:
-    """Keep what is freed for the next who asks, until the end.
+    """Keep freed memory in the process for reuse, until the context ends.
 
-    Each step of training takes and frees the same hundreds of megabytes. Blocks above 32 MB glibc gives back to the
-    system each time, which then has to clear and map every page again: a quarter of the time on a CPU. Afterwards all
-    is given back, and blocks count as large as glibc itself would have come to count them. Other C libraries are left
-    as they are.
+    Each training step allocates and frees the same hundreds of megabytes. By default glibc returns blocks
+    above 32 MiB to the system, which clears and maps every page again: 25 % of the time on a CPU.
+
+    At the end all free memory is returned to the system. The thresholds are then those that glibc would
+    have reached by itself. With other C libraries the context has no effect.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "gnu_get_libc_version"):
@@ -31,7 +37,7 @@ def retain_freed_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(_MMAP_MAX, _MOST_MAPPED)
-        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
-        libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_KEPT)
+        libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+        libc.mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+        libc.mallopt(_TRIM_THRESHOLD, 2 * _MAX_MMAP_THRESHOLD)
         libc.malloc_trim(0)

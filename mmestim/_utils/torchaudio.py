@@ -1,7 +1,7 @@
-"""The one import of torchaudio, which outlives a compiled extension that does not fit the installed torch.
+"""Import of torchaudio that succeeds even if its compiled extension does not match the installed torch.
 
-torchaudio's wheels are built against one CUDA version of torch; beside another, or beside a torch for CPUs, their
-extension does not load. What is used here (LFCC, wav2vec 2.0) is plain Python and needs none.
+The wheels of torchaudio are built against one CUDA version of torch. With another version, or with a torch for CPUs,
+their extension does not load. The parts in use (LFCC, wav2vec 2.0) are plain Python and do not need it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from types import ModuleType
 from typing import Any
 
 
-def _import_torchaudio() -> Any:
+def import_torchaudio() -> Any:
+    """Import torchaudio, with a stand-in for its extension if that fails to load."""
     try:
         return importlib.import_module("torchaudio")
     except ModuleNotFoundError as error:
-        if error.name == "torchaudio":  # not installed
+        if error.name == "torchaudio":  # It is not installed.
             raise
     except (ImportError, OSError, RuntimeError):
         pass
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
-        del sys.modules[name]  # half imported
+        del sys.modules[name]  # It is only partly imported.
     extension: Any = ModuleType("torchaudio._extension")
     extension._IS_TORCHAUDIO_EXT_AVAILABLE = extension._IS_ALIGN_AVAILABLE = False
     extension.fail_if_no_align = lambda function: function
@@ -29,4 +30,4 @@ def _import_torchaudio() -> Any:
     return importlib.import_module("torchaudio")
 
 
-torchaudio = _import_torchaudio()
+torchaudio = import_torchaudio()

@@ -1,4 +1,4 @@
-"""Networks that map the block of one modality to a feature vector."""
+"""Encoders: networks that map the block of one modality to a feature vector."""
 
 from .choice import build_encoder
 from .conv import ConvEncoder

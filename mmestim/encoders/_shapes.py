@@ -1,4 +1,4 @@
-"""Shapes of one sample."""
+"""Shape of one sample."""
 
 from __future__ import annotations
 

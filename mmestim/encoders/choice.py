@@ -1,4 +1,4 @@
-"""Networks from one modality's block to a feature vector, and the choice of one by the block's shape."""
+"""Choice of an encoder by its name, by the shape of the block, or from the user's class, factory or module."""
 
 from __future__ import annotations
 
@@ -29,96 +29,118 @@ ENCODERS = {
 def build_encoder(
     encoder: Any, name: str, shape: Shape, *, is_signal: bool, embedding_dim: int, names: Iterable[str]
 ) -> tuple[nn.Module, int]:
-    """A new encoder for modality `name` and the length of its feature vectors.
+    """Create the encoder of one modality.
 
     Parameters
     ----------
-    encoder : str, type, callable, nn.Module or dict
-        The estimator's parameter.
+    encoder : {'auto', 'linear', 'mlp', 'conv1d', 'conv2d'}, type, callable, nn.Module or dict
+        Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or factory is
+        called with those of `input_shape` and `embedding_dim` that it accepts; an instance is copied.
     name : str
         The modality.
     shape : tuple of int
-        Shape of one of its samples.
+        Shape of one sample of the modality.
     is_signal : bool
-        Whether a one-axis shape was given on purpose, which marks a signal rather than a vector.
+        Whether a shape with one axis was given explicitly. 'auto' then chooses a convolution over that axis.
     embedding_dim : int
-        Length of feature vectors that built-in encoders give and that factories are asked for.
+        Length of the feature vectors of built-in encoders, and the value offered to factories.
     names : iterable of str
         All modalities, to check the keys of a dict.
 
     Returns
     -------
     encoder : nn.Module
-        The encoder, on torch's default device: the CPU but for a network that is only sketched.
+        The encoder, on torch's default device.
     n_features : int
         Length of its feature vectors.
+
+    Raises
+    ------
+    TypeError
+        If the encoder is of another type, or its factory fails or returns no module.
+    ValueError
+        If the name is not known, a dict has a key that is not a modality, or the encoder does not map a batch of two
+        samples to a matrix of features.
+
+    Examples
+    --------
+    >>> from mmestim.encoders import build_encoder
+    >>> encoder, n_features = build_encoder(
+    ...     "auto", "image", (28, 28), is_signal=False, embedding_dim=64, names=["image"]
+    ... )
+    >>> type(encoder).__name__, n_features
+    ('ConvEncoder', 64)
     """
     if isinstance(encoder, Mapping) and (unknown := set(encoder) - set(names)):
-        raise ValueError(f"encoder names {sorted(unknown)}, which are no modalities. They are {list(names)}.")
+        raise ValueError(f"encoder names {sorted(unknown)}, which are not modalities. They are {list(names)}.")
     encoder = encoder_for(encoder, name)
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
-        factory = ENCODERS[_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
-        # Ours need no trial, which for a network that is only sketched imports half of torch.
-        return _call(factory, name, shape, embedding_dim), int(embedding_dim)
+        factory = ENCODERS[_choose_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
+        # Built-in encoders need no trial batch, which on the meta device would import half of torch.
+        return _call_factory(factory, name, shape, embedding_dim), int(embedding_dim)
     if isinstance(encoder, nn.Module):
         module = copy.deepcopy(encoder).to(torch.empty(0).device)
     else:
-        module = _call(encoder, name, shape, embedding_dim)
-    return module, _feature_length(module, name, shape)
+        module = _call_factory(encoder, name, shape, embedding_dim)
+    return module, _count_features(module, name, shape)
 
 
 def encoder_for(encoder: Any, name: str) -> Any:
-    """What the estimator's parameter says for modality `name`; of our encoders their names."""
+    """Return the entry of the parameter `encoder` for modality `name`; built-in encoders are given by name."""
     return encoder.get(name, "auto") if isinstance(encoder, Mapping) else encoder
 
 
 def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Set the input statistics of a built-in encoder; one that has them, or is not ours, is left alone."""
+    """Set the input statistics of a built-in encoder, unless they are set already.
+
+    Encoders without a `Standardize` layer named `standardize` are left unchanged.
+    """
     standardize = getattr(encoder, "standardize", None)
     if isinstance(standardize, Standardize) and not standardize.is_fitted:
         standardize.fit(batches)
 
 
-def _by_shape(name, shape, is_signal):
+def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> str:
     if len(shape) == 1:
         return "conv1d" if is_signal else "mlp"
     if len(shape) > 3:
         raise ValueError(
-            f"encoder='auto' has no network for modality {name!r} with samples of shape {shape}: it knows vectors, "
+            f"encoder='auto' has no network for modality {name!r} with samples of shape {shape}: it supports vectors, "
             f"signals, (height, width) and (channels, height, width). Pass encoder={{{name!r}: YourModule}}."
         )
     return "conv2d"
 
 
-def _call(factory, name, shape, embedding_dim):
+def _call_factory(factory: Any, name: str, shape: Shape, embedding_dim: int) -> nn.Module:
     if not callable(factory):
         raise TypeError(
             f"encoder={factory!r} for modality {name!r} must be a name, an nn.Module, a class or factory of one, "
             "or a dict."
         )
     offered = {"input_shape": shape, "embedding_dim": embedding_dim}
+    accepted: Mapping[str, inspect.Parameter]
     try:
         accepted = inspect.signature(factory).parameters
     except ValueError:  # Some callables written in C have no signature.
         accepted = {}
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    given = {key: value for key, value in offered.items() if takes_all or key in accepted}
+    accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    arguments = {key: value for key, value in offered.items() if accepts_any or key in accepted}
     try:
-        module = factory(**given)
+        module = factory(**arguments)
     except TypeError as error:
         raise TypeError(
-            f"encoder for modality {name!r} cannot be made from {list(given) or 'no arguments'}: {error}. Pass an "
-            "instance, or a factory that takes input_shape and embedding_dim or nothing."
+            f"encoder for modality {name!r} cannot be created from {list(arguments) or 'no arguments'}: {error}. Pass "
+            "an instance, or a factory that takes input_shape and embedding_dim or nothing."
         ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"encoder for modality {name!r} returned {type(module).__name__}, expected a torch.nn.Module.")
     return module
 
 
-def _feature_length(module, name, shape):
-    """Length of the encoder's output, from a try on two rows, which also gives lazy layers their sizes."""
-    training = module.training
+def _count_features(module: nn.Module, name: str, shape: Shape) -> int:
+    """Return the length of the encoder's output for a trial batch, which also gives lazy layers their sizes."""
+    was_training = module.training
     module.eval()
     try:
         with torch.no_grad():
@@ -128,11 +150,11 @@ def _feature_length(module, name, shape):
             f"encoder for modality {name!r} fails on a batch of shape {(2, *shape)}: {error}. Set shapes to what it "
             "expects, or choose another encoder."
         ) from error
-    module.train(training)
+    module.train(was_training)
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 2:
-        got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        result = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise ValueError(
-            f"encoder for modality {name!r} gives {got} for a batch of shape {(2, *shape)}, expected (2, n_features): "
-            "end it with nn.Flatten() or a pooling."
+            f"encoder for modality {name!r} returns {result} for a batch of shape {(2, *shape)}, expected "
+            "(2, n_features): end it with nn.Flatten() or pooling."
         )
     return features.shape[1]

@@ -12,17 +12,40 @@ from .standardize import Standardize
 class ConvEncoder(nn.Module):
     """Three normalised convolutions, pooled to a coarse grid, and one fully connected layer.
 
-    Group normalisation rather than batch normalisation: a row's features then depend on that row
-    alone, in training as in prediction, whatever rows or modalities are absent beside it.
+    Groups are normalised instead of batches. The features of a row then depend on that row alone, in
+    training and in prediction, whichever modalities other rows lack.
+
+    `forward` maps a batch of shape (n_samples, *input_shape) to features of shape
+    (n_samples, embedding_dim).
 
     Parameters
     ----------
     input_shape : tuple of int
-        Shape of one sample: its last `n_dims` axes, with or without a channel axis before them.
+        Shape of one sample: (length,) or (channels, length) for signals, and (height, width) or
+        (channels, height, width) for images and spectrograms.
     embedding_dim : int
         Length of the feature vector.
     n_dims : {1, 2}
-        Axes to convolve over: 1 for signals, 2 for images and spectrograms.
+        Number of axes to convolve over: 1 for signals, 2 for images and spectrograms.
+
+    Attributes
+    ----------
+    standardize : Standardize
+        Input statistics, one per channel.
+    layers : nn.Sequential
+        Convolutions, pooling and the fully connected layer.
+
+    Raises
+    ------
+    ValueError
+        If `input_shape` has neither `n_dims` nor ``n_dims + 1`` axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmestim.encoders import ConvEncoder
+    >>> ConvEncoder((3, 28, 28), embedding_dim=8, n_dims=2)(torch.zeros(2, 3, 28, 28)).shape
+    torch.Size([2, 8])
     """
 
     def __init__(self, input_shape: Shape, embedding_dim: int, n_dims: int) -> None:
@@ -35,7 +58,7 @@ class ConvEncoder(nn.Module):
         channels = input_shape[0] if has_channels else 1
         self.standardize = Standardize((channels, *(1,) * n_dims) if has_channels else (1,) * n_dims)
         conv, pool = ((nn.Conv1d, nn.AdaptiveAvgPool1d), (nn.Conv2d, nn.AdaptiveAvgPool2d))[n_dims - 1]
-        # A raw signal is long and smooth: wide kernels and strides see as much of it as 3 x 3 of an image.
+        # Raw signals are long and smooth, so they need wider kernels and strides than images.
         kernel, stride = ((9, 4), (3, 2))[n_dims - 1]
         layers: list[nn.Module] = [nn.Identity() if has_channels else nn.Unflatten(1, (1, input_shape[0]))]
         for n_in, n_out in ((channels, 16), (16, 32), (32, 64)):

@@ -10,7 +10,32 @@ from .standardize import Standardize
 
 
 class LinearEncoder(nn.Module):
-    """One affine map of the flattened sample."""
+    """Affine map of the standardised, flattened sample.
+
+    `forward` maps a batch of shape (n_samples, *input_shape) to features of shape
+    (n_samples, embedding_dim).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one sample.
+    embedding_dim : int
+        Length of the feature vector.
+
+    Attributes
+    ----------
+    standardize : Standardize
+        Input statistics.
+    layers : nn.Sequential
+        Flattening and the affine map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmestim.encoders import LinearEncoder
+    >>> LinearEncoder((3, 4), embedding_dim=8)(torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 8])
+    """
 
     def __init__(self, input_shape: Shape, embedding_dim: int) -> None:
         super().__init__()

@@ -228,7 +228,7 @@ def spoilt(*cells):
     ],
 )
 def test_values_that_no_network_can_use_are_named(rows, message, monkeypatch):
-    monkeypatch.setattr(blocks_module, "_CHUNK", 8)  # the row is counted across chunks
+    monkeypatch.setattr(blocks_module, "_CHUNK_SIZE", 8)  # the row is counted across chunks
     estimator, blocks = learn(rows, TWO)
     for max_memory in (0, 1):
         with pytest.raises(ValueError, match=message):
@@ -279,7 +279,7 @@ def test_column_names_need_a_frame_that_has_them(rows):
     "shapes, error, message",
     [
         ({"image": (2, 4)}, ValueError, r"\(2, 4\) holds 8 values, but modality 'image' has 6"),
-        ({"video": (2, 3)}, ValueError, r"'video', which is no modality.*'audio', 'image'"),
+        ({"video": (2, 3)}, ValueError, r"'video', which is not a modality.*'audio', 'image'"),
         ({"image": 6}, TypeError, r"'image'.*6.*tuple of positive int"),
         ({"image": (6.0,)}, TypeError, r"'image'.*tuple of positive int"),
         ({"image": (-2, -3)}, TypeError, r"'image'.*tuple of positive int"),
@@ -392,7 +392,7 @@ def test_max_memory_is_spent_on_small_blocks_first():
 
 @pytest.mark.parametrize("container", ["slices", "list", "wide and narrow", "fortran", "map", "frame", "dict"])
 def test_blocks_are_never_copied_whole(container, tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks_module, "_CHUNK", 2**14)
+    monkeypatch.setattr(blocks_module, "_CHUNK_SIZE", 2**14)
     rows = np.zeros((1000, 2000))  # 16 MB
     groups = {"a": slice(0, 1000), "b": slice(1000, None)}
     if container == "list":

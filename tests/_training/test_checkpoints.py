@@ -527,7 +527,7 @@ def test_what_it_cannot_be(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for place in (file, file / "below"):
-        with pytest.raises(ValueError, match=r"checkpoint=.* is not a folder that can be written to"):
+        with pytest.raises(ValueError, match=r"checkpoint=.* is not a writable folder"):
             JointClassifier(GROUPS, checkpoint=place, **FAST).fit(X, Y)
     with pytest.raises(TypeError, match="checkpoint=3 must be the path of a folder, or None"):
         JointClassifier(GROUPS, checkpoint=3, **FAST).fit(X, Y)
@@ -669,9 +669,9 @@ class Keeps(Balancer):
 @pytest.mark.parametrize(
     "what, message, n_epochs",
     [
-        ("lambda", r"Keeps._function\[0\] is a function, which cannot be kept", 0),
+        ("lambda", r"Keeps._function\[0\] is of type function, which cannot be stored", 0),
         ("alias", r"Keeps._alias shares memory with the network. Keep the parameter itself", 0),
-        ("late", r"Keeps._network was made after the first epoch began.* Make it in `begin`", 1),
+        ("late", r"Keeps._network was created after the first epoch began.* Create it in `begin`", 1),
     ],
 )
 def test_what_cannot_be_kept_is_said_at_once(what, message, n_epochs, tmp_path, epochs):

@@ -349,7 +349,7 @@ def test_a_model_from_a_device_that_is_not_here_predicts_on_the_cpu(data):
     expected = clf.predict_proba(data[0])
     elsewhere = copy.copy(clf)
     elsewhere.device_ = "cuda:63"
-    with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine has not"):
+    with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine does not have"):
         loaded = pickle.loads(pickle.dumps(elsewhere))
     assert loaded.device_ == "cpu"
     np.testing.assert_array_equal(loaded.predict_proba(data[0]), expected)

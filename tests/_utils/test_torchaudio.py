@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmestim._utils.torchaudio import _import_torchaudio
+from mmestim._utils.torchaudio import import_torchaudio
 
 
 class Refuse:
@@ -40,7 +40,7 @@ def refuse(monkeypatch):
 )
 def test_plain_python_parts_work_without_the_extension(refuse, error):
     refuse("torchaudio._extension", error)
-    torchaudio = _import_torchaudio()
+    torchaudio = import_torchaudio()
     assert torchaudio.transforms.LFCC
     assert torchaudio.models.wavlm_model
     assert importlib.import_module("torchaudio") is torchaudio  # for others too
@@ -49,4 +49,4 @@ def test_plain_python_parts_work_without_the_extension(refuse, error):
 def test_torchaudio_that_is_not_installed_is_named(refuse):
     refuse("torchaudio", ModuleNotFoundError("No module named 'torchaudio'", name="torchaudio"))
     with pytest.raises(ModuleNotFoundError, match="torchaudio"):
-        _import_torchaudio()
+        import_torchaudio()

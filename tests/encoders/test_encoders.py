@@ -126,10 +126,10 @@ def test_an_instance_is_copied_with_its_weights(data):
         ("resnet", ValueError, r"encoder='resnet' .*'auto', 'linear', 'mlp', 'conv1d', 'conv2d'"),
         ({"smell": "mlp"}, ValueError, r"encoder names \['smell'\].*\['x'\]"),
         (3, TypeError, "encoder=3 for modality 'x'"),
-        (nn.Linear, TypeError, "encoder for modality 'x' cannot be made from no arguments: .*Pass an instance"),
+        (nn.Linear, TypeError, "encoder for modality 'x' cannot be created from no arguments: .*Pass an instance"),
         (lambda: 3, TypeError, "encoder for modality 'x' returned int"),
         (lambda: nn.Linear(7, 2), ValueError, r"encoder for modality 'x' fails on a batch of shape \(2, 10\)"),
-        (lambda: nn.Unflatten(1, (5, 2)), ValueError, r"gives \(2, 5, 2\).*expected \(2, n_features\)"),
+        (lambda: nn.Unflatten(1, (5, 2)), ValueError, r"returns \(2, 5, 2\).*expected \(2, n_features\)"),
     ],
 )
 def test_bad_encoders(encoder, error, message, data):

@@ -88,7 +88,7 @@ def test_invalid_files_are_rejected(clips, tmp_path, name, spoil, edits, tiny):
 def test_detectors_of_a_missing_device_predict_on_the_cpu(detector, clips):
     from_gpu = copy.copy(detector)
     from_gpu.device_ = "cuda:63"
-    with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine has not"):
+    with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine does not have"):
         loaded = pickle.loads(pickle.dumps(from_gpu))
     assert loaded.device_ == "cpu"
     assert_array_equal(loaded.predict_proba(clips), detector.predict_proba(clips))
