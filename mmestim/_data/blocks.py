@@ -96,6 +96,11 @@ class Blocks:
     def stream(self, batch_size: int) -> Iterator[tuple[int, dict[str, torch.Tensor], dict[str, np.ndarray]]]:
         """Yield the rows in batches, checked as they are read.
 
+        Parameters
+        ----------
+        batch_size : int
+            Number of rows of a batch.
+
         Yields
         ------
         n_rows : int
@@ -117,6 +122,13 @@ class Blocks:
 
     def read(self, name: str, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a checked copy of rows of one modality.
+
+        Parameters
+        ----------
+        name : str
+            The modality.
+        rows : slice or int ndarray
+            Rows to read.
 
         Returns
         -------

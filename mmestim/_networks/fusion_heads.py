@@ -158,6 +158,7 @@ def build_head(fusion: str, sizes: Mapping[str, int], n_classes: int, listed: li
     Returns
     -------
     FusionHead
+        The head.
     """
     if fusion == "concat":
         return ConcatHead(sizes, n_classes)

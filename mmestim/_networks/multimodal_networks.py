@@ -104,6 +104,7 @@ class LateFusion(MultimodalModule):
         self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
 
     def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Return fused logits from the present modalities."""
         logits = [self.unimodal_logits(features, name) for name in self.names]
         if not batch.present:
             return fuse(logits, None, self.fusion)
@@ -111,6 +112,7 @@ class LateFusion(MultimodalModule):
         return fuse([z * mask.unsqueeze(1) for z, mask in zip(logits, masks, strict=True)], masks, self.fusion)
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """Return logits from modality `name` alone."""
         return self.branch(name).head(features[name]).float()
 
 
@@ -138,9 +140,11 @@ class JointModule(MultimodalModule):
         self.fusion_head = fusion_head
 
     def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Return the logits of the fusion head."""
         return self.fusion_head(features, batch).float()
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """Return logits of the branch's own head or, without one, of the fusion head with other features at zero."""
         if self.unimodal_heads:
             return self.branch(name).head(features[name]).float()
         return self.fusion_head.unimodal(features, name).float()
@@ -174,6 +178,7 @@ def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, f
     Returns
     -------
     Tensor of shape (n_samples, n_classes)
+        Fused logits.
     """
     if fusion == "sum":
         return torch.stack(list(logits)).sum(0)

@@ -19,6 +19,11 @@ def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
         Highest learning rate of each parameter group.
     n_steps : int
         Steps of the whole training.
+
+    Returns
+    -------
+    skorch.callbacks.LRScheduler
+        Callback that sets the learning rate.
     """
     policy, total_steps = torch.optim.lr_scheduler.OneCycleLR, n_steps + 1
     total_steps += total_steps == 10  # With 10 steps the rise would have length 0, by which torch divides.
@@ -28,10 +33,7 @@ def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
 
 
 def fill_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Set missing momentum buffers to zero.
-
-    Fused SGD fails if some parameters get their first gradient later than others.
-    """
+    """Set missing momentum buffers to zero, because fused SGD fails if only some parameters have one."""
     for group in optimizer.param_groups:
         if group.get("fused") and group.get("momentum"):
             for parameter in filter(lambda p: p.requires_grad, group["params"]):
@@ -51,14 +53,17 @@ class ProgressBar(Callback):
         self.title = title
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Create the bar."""
         self.bar_ = tqdm(total=net.max_epochs, desc=self.title, unit="epoch")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Advance the bar and show the scores."""
         shown = ("train_loss", "valid_loss", "valid_accuracy")
         self.bar_.set_postfix({name: net.history[-1][name] for name in shown if name in net.history[-1]})
         self.bar_.update(len(net.history) - self.bar_.n)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close the bar."""
         self.bar_.close()
 
 

@@ -114,6 +114,16 @@ class Checkpoint:
         """Return the parts in the state of the file, or unchanged if there is none.
 
         The parts are encoded in both cases, so a part that cannot be stored raises before training.
+
+        Parameters
+        ----------
+        parts : dict of str to object
+            Objects that the next epoch depends on.
+
+        Returns
+        -------
+        dict of str to object
+            The parts, some of them restored in place.
         """
         encoder = StateEncoder(parts["module"])
         encoder.encode_each(parts)

@@ -30,6 +30,7 @@ def unimodal_cross_entropy(logits: torch.Tensor, batch: Batch, name: str) -> tor
     Returns
     -------
     Tensor of shape ()
+        The mean.
     """
     if not len(batch.x[name]):
         return logits.new_zeros(())

@@ -92,13 +92,7 @@ class TrainingOptions:
         callbacks: list[Any] | None = None,
         verbose: int | bool = 0,
     ) -> TrainingOptions:
-        """Return checked options from parameters, named as those of the estimators.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For the first parameter whose type or value is not allowed.
-        """
+        """Return options from parameters of the estimators; those left out have no effect on the training."""
         check_number("lr", lr, closed=False)
         check_number("weight_decay", weight_decay)
         check_number("batch_size", batch_size, low=1, integer=True)
@@ -145,6 +139,11 @@ class TrainingOptions:
             A multimodal classifier. Its `embedding_dim` and `max_memory` are checked too.
         device : str or torch.device, default=None
             Device to use instead of the estimator's parameter.
+
+        Returns
+        -------
+        TrainingOptions
+            The checked options.
         """
         check_number("embedding_dim", estimator.embedding_dim, low=1, integer=True)
         check_number("max_memory", estimator.max_memory)

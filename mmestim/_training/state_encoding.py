@@ -132,6 +132,11 @@ def decode(encoded: Any, current: Any, tensors: Mapping[str, torch.Tensor]) -> A
         Value of the same path today. It is restored in place if it cannot be created anew.
     tensors : dict of str to Tensor
         Parameters and buffers of the network.
+
+    Returns
+    -------
+    object
+        The value.
     """
     if not isinstance(encoded, tuple):
         return encoded

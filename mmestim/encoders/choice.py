@@ -94,7 +94,12 @@ def encoder_for(encoder: Any, name: str) -> Any:
 def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     """Set the input statistics of a built-in encoder, unless they are set already.
 
-    Encoders without a `Standardize` layer named `standardize` are left unchanged.
+    Parameters
+    ----------
+    encoder : nn.Module
+        The encoder. Without a `Standardize` layer named `standardize` it is left unchanged.
+    batches : iterable of Tensor
+        Batches of training rows.
     """
     standardize = getattr(encoder, "standardize", None)
     if isinstance(standardize, Standardize) and not standardize.is_fitted:
