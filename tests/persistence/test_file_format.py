@@ -1,4 +1,4 @@
-"""The bytes of a file, and its description by the command line."""
+"""File format and the description of a file by the command line."""
 
 import functools
 import io
@@ -19,8 +19,8 @@ from mmestim.__main__ import main
 pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
 
 
-def test_a_file_of_the_first_version_opens(data_of_first_version):
-    """The file was made by this code, from mmestim 0.1.0, and later versions must open it:
+def test_a_file_of_the_first_version_is_loaded(data_of_first_version):
+    """Later versions must load this file, which mmestim 0.1.0 wrote with the following code.
 
     digits = load_digit_views(views=["pixels", "fourier"])
     clf = JointClassifier(
@@ -29,7 +29,7 @@ def test_a_file_of_the_first_version_opens(data_of_first_version):
         class_weight=dict.fromkeys([f"digit {n}" for n in range(10)], 1.0),
     ).fit(digits.data, np.array([f"digit {n}" for n in digits.target]))
     save(clf, "tests/persistence/data/model.mme")
-    rows = np.linspace(0, 0.3, 5 * 98).reshape(5, 98)  # beside it as model.json, with what it predicts of them
+    rows = np.linspace(0, 0.3, 5 * 98).reshape(5, 98)  # model.json has the predictions for these rows
     """
     expected = json.loads((data_of_first_version / "model.json").read_text())
     clf = load(data_of_first_version / "model.mme", device="cpu")
@@ -65,7 +65,7 @@ def test_info_describes_a_file_without_reading_its_tensors(digits, path, capsys,
     path.write_bytes(path.read_bytes()[:-1] + b"\x05")
     assert main(["info", str(path)]) == 0
     out = capsys.readouterr().out
-    for said in (
+    for expected in (
         "UDIClassifier",
         "mmestim = '0.1.0'",
         "anchor_",
@@ -73,7 +73,7 @@ def test_info_describes_a_file_without_reading_its_tensors(digits, path, capsys,
         "callbacks = 'list'",
         "float32 (2, 8)",
     ):
-        assert said in out
+        assert expected in out
     assert "\x1b" not in out
     path.write_bytes(path.read_bytes()[:-100])
     assert main(["info", str(path)]) == 2
@@ -99,7 +99,7 @@ def test_the_command_line(data_of_first_version):
     assert (run.returncode, run.stderr) == (0, "")
     assert "OGM(" in run.stdout
     reader, writer = os.pipe()
-    os.close(reader)  # As if head had left.
+    os.close(reader)  # As after `| head` has exited.
     run = subprocess.run(
         [sys.executable, "-m", "mmestim", "info", str(data_of_first_version / "model.mme")],
         stdout=writer,

@@ -20,14 +20,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.Co
 
 
 class Subclass(JointClassifier):
-    """Would come back as its parent."""
+    """Subclass, which load would restore as its parent."""
 
 
 def test_other_objects_are_refused_with_a_way_out(fitted, digits, path, fast_options):
     X, y, modalities = digits
     pipeline = make_pipeline(StandardScaler(), LateFusionClassifier(modalities, **fast_options)).fit(X, y)
     search = GridSearchCV(LateFusionClassifier(modalities, **fast_options), {"lr": [0.1]}, cv=2).fit(X, y)
-    for wrong, way_out in [
+    for unsupported, way_out in [
         (pipeline, r"'standardscaler': 'StandardScaler', .*save\(pipeline\['latefusionclassifier'\]"),
         (search, "best_estimator_"),
         (Subclass(modalities, **fast_options).fit(X, y), "subclass of JointClassifier"),
@@ -36,7 +36,7 @@ def test_other_objects_are_refused_with_a_way_out(fitted, digits, path, fast_opt
         (fitted.module_, "joblib"),
     ]:
         with pytest.raises(TypeError, match=way_out):
-            save(wrong, path)
+            save(unsupported, path)
     with pytest.raises(NotFittedError):
         save(JointClassifier(), path)
     assert not path.exists()
@@ -62,13 +62,13 @@ def test_parameters_changed_after_fit_are_refused(changed, fitted, path):
 
 def test_values_that_the_header_cannot_hold_are_refused(fitted, digits, path, fast_options):
     X, y, _ = digits
-    many = {f"{'long ' * 10}{n}": 1.0 for n in range(10**5)}
+    long_weights = {f"{'long ' * 10}{n}": 1.0 for n in range(10**5)}
     with pytest.raises(ValueError, match=r"the header would have .*Shorten the parameters"):
-        save(pickle.loads(pickle.dumps(fitted)).set_params(class_weight=many), path)
-    complex_numbers = nn.Sequential(nn.Linear(98, 4))
-    complex_numbers.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
+        save(pickle.loads(pickle.dumps(fitted)).set_params(class_weight=long_weights), path)
+    complex_encoder = nn.Sequential(nn.Linear(98, 4))
+    complex_encoder.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"phase' has torch.complex64"):
-        save(LateFusionClassifier(encoder=complex_numbers, **fast_options).fit(X, y), path)
+        save(LateFusionClassifier(encoder=complex_encoder, **fast_options).fit(X, y), path)
     with pytest.raises(ValueError, match="classes_ is an array of"):
         save(LateFusionClassifier(**fast_options).fit(X, (y % 2).astype(np.longdouble)), path)
     assert not path.exists()
@@ -93,7 +93,7 @@ def test_a_failure_while_writing_leaves_the_old_file_intact(failure, fitted, pat
     def fail(descriptor):
         raise failure
 
-    monkeypatch.setattr(os, "fsync", fail)  # After the last byte, before the name.
+    monkeypatch.setattr(os, "fsync", fail)  # Fail after the last byte and before the renaming.
     with pytest.raises(type(failure)):
         save(fitted.set_params(verbose=1), path)
     fitted.set_params(verbose=0)
@@ -101,13 +101,13 @@ def test_a_failure_while_writing_leaves_the_old_file_intact(failure, fitted, pat
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_files_have_the_permissions_of_any_other(fitted, path):
+def test_files_have_the_usual_permissions(fitted, path):
     if os.name != "posix":
         pytest.skip("needs the permissions of POSIX")
-    plain = path.with_name("plain")
-    plain.touch()
+    other_file = path.with_name("other")
+    other_file.touch()
     save(fitted, path)
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(other_file.stat().st_mode)
     path.chmod(0o640)
     save(fitted, path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640

@@ -32,20 +32,20 @@ def with_parameters(**parameters):
 
 def with_column(value):
     def change(parts):
-        place = parts.bytes_of("columns.pixels")
-        parts.data[place.start : place.start + 8] = value.to_bytes(8, "little", signed=True)
+        column_bytes = parts.bytes_of("columns.pixels")
+        parts.data[column_bytes.start : column_bytes.start + 8] = value.to_bytes(8, "little", signed=True)
 
     return change
 
 
-WIDE = {"array": {"dtype": "U16777216", "shape": [1], "values": ["a"]}}
+WIDE_TEXT_ARRAY = {"array": {"dtype": "U16777216", "shape": [1], "values": ["a"]}}
 
 
-def with_odd_boolean(parts):
+def with_invalid_boolean(parts):
     parts.data[parts.bytes_of("module.branches.0.encoder.standardize.is_fitted")] = b"\x07"
 
 
-def classes(*values):
+def with_classes(*values):
     return with_facts(classes_={"array": {"dtype": "int64", "shape": [len(values)], "values": list(values)}})
 
 
@@ -57,8 +57,11 @@ def classes(*values):
         (with_parameters(embedding_dim={"float": "nan"}), "embedding_dim"),
         (with_parameters(unimodal_weight=1.0), "its tensors do not match its parameters"),
         (with_parameters(trust_me=True), "trust_me"),
-        (with_parameters(class_weight=[WIDE] * 20), "text arrays have 335544320 characters"),
-        (with_parameters(class_weight={"array": {"dtype": "O", "shape": [9], "values": [WIDE] * 9}}), "text arrays"),
+        (with_parameters(class_weight=[WIDE_TEXT_ARRAY] * 20), "text arrays have 335544320 characters"),
+        (
+            with_parameters(class_weight={"array": {"dtype": "O", "shape": [9], "values": [WIDE_TEXT_ARRAY] * 9}}),
+            "text arrays",
+        ),
         (with_parameters(class_weight={"dict": [[{"tuple": [1]}, 1.0]]}), "neither text nor a number"),
         (with_parameters(checkpoint="elsewhere"), r"sets \['checkpoint'\]"),
         (with_parameters(encoder={"module": "os.system"}), "modules"),
@@ -67,10 +70,10 @@ def classes(*values):
         (with_column(98), "do not partition the columns"),
         (with_column(-1), "do not partition the columns"),
         (with_column(2**62), "do not partition the columns"),
-        (with_odd_boolean, "neither 0 nor 1"),
-        (classes(*range(9)), "its tensors do not match its parameters"),
-        (classes(0, 1, 2, 3, 4, 5, 6, 7, 8, 8), "occurs twice"),
-        (classes(9, 8, 7, 6, 5, 4, 3, 2, 1, 0), "not sorted"),
+        (with_invalid_boolean, "neither 0 nor 1"),
+        (with_classes(*range(9)), "its tensors do not match its parameters"),
+        (with_classes(0, 1, 2, 3, 4, 5, 6, 7, 8, 8), "occurs twice"),
+        (with_classes(9, 8, 7, 6, 5, 4, 3, 2, 1, 0), "not sorted"),
         (with_facts(n_features_in_=97), "n_features_in_=97"),
         (with_facts(modalities_=["pixels", "pixels"]), "twice"),
         (with_facts(modalities_=["pixels"]), "n_features_in_"),
@@ -101,8 +104,8 @@ def test_errors_are_short_and_contain_no_terminal_escapes(fitted, path, change, 
     path.write_bytes(forge(path.read_bytes(), change))
     with pytest.raises(ValueError, match="cannot be loaded") as caught:
         load(path)
-    shown = "".join(traceback.format_exception(caught.value))
-    assert not set(shown) & {"\x1b", "\x07"}
+    traceback_text = "".join(traceback.format_exception(caught.value))
+    assert not set(traceback_text) & {"\x1b", "\x07"}
     assert len(str(caught.value)) < 1500
 
 
@@ -131,21 +134,21 @@ def test_modules_are_a_dict(fitted, path):
 
 def test_other_files_are_refused_with_the_reason(fitted, path, fuzz_models):
     save(fitted, path)
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
+    valid = path.read_bytes()
+    flipped = bytearray(valid)
     flipped[-5] ^= 4
-    plain = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}    '
+    other_header = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}    '
     for content, message in [
         (b"", "not an mmestim model"),
         (pickle.dumps(fitted), "looks like a pickle"),
-        (len(plain).to_bytes(8, "little") + plain + bytes(4), "not an mmestim model"),
-        (whole[:-1], "is truncated"),
-        (whole[:100], "is truncated"),
-        (whole + b"x", "is damaged"),
+        (len(other_header).to_bytes(8, "little") + other_header + bytes(4), "not an mmestim model"),
+        (valid[:-1], "is truncated"),
+        (valid[:100], "is truncated"),
+        (valid + b"x", "is damaged"),
         (bytes(flipped), "data is damaged"),
-        (whole.replace(b'"lr\\":0.01', b'"lr\\":0.02'), "header is damaged"),
-        ((2**40).to_bytes(8, "little") + whole[8:], "are allowed"),
-        (whole.replace(b'"format":"1"', b'"format":"7"'), r"written by mmestim '.*' in format 7.*up to 1: upgrade"),
+        (valid.replace(b'"lr\\":0.01', b'"lr\\":0.02'), "header is damaged"),
+        ((2**40).to_bytes(8, "little") + valid[8:], "are allowed"),
+        (valid.replace(b'"format":"1"', b'"format":"7"'), r"written by mmestim '.*' in format 7.*up to 1: upgrade"),
         (fuzz_models.frame(b'{"__metadata__":{"mmestim":"9.1","format":"3"}}', b""), "mmestim '9.1' in format 3"),
         (
             fuzz_models.frame(

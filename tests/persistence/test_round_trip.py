@@ -1,4 +1,4 @@
-"""Saved and loaded models are the same models."""
+"""Round trips: loaded models equal the saved ones."""
 
 import pickle
 
@@ -125,7 +125,7 @@ def test_the_analyzer(fitted, digits, save_and_load):
 
 def test_parameters_are_restored_or_listed_as_left_out(digits, save_and_load, path, fast_options):
     X, y, modalities = digits
-    kept = {
+    saved = {
         "guidance": (1.0, 0.5),
         "class_weight": {np.int64(label): 1.0 + label for label in range(10)},
         "optimizer": torch.optim.RMSprop,
@@ -133,15 +133,15 @@ def test_parameters_are_restored_or_listed_as_left_out(digits, save_and_load, pa
         "device": torch.device("cpu"),
         "modalities": {name: np.arange(300)[columns] for name, columns in modalities.items()},
     }
-    lost = {"callbacks": [Callback()], "random_state": np.random.RandomState(0)}
-    clf = UDIClassifier(**fast_options | kept | lost).fit(X, y)
+    left_out = {"callbacks": [Callback()], "random_state": np.random.RandomState(0)}
+    clf = UDIClassifier(**fast_options | saved | left_out).fit(X, y)
     loaded = save_and_load(clf)
     params = loaded.get_params()
     for name, columns in params.pop("modalities").items():
-        assert_array_equal(columns, kept["modalities"][name])
-    kept.pop("modalities")
-    assert {name: params[name] for name in kept} == kept
-    assert all(params[name] is None for name in lost)
+        assert_array_equal(columns, saved["modalities"][name])
+    saved.pop("modalities")
+    assert {name: params[name] for name in saved} == saved
+    assert all(params[name] is None for name in left_out)
     assert main(["info", str(path)]) == 0
     assert (loaded.anchor_, loaded.order_, loaded.branch_scores_) == (clf.anchor_, clf.order_, clf.branch_scores_)
     gap = ModalityGapClassifier(modalities, cv=StratifiedKFold(2), **fast_options).fit(X, y)

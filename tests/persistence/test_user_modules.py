@@ -1,4 +1,4 @@
-"""Encoders and balancers of the user's own, which a file only names."""
+"""Encoders and balancers of the user, of which a file holds only the names."""
 
 import functools
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.Co
 
 
 class UserEncoder(nn.Module):
-    """Its table is not in its state, and no sketch without memory can be made of it."""
+    """Encoder with a buffer outside its state, which cannot be built on the meta device."""
 
     def __init__(self, input_shape, embedding_dim, scale=1.0):
         super().__init__()
@@ -79,42 +79,42 @@ def test_only_user_encoders_take_memory_one_at_a_time(failing, digits, path, mon
     X, y, modalities = digits
     encoder = dict.fromkeys(modalities, UserEncoder) | {failing: "mlp"}
     save(LateFusionClassifier(modalities, encoder=encoder, **fast_options).fit(X, y), path)
-    made = []
+    built_on = []
 
     def mlp(input_shape, embedding_dim):
-        made.append(torch.empty(0).device.type)
+        built_on.append(torch.empty(0).device.type)
         return encoders.MLPEncoder(input_shape, embedding_dim)
 
-    def fails(input_shape):
+    def fail(input_shape):
         raise AssertionError
 
     monkeypatch.setitem(encoders.ENCODERS, "mlp", mlp)
     with pytest.raises(ValueError, match="cannot be loaded"):
-        load(path, modules={"UserEncoder": fails})
-    assert set(made) <= {"meta"}
-    made.clear()
+        load(path, modules={"UserEncoder": fail})
+    assert set(built_on) <= {"meta"}
+    built_on.clear()
     load(path, modules={"UserEncoder": UserEncoder})
-    assert made == ["meta"]
+    assert built_on == ["meta"]
 
 
 def test_a_user_encoder_is_checked_before_the_next_is_built(digits, path, fast_options):
     X, y, modalities = digits
     save(LateFusionClassifier(modalities, encoder=UserEncoder, **fast_options).fit(X, y), path)
-    made = []
+    built_on = []
 
-    def wider(input_shape, embedding_dim):
+    def build_wider(input_shape, embedding_dim):
         if torch.empty(0).is_meta:
             raise AssertionError
-        made.append(input_shape)
+        built_on.append(torch.empty(0).device.type)
         return UserEncoder(input_shape, 2 * embedding_dim)
 
     with pytest.raises(ValueError, match="its tensors do not match its parameters"):
-        load(path, modules={"UserEncoder": wider})
-    assert len(made) == 1
+        load(path, modules={"UserEncoder": build_wider})
+    assert len(built_on) == 1
 
 
 class DriftingEncoder(UserEncoder):
-    """What it counts in training is in no state."""
+    """Encoder that changes a non-persistent buffer in training."""
 
     def forward(self, x):
         if self.training:
