@@ -1,4 +1,4 @@
-"""What the three classifiers share: predictions, absent modalities, weights, seeds, splits."""
+"""Behaviour of all classifiers: predictions, absent modalities, weights and seeds."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
-from mmestim._data.splits import inner_split
 
 CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
@@ -17,6 +16,7 @@ FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 @pytest.fixture(scope="module")
 def data():
+    """Two modalities that depend on three classes with names."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 150)
     X = rng.normal(size=(150, 8)).astype(np.float32)
@@ -27,6 +27,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def with_absent(data):
+    """Rows of which some lack one modality."""
     X, y = data[0].copy(), data[1]
     X[::3, :5] = np.nan
     X[1::3, 5:] = np.nan
@@ -34,7 +35,7 @@ def with_absent(data):
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_learns_and_describes_what_it_learnt(classifier, data):
+def test_fit_learns_and_sets_the_attributes(classifier, data):
     X, y = data
     clf = classifier(GROUPS, random_state=0, device="cpu").fit(X, y)
     assert clf.score(X, y) > 0.85
@@ -55,22 +56,22 @@ def test_learns_and_describes_what_it_learnt(classifier, data):
 def test_outputs_are_float32_and_do_not_depend_on_the_batch(classifier, with_absent):
     X, y = with_absent
     clf = classifier(GROUPS, **FAST).fit(X, y)
-    every = clf.predict_proba(X)
-    assert every.dtype == clf.transform(X).dtype == np.float32
-    np.testing.assert_allclose(every, np.concatenate([clf.predict_proba(row[None]) for row in X]), atol=1e-5)
+    all_rows = clf.predict_proba(X)
+    assert all_rows.dtype == clf.transform(X).dtype == np.float32
+    np.testing.assert_allclose(all_rows, np.concatenate([clf.predict_proba(row[None]) for row in X]), atol=1e-5)
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_order_of_modalities_does_not_matter(classifier, with_absent):
+def test_order_of_modalities_does_not_change_predictions(classifier, with_absent):
     X, y = with_absent
-    one = classifier(GROUPS, **FAST).fit(X, y)
-    other = classifier({"image": slice(0, 3), "audio": slice(3, 8)}, **FAST)
+    first = classifier(GROUPS, **FAST).fit(X, y)
+    second = classifier({"image": slice(0, 3), "audio": slice(3, 8)}, **FAST)
     swapped = np.hstack([X[:, 5:], X[:, :5]])
-    np.testing.assert_allclose(other.fit(swapped, y).predict_proba(swapped), one.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(second.fit(swapped, y).predict_proba(swapped), first.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_one_seed_gives_one_model_and_leaves_torch_alone(classifier, data):
+def test_same_seed_gives_same_model_and_keeps_torch_state(classifier, data):
     X, y = data
     before = torch.get_rng_state()
     first = classifier(GROUPS, **FAST).fit(X, y).predict_proba(X)
@@ -81,9 +82,9 @@ def test_one_seed_gives_one_model_and_leaves_torch_alone(classifier, data):
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_absent_modalities_leave_the_decision_to_those_present(classifier, with_absent):
+def test_rows_are_predicted_from_the_modalities_present(classifier, with_absent):
     X, y = with_absent
-    # Without heads of their own, modalities are judged by the fused prediction with the others absent.
+    # Without unimodal heads, a modality is scored by the fused prediction with the others absent.
     settings = {"unimodal_weight": 0.0} if issubclass(classifier, JointClassifier | ModalityGapClassifier) else {}
     clf = classifier(GROUPS, random_state=0, device="cpu", **settings).fit(X, y)
     assert clf.score(X, y) > 0.55
@@ -94,24 +95,24 @@ def test_absent_modalities_leave_the_decision_to_those_present(classifier, with_
     assert (clf.transform(X)[::3, :64] == 0).all()
 
 
-def test_branches_of_late_fusion_do_not_meet(data):
+def test_branches_of_late_fusion_train_independently(data):
     X, y = data
     both = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)["audio"]
     alone = LateFusionClassifier({"audio": slice(None)}, **FAST).fit(X[:, :5], y).predict_proba(X[:, :5])
     np.testing.assert_array_equal(both, alone)
 
 
-def test_rows_of_weight_zero_take_no_part(data):
+def test_rows_of_weight_zero_are_ignored(data):
     X, y = data
     weight = np.ones(len(y))
     weight[100:] = 0
-    kept = LateFusionClassifier(GROUPS, **FAST | {"early_stopping": False}).fit(X[:100], y[:100])
-    weighted = clone(kept).fit(X, y, sample_weight=weight)
-    np.testing.assert_array_equal(weighted.predict_proba(X), kept.predict_proba(X))
+    unweighted = LateFusionClassifier(GROUPS, **FAST | {"early_stopping": False}).fit(X[:100], y[:100])
+    weighted = clone(unweighted).fit(X, y, sample_weight=weight)
+    np.testing.assert_array_equal(weighted.predict_proba(X), unweighted.predict_proba(X))
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_class_weight_moves_the_decision(classifier, data):
+def test_class_weight_shifts_predictions(classifier, data):
     X, y = data
     X = X + np.random.default_rng(1).normal(size=X.shape, scale=3)
     plain = classifier(GROUPS, **FAST).fit(X, y).predict(X)
@@ -123,19 +124,19 @@ def test_class_weight_moves_the_decision(classifier, data):
     "sample_weight, message",
     [(-np.ones(150), "at least 0"), (np.zeros(150), "zero"), (np.ones((150, 2)), "1D"), (np.ones(3), "inconsistent")],
 )
-def test_bad_weights(sample_weight, message, data):
+def test_invalid_sample_weights_raise(sample_weight, message, data):
     with pytest.raises(ValueError, match=message):
         LateFusionClassifier(GROUPS, **FAST).fit(*data, sample_weight=sample_weight)
 
 
-def test_modality_absent_from_every_training_row(data):
+def test_modality_absent_from_every_training_row_raises(data):
     X, y = data[0].copy(), data[1]
     X[:, 5:] = np.nan
     with pytest.raises(ValueError, match=r"'image' is absent .* every training row"):
         LateFusionClassifier(GROUPS, **FAST).fit(X, y)
 
 
-def test_a_rare_modality_trains_even_if_the_split_would_take_its_rows(data):
+def test_rare_modality_keeps_a_training_row(data):
     X, y = data[0].copy(), data[1]
     X[1:, 5:] = np.nan
     for seed in range(20):
@@ -143,7 +144,7 @@ def test_a_rare_modality_trains_even_if_the_split_would_take_its_rows(data):
         assert np.isfinite(clf.predict_proba(X)).all()
 
 
-def test_a_failed_fit_leaves_nothing_to_predict_with(data):
+def test_failed_fit_leaves_the_classifier_unfitted(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST).fit(X, y).set_params(lr=1e9)
     with pytest.raises(ValueError, match="diverged"):
@@ -152,7 +153,7 @@ def test_a_failed_fit_leaves_nothing_to_predict_with(data):
         clf.predict(X)
 
 
-def test_one_class(data):
+def test_one_class_raises(data):
     with pytest.raises(ValueError, match="2 or more classes, got 1 class"):
         JointClassifier(GROUPS).fit(data[0], np.zeros(150))
 
@@ -167,23 +168,23 @@ def test_every_fusion_learns(fusion, unimodal_weight, data):
     assert clf.score(X, y) > 0.85
 
 
-def test_unimodal_heads_train_only_with_a_weight(data):
+def test_unimodal_heads_train_with_a_weight(data):
     X, y = data
     per_modality = JointClassifier(GROUPS, unimodal_weight=1.0, random_state=0, device="cpu").fit(X, y)
-    share = per_modality.predict_proba_per_modality(X)["image"]
-    assert (per_modality.classes_[share.argmax(1)] == y).mean() > 0.6
+    probabilities = per_modality.predict_proba_per_modality(X)["image"]
+    assert (per_modality.classes_[probabilities.argmax(1)] == y).mean() > 0.6
 
 
 @pytest.mark.parametrize("fusion", ["gated", "film"])
-def test_gated_fusions_take_two_modalities(fusion, data):
+def test_gated_fusions_require_two_modalities(fusion, data):
     with pytest.raises(ValueError, match=rf"fusion='{fusion}' takes two modalities.*got 1"):
         JointClassifier(fusion=fusion).fit(*data)
 
 
 def test_late_fusion_sums_logits_or_averages_probabilities(data):
     X, y = data
-    shares = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)
-    summed = shares["audio"] * shares["image"]
+    probabilities = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)
+    summed = probabilities["audio"] * probabilities["image"]
     np.testing.assert_allclose(
         LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba(X),
         summed / summed.sum(1, keepdims=True),
@@ -191,57 +192,28 @@ def test_late_fusion_sums_logits_or_averages_probabilities(data):
     )
     np.testing.assert_allclose(
         LateFusionClassifier(GROUPS, fusion="mean", **FAST).fit(X, y).predict_proba(X),
-        (shares["audio"] + shares["image"]) / 2,
+        (probabilities["audio"] + probabilities["image"]) / 2,
         atol=1e-6,
     )
 
 
-def test_refitting_forgets_the_first_data(data):
+def test_refitting_discards_the_first_data(data):
     X, y = data
     clf = LateFusionClassifier(**FAST).fit(X, y).fit(X[:, :2], y[:])
     assert (clf.n_features_in_, clf.transform(X[:, :2]).shape) == (2, (150, 64))
 
 
-def test_inner_split_is_stratified_and_spares_single_rows():
-    codes = np.repeat([0, 1, 2], [60, 39, 1])
-    train, valid = inner_split(np.arange(100), codes, None, 0.1, seed=0)
-    np.testing.assert_array_equal(np.bincount(codes[valid], minlength=3), [6, 4, 0])
-    assert np.array_equal(np.sort(np.r_[train, valid]), np.arange(100))
-
-
-def test_inner_split_keeps_groups_whole():
-    rng = np.random.default_rng(0)
-    codes, groups = rng.integers(0, 3, 200), rng.integers(0, 25, 200)
-    train, valid = inner_split(np.arange(200), codes, groups, 0.2, seed=0)
-    assert not set(groups[train]) & set(groups[valid])
-    assert 20 <= len(valid) <= 60
-
-
-@pytest.mark.parametrize("fraction, low, high", [(0.2, 20, 60), (0.8, 140, 180)])
-def test_grouped_split_has_the_fraction(fraction, low, high):
-    rng = np.random.default_rng(0)
-    _, valid = inner_split(np.arange(200), rng.integers(0, 3, 200), rng.integers(0, 40, 200), fraction, seed=0)
-    assert low <= len(valid) <= high
-
-
-def test_balanced_classes_are_those_of_rows_that_count(data):
+def test_balanced_class_weights_ignore_rows_of_weight_zero(data):
     X, y = data[0], data[1].copy()
     weight = (np.arange(150) < 100).astype(float)
     clf = LateFusionClassifier(GROUPS, class_weight="balanced", **FAST)
-    one = clf.fit(X, y, sample_weight=weight).predict_proba(X)
+    first = clf.fit(X, y, sample_weight=weight).predict_proba(X)
     y[100:] = "red"
-    np.testing.assert_array_equal(clf.fit(X, y, sample_weight=weight).predict_proba(X), one)
-
-
-@pytest.mark.parametrize("codes, groups", [([0, 1], None), ([0, 0, 1, 1], [7, 7, 7, 7]), ([0, 0, 1, 1], [1, 1, 2, 2])])
-def test_training_rows_validate_where_none_can_be_spared(codes, groups):
-    train, valid = inner_split(np.arange(len(codes)), np.array(codes), groups, 0.1, seed=0)
-    np.testing.assert_array_equal(train, valid)
-    assert len(train) == len(codes)
+    np.testing.assert_array_equal(clf.fit(X, y, sample_weight=weight).predict_proba(X), first)
 
 
 class Normed(nn.Module):
-    """An encoder with BatchNorm, which cannot train on one row."""
+    """Encoder with BatchNorm, which cannot train on one row."""
 
     def __init__(self, input_shape, embedding_dim):
         super().__init__()
@@ -252,7 +224,7 @@ class Normed(nn.Module):
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_batch_norm_never_meets_one_row(classifier, data):
+def test_batch_norm_never_trains_on_one_row(classifier, data):
     X, y = data[0][:65].copy(), data[1][:65]
     X[1:60, 5:] = np.nan
     clf = classifier(GROUPS, encoder=Normed, early_stopping=False, **FAST).fit(X, y)

@@ -1,4 +1,4 @@
-"""The tools that scikit-learn's users put around an estimator, each with two modalities."""
+"""scikit-learn's tools around an estimator, each with two modalities."""
 
 import pickle
 from itertools import product
@@ -35,7 +35,7 @@ METADATA = {"sample_weight": np.random.default_rng(1).uniform(0.1, 3, 90), "grou
 
 
 def make_problem(container="array", absent=False):
-    """Three classes that both modalities show; columns v2 and v3 are noise."""
+    """Return three classes that both modalities depend on; columns v2 and v3 are noise."""
     codes = np.arange(90) % 3
     X, y = np.random.default_rng(0).normal(size=(90, 7)).astype("f"), np.array(["low", "mid", "high"])[codes]
     X[:, :5] += 4 * np.eye(3)[codes][:, [0, 1, 2, 0, 1]]
@@ -43,7 +43,7 @@ def make_problem(container="array", absent=False):
         X[::5, :3] = X[1::10, 3:] = np.nan
     if container == "array":
         return X, y, SLICES
-    index = np.arange(90)[::-1]  # rows found by their labels would be the wrong ones
+    index = np.arange(90)[::-1]  # Looking rows up by label would give the wrong rows.
     X, y = pd.DataFrame(X, index, COLUMNS), pd.Series(y, index)
     return (X, y, SLICES) if container == "frame" else (X[["v0", "a0", "v1", "a1", "v2", "a2", "v3"]], y, NAMES)
 
@@ -55,7 +55,7 @@ def make(classifier, modalities):
 
 @pytest.fixture(params=product(CLASSIFIERS, CONTAINERS), ids=lambda pair: f"{pair[0].__name__}-{pair[1]}")
 def case(request):
-    """Every classifier with every container, and both with present and absent blocks."""
+    """Every classifier with every container, with and without absent blocks."""
     classifier, container = request.param
     absent = (CLASSIFIERS.index(classifier) + CONTAINERS.index(container)) % 2 == 1
     X, y, modalities = make_problem(container, absent)
@@ -64,7 +64,7 @@ def case(request):
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 @pytest.mark.parametrize("absent", [False, True])
-def test_every_container_read_only_too_gives_the_same_model(classifier, absent):
+def test_all_containers_give_the_same_model_even_if_read_only(classifier, absent):
     X, y, modalities = make_problem("array", absent)
     clf = make(classifier, modalities).fit(X, y, **METADATA)
     assert_array_equal(clf.classes_, ["high", "low", "mid"])
@@ -90,14 +90,14 @@ def test_clone_pickle_and_joblib(case, tmp_path):
 
 def test_cross_validate_with_several_scorers(case):
     clf, X, y, *_ = case
-    got = cross_validate(clf, X, y, cv=2, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"])
-    assert got["test_accuracy"].min() > 0.7
-    assert got["test_neg_log_loss"].min() > -0.8  # chance has -1.1
-    assert got["test_roc_auc_ovr"].min() > 0.85
+    result = cross_validate(clf, X, y, cv=2, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"])
+    assert result["test_accuracy"].min() > 0.7
+    assert result["test_neg_log_loss"].min() > -0.8  # Chance is -1.1.
+    assert result["test_roc_auc_ovr"].min() > 0.85
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, HalvingGridSearchCV])
-def test_searches_agree_for_any_number_of_jobs(case, search):
+def test_searches_do_not_depend_on_the_number_of_jobs(case, search):
     clf, X, y, *_ = case
     kwargs = {"factor": 2, "min_resources": "exhaust", "random_state": 0} if search is HalvingGridSearchCV else {}
     one, two = (search(clf, {"lr": [1e-6, 0.1]}, cv=2, n_jobs=n, refit=n == 1, **kwargs).fit(X, y) for n in (1, 2))
@@ -107,7 +107,7 @@ def test_searches_agree_for_any_number_of_jobs(case, search):
 
 
 def test_fits_in_threads_repeat_exactly():
-    # joblib runs one parallel tool inside another in threads.
+    # joblib runs nested parallel tools in threads.
     X, y, modalities = make_problem()
     search = GridSearchCV(make(UDIClassifier, modalities), {"lr": [0.1, 0.2, 0.3, 0.4]}, cv=2, scoring="neg_log_loss")
     expected, state = search.fit(X, y).cv_results_["mean_test_score"], torch.get_rng_state()
@@ -116,7 +116,7 @@ def test_fits_in_threads_repeat_exactly():
     assert_array_equal(torch.get_rng_state(), state)
 
 
-def test_searches_take_the_scalars_of_numpy_arrays():
+def test_searches_accept_numpy_scalars():
     X, y, modalities = make_problem()
     plain = {"lr": [0.01], "max_epochs": [2], "batch_size": [20], "early_stopping": [False]}
     grids = plain, {name: np.array(values) for name, values in plain.items()}
@@ -124,7 +124,7 @@ def test_searches_take_the_scalars_of_numpy_arrays():
     assert_array_equal(one.predict_proba(X), two.predict_proba(X))
 
 
-def test_nested_parameters_are_searched_through_a_pipeline():
+def test_parameters_can_be_searched_through_a_pipeline():
     X, y, modalities = make_problem(absent=True)
     pipeline = make_pipeline(StandardScaler(), make(UDIClassifier, modalities))
     guidance = [None, "aligned", "dynamic", (1.0, 0.0)]
@@ -138,7 +138,7 @@ def test_nested_parameters_are_searched_through_a_pipeline():
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["StandardScaler", "ColumnTransformer"])
-def test_pipelines_fit_what_the_scaler_makes(case, columns):
+def test_pipelines_fit_scaled_columns(case, columns):
     clf, X, y, container, _ = case
     picks = SLICES if container == "array" else NAMES
     parts = zip(("one", "two"), (StandardScaler(), MinMaxScaler()), picks.values(), strict=True)
@@ -157,15 +157,17 @@ def test_calibration(case):
     clf, X, y, *_ = case
     calibrated = CalibratedClassifierCV(clf, cv=2).fit(X, y)
     assert calibrated.score(X, y) > 0.75
-    own = np.mean([member.estimator.predict_proba(X) for member in calibrated.calibrated_classifiers_], axis=0)
-    assert np.corrcoef(own.ravel(), calibrated.predict_proba(X).ravel())[0, 1] > 0.8
+    mean_probabilities = np.mean(
+        [member.estimator.predict_proba(X) for member in calibrated.calibrated_classifiers_], axis=0
+    )
+    assert np.corrcoef(mean_probabilities.ravel(), calibrated.predict_proba(X).ravel())[0, 1] > 0.8
 
 
 def test_bagging(case):
     clf, X, y, container, _ = case
     bag = BaggingClassifier(clf, n_estimators=2, max_samples=0.8, random_state=0)
     if container == "named":
-        with pytest.raises(ValueError, match="column names, but X has none"):  # the tool drops them
+        with pytest.raises(ValueError, match="column names, but X has none"):  # BaggingClassifier drops them.
             bag.fit(X, y)
         return
     assert bag.fit(X, y).score(X, y) > 0.8
@@ -186,13 +188,15 @@ def test_stacking(case):
 def test_permutation_importance(case):
     clf, X, y, _, absent = case
     clf.fit(X, y)
-    if absent:  # permuting one column leaves half a block
+    if absent:  # Permuting one column leaves half a block.
         with pytest.raises(ValueError, match=r"modality '(audio|image)' in row \d"):
             permutation_importance(clf, X, y, n_repeats=1, random_state=0)
         return
-    found = permutation_importance(clf, X, y, n_repeats=3, random_state=0, scoring="neg_log_loss").importances_mean
-    noise = np.isin(getattr(X, "columns", COLUMNS), ["v2", "v3"])
-    assert found[~noise].min() > found[noise].max()
+    importances = permutation_importance(
+        clf, X, y, n_repeats=3, random_state=0, scoring="neg_log_loss"
+    ).importances_mean
+    is_noise = np.isin(getattr(X, "columns", COLUMNS), ["v2", "v3"])
+    assert importances[~is_noise].min() > importances[is_noise].max()
 
 
 def test_learning_curve(case):
@@ -213,7 +217,7 @@ def test_set_output_names_the_embeddings(case):
 
 
 def check_metadata_arrived(fitted, clf, X, y, rows=slice(None)):
-    """`fitted` is what weights and groups together make of the rows, and neither alone."""
+    """Check that `fitted` was trained with both weights and groups, and not with one of them."""
     proba = fitted.predict_proba(X)
     for left_out in (None, *METADATA):
         metadata = {name: values[rows] for name, values in METADATA.items() if name != left_out}
@@ -223,7 +227,7 @@ def check_metadata_arrived(fitted, clf, X, y, rows=slice(None)):
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 @sklearn.config_context(enable_metadata_routing=True)
-def test_groups_are_routed_unasked_and_weights_if_asked(classifier):
+def test_groups_are_routed_by_default_and_weights_on_request(classifier):
     X, y, modalities = make_problem(absent=True)
     clf = make(classifier, modalities)
     with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
@@ -231,8 +235,8 @@ def test_groups_are_routed_unasked_and_weights_if_asked(classifier):
     clf.set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
     search = GridSearchCV(clf, {"lr": [0.1]}, cv=GroupKFold(2)).fit(X, y, **METADATA)
     check_metadata_arrived(search.best_estimator_, clf, X, y)
-    got = cross_validate(clf, X, y, cv=GroupKFold(2), params=METADATA, return_estimator=True, return_indices=True)
-    for fitted, rows in zip(got["estimator"], got["indices"]["train"], strict=True):
+    result = cross_validate(clf, X, y, cv=GroupKFold(2), params=METADATA, return_estimator=True, return_indices=True)
+    for fitted, rows in zip(result["estimator"], result["indices"]["train"], strict=True):
         check_metadata_arrived(fitted, clf, X, y, rows)
     scaler = StandardScaler().set_fit_request(sample_weight=False)
     pipeline = make_pipeline(scaler, clf).fit(X, y, **METADATA)
@@ -240,7 +244,7 @@ def test_groups_are_routed_unasked_and_weights_if_asked(classifier):
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_tools_over_a_slice_dict_need_no_other_argument(absent):
+def test_tools_accept_a_slice_dict(absent):
     X, y, _ = make_problem(absent=absent)
     rows, y = SliceDict(audio=np.stack([X[:30, :3]] * 2, axis=2), image=X[:30, 3:]), y[:30]
     assert cross_validate(UDIClassifier(max_epochs=15), rows, y)["test_score"].mean() > 0.7

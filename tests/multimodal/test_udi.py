@@ -1,4 +1,4 @@
-"""UDIClassifier: anchor, guided followers, and its plain counterpart when guidance is off."""
+"""UDIClassifier: the anchor, guided followers, and equality with late fusion without guidance."""
 
 import numpy as np
 import pytest
@@ -14,29 +14,19 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def data():
-    """Three modalities, each stronger than the one before."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 240)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(240, 4)) for scale in (0.7, 1.2, 3.0)])
-    return X.astype(np.float32), y
-
-
 def parameters(branch):
     return [p.detach().clone() for p in branch.parameters()]
 
 
 @pytest.mark.parametrize("guidance", [None, (0, 0), (0.0, 0.0)])
-def test_without_guidance_it_is_late_fusion(guidance, data):
+def test_without_guidance_equals_late_fusion(guidance, data):
     X, y = data
     late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
     udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
     np.testing.assert_array_equal(udi.predict_proba(X), late.predict_proba(X))
 
 
-def test_the_strongest_is_the_anchor_and_the_others_follow_in_order(data):
+def test_strongest_modality_is_the_anchor_and_followers_are_ordered(data):
     clf = UDIClassifier(GROUPS, **FAST).fit(*data)
     scores = clf.branch_scores_
     assert clf.anchor_ == clf.order_[0] == "text" == max(scores, key=scores.get)
@@ -46,12 +36,12 @@ def test_the_strongest_is_the_anchor_and_the_others_follow_in_order(data):
     assert guided == {"audio", "image"}
 
 
-def test_anchor_by_name(data):
+def test_anchor_can_be_named(data):
     clf = UDIClassifier(GROUPS, anchor="audio", **FAST).fit(*data)
     assert clf.order_[0] == clf.anchor_ == "audio"
 
 
-def test_of_equally_good_modalities_the_surer_is_the_anchor(data):
+def test_lowest_entropy_breaks_ties_between_anchors(data):
     X, y = data
     settings = FAST | {"early_stopping": False}
     clf = UDIClassifier(GROUPS, anchor_tolerance=1.0, **settings).fit(X, y)
@@ -63,7 +53,7 @@ def test_of_equally_good_modalities_the_surer_is_the_anchor(data):
 
 
 @pytest.mark.parametrize("guidance", ["dynamic", "aligned", (1.0, 0.0), (0.0, 0.01)])
-def test_the_anchor_stays_and_the_followers_move(guidance, data):
+def test_guidance_changes_followers_and_not_the_anchor(guidance, data):
     X, y = data
     late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
     udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
@@ -71,28 +61,28 @@ def test_the_anchor_stays_and_the_followers_move(guidance, data):
         parameters(late.module_.branch("text")), parameters(udi.module_.branch("text")), strict=True
     ):
         assert torch.equal(before, after)
-    moved = parameters(udi.module_.branch("image"))[0]
-    assert not torch.equal(parameters(late.module_.branch("image"))[0], moved)
+    guided = parameters(udi.module_.branch("image"))[0]
+    assert not torch.equal(parameters(late.module_.branch("image"))[0], guided)
 
 
 @pytest.mark.parametrize("guidance", ["dynamic", "aligned"])
-def test_adaptive_weights_are_shares(guidance, data):
+def test_adaptive_weights_are_fractions_of_positive_alignments(guidance, data):
     history = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(*data).guidance_history_["image"]
     assert history["weights"].shape == history["alignment"].shape == (5, 2)
     assert history["gradient_norm"].shape == (5, 3)
-    cut = np.maximum(history["alignment"], 0)
-    expected = cut / (cut.sum(1, keepdims=True) + 1e-8)
+    positive = np.maximum(history["alignment"], 0)
+    expected = positive / (positive.sum(1, keepdims=True) + 1e-8)
     np.testing.assert_allclose(history["weights"], expected, atol=1e-5)
     if guidance == "aligned":
         assert (np.abs(history["alignment"]) <= 1).all()
 
 
-def test_fixed_weights_stay(data):
+def test_fixed_weights_are_constant(data):
     history = UDIClassifier(GROUPS, guidance=(0.5, 0.01), **FAST).fit(*data).guidance_history_
     assert all((follower["weights"] == [0.5, 0.01]).all() for follower in history.values())
 
 
-def test_followers_start_fresh_or_warm(data):
+def test_followers_start_from_fresh_or_warm_weights(data):
     first = {
         start: next(
             row["train_loss"]
@@ -106,18 +96,18 @@ def test_followers_start_fresh_or_warm(data):
 
 def test_consistency_pulls_the_follower_to_the_anchor(data):
     X, y = data
-    two, settings = {"image": slice(0, 4), "text": slice(4, 8)}, FAST | {"max_epochs": 30, "early_stopping": False}
+    pair, settings = {"image": slice(0, 4), "text": slice(4, 8)}, FAST | {"max_epochs": 30, "early_stopping": False}
 
     def divergence(guidance):
-        clf = UDIClassifier(two, anchor="text", guidance=guidance, **settings).fit(X[:, 4:], y)
-        shares = clf.predict_proba_per_modality(X[:, 4:])
-        return np.abs(shares["image"] - shares["text"]).sum(1).mean()
+        clf = UDIClassifier(pair, anchor="text", guidance=guidance, **settings).fit(X[:, 4:], y)
+        probabilities = clf.predict_proba_per_modality(X[:, 4:])
+        return np.abs(probabilities["image"] - probabilities["text"]).sum(1).mean()
 
     assert divergence((20.0, 0.0)) < 0.9 * divergence((0.0, 0.0))
 
 
 @pytest.mark.parametrize("overlap", [True, False])
-def test_only_rows_that_have_both_are_guided(overlap, data):
+def test_only_rows_with_both_modalities_are_guided(overlap, data):
     X, y = data[0][:, 4:].copy(), data[1]
     X[::3, 4:] = np.nan
     if not overlap:
@@ -135,22 +125,22 @@ def test_only_rows_that_have_both_are_guided(overlap, data):
 
 
 def spy_on_guidance(monkeypatch):
-    """Every (guidance, net, epoch) whose weights were judged, and the gradients left behind."""
-    seen = []
+    """Record alignments, expected alignments and gradients left behind, for every update of the weights."""
+    records = []
     original = Guidance.begin_epoch
 
     def begin_epoch(self, net, epoch):
         net.module_.zero_grad()
         expected = naive_alignment(self, net, epoch[0])
         original(self, net, epoch)
-        seen.append((self.records[-1]["alignment"], expected, [p.grad for p in net.module_.parameters()]))
+        records.append((self.records[-1]["alignment"], expected, [p.grad for p in net.module_.parameters()]))
 
     monkeypatch.setattr(Guidance, "begin_epoch", begin_epoch)
-    return seen
+    return records
 
 
 def naive_alignment(guidance, net, rows):
-    """Equations 13 and 14 with one backward pass per loss."""
+    """Return equations 13 and 14, computed with one backward pass per loss."""
     batch = net.train_rows.batch(rows)
     gradients = []
     for loss in ("fused", "consistency", "complementarity"):
@@ -171,31 +161,31 @@ def naive_alignment(guidance, net, rows):
     ]
 
 
-def test_dynamic_rule_is_the_product_of_gradients_and_leaves_none_behind(monkeypatch, data):
-    seen = spy_on_guidance(monkeypatch)
+def test_dynamic_rule_uses_gradient_products_and_leaves_no_gradients(monkeypatch, data):
+    records = spy_on_guidance(monkeypatch)
     UDIClassifier(GROUPS, guidance="dynamic", **FAST).fit(*data)
-    assert len(seen) == 10
-    for alignment, expected, gradients in seen:
+    assert len(records) == 10
+    for alignment, expected, gradients in records:
         np.testing.assert_allclose(alignment, expected, rtol=1e-3, atol=1e-6)
-        # The fused loss judges; it never trains.
+        # The fused loss sets the weights; it must not train the follower.
         assert all(gradient is None for gradient in gradients)
 
 
 class Normed(nn.Sequential):
-    """An encoder whose BatchNorm counts the batches it trained on."""
+    """Encoder whose BatchNorm counts its training batches."""
 
     def __init__(self, input_shape):
         super().__init__(nn.BatchNorm1d(*input_shape), nn.Linear(*input_shape, 5), nn.Dropout(0.5))
 
 
-def test_to_judge_moves_no_statistics(data):
+def test_setting_the_weights_keeps_batch_norm_statistics(data):
     clf = UDIClassifier(GROUPS, encoder=Normed, early_stopping=False, **FAST).fit(*data)
-    # Five epochs of four batches, the eight that judge each epoch not among them.
+    # Five epochs of four batches, without the eight batches that set the weights of each epoch.
     assert [int(b.encoder[0].num_batches_tracked) for b in clf.module_.branches] == [20, 20, 20]
 
 
 @pytest.mark.parametrize("guidance", ["aligned", "dynamic"])
-def test_frozen_encoders_can_follow(guidance, data):
+def test_followers_may_have_frozen_encoders(guidance, data):
     clf = UDIClassifier(GROUPS, encoder=nn.Identity(), guidance=guidance, **FAST).fit(*data)
     history = clf.guidance_history_["image"]
     assert (history["alignment"][:, 1] == 0).all()
@@ -204,12 +194,12 @@ def test_frozen_encoders_can_follow(guidance, data):
 
 def test_weights_of_rows_reach_the_consistency_loss(data):
     X, y = data[0][:, 4:].copy(), data[1]
-    two, weight = {"image": slice(0, 4), "text": slice(4, 8)}, np.where(np.arange(len(y)) < 120, 1.0, 1e-9)
+    pair, weight = {"image": slice(0, 4), "text": slice(4, 8)}, np.where(np.arange(len(y)) < 120, 1.0, 1e-9)
     settings = FAST | {"early_stopping": False, "anchor": "text", "guidance": (5.0, 0.0)}
-    one = UDIClassifier(two, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
+    first = UDIClassifier(pair, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
     X[120:, 4:] = X[120:, 4:][::-1]
-    other = UDIClassifier(two, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
-    np.testing.assert_allclose(other, one, atol=5e-3)
+    other = UDIClassifier(pair, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
+    np.testing.assert_allclose(other, first, atol=5e-3)
 
 
 def test_frozen_branches_are_evaluated_once(monkeypatch, data):
@@ -221,7 +211,7 @@ def test_frozen_branches_are_evaluated_once(monkeypatch, data):
 
 
 @pytest.mark.parametrize("stopped_in, is_fitted", [("unimodal text", False), ("guided audio", True)])
-def test_ctrl_c_keeps_what_is_usable(stopped_in, is_fitted, monkeypatch, data):
+def test_ctrl_c_keeps_usable_networks(stopped_in, is_fitted, monkeypatch, data):
     original = Net.train_epoch
 
     def train_epoch(self, train, epoch):
@@ -251,6 +241,6 @@ def test_ctrl_c_keeps_what_is_usable(stopped_in, is_fitted, monkeypatch, data):
         ("fusion", "max", "'sum', 'mean'"),
     ],
 )
-def test_bad_parameters(parameter, value, message, data):
+def test_invalid_parameters_raise(parameter, value, message, data):
     with pytest.raises(ValueError, match=message):
         UDIClassifier(GROUPS, **{parameter: value}).fit(*data)

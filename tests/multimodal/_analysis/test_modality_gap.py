@@ -1,4 +1,4 @@
-"""ModalityGapAnalyzer and the mixture under it: posteriors, recovery, degenerate gaps, scikit-learn's checks."""
+"""ModalityGapAnalyzer and its mixture: posteriors, recovery, degenerate gaps, scikit-learn's checks."""
 
 import math
 import pickle
@@ -23,7 +23,7 @@ WIDE_BALANCED = ((1.2, 1.6), (0.2, 0.05), (0.7, 0.3))
 NARROW_IN_BROAD = ((1.3, 1.35), (0.03, 0.2), (0.5, 0.5))
 MIXTURES = [SEPARATED, OVERLAPPING, WIDE_BALANCED, NARROW_IN_BROAD]
 SETTINGS = {"min_variance": 5e-4, "max_iter": 1000, "tol": 1e-8}
-# So near the maximum that one step more or less, for the sake of a rounding error, makes no difference.
+# Tight enough that one step more or less, due to a rounding error, does not change the result.
 TIGHT = {"tol": 1e-13, "max_iter": 5000}
 
 
@@ -35,7 +35,7 @@ def draw(mixture, n_rows, seed=0):
 
 
 def table(gaps):
-    """Scores of two modalities with these gaps, the first the larger one in every other row."""
+    """Return scores of two modalities with these gaps; the first score is the larger one in every other row."""
     gaps = np.asarray(gaps, dtype=float)
     first = np.where(np.arange(len(gaps)) % 2, gaps, 0)
     return np.column_stack([first, gaps - first])
@@ -46,7 +46,7 @@ def mixture_of(means, deviations, weights):
 
 
 def bayes(mixture, gaps):
-    """Plain posterior of the second component, from logarithms so that far gaps do not underflow."""
+    """Return Bayes' posterior of the second component, computed in logarithms so that far gaps do not underflow."""
     low, high = (
         norm.logpdf(gaps, mean, deviation) + math.log(weight) for mean, deviation, weight in zip(*mixture, strict=True)
     )
@@ -58,7 +58,7 @@ def parameters(analyzer):
 
 
 def assert_sound(analyzer, X):
-    """Whatever the gaps: ordered components, finite numbers, shares as posteriors."""
+    """Check what holds for any gaps: ordered components, finite numbers, probabilities as posteriors."""
     fitted = [analyzer.means_, analyzer.variances_, analyzer.weights_, analyzer.bic_]
     assert all(values.shape == (2,) and np.isfinite(values).all() for values in fitted)
     assert analyzer.means_[0] <= analyzer.means_[1]
@@ -68,14 +68,14 @@ def assert_sound(analyzer, X):
     assert isinstance(analyzer.bimodal_, bool)
     assert isinstance(analyzer.converged_, bool)
     assert analyzer.n_iter_ >= 1
-    shares = analyzer.transform(X)
-    assert ((shares >= 0) & (shares <= 1)).all()
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    posterior = analyzer.transform(X)
+    assert ((posterior >= 0) & (posterior <= 1)).all()
+    np.testing.assert_allclose(posterior.sum(axis=1), 1)
     assert np.isfinite(analyzer.score_samples(X)).all()
 
 
-def assert_one(analyzer, X):
-    """Two equal components, which say nothing of any row."""
+def assert_equal_components(analyzer, X):
+    """Check for two equal components, which give every row the posterior 0.5."""
     assert_sound(analyzer, X)
     assert analyzer.means_[0] == analyzer.means_[1]
     assert analyzer.variances_[0] == analyzer.variances_[1]
@@ -88,7 +88,7 @@ def fit_degenerate(X, match="do not split in two", **parameters):
     with pytest.warns(ConvergenceWarning, match=match) as caught:
         analyzer = ModalityGapAnalyzer(**parameters).fit(X)
     assert len(caught) == 1
-    assert caught[0].filename == __file__  # it points at the call of fit
+    assert caught[0].filename == __file__  # The warning points at the call of fit.
     return analyzer
 
 
@@ -97,59 +97,59 @@ def fit_degenerate(X, match="do not split in two", **parameters):
 
 def test_posteriors_by_hand():
     mixture = mixture_of((0.2, 0.6), (0.1, 0.1), (0.7, 0.3))
-    # Of equal variances the odds are 3/7 exp(0.4 (gap - 0.4) / 0.01): 3/7 half-way, e^4 times that 0.1 above.
+    # For equal variances the odds are 3/7 exp(0.4 (gap - 0.4) / 0.01): 3/7 half-way, e^4 times that 0.1 above.
     ahead = 3 * math.exp(4)
     behind = 3 * math.exp(-4)
     expected = [[0.7, 0.3], [7 / (7 + ahead), ahead / (7 + ahead)], [7 / (7 + behind), behind / (7 + behind)]]
     np.testing.assert_allclose(mixture.posterior(np.array([0.4, 0.5, 0.3])), expected, rtol=1e-12)
 
 
-def test_the_smallest_gaps_are_not_imbalanced_by_a_wide_component():
+def test_wide_imbalanced_component_does_not_claim_the_smallest_gaps():
     case = ((0.15, 0.5), (0.05, 0.25), (0.6, 0.4))
     assert bayes(case, 0.0) == pytest.approx(0.62, abs=0.005)
-    turn = (0.5 * 0.05**2 - 0.15 * 0.25**2) / (0.05**2 - 0.25**2)
-    imbalanced = mixture_of(*case).posterior(np.array([-1.0, 0.0, 0.1, turn]))[:, 1]
-    np.testing.assert_allclose(imbalanced, bayes(case, turn), rtol=1e-9)
+    turning_point = (0.5 * 0.05**2 - 0.15 * 0.25**2) / (0.05**2 - 0.25**2)
+    imbalanced = mixture_of(*case).posterior(np.array([-1.0, 0.0, 0.1, turning_point]))[:, 1]
+    np.testing.assert_allclose(imbalanced, bayes(case, turning_point), rtol=1e-9)
     assert imbalanced[0] < 0.05
 
 
-def test_the_largest_gaps_are_not_balanced_by_a_wide_component():
-    case = ((0.5, 0.85), (0.25, 0.05), (0.4, 0.6))  # the other case, read from the right
+def test_wide_balanced_component_does_not_claim_the_largest_gaps():
+    case = ((0.5, 0.85), (0.25, 0.05), (0.4, 0.6))  # The case above, mirrored.
     assert bayes(case, 1.0) == pytest.approx(0.38, abs=0.005)
-    turn = (0.85 * 0.25**2 - 0.5 * 0.05**2) / (0.25**2 - 0.05**2)
-    imbalanced = mixture_of(*case).posterior(np.array([turn, 0.9, 1.0, 2.0]))[:, 1]
-    np.testing.assert_allclose(imbalanced, bayes(case, turn), rtol=1e-9)
+    turning_point = (0.85 * 0.25**2 - 0.5 * 0.05**2) / (0.25**2 - 0.05**2)
+    imbalanced = mixture_of(*case).posterior(np.array([turning_point, 0.9, 1.0, 2.0]))[:, 1]
+    np.testing.assert_allclose(imbalanced, bayes(case, turning_point), rtol=1e-9)
     assert imbalanced[0] > 0.95
 
 
-def test_any_posterior_rises_with_the_gap_and_is_that_of_bayes_up_to_the_turn():
+def test_posterior_is_monotone_and_equals_bayes_up_to_the_turning_point():
     rng = np.random.default_rng(0)
     for _ in range(200):
         means, deviations = np.sort(rng.random(2)), rng.uniform(0.02, 0.4, 2)
         case = (means, deviations, rng.dirichlet([2, 2]))
         gaps = np.linspace(-2, 3, 2001)
-        shares = mixture_of(*case).posterior(gaps)
-        np.testing.assert_allclose(shares.sum(axis=1), 1)
-        assert (np.diff(shares[:, 1]) >= -1e-12).all()
+        posterior = mixture_of(*case).posterior(gaps)
+        np.testing.assert_allclose(posterior.sum(axis=1), 1)
+        assert (np.diff(posterior[:, 1]) >= -1e-12).all()
         var_low, var_high = deviations**2
-        turn = (means[1] * var_low - means[0] * var_high) / (var_low - var_high)
-        exact = gaps >= turn if var_high > var_low else gaps <= turn
+        turning_point = (means[1] * var_low - means[0] * var_high) / (var_low - var_high)
+        exact = gaps >= turning_point if var_high > var_low else gaps <= turning_point
         assert exact.any()
-        np.testing.assert_allclose(shares[exact, 1], bayes(case, gaps[exact]), rtol=1e-7, atol=1e-300)
+        np.testing.assert_allclose(posterior[exact, 1], bayes(case, gaps[exact]), rtol=1e-7, atol=1e-300)
 
 
-def test_equal_variances_have_no_turn():
+def test_equal_variances_have_no_turning_point():
     case = ((0.3, 0.5), (0.1, 0.1), (0.5, 0.5))
     gaps = np.linspace(-3, 3, 101)
     np.testing.assert_allclose(mixture_of(*case).posterior(gaps)[:, 1], bayes(case, gaps), rtol=1e-7)
 
 
-def test_far_gaps_are_sure():
-    shares = mixture_of((0.2, 0.6), (0.1, 0.2), (0.5, 0.5)).posterior(np.array([1e3, 1e100]))
-    np.testing.assert_array_equal(shares, [[0, 1], [0, 1]])
+def test_far_gaps_have_certain_posteriors():
+    posterior = mixture_of((0.2, 0.6), (0.1, 0.2), (0.5, 0.5)).posterior(np.array([1e3, 1e100]))
+    np.testing.assert_array_equal(posterior, [[0, 1], [0, 1]])
 
 
-def test_analyzer_gives_the_posteriors_of_its_mixture():
+def test_analyzer_returns_the_posteriors_of_its_mixture():
     X = table(draw(OVERLAPPING, 500))
     analyzer = ModalityGapAnalyzer().fit(X)
     gaps = np.abs(X[:, 0] - X[:, 1])
@@ -164,7 +164,7 @@ def test_analyzer_gives_the_posteriors_of_its_mixture():
 
 
 def covariance(mixture, n_rows):
-    """Of maximum-likelihood means, variances and second weight: inverse Fisher information of so many rows."""
+    """Return the covariance of maximum-likelihood estimates: the inverse Fisher information of `n_rows` rows."""
     (m1, m2), (s1, s2), (_, w) = mixture
     gaps = np.linspace(-1, 4, 20001)
     p1, p2 = norm.pdf(gaps, m1, s1), norm.pdf(gaps, m2, s2)
@@ -183,7 +183,7 @@ def covariance(mixture, n_rows):
     return np.linalg.inv((score * density) @ score.T * (gaps[1] - gaps[0]) * n_rows)
 
 
-@pytest.mark.parametrize("n_rows", [1000, 20_000])  # one bin a row, and a few rows a bin
+@pytest.mark.parametrize("n_rows", [1000, 20_000])  # One row per bin, and a few rows per bin.
 @pytest.mark.parametrize("mixture", [SEPARATED, OVERLAPPING, WIDE_BALANCED])
 def test_recovers_a_mixture_within_sampling_error(mixture, n_rows):
     means, deviations, weights = mixture
@@ -220,8 +220,8 @@ def test_agrees_with_exact_em_on_all_rows(n_rows, start, mixture):
 
 
 @pytest.mark.parametrize("n_rows", [1000, 50_000])
-def test_moments_of_the_mixture_are_those_of_the_gaps(n_rows):
-    # Each step of EM keeps both, and bins must not lose the spread inside them.
+def test_mixture_has_the_moments_of_the_gaps(n_rows):
+    # Each step of EM preserves both moments, and bins must not lose the variance inside them.
     gaps = draw(OVERLAPPING, n_rows)
     analyzer = ModalityGapAnalyzer().fit(table(gaps))
     mean = analyzer.weights_ @ analyzer.means_
@@ -242,7 +242,7 @@ def test_bic_by_hand():
     np.testing.assert_allclose(analyzer.score_samples(X), np.log(sum(densities)), rtol=1e-9)
 
 
-def test_bic_of_binned_rows_is_near_that_of_all_rows():
+def test_bic_of_binned_rows_approximates_the_exact_one():
     X = table(draw(OVERLAPPING, 50_000))
     analyzer = ModalityGapAnalyzer().fit(X)
     two = 5 * math.log(50_000) - 2 * analyzer.score_samples(X).sum()
@@ -277,7 +277,7 @@ def test_density_integrates_to_one():
     np.testing.assert_allclose(mixture.component_densities(grid).sum(axis=0), density, rtol=1e-9)
 
 
-def test_variances_stop_at_the_least_one_and_the_rest_is_untouched():
+def test_minimum_variance_does_not_change_other_parameters():
     rng = np.random.default_rng(0)
     gaps = np.r_[rng.normal(0.2, 1e-4, 300), rng.normal(0.7, 0.1, 100)]
     analyzer = ModalityGapAnalyzer(min_variance=4e-4).fit(table(gaps))
@@ -286,7 +286,7 @@ def test_variances_stop_at_the_least_one_and_the_rest_is_untouched():
     np.testing.assert_allclose(analyzer.weights_, [0.75, 0.25], atol=1e-6)
 
 
-def test_a_start_near_the_end_saves_steps():
+def test_warm_start_needs_fewer_steps():
     gaps = draw(OVERLAPPING, 1000)
     cold = fit_two(gaps, **SETTINGS)
     warm = fit_two(gaps, start=cold, **SETTINGS)
@@ -298,41 +298,41 @@ def test_a_start_near_the_end_saves_steps():
 # What must not matter ------------------------------------------------------------------------------
 
 
-def test_order_of_rows_and_modalities_does_not_matter():
+def test_order_of_rows_and_modalities_does_not_change_the_fit():
     rng = np.random.default_rng(0)
     X = np.hstack([table(draw(OVERLAPPING, 5000)), rng.random((5000, 1))])
-    one = ModalityGapAnalyzer(**TIGHT).fit(X)
-    other = ModalityGapAnalyzer(**TIGHT).fit(X[:, [2, 0, 1]])
-    np.testing.assert_array_equal(other.transform(X[:, [2, 0, 1]]), one.transform(X))
+    first = ModalityGapAnalyzer(**TIGHT).fit(X)
+    second = ModalityGapAnalyzer(**TIGHT).fit(X[:, [2, 0, 1]])
+    np.testing.assert_array_equal(second.transform(X[:, [2, 0, 1]]), first.transform(X))
     shuffled = ModalityGapAnalyzer(**TIGHT).fit(X[rng.permutation(5000)])
-    np.testing.assert_allclose(parameters(shuffled), parameters(one), atol=1e-6)
-    np.testing.assert_allclose(shuffled.transform(X), one.transform(X), atol=1e-5)
+    np.testing.assert_allclose(parameters(shuffled), parameters(first), atol=1e-6)
+    np.testing.assert_allclose(shuffled.transform(X), first.transform(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-60, 1e-3, 7.0, 1e6, 1e60])
 def test_scaled_scores_have_scaled_components(scale):
     X = table(draw(OVERLAPPING, 500))
-    one = ModalityGapAnalyzer(**TIGHT).fit(X)
+    first = ModalityGapAnalyzer(**TIGHT).fit(X)
     scaled = ModalityGapAnalyzer(**TIGHT, min_variance=5e-4 * scale**2).fit(scale * X)
-    np.testing.assert_allclose(parameters(scaled) / [[scale], [scale], [1]], parameters(one), atol=1e-6)
-    np.testing.assert_allclose(scaled.transform(scale * X), one.transform(X), atol=1e-5)
-    assert scaled.separation_ == pytest.approx(one.separation_, rel=1e-5)
+    np.testing.assert_allclose(parameters(scaled) / [[scale], [scale], [1]], parameters(first), atol=1e-6)
+    np.testing.assert_allclose(scaled.transform(scale * X), first.transform(X), atol=1e-5)
+    assert scaled.separation_ == pytest.approx(first.separation_, rel=1e-5)
     # The scale divides the density of one Gaussian and that of two alike.
-    np.testing.assert_allclose(np.diff(scaled.bic_), np.diff(one.bic_), rtol=1e-6)
+    np.testing.assert_allclose(np.diff(scaled.bic_), np.diff(first.bic_), rtol=1e-6)
 
 
-def test_what_all_scores_of_a_row_share_does_not_matter():
+def test_offsets_of_rows_do_not_change_the_fit():
     X = table(draw(OVERLAPPING, 500))
-    one = ModalityGapAnalyzer(**TIGHT).fit(X)
+    first = ModalityGapAnalyzer(**TIGHT).fit(X)
     moved = ModalityGapAnalyzer(**TIGHT).fit(X + np.random.default_rng(0).normal(size=(500, 1)))
-    np.testing.assert_allclose(parameters(moved), parameters(one), atol=1e-6)
+    np.testing.assert_allclose(parameters(moved), parameters(first), atol=1e-6)
 
 
 def test_large_gaps_lose_no_precision():
     gaps = draw(OVERLAPPING, 500)
-    one = ModalityGapAnalyzer(**TIGHT).fit(table(gaps))
+    first = ModalityGapAnalyzer(**TIGHT).fit(table(gaps))
     far = ModalityGapAnalyzer(**TIGHT).fit(table(gaps + 2.0**20))
-    np.testing.assert_allclose(parameters(far) - [[2.0**20], [0], [0]], parameters(one), atol=1e-6)
+    np.testing.assert_allclose(parameters(far) - [[2.0**20], [0], [0]], parameters(first), atol=1e-6)
 
 
 # Degenerate gaps -----------------------------------------------------------------------------------
@@ -357,14 +357,14 @@ ONE_GROUP = {
 
 
 @pytest.mark.parametrize("gaps", ONE_GROUP.values(), ids=ONE_GROUP)
-def test_gaps_of_one_group(gaps):
+def test_gaps_of_one_group_give_equal_components(gaps):
     X = table(gaps)
     analyzer = fit_degenerate(X, match=f"gaps of {len(gaps)} row.* do not split in two: every posterior is 0.5")
-    assert_one(analyzer, X)
+    assert_equal_components(analyzer, X)
     assert analyzer.means_[0] == pytest.approx(np.abs(gaps).mean())
 
 
-def test_five_outliers_are_a_group():
+def test_five_outliers_form_a_group():
     analyzer = ModalityGapAnalyzer().fit(table(outliers(5)))
     np.testing.assert_array_equal(analyzer.predict(table(outliers(5))), np.arange(205) >= 200)
     np.testing.assert_allclose(analyzer.weights_, [200 / 205, 5 / 205])
@@ -372,13 +372,13 @@ def test_five_outliers_are_a_group():
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("n_rows", [10, 11, 12])
-def test_few_rows_are_described_somehow(n_rows):
+def test_few_rows_give_sound_mixtures(n_rows):
     for seed in range(20):
         X = np.random.default_rng(seed).random((n_rows, 2))
         assert_sound(ModalityGapAnalyzer().fit(X), X)
 
 
-def test_ten_rows_can_be_two_groups():
+def test_ten_rows_can_form_two_groups():
     gaps = np.repeat([0.1, 0.8], 5)
     analyzer = ModalityGapAnalyzer().fit(table(gaps))
     assert_sound(analyzer, table(gaps))
@@ -387,7 +387,7 @@ def test_ten_rows_can_be_two_groups():
 
 
 @pytest.mark.parametrize("n_rows, tolerance", [(100, 1e-12), (5000, 1e-3), (1_000_000, 1e-3)])
-def test_two_gaps_in_all_rows(n_rows, tolerance):
+def test_two_distinct_gaps(n_rows, tolerance):
     gaps = np.where(np.arange(n_rows) % 10 < 6, 0.1, 0.8)
     X = table(gaps)
     analyzer = ModalityGapAnalyzer().fit(X)
@@ -408,7 +408,7 @@ def test_many_ties():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("min_variance", [1e-300, 1e-12, 5e-4, 1.0, 1e100])
 @pytest.mark.parametrize("kind", ["ties", "spike in a broad group", "skewed", "flat"])
-def test_sound_whatever_the_gaps_and_the_least_variance(kind, min_variance):
+def test_mixture_is_sound_for_any_gaps_and_minimum_variance(kind, min_variance):
     rng = np.random.default_rng(0)
     gaps = {
         "ties": rng.integers(0, 3, 300) / 2,
@@ -420,19 +420,19 @@ def test_sound_whatever_the_gaps_and_the_least_variance(kind, min_variance):
 
 
 @pytest.mark.parametrize("scale", [1e60, 1e110, 1e149])
-def test_large_scores_are_analysed_or_refused(scale):
+def test_large_scores_are_analysed_or_rejected(scale):
     X = table(draw(OVERLAPPING, 200) * scale)
     try:
         analyzer = ModalityGapAnalyzer().fit(X)
     except ValueError as error:
-        assert "scale them down" in str(error)  # noqa: PT017 - both outcomes are good
+        assert "scale them down" in str(error)  # noqa: PT017 - both outcomes are valid
     else:
         assert_sound(analyzer, X)
         np.testing.assert_allclose(analyzer.means_, np.multiply(OVERLAPPING[0], scale), rtol=0.2)
 
 
 @pytest.mark.parametrize("n_modalities", [2, 3])
-def test_gaps_beyond_float64_say_what_to_do(n_modalities):
+def test_gaps_beyond_float64_raise(n_modalities):
     X = np.random.default_rng(0).random((20, n_modalities))
     analyzer = fit_degenerate(X[:8])
     X[0, :2] = 1.7e308, -1.7e308
@@ -441,7 +441,7 @@ def test_gaps_beyond_float64_say_what_to_do(n_modalities):
             call(X)
 
 
-def test_no_row_with_a_gap():
+def test_no_row_with_a_gap_raises():
     X = np.full((20, 3), np.nan)
     X[np.arange(20), np.arange(20) % 3] = 0.5
     with pytest.raises(ValueError, match="no row of X has the scores of two modalities"):
@@ -453,28 +453,28 @@ def test_too_few_steps_are_reported():
     analyzer = fit_degenerate(X, match=r"not found in 1 steps. Raise max_iter \(now 1\) or tol", max_iter=1)
     assert_sound(analyzer, X)
     assert (analyzer.converged_, analyzer.n_iter_) == (False, 1)
-    assert analyzer.bimodal_  # by the mixture that it has got to
+    assert analyzer.bimodal_  # By the mixture after one step.
     assert analyzer.means_[0] < analyzer.means_[1]
 
 
 # Rows and columns ----------------------------------------------------------------------------------
 
 
-def test_rows_without_a_gap_are_left_out_of_fit_and_get_the_weights():
+def test_rows_without_a_gap_are_ignored_in_fit_and_get_the_weights():
     X = table(draw(OVERLAPPING, 500))
     absent = [[np.nan, 0.5], [0.5, np.nan], [np.nan, np.nan]]
-    one = ModalityGapAnalyzer().fit(X)
-    other = ModalityGapAnalyzer().fit(np.vstack([absent, X]))
-    np.testing.assert_array_equal(parameters(other), parameters(one))
-    np.testing.assert_array_equal(other.bic_, one.bic_)
-    np.testing.assert_array_equal(other.transform(absent), np.tile(other.weights_, (3, 1)))
-    assert np.isnan(other.gap(absent)).all()
-    assert np.isnan(other.score_samples(absent)).all()
-    np.testing.assert_array_equal(other.predict(absent), [False] * 3)
-    np.testing.assert_array_equal(other.transform(np.vstack([X, absent]))[:500], one.transform(X))
+    first = ModalityGapAnalyzer().fit(X)
+    second = ModalityGapAnalyzer().fit(np.vstack([absent, X]))
+    np.testing.assert_array_equal(parameters(second), parameters(first))
+    np.testing.assert_array_equal(second.bic_, first.bic_)
+    np.testing.assert_array_equal(second.transform(absent), np.tile(second.weights_, (3, 1)))
+    assert np.isnan(second.gap(absent)).all()
+    assert np.isnan(second.score_samples(absent)).all()
+    np.testing.assert_array_equal(second.predict(absent), [False] * 3)
+    np.testing.assert_array_equal(second.transform(np.vstack([X, absent]))[:500], first.transform(X))
 
 
-def test_gap_of_three_is_that_of_the_extremes():
+def test_gap_of_three_modalities_is_the_range():
     X = np.array([[0.1, 0.9, 0.5], [0.2, np.nan, 0.3], [np.nan, 0.7, np.nan], [np.nan] * 3, [0.4, 0.4, 0.4]])
     many = np.random.default_rng(0).random((50, 3))
     analyzer = fit_degenerate(many[:9])
@@ -482,14 +482,14 @@ def test_gap_of_three_is_that_of_the_extremes():
     np.testing.assert_array_equal(np.isnan(analyzer.score_samples(X)), [False, False, True, True, False])
 
 
-def test_three_modalities_of_which_one_is_absent_are_two():
+def test_absent_third_modality_does_not_change_the_fit():
     X = table(draw(OVERLAPPING, 500))
     two = ModalityGapAnalyzer().fit(X)
     three = np.insert(X, 1, np.nan, axis=1)
     np.testing.assert_array_equal(ModalityGapAnalyzer().fit(three).transform(three), two.transform(X))
 
 
-def test_signed_changes_what_gap_shows_and_nothing_else():
+def test_signed_changes_only_the_gap_method():
     X = table(draw(OVERLAPPING, 500))
     X[0, 0] = np.nan
     plain = ModalityGapAnalyzer().fit(X)
@@ -503,12 +503,12 @@ def test_signed_changes_what_gap_shows_and_nothing_else():
         ModalityGapAnalyzer(signed=True).fit(np.ones((20, 3)))
 
 
-def test_one_column_is_refused():
+def test_one_column_raises():
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         ModalityGapAnalyzer().fit(np.ones((20, 1)))
 
 
-def test_infinite_scores_are_refused():
+def test_infinite_scores_raise():
     X = table(draw(SEPARATED, 50))
     analyzer = ModalityGapAnalyzer().fit(X)
     X[3, 0] = np.inf
@@ -517,7 +517,7 @@ def test_infinite_scores_are_refused():
             call(X)
 
 
-def test_names_in_and_out():
+def test_feature_names_and_set_output():
     X = pd.DataFrame(table(draw(SEPARATED, 100)), columns=["audio", "image"], index=np.arange(100) + 7)
     analyzer = ModalityGapAnalyzer().set_output(transform="pandas").fit(X)
     assert analyzer.feature_names_in_.tolist() == ["audio", "image"]
@@ -531,7 +531,7 @@ def test_names_in_and_out():
         analyzer.transform(X[["image", "audio"]])
 
 
-def test_single_precision_is_enough_for_the_input():
+def test_float32_input_gives_nearly_the_same_results():
     X = table(draw(OVERLAPPING, 1000)).astype(np.float32)
     single, double = ModalityGapAnalyzer().fit(X), ModalityGapAnalyzer().fit(X.astype(np.float64))
     np.testing.assert_allclose(parameters(single), parameters(double), atol=1e-4)
@@ -541,7 +541,7 @@ def test_single_precision_is_enough_for_the_input():
         np.testing.assert_allclose(values, getattr(double, method)(X), atol=1e-2)
 
 
-def test_input_stays_as_it_is():
+def test_input_is_not_modified():
     X = np.insert(table(draw(OVERLAPPING, 100)), 1, np.nan, axis=1)
     before = X.copy()
     analyzer = ModalityGapAnalyzer().fit(X)
@@ -575,16 +575,16 @@ def test_memory_is_a_small_multiple_of_the_scores():
         ("tol", float("nan"), ValueError, "tol=nan"),
         ("min_variance", 0.0, ValueError, r"min_variance=0\.0 must be above 0"),
         ("min_variance", -1, ValueError, "min_variance=-1 must be above 0"),
-        ("min_variance", float("inf"), ValueError, "min_variance=inf"),  # no Gaussian has it
+        ("min_variance", float("inf"), ValueError, "min_variance=inf"),  # No Gaussian has it.
         ("min_variance", "small", TypeError, "min_variance='small' must be a number"),
     ],
 )
-def test_bad_parameters(name, value, error, message):
+def test_invalid_parameters_raise(name, value, error, message):
     with pytest.raises(error, match=message):
         ModalityGapAnalyzer(**{name: value}).fit(table(draw(SEPARATED, 50)))
 
 
-def test_unfitted():
+def test_unfitted_analyzer_raises():
     X = np.ones((5, 2))
     for method in ("transform", "predict", "gap", "score_samples", "get_feature_names_out"):
         with pytest.raises(NotFittedError):
@@ -602,7 +602,7 @@ def test_pickle_and_clone():
     np.testing.assert_array_equal(fresh.fit(X).transform(X), analyzer.transform(X))
 
 
-# The checks' few rows need not split in two.
+# The few rows of these checks may not split in two.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([ModalityGapAnalyzer(), ModalityGapAnalyzer(max_iter=1, min_variance=1e-9)])
 def test_estimator_checks(estimator, check):
@@ -616,22 +616,22 @@ def test_estimator_checks(estimator, check):
         ((0.15, 0.5), (0.05, 0.25), (0.6, 0.4), 2),
         ((0.2, 0.7), (1e-4, 1e-4), (0.6, 0.4), 2),
         ((0.3, 0.35), (0.1, 0.1), (0.5, 0.5), 1),
-        ((0.3, 0.35), (0.03, 0.2), (0.5, 0.5), 1),  # the tails of a peak
+        ((0.3, 0.35), (0.03, 0.2), (0.5, 0.5), 1),  # The tails of a peak.
         ((0.3, 0.5), (0.3, 0.1), (0.1, 0.9), 1),
         ((0.3, 0.3), (0.1, 0.1), (0.5, 0.5), 1),
     ],
 )
-def test_peaks_are_those_of_the_density(means, deviations, weights, peaks):
+def test_n_peaks_equals_the_peaks_of_the_density(means, deviations, weights, peaks):
     mixture = mixture_of(means, deviations, weights)
     density = sum(
         w * norm.pdf(np.linspace(-1, 2, 300_001), m, d) for m, d, w in zip(means, deviations, weights, strict=True)
     )
     inner = density[1:-1]
-    assert ((inner > density[:-2]) & (inner >= density[2:])).sum() == peaks  # by looking everywhere
+    assert ((inner > density[:-2]) & (inner >= density[2:])).sum() == peaks  # On a fine grid.
     assert mixture.n_peaks == peaks
 
 
-def test_heavy_tails_are_two_components_but_no_two_groups():
+def test_heavy_tails_are_bimodal_by_bic_but_have_one_peak():
     gaps = 0.5 + 0.03 * np.random.default_rng(0).standard_t(3, 2000).clip(-15, 15)
     analyzer = ModalityGapAnalyzer().fit(table(gaps))
     assert (analyzer.bimodal_, analyzer.n_peaks_) == (True, 1)

@@ -1,4 +1,4 @@
-"""modality_contributions: Shapley values against their definition, over all orders of the modalities."""
+"""modality_contributions: Shapley values compared with their definition over all orders of the modalities."""
 
 import itertools
 
@@ -19,22 +19,20 @@ FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 120)
-    means = np.repeat(np.eye(3)[y], [2, 1, 1], axis=1)
-    X = np.hstack([scale * means + rng.normal(size=(120, 4)) for scale in (0.0, 1.2, 3.0)])
+def data(draw_modalities):
+    """Three modalities of increasing strength, of which two are absent from some rows."""
+    X, y = draw_modalities(120, (0.0, 1.2, 3.0))
     X[:15, :4] = np.nan
     X[10:30, 4:8] = np.nan
-    return X.astype(np.float32), np.array(["red", "green", "blue"])[y]
+    return X, np.array(["red", "green", "blue"])[y]
 
 
 def by_definition(clf, X, y):
-    """What each modality adds, averaged over all orders, one row and one prediction at a time."""
+    """Return the value that each modality adds, averaged over all orders, by one prediction per row and set."""
     code = clf.classes_.tolist().index
     values = np.full((len(X), len(clf.modalities_)), np.nan)
     for row, label in enumerate(y):
-        here = [name for name, columns in clf.modalities_.items() if not np.isnan(X[row, columns]).any()]
+        present = [name for name, columns in clf.modalities_.items() if not np.isnan(X[row, columns]).any()]
 
         def value(names, row=row, label=label):
             if not names:
@@ -44,12 +42,12 @@ def by_definition(clf, X, y):
                 masked[0, clf.modalities_[name]] = X[row, clf.modalities_[name]]
             return clf.predict_proba(masked)[0, code(label)]
 
-        gains = {name: [] for name in here}
-        for order in itertools.permutations(here):
-            for place, name in enumerate(order):
-                gains[name].append(value(order[: place + 1]) - value(order[:place]))
+        gains = {name: [] for name in present}
+        for order in itertools.permutations(present):
+            for position, name in enumerate(order):
+                gains[name].append(value(order[: position + 1]) - value(order[:position]))
         for column, name in enumerate(clf.modalities_):
-            if name in here:
+            if name in present:
                 values[row, column] = np.mean(gains[name])
     return values
 
@@ -64,52 +62,52 @@ def by_definition(clf, X, y):
         JointClassifier(GROUPS, balancer=QMF(), **FAST),
     ],
 )
-def test_values_are_those_of_the_definition(classifier, data):
+def test_values_equal_the_definition(classifier, data):
     X, y = data
     clf = classifier.fit(X, y)
-    found = modality_contributions(clf, X[:40], y[:40])
-    assert found.modalities == ["text", "audio", "image"]
-    np.testing.assert_allclose(found.contributions, by_definition(clf, X[:40], y[:40]), atol=1e-6)
-    np.testing.assert_array_equal(np.isnan(found.contributions[:, 1]), np.isnan(X[:40, 0]))
+    result = modality_contributions(clf, X[:40], y[:40])
+    assert result.modalities == ["text", "audio", "image"]
+    np.testing.assert_allclose(result.contributions, by_definition(clf, X[:40], y[:40]), atol=1e-6)
+    np.testing.assert_array_equal(np.isnan(result.contributions[:, 1]), np.isnan(X[:40, 0]))
 
 
 def test_values_add_up(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, batch_size=16, **FAST).fit(X, y)
-    found = modality_contributions(clf, X, y)
-    share = clf.predict_proba(X)[np.arange(120), np.searchsorted(clf.classes_, y)]
-    np.testing.assert_allclose(np.nansum(found.contributions, axis=1), share - 1 / 3, atol=1e-6)
+    result = modality_contributions(clf, X, y)
+    probabilities = clf.predict_proba(X)[np.arange(120), np.searchsorted(clf.classes_, y)]
+    np.testing.assert_allclose(np.nansum(result.contributions, axis=1), probabilities - 1 / 3, atol=1e-6)
 
 
-def test_means_and_intervals_are_those_of_the_rows_that_have_the_modality(data):
+def test_means_and_intervals_use_the_rows_with_the_modality(data):
     X, y = data
-    found = modality_contributions(LateFusionClassifier(GROUPS, **FAST).fit(X, y), X, y, confidence_level=0.9)
-    for column, name in enumerate(found.modalities):
-        values = found.contributions[~np.isnan(found.contributions[:, column]), column]
+    result = modality_contributions(LateFusionClassifier(GROUPS, **FAST).fit(X, y), X, y, confidence_level=0.9)
+    for column, name in enumerate(result.modalities):
+        values = result.contributions[~np.isnan(result.contributions[:, column]), column]
         assert len(values) == {"text": 120, "audio": 105, "image": 100}[name]
-        assert found.contributions_mean[column] == pytest.approx(values.mean())
+        assert result.contributions_mean[column] == pytest.approx(values.mean())
         interval = t.interval(0.9, len(values) - 1, values.mean(), values.std(ddof=1) / len(values) ** 0.5)
-        np.testing.assert_allclose(found.contributions_interval[column], interval)
-    best = dict(zip(found.modalities, found.contributions_mean, strict=True))
+        np.testing.assert_allclose(result.contributions_interval[column], interval)
+    best = dict(zip(result.modalities, result.contributions_mean, strict=True))
     assert best["text"] > best["image"] > best["audio"]
 
 
 def test_one_row_has_no_interval(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
-    found = modality_contributions(clf, X[20:21], y[20:21])
-    np.testing.assert_array_equal(np.isnan(found.contributions_mean), [False, False, True])
-    assert np.isnan(found.contributions_interval).all()
+    result = modality_contributions(clf, X[20:21], y[20:21])
+    np.testing.assert_array_equal(np.isnan(result.contributions_mean), [False, False, True])
+    assert np.isnan(result.contributions_interval).all()
 
 
-def test_one_modality_contributes_everything(data):
+def test_single_modality_contributes_everything(data):
     X, y = np.nan_to_num(data[0]), data[1]
     clf = LateFusionClassifier(**FAST).fit(X, y)
-    share = clf.predict_proba(X)[np.arange(120), np.searchsorted(clf.classes_, y)]
-    np.testing.assert_allclose(modality_contributions(clf, X, y).contributions[:, 0], share - 1 / 3, atol=1e-6)
+    probabilities = clf.predict_proba(X)[np.arange(120), np.searchsorted(clf.classes_, y)]
+    np.testing.assert_allclose(modality_contributions(clf, X, y).contributions[:, 0], probabilities - 1 / 3, atol=1e-6)
 
 
-def test_what_wraps_a_classifier_stands_for_it(data):
+def test_pipelines_searches_and_dicts_are_accepted(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST)
     expected = modality_contributions(clf.fit(X, y), X, y).contributions
@@ -123,7 +121,7 @@ def test_what_wraps_a_classifier_stands_for_it(data):
     )
 
 
-def test_bad_input(data):
+def test_invalid_input_raises(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
     with pytest.raises(TypeError, match="cannot leave modalities out"):
@@ -139,7 +137,7 @@ def test_bad_input(data):
         modality_contributions(LateFusionClassifier(seven, max_epochs=1).fit(np.nan_to_num(X), y), X, y)
 
 
-def test_encoders_see_each_row_once(data):
+def test_encoders_process_each_row_once(data):
     X, y = data
     clf = JointClassifier(GROUPS, **FAST).fit(X, y)
     seen = []

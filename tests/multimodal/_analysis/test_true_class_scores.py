@@ -1,4 +1,4 @@
-"""gap_scores: the true class's score of each modality, from our classifiers, scikit-learn's, or probabilities."""
+"""gap_scores: scores of the true class from our classifiers, those of scikit-learn, or probabilities."""
 
 import threading
 import tracemalloc
@@ -31,7 +31,7 @@ from skorch.helper import SliceDict
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapAnalyzer, UDIClassifier, gap_scores
 from mmestim.multimodal._analysis.true_class_scores import true_class_scores
 
-# Not in the order of the alphabet, so that the columns show whose order they follow.
+# Not in alphabetical order, so that the columns show which order they have.
 GROUPS = {"image": slice(5, 8), "audio": slice(0, 5)}
 FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
 NAMES = np.array(["red", "green", "blue"])
@@ -39,6 +39,7 @@ NAMES = np.array(["red", "green", "blue"])
 
 @pytest.fixture(scope="module")
 def data():
+    """Two modalities that depend on three classes."""
     rng = np.random.default_rng(0)
     y = np.arange(90) % 3
     X = rng.normal(size=(90, 8)).astype(np.float32)
@@ -50,6 +51,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def with_absent(data):
+    """Rows of which some lack one modality."""
     X, y = data[0].copy(), data[1]
     X[::3, :5] = np.nan
     X[1::3, 5:] = np.nan
@@ -58,6 +60,7 @@ def with_absent(data):
 
 @pytest.fixture(scope="module")
 def late(data):
+    """Fitted late fusion."""
     return LateFusionClassifier(GROUPS, **FAST).fit(*data)
 
 
@@ -66,13 +69,13 @@ def blocks_of(X):
 
 
 def at_true_class(proba, classes, y):
-    """The slow way: a row and a name at a time."""
+    """Return the scores of the true class, one row and modality at a time."""
     classes = list(classes)
     return np.array([[shares[row, classes.index(label)] for shares in proba] for row, label in enumerate(y)])
 
 
 def naive_bayes(X, y):
-    """Fitted classifiers of the two modalities, each on the rows that have it."""
+    """Return classifiers of both modalities, each fitted on the rows that have it."""
     fitted = {}
     for name, block in blocks_of(X).items():
         present = ~np.isnan(block[:, 0])
@@ -94,19 +97,19 @@ def test_scores_are_probabilities_of_the_true_class(classifier, with_absent):
     assert ((scores >= 0) & (scores <= 1))[~np.isnan(scores)].all()
 
 
-def test_the_analyzer_takes_the_table(late, data):
+def test_analyzer_accepts_the_scores(late, data):
     scores = gap_scores(late, *data)
     gap = ModalityGapAnalyzer(min_variance=1e-6).fit(scores).gap(scores)
     np.testing.assert_allclose(gap, np.abs(scores[:, 0] - scores[:, 1]), rtol=1e-6)
 
 
-def test_some_rows_of_some_classes_do(late, data):
+def test_subset_of_rows_and_classes(late, data):
     X, y = data
     few = np.flatnonzero(y == "red")[:4]
     np.testing.assert_allclose(gap_scores(late, X[few], y[few]), gap_scores(late, X, y)[few], atol=1e-6)
 
 
-def test_a_pipeline_transforms_the_rows_first(data):
+def test_pipeline_transforms_the_rows_first(data):
     X, y = data
     pipeline = make_pipeline(StandardScaler(), LateFusionClassifier(GROUPS, **FAST)).fit(X, y)
     expected = gap_scores(pipeline[-1], pipeline[0].transform(X), y)
@@ -116,7 +119,7 @@ def test_a_pipeline_transforms_the_rows_first(data):
     np.testing.assert_array_equal(gap_scores(alone, X, y), gap_scores(alone[-1], X, y))
 
 
-def test_scores_within_training_are_those_of_the_fitted_classifier(monkeypatch, with_absent):
+def test_scores_during_training_equal_those_of_the_fitted_classifier(monkeypatch, with_absent):
     X, y = with_absent
     jobs = []
     original = LateFusionClassifier._fit_module
@@ -131,17 +134,17 @@ def test_scores_within_training_are_those_of_the_fitted_classifier(monkeypatch, 
     for rows in (train, shuffled):
         scores = true_class_scores(clf.module_, rows, options)
         assert not clf.module_.training
-        expected = gap_scores(clf, X, y)[rows.rows.numpy()][:, [1, 0]]  # sorted names, as in the module
+        expected = gap_scores(clf, X, y)[rows.rows.numpy()][:, [1, 0]]  # Names are sorted in the module.
         np.testing.assert_allclose(scores, expected, atol=1e-6)
         assert np.isnan(scores).any()
 
 
-# A classifier of scikit-learn's for each modality --------------------------------------------------
+# One scikit-learn classifier per modality ----------------------------------------------------------
 
 
 def test_each_classifier_gets_the_rows_of_its_block(with_absent):
     X, y = with_absent
-    fitted = naive_bayes(X, y)  # refuses NaN
+    fitted = naive_bayes(X, y)  # It rejects NaN.
     scores = gap_scores(fitted, blocks_of(X), y)
     for column, (name, block) in enumerate(blocks_of(X).items()):
         present = ~np.isnan(block[:, 0])
@@ -153,7 +156,7 @@ def test_each_classifier_gets_the_rows_of_its_block(with_absent):
     np.testing.assert_allclose(gap_scores(fitted, lists, y), scores, atol=1e-4)
 
 
-def test_a_block_with_some_values_is_present(data):
+def test_block_with_some_values_is_present(data):
     X, y = data
     holes = X.copy()
     holes[::2, 1] = np.nan
@@ -163,15 +166,15 @@ def test_a_block_with_some_values_is_present(data):
     np.testing.assert_array_equal(np.isnan(scores[:, 0]), np.arange(90) == 0)
 
 
-def test_columns_follow_the_classifiers_not_the_blocks(data):
+def test_columns_have_the_order_of_the_classifiers(data):
     X, y = data
     fitted, blocks = naive_bayes(X, y), blocks_of(X)
-    turned = {"audio": fitted["audio"], "image": fitted["image"]}
+    reordered = {"audio": fitted["audio"], "image": fitted["image"]}
     blocks["smell"] = np.ones((90, 1))
-    np.testing.assert_array_equal(gap_scores(turned, blocks, y), gap_scores(fitted, blocks, y)[:, [1, 0]])
+    np.testing.assert_array_equal(gap_scores(reordered, blocks, y), gap_scores(fitted, blocks, y)[:, [1, 0]])
 
 
-def test_a_modality_that_no_row_has(data):
+def test_modality_without_rows(data):
     X, y = data
     fitted, blocks = naive_bayes(X, y), blocks_of(X)
     complete = gap_scores(fitted, blocks, y)
@@ -181,7 +184,7 @@ def test_a_modality_that_no_row_has(data):
     assert np.isnan(scores[:, 1]).all()
 
 
-def test_two_dimensional_x_goes_to_all(data):
+def test_two_dimensional_x_is_passed_to_all_classifiers(data):
     X, y = data
     frame = pd.DataFrame(X, columns=list("abcdefgh"))
     fitted = {"nb": GaussianNB().fit(frame, y), "lr": LogisticRegression().fit(frame, y)}
@@ -189,16 +192,16 @@ def test_two_dimensional_x_goes_to_all(data):
     np.testing.assert_array_equal(gap_scores(fitted, frame, y), expected)
 
 
-def test_classifiers_may_know_different_classes():
+def test_classifiers_may_have_different_classes():
     x = np.arange(12.0)[:, None] % 5
     y = np.arange(12) % 2 + 1
     few = GaussianNB().fit(x, y)
-    more = GaussianNB().fit(np.vstack([x, x + 9]), np.r_[y, np.zeros(12, int)])  # knows class 0, and first
+    more = GaussianNB().fit(np.vstack([x, x + 9]), np.r_[y, np.zeros(12, int)])  # Its first class is 0.
     expected = np.column_stack([few.predict_proba(x)[range(12), y - 1], more.predict_proba(x)[range(12), y]])
     np.testing.assert_array_equal(gap_scores({"few": few, "more": more}, x, y), expected)
 
 
-def test_a_class_is_asked_only_of_the_modalities_that_the_row_has():
+def test_classes_are_required_only_of_present_modalities():
     x = np.arange(12.0)[:, None] % 5
     y = np.arange(12) % 3
     block = np.where(y[:, None] == 2, np.nan, x)
@@ -210,7 +213,7 @@ def test_a_class_is_asked_only_of_the_modalities_that_the_row_has():
 
 
 def texts_of(y):
-    """Texts of different lengths that give the class away."""
+    """Return texts of different lengths that contain the class."""
     return ["very " * (row % 3) + label for row, label in enumerate(y)]
 
 
@@ -243,7 +246,7 @@ def test_sparse_blocks(cv, data):
     np.testing.assert_allclose(gap_scores(fitted, sparse, y, cv=cv), expected, atol=1e-3)
 
 
-def test_one_long_text_does_not_blow_up_the_others(data):
+def test_one_long_text_does_not_pad_the_others(data):
     texts, y = texts_of(data[1]), data[1]
     clf = make_pipeline(CountVectorizer(), LogisticRegression()).fit(texts, y)
     texts[0] += " red" * 25_000
@@ -253,11 +256,11 @@ def test_one_long_text_does_not_blow_up_the_others(data):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # As a NumPy array of str, each of the 90 texts would be as long as the longest, at 4 bytes a character.
+    # In a NumPy array of str, each of the 90 texts would take the length of the longest, 4 bytes per character.
     assert peak < 40 * 4 * len(texts[0])
 
 
-def test_unfitted_classifiers_without_cv(data):
+def test_unfitted_classifiers_without_cv_raise(data):
     X, y = data
     with pytest.raises(NotFittedError):
         gap_scores({"a": GaussianNB()}, X, y)
@@ -266,21 +269,21 @@ def test_unfitted_classifiers_without_cv(data):
 
 
 @pytest.mark.parametrize("cv", [None, 2])
-def test_a_classifier_without_probabilities(cv, data):
+def test_classifier_without_probabilities_raises(cv, data):
     X, y = data
     fitted = {"nb": GaussianNB().fit(X, y), "svm": LinearSVC().fit(X, y)}
     with pytest.raises(TypeError, match=r"'svm': LinearSVC has no predict_proba\. Wrap it in CalibratedClassifierCV"):
         gap_scores(fitted, X, y, cv=cv)
 
 
-def test_a_block_is_missing(data):
+def test_missing_block_raises(data):
     X, y = data
     with pytest.raises(ValueError, match=r"no block 'audio'.*\['image'\]"):
         gap_scores(naive_bayes(X, y), {"image": X[:, 5:]}, y)
 
 
 @pytest.mark.parametrize("estimator", [GaussianNB(), make_pipeline(StandardScaler(), GaussianNB()), "late", None])
-def test_what_is_no_estimator_of_several_modalities(estimator, data):
+def test_other_estimators_raise(estimator, data):
     X, y = data
     if hasattr(estimator, "fit"):
         estimator = clone(estimator).fit(X, y)
@@ -306,14 +309,14 @@ def test_given_probabilities_by_hand():
     np.testing.assert_array_equal(gap_scores(frames, None, Y), expected)
 
 
-def test_labels_say_what_the_columns_are():
+def test_labels_name_the_columns():
     labels = ["red", "blue", "green"]
     expected = [[0.2, 0.3], [0.1, 1], [np.nan, 0.2], [0.25, 0.2]]
     np.testing.assert_array_equal(gap_scores(PROBA, None, Y, labels=labels), expected)
     np.testing.assert_array_equal(gap_scores(PROBA, None, [2, 0, 0, 1], labels=[2, 1, 0])[:, 1], [0.4, 1, 0.3, 0.2])
 
 
-def test_probabilities_of_half_precision():
+def test_float16_probabilities():
     shares = np.random.default_rng(0).dirichlet(np.ones(50), 200).astype(np.float16)
     y = np.arange(200) % 50
     np.testing.assert_array_equal(gap_scores({"a": shares}, None, y)[:, 0], shares[range(200), y])
@@ -339,7 +342,7 @@ def changed(row, values):
         (PROBA["a"][:, 0], "2D array"),
     ],
 )
-def test_what_are_no_probabilities(shares, message):
+def test_invalid_probabilities_raise(shares, message):
     with pytest.raises(ValueError, match=message):
         gap_scores({"b": PROBA["b"], "a": shares}, None, Y)
 
@@ -353,17 +356,17 @@ def test_what_are_no_probabilities(shares, message):
         ({"cv": 2}, "need no X and no cv"),
     ],
 )
-def test_arguments_that_do_not_go_with_probabilities(arguments, message):
+def test_arguments_incompatible_with_probabilities_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         gap_scores(PROBA, **{"X": None, "y": Y} | arguments)
 
 
-def test_an_empty_dict():
+def test_empty_dict_raises():
     with pytest.raises(ValueError, match="empty dict"):
         gap_scores({}, None, Y)
 
 
-def test_labels_do_not_go_with_classifiers(late, data):
+def test_labels_with_classifiers_raise(late, data):
     with pytest.raises(ValueError, match=r"labels is for given probabilities: classifiers have their own classes_"):
         gap_scores(late, *data, labels=NAMES)
 
@@ -378,7 +381,7 @@ def by_hand(estimator, X, y, splits):
     return table
 
 
-def test_out_of_fold_is_by_a_clone_that_has_not_seen_the_row(data):
+def test_out_of_fold_scores_come_from_clones_without_the_row(data):
     X, y = data
     estimator = LateFusionClassifier(GROUPS, **FAST)
     scores = gap_scores(estimator, X, y, cv=3)
@@ -386,7 +389,7 @@ def test_out_of_fold_is_by_a_clone_that_has_not_seen_the_row(data):
     assert not hasattr(estimator, "module_")
 
 
-def test_out_of_fold_leaves_a_fitted_estimator_alone(late, data):
+def test_out_of_fold_does_not_change_a_fitted_estimator(late, data):
     before = late.predict_proba(data[0])
     gap_scores(late, *data, cv=2)
     np.testing.assert_array_equal(late.predict_proba(data[0]), before)
@@ -445,13 +448,13 @@ def test_groups_reach_the_splitter(data):
     ],
     ids=["some rows never", "some rows never, some twice", "each row twice", "one half", "as many, but one twice"],
 )
-def test_each_row_must_be_scored_once(cv, data):
+def test_splits_must_score_each_row_once(cv, data):
     with pytest.raises(ValueError, match=r"must hold out every row once\. Use a number of folds, or a splitter like"):
         gap_scores({"nb": GaussianNB()}, *data, cv=cv)
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
-def test_a_class_of_one_row_cannot_be_scored_out_of_fold(data):
+def test_class_of_one_row_cannot_be_scored_out_of_fold(data):
     X, y = data[0], data[1].astype(object)
     y[7] = "pink"
     with pytest.raises(ValueError, match=r"class 'pink'.*With cv, each class needs rows in more than one fold"):
@@ -466,7 +469,7 @@ def test_jobs_do_not_change_the_scores(monkeypatch, data):
         LateFusionClassifier, "fit", lambda *args: (threads.append(threading.get_ident()), original(*args))[1]
     )
     estimator = LateFusionClassifier(GROUPS, **FAST)
-    with joblib.parallel_config("threading"):  # processes would take seconds to import torch
+    with joblib.parallel_config("threading"):  # Processes would take seconds to import torch.
         scores = gap_scores(estimator, X, y, cv=3, n_jobs=2)
     assert len(threads) == 3
     assert threading.get_ident() not in threads
@@ -500,7 +503,7 @@ def test_unequal_blocks(data):
         gap_scores(naive_bayes(X, y), blocks_of(X) | {"audio": X[:80, :5]}, y)
 
 
-def test_a_search_stands_for_its_best_estimator(data):
+def test_search_is_scored_by_its_best_estimator(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST)
     search = GridSearchCV(clf, {"lr": [0.01]}, cv=2).fit(X, y)
@@ -508,7 +511,7 @@ def test_a_search_stands_for_its_best_estimator(data):
     np.testing.assert_array_equal(gap_scores(search, X, y, cv=2), gap_scores(clf, X, y, cv=2))
 
 
-def test_a_dict_of_classifiers_and_arrays(data):
+def test_dict_of_classifiers_and_arrays_raises(data):
     X, y = data
     with pytest.raises(TypeError, match="either classifiers or probabilities"):
         gap_scores({"audio": LogisticRegression().fit(X, y), "image": np.full((len(y), 3), 1 / 3)}, X, y)

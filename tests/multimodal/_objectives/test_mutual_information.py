@@ -1,4 +1,4 @@
-"""The CLUB bound against hand-worked, naive and closed-form values."""
+"""CLUB bound, compared with values by hand, over all pairs, and in closed form."""
 
 import pytest
 import torch
@@ -8,10 +8,10 @@ from mmestim.multimodal._objectives.mutual_information import CLUB
 
 
 def unit_club(n_features):
-    """A bound whose q(y | x) is a unit Gaussian around x."""
+    """Return a bound whose q(y | x) is a unit Gaussian around x."""
     club = CLUB(n_features, n_features)
     club.mean = nn.Identity()
-    club.log_variance = nn.Threshold(torch.inf, 0.0)  # Zero whatever it is given.
+    club.log_variance = nn.Threshold(torch.inf, 0.0)  # Always zero.
     return club
 
 
@@ -26,9 +26,9 @@ def fitted_club(x, y, n_steps=400):
     return club
 
 
-def test_three_samples_by_hand():
+def test_bound_of_three_samples_by_hand():
     x = torch.tensor([[0.0], [1.0], [3.0]])
-    # Paired distances are 0; the unpaired ones squared are 1, 9 and 4, each twice among 9 pairs.
+    # Paired distances are 0. The squared unpaired distances are 1, 9 and 4, each twice among 9 pairs.
     torch.testing.assert_close(unit_club(1)(x, x), torch.tensor(0.5 * 28 / 9))
 
 
@@ -38,7 +38,7 @@ def test_fitting_loss_by_hand():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_agrees_with_all_pairs(masked):
+def test_bound_equals_the_sum_over_all_pairs(masked):
     torch.manual_seed(0)
     x, y = torch.randn(7, 3), torch.randn(7, 4)
     mask = torch.tensor([1, 0, 1, 1, 0, 1, 1], dtype=torch.bool) if masked else None
@@ -60,7 +60,7 @@ def test_masked_rows_get_no_gradient():
     assert (y.grad[0] != 0).any()
 
 
-def test_bound_trains_features_and_not_the_network():
+def test_bound_gives_gradients_to_features_only():
     club, y = CLUB(3, 2), torch.randn(5, 2, requires_grad=True)
     club(torch.randn(5, 3), y).backward()
     assert y.grad is not None
@@ -68,7 +68,7 @@ def test_bound_trains_features_and_not_the_network():
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.4, -0.7])
-def test_correlated_gaussians_reach_the_closed_form(rho):
+def test_bound_of_correlated_gaussians_reaches_the_closed_form(rho):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(4000, 1, generator=generator)
     y = rho * x + (1 - rho**2) ** 0.5 * torch.randn(4000, 1, generator=generator)
