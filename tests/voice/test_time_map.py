@@ -1,4 +1,4 @@
-"""TimeMap: cuts, insertions and stretches, one after another."""
+"""Tests of TimeMap: cuts, insertions, stretches and their composition."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_moments_and_intervals_by_hand():
     assert PASTE([1.0, 2.0, 2.5]).tolist() == [1.0, 2.5, 3.0]
     assert CUT.intervals(0.5, 2.0) == [(0.5, 1.5)]
     assert CUT.intervals(1.1, 1.4) == []
-    assert PASTE.intervals(1.0, 2.0) == [(1.0, 2.0)]  # what is inserted at its end is not in it
+    assert PASTE.intervals(1.0, 2.0) == [(1.0, 2.0)]  # An insertion at its end is outside of it.
     assert PASTE.intervals(2.0, 3.0) == [(2.5, 3.5)]
     assert PASTE.intervals(1.0, 3.0) == [(1.0, 2.0), (2.5, 3.5)]
     assert (CUT.duration, PASTE.duration, SLOW.duration) == (2.5, 3.5, 6.0)

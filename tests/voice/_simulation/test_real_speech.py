@@ -1,4 +1,4 @@
-"""The simulator on real speech: what comes out is sound, and nothing but the edits tells which clips are edited."""
+"""Tests of the simulator on real speech: valid audio, and no shortcuts that reveal edited clips."""
 
 import importlib
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_edited_speech_is_valid(clips, data_folder):
         assert np.isfinite(waveform).all()
         assert np.abs(waveform).max() <= 0.99
         assert waveform.std() > 1e-4
-        # Neither an offset, nor a step to one anywhere.
+        # There is neither an offset nor a step of the offset.
         means = np.convolve(waveform, np.ones(1600) / 1600, "valid")
         assert np.abs(means).max() < 0.3 * np.abs(waveform).max()
         assert np.abs(waveform.mean()) < 0.02
@@ -39,7 +39,7 @@ def test_edited_speech_is_valid(clips, data_folder):
 
 
 def _local_edits():
-    """Edits of a part or a moment, but those that by nature change how far peaks are above the level."""
+    """Return the edits of intervals and points, without those that change the ratio of peak to level."""
     labels = [label for label in LABELS if {"interval", "point"} & set(TAXONOMY[label].scopes)]
     return [label for label in labels if label not in ("tts", "vc", "distortion", "high_pass")]
 
@@ -52,5 +52,5 @@ def test_level_and_duration_do_not_reveal_edits(clips, label, monkeypatch):
     auc, with_histogram, n_clips = shortcut_auc(label, AudioCorpus(clips), model, n_seeds=2)
     assert n_clips > 400
     assert auc < 0.55
-    # In which what is copied shows by nature: its samples are there twice.
+    # A pasted segment shows in the histogram by nature: its samples occur twice.
     assert with_histogram < (0.7 if label == "paste" else 0.56)

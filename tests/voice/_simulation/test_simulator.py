@@ -1,4 +1,4 @@
-"""EditSimulator: plans, records, and what every clip goes through alike."""
+"""Tests of EditSimulator: plans, records, and the treatment that every clip gets."""
 
 import tracemalloc
 
@@ -57,7 +57,7 @@ def test_every_clip_is_levelled_and_quantised(clips, simulated):
     for clip, waveform, record in zip(clips, *simulated, strict=True):
         assert (waveform.dtype, waveform.ndim) == (np.float32, 1)
         assert np.abs(waveform).max() <= 0.99
-        np.testing.assert_array_equal(waveform * 32768, np.round(waveform * 32768))  # 16 bits
+        np.testing.assert_array_equal(waveform * 32768, np.round(waveform * 32768))  # 16-bit samples.
         assert record.duration == pytest.approx(len(waveform) / RATE)
         level = 20 * np.log10(waveform.std() / clip.std())
         assert -7.5 < level < 7.5
@@ -70,7 +70,7 @@ def test_unedited_clip_is_only_cropped_and_scaled(clips):
     assert (record.labels, record.steps, record.intervals, record.points) == (["unaltered"], [], {}, {})
     first = round((record.plan.trim[0] + record.plan.crop[0]) * RATE)
     kept = clips[0][first : first + len(waveform)] - clips[0].mean()
-    # Noise of half a step, at most twice as loud, and rounding.
+    # The tolerance covers noise of half a step, at most twice as loud, and rounding.
     np.testing.assert_allclose(waveform, kept * 10 ** (record.gain / 20), atol=2.1 / 32768)
     assert 0 < len(clips[0]) - len(waveform) < 0.4 * RATE + 0.3 * RATE
 
@@ -118,7 +118,7 @@ def test_record_has_every_step(clips, simulated):
     simulator = EditSimulator(random_state=1, n_edits=(2, 4), sources=sources, order="random")
     corpus = AudioCorpus([np.pad(clip, 4000).astype(np.float64) / 3 + 0.01 for clip in clips])
     for number, (waveform, record) in enumerate(simulator.iterate(corpus)):
-        given = np.pad(clips[number], 4000).astype(np.float64) / 3 + 0.01  # as most arrays are
+        given = np.pad(clips[number], 4000).astype(np.float64) / 3 + 0.01  # Like most arrays: float64 with an offset.
         again, other = simulator.apply(given, EditRecord.from_json(record.to_json()).plan, corpus)
         np.testing.assert_array_equal(again, waveform)
         assert other.labels == record.labels
@@ -137,7 +137,7 @@ def test_inserted_audio_is_outside_other_intervals(clips):
     assert record.intervals["low_pass"] == [pytest.approx((0, 1), abs=1e-3), pytest.approx((2, 4.2), abs=1e-3)]
     record = simulator.apply(clips[4], EditPlan(3.2, RATE, [tts, paste]))[1]
     assert record.intervals["tts"] == [pytest.approx((1, 1.5), abs=1e-3), pytest.approx((2, 2.5), abs=1e-3)]
-    # What is copied from a span is of it there too.
+    # A copy of an interval belongs to the interval, too.
     record = simulator.apply(clips[4], EditPlan(3.2, RATE, [tts, {**paste, "at": 3.0, "source": 1.6}]))[1]
     assert record.intervals["tts"] == [pytest.approx((1, 2), abs=1e-3), pytest.approx((3, 3.4), abs=1e-3)]
 
@@ -159,7 +159,7 @@ def test_slivers_have_no_label(clips):
 
 
 def test_sample_grid_does_not_reveal_edits(clips):
-    """16-bit clips times a gain leave gaps in the histogram, those that were filtered do not: both get noise."""
+    """Scaled 16-bit clips would have gaps in the histogram, filtered ones not, so both get noise."""
     grid = [np.round(0.2 * clip * 32767) / 32768 for clip in clips]
     rough = {}
     for name, edits in (("unaltered", {"n_edits": 0}), ("echo", {"edits": ["echo"], "n_edits": 1})):
@@ -172,7 +172,7 @@ def test_sample_grid_does_not_reveal_edits(clips):
 def test_too_few_edits_are_warned_about(clips):
     with pytest.warns(UserWarning, match="3 of 3 clips got fewer than 1 edits"):
         EditSimulator(["cut"], n_edits=1, random_state=0).simulate([speech(0.8, seed) for seed in range(3)])
-    with pytest.warns(UserWarning, match="2 of 2 clips got fewer than 1 edits"):  # there is no other voice
+    with pytest.warns(UserWarning, match="2 of 2 clips got fewer than 1 edits"):  # There is no other voice.
         EditSimulator(["cut", "mix"], n_edits=1, random_state=0).simulate([speech(0.8, 1), speech(0.4, 1)])
 
 
@@ -180,7 +180,7 @@ def test_speaker_with_a_short_other_clip_gets_another_edit(clips):
     corpus = AudioCorpus([clips[0], clips[0][:1600]])
     corpus.speakers = np.array(["a", "a"])
     simulator = EditSimulator({"paste": "held_out", "cut": "train"}, n_edits=1, random_state=0)
-    with pytest.warns(UserWarning, match="1 of 2 clips got fewer than 1 edits"):  # the short one
+    with pytest.warns(UserWarning, match="1 of 2 clips got fewer than 1 edits"):  # The short clip.
         _, records = simulator.simulate(corpus)
     assert records[0].labels == ["cut"]
 
@@ -339,7 +339,7 @@ def test_corpus_need_not_fit_into_memory(tmp_path):
     finally:
         tracemalloc.stop()
     assert n == 60
-    assert peak < 12e6  # the corpus has 15 MB, and what comes out as much
+    assert peak < 12e6  # The corpus has 15 MB, and so has the output.
 
 
 def test_data_frame_of_paths(clips, tmp_path):
@@ -363,7 +363,7 @@ def test_unreadable_file_of_a_speaker_loses_no_other_clip(clips, tmp_path):
     paths[1].write_bytes(b"no audio")
     frame = pd.DataFrame({"path": paths, "speaker": ["a", "a", "b", "b"]})
     corpus = AudioCorpus(frame, on_error="skip")
-    with pytest.warns(UserWarning, match="1 of 3 clips got fewer than 1 edits"):  # the other one of "a"
+    with pytest.warns(UserWarning, match="1 of 3 clips got fewer than 1 edits"):  # The other clip of "a".
         _, records = EditSimulator({"paste": "held_out"}, n_edits=1, random_state=0).simulate(corpus)
     assert [(record.clip, record.labels[0]) for record in records] == [(0, "unaltered"), (2, "paste"), (3, "paste")]
     assert [skipped.index for skipped in corpus.skipped] == [1]

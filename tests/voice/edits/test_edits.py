@@ -1,4 +1,4 @@
-"""What every edit must do, whatever it is."""
+"""Tests that every edit must pass."""
 
 import importlib.util
 import json
@@ -65,7 +65,7 @@ def pool():
 
 
 def draws(label, variant, duration, rate, pool, n=6):
-    """Parameters of some draws, of those for which everything is installed."""
+    """Draw parameters; skip the test if a package that they need is not installed."""
     edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
     assert edit.can_draw(duration, ranges, pool)
     drawn = [edit.draw(np.random.default_rng(seed), duration, rate, ranges, pool) for seed in range(n)]
@@ -118,7 +118,7 @@ def test_outputs_are_consistent(label, variant, rate):
         assert all(0 < point < time_map.duration for point in points)
         assert bool(points) == ("point" in TAXONOMY[label].scopes)
         assert bool(intervals) == ("point" not in TAXONOMY[label].scopes)
-        if len(edited) == len(clip):  # It is to be heard.
+        if len(edited) == len(clip):  # The edit must be audible.
             assert np.abs(edited - clip).max() > 1e-3 * np.abs(clip).max()
 
 
@@ -141,7 +141,7 @@ def test_samples_outside_the_intervals_are_unchanged(label, variant, clip, pool)
         np.testing.assert_array_equal(edited[new[same]], clip[old[same]])
 
 
-# Of these a click does not come out as one.
+# These edits do not turn a click into one click.
 NO_CLICKS = ("tts", "vc", "mix", "background_noise", "autotune")
 
 

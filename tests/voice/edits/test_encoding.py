@@ -1,4 +1,4 @@
-"""Codecs: bitrates kept, nothing late, nothing above a cut-off, the same samples in any thread."""
+"""Tests of the codecs: bitrates, alignment, cut-off frequencies and thread safety."""
 
 import importlib.util
 import sys
@@ -89,7 +89,7 @@ def long_clip():
 
 
 def lag(after, before):
-    """Samples by which slopes are late; of the waveforms themselves the filters of some codecs turn the phase."""
+    """Return the delay of the slopes in samples; the filters of some codecs shift the phase of the waveform itself."""
     after, before = np.diff(after), np.diff(before)
     size = 2 * len(before)
     likeness = np.fft.irfft(np.fft.rfft(after, size) * np.fft.rfft(before, size).conj(), size)
@@ -158,14 +158,14 @@ def test_mp3_has_its_bitrate(engine, bitrate, long_clip):
 def test_mp3_has_its_bitrate_at_every_sample_rate():
     for rate, bitrate in [(8000, 64), (8000, 96), (11025, 16), (22050, 160), (44100, 8), (44100, 32), (48000, 320)]:
         real = kbps("mp3", voice(2.0, rate), rate, bitrate=bitrate, mode="constant")
-        # Up to four frames of 72 ms more: a header, and what is in the encoder at the end.
+        # A header and the encoder's look-ahead add up to four frames of 72 ms.
         assert 0.99 * bitrate < real < bitrate * (1 + 4 * 0.072 / 2)
 
 
 @pytest.mark.parametrize("engine", ["soundfile", pytest.param("av", marks=no_av)])
 @pytest.mark.parametrize("bitrate", [6.0, 12.5, 32.0])
 def test_opus_is_near_its_bitrate(engine, bitrate, long_clip):
-    header = 1 if engine == "soundfile" else 0  # kbps that the pages of an Ogg file add to 8 s
+    header = 1 if engine == "soundfile" else 0  # The pages of an Ogg file add 1 kbps to 8 s.
     assert kbps("opus", long_clip, 16000, bitrate=bitrate, engine=engine) - header == pytest.approx(bitrate, rel=0.2)
 
 
@@ -175,7 +175,7 @@ def test_other_codecs_have_their_bitrates(long_clip):
         real = kbps("vorbis_aac", long_clip, 16000, codec="aac", bitrate=bitrate, engine="av")
         assert real == pytest.approx(bitrate, rel=0.12)
     for codec, bitrate in [("amr_nb_4.75", 4.75), ("amr_nb_12.2", 12.2), ("g726_16", 16), ("g726_40", 40)]:
-        # A frame of AMR is filled up to whole bytes, and has one more for its kind.
+        # An AMR frame is padded to whole bytes, plus one byte for its type.
         real = kbps("telephone", long_clip, 16000, codec=codec, engine="av")
         assert real == pytest.approx(bitrate, abs=0.8)
     for codec, bitrate in [("alaw", 64), ("mulaw", 64), ("gsm", 13), ("g721", 32)]:
@@ -211,7 +211,7 @@ def test_long_clips_are_coded_in_blocks_without_splices(label, rate, parameters,
     assert lag(after, clip) == 0
     monkeypatch.setattr(codecs, "_BLOCK", len(clip))
     at_once = apply(label, clip, rate, **parameters)
-    # libvorbis makes up what was before the start from all of the first piece.
+    # libvorbis extrapolates the samples before the start from the whole first block.
     np.testing.assert_array_equal(after[rate:], at_once[rate:])
     np.testing.assert_allclose(after[:rate], at_once[:rate], atol=0.05)
 

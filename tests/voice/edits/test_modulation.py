@@ -1,4 +1,4 @@
-"""Pitch, speed and distortion: how much, how exactly, and nothing else."""
+"""Tests of pitch, speed and distortion: size and accuracy of the change."""
 
 import importlib.util
 import sys
@@ -36,14 +36,14 @@ def edit(label, waveform, sample_rate=RATE, **parameters):
 
 
 def tone(pitch, seconds=1.6):
-    """Ten harmonics with a seed for their phases."""
+    """Return a tone of ten harmonics with seeded phases."""
     t = np.arange(round(seconds * RATE)) / RATE
     phases = np.random.default_rng(0).uniform(0, 6, 10)
     return sum(0.1 * np.cos(2 * np.pi * pitch * k * t + phases[k - 1]) for k in range(1, 11)).astype(np.float32)
 
 
 def partials(waveform, pitch, share=0.05):
-    """Cents by which each of ten harmonics is off, and dB of all harmonics over what is between them."""
+    """Return the error of each of ten harmonics in cents, and the level of all over the noise between them in dB."""
     inner = waveform[RATE // 8 : -RATE // 8]
     spectrum = np.abs(np.fft.rfft(inner * np.blackman(len(inner)), 4 * len(inner)))
     width = RATE / (4 * len(inner))
@@ -59,7 +59,7 @@ def partials(waveform, pitch, share=0.05):
 
 
 def clicks(sample_rate=RATE, seconds=3.0, seed=0):
-    """Clicks, and the samples they are at."""
+    """Return clicks and their positions in samples."""
     at = np.arange(0.15, seconds - 0.1, 0.2) + np.random.default_rng(seed).uniform(-0.05, 0.05, int(seconds * 5) - 1)
     at = np.round(at * sample_rate).astype(int)
     waveform = np.zeros(round(seconds * sample_rate), np.float32)
@@ -68,7 +68,7 @@ def clicks(sample_rate=RATE, seconds=3.0, seed=0):
 
 
 def centres(waveform, expected, sample_rate=RATE):
-    """Centres of energy within 30 ms of expected moments."""
+    """Return the centres of energy within 30 ms of expected moments."""
     found = []
     for moment in expected:
         low, high = (max(0, round((moment + off) * sample_rate)) for off in (-0.03, 0.03))

@@ -1,4 +1,4 @@
-"""Synthetic speech: whole clips, parts of clips, and what is left of the real one."""
+"""Tests of synthetic speech: replaced clips and inserted excerpts."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
     for parameters in [p for p in draws(label, 4.0, pool) if "at" not in p]:
         edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
         assert len(edited) == round(parameters["seconds"] * RATE)
-        if parameters["index"] == 0:  # not longer than the clip
+        if parameters["index"] == 0:  # This recording is not longer than the clip.
             assert len(edited) == len(donors[0])
         else:
             assert 3.0 <= parameters["seconds"] <= 5.0
@@ -50,7 +50,7 @@ def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
         np.testing.assert_array_equal(donor[start : start + len(edited)], edited)
         assert set(parameters) == {"index", "source", "seconds"}
         assert not np.shares_memory(edited, donor)
-        # Nothing of the clip is left.
+        # Nothing of the clip remains.
         assert time_map.intervals(0.0, 4.0) == []
         assert time_map.intervals(1.0, 2.0) == []
         assert time_map.duration == edit.duration_after(4.0, **parameters) == len(edited) / RATE
@@ -81,7 +81,7 @@ def test_drawn_excerpts_vary(label, pool):
     assert 0.4 < len(parts) / len(drawn) < 0.6
     assert {p["index"] for p in drawn} == {0, 1}
     for p in parts:
-        assert 0.3 <= p["seconds"] <= 2.025  # most of it stays real
+        assert 0.3 <= p["seconds"] <= 2.025  # Most of the clip stays real.
         assert EDGE_SECONDS <= p["at"] <= 4.05 - EDGE_SECONDS
         assert 0 <= p["fade"] <= 0.01
     assert max(p["seconds"] for p in draws(label, 20.0, pool) if "at" in p) > 2.5
@@ -95,7 +95,7 @@ def test_short_clip_is_replaced(label, pool):
             assert "at" not in parameters
             edited = EDITS[label].apply(noise(duration, 5), RATE, pool, **parameters)
             assert duration / 2 <= len(edited.waveform) / RATE <= 1.5 * duration
-    long = OneOf((0.8,))  # More than there is: no part.
+    long = OneOf((0.8,))  # Longer than any recording, so nothing can be inserted.
     short = AudioPool(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
     assert all(p["seconds"] == 0.7 and "at" not in p for p in draws(label, 4.0, short, n=20, length=long))
 
@@ -111,7 +111,7 @@ def test_short_recordings_are_not_used(label):
 
 
 def in_words(seconds, pause, seed):
-    """Noise for 0.6 s, then hardly any."""
+    """Return noise bursts of 0.6 s with near-silent pauses between them."""
     heard = np.arange(round(seconds * RATE)) % round((0.6 + pause) * RATE) < round(0.6 * RATE)
     return noise(seconds, seed) * np.where(heard, 1, 1e-3).astype(np.float32)
 
@@ -126,9 +126,9 @@ def test_excerpts_start_and_end_in_pauses(label, pause, duration):
         edited = EDITS[label].apply(noise(duration, 5), RATE, pool, **parameters).waveform
         for end in (edited, edited[::-1]):
             assert rms(end[:160]) < 1e-3
-            assert rms(end[: round(0.09 * RATE)]) > 0.01  # as where silence is trimmed
+            assert rms(end[: round(0.09 * RATE)]) > 0.01  # The level above which silence is trimmed.
         lengths.append(len(edited) / RATE)
-    assert abs(np.mean(lengths) - duration) < pause + 0.1  # pauses at the ends are no part of it
+    assert abs(np.mean(lengths) - duration) < pause + 0.1  # Pauses at the ends are excluded.
     assert np.abs(np.array(lengths) - duration).max() <= 1.0 + 2 * pause
 
 

@@ -1,4 +1,4 @@
-"""Rooms, echoes and noise: reverberation times, ratios and spectra, as promised."""
+"""Tests of rooms, echoes and noise: reverberation times, ratios and spectra."""
 
 import json
 
@@ -13,7 +13,7 @@ from mmestim.voice.taxonomy import OneOf
 
 RATE = 16000
 NO_AUDIO = AudioPool()
-# Response with something before its peak, of the other sign.
+# A response with samples before its peak, which is negative.
 _rng = np.random.default_rng(5)
 MEASURED = np.r_[0.1, -0.2, -0.8, 0.3 * _rng.normal(size=6000) * np.exp(-np.arange(6000) / 900)].astype(np.float32)
 
@@ -42,7 +42,7 @@ def noise(n_samples, seed=0, level=0.05):
 
 
 def decay(response, rate, low, high):
-    """Reverberation time from -low to -high dB of Schroeder's curve."""
+    """Return the reverberation time from -low to -high dB of Schroeder's curve."""
     left = np.cumsum(response[::-1].astype(np.float64) ** 2)[::-1]
     level = 10 * np.log10(np.maximum(left / left[0], 1e-12))
     inside = np.flatnonzero((level <= -low) & (level >= -high))
@@ -57,7 +57,7 @@ def test_reverberation_time_and_direct_ratio(kind, rate):
         response = apply("reverb", impulse(2 * rate, rate), rate=rate, **p)
         assert response[0] == pytest.approx(1, abs=1e-5)
         assert np.abs(response[1:]).max() < 1
-        response = response[: round(p["rt60"] * rate)]  # what follows is rounding
+        response = response[: round(p["rt60"] * rate)]  # Later samples are rounding errors.
         assert decay(response, rate, 5, 25) == pytest.approx(p["rt60"], rel=0.15)
         assert decay(response, rate, 5, 35) == pytest.approx(p["rt60"], rel=0.08)
         n_direct = round(0.0025 * rate)
@@ -88,14 +88,14 @@ def test_reverb_retains_length_and_alignment(data_folder):
 
 
 def test_room_reflects_at_its_walls():
-    """The floor's reflection, by hand: 3 m apart and 1.5 m above it, 4.243 m in all."""
+    """The floor's reflection travels 4.243 m if source and receiver are 3 m apart and 1.5 m high."""
     room = {"size": [9.0, 7.0, 4.0], "source": [2.0, 3.5, 1.5], "receiver": [5.0, 3.5, 1.5]}
     p = {"kind": "image_source", "rt60": 0.6, "direct_ratio": 0.0, "seed": 3}
     response = apply("reverb", impulse(RATE), **p, **room)
     arrivals = 40 + np.argsort(np.abs(response[40:400]))[-5:]
     assert round((np.hypot(3, 3) - 3) / 343 * RATE) in arrivals
     other = apply("reverb", impulse(RATE), **p | {"seed": 4}, **room)
-    # Dice are only for what comes late, and the decay is set right over all.
+    # Only late reflections are random, and the decay is calibrated over all of them.
     early = slice(40, round(0.045 * RATE))
     assert np.corrcoef(response[early], other[early])[0, 1] > 0.99
     assert abs(np.corrcoef(response[1000:], other[1000:])[0, 1]) < 0.1
@@ -189,7 +189,7 @@ POOL = AudioPool(
 
 
 def ratio(clean, noisy):
-    """Signal-to-noise ratio in dB."""
+    """Return the signal-to-noise ratio in dB."""
     clean = clean.astype(np.float64)
     return 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
 
@@ -201,10 +201,10 @@ def test_signal_to_noise_ratio(kind, rate):
     for seed in range(6):
         p = draw("background_noise", seed, pool=POOL, rate=rate, kind=OneOf((kind,)))
         assert ratio(clean, apply("background_noise", clean, POOL, rate, **p)) == pytest.approx(p["snr"], abs=0.02)
-        # Over a part of it, fades and all.
+        # Over an interval, including its fades.
         start, end = rate // 2, rate + rate // 2
         part = apply("background_noise", clean, POOL, rate, **p, start=0.5, end=1.5)
-        if kind not in ("impulsive", "file"):  # these may have it all in a fade
+        if kind not in ("impulsive", "file"):  # All noise of these kinds may fall into a fade.
             assert ratio(clean[start:end], part[start:end]) == pytest.approx(p["snr"], abs=0.1)
 
 
@@ -213,7 +213,7 @@ def test_coloured_noise_has_its_slope(kind, per_octave):
     silence = np.zeros(30 * RATE, dtype=np.float32)
     added = apply("background_noise", silence, kind=kind, snr=0.0, seed=3)
     frequencies, power = signal.welch(added, RATE, nperseg=4096)
-    octaves = 2 ** np.arange(7, 12.5, 0.5)  # means over half an octave each
+    octaves = 2 ** np.arange(7, 12.5, 0.5)  # Means over half an octave each.
     level = [10 * np.log10(power[(frequencies >= f) & (frequencies < 2**0.5 * f)].mean()) for f in octaves]
     assert np.polyfit(np.log2(octaves), level, 1)[0] == pytest.approx(per_octave, abs=0.3)
     assert power[frequencies < 40].sum() < (0.02 if kind == "white" else 0.05) * power.sum()

@@ -1,4 +1,4 @@
-"""Filters, tone controls and autotune: what they do to the spectrum and to the pitch, in numbers."""
+"""Tests of filters, tone controls and autotune: their effect on spectrum and pitch."""
 
 import tracemalloc
 
@@ -45,8 +45,8 @@ def test_gain_is_minus_3_db_at_the_cutoff_without_delay(label, family, rate):
         lost = frequencies[level < -3.0103]
         assert (lost[0] if label == "low_pass" else lost[-1]) == pytest.approx(cutoff, rel=0.02)
         passed = frequencies < cutoff / 2 if label == "low_pass" else frequencies > 1.9 * cutoff
-        assert np.abs(level[passed]).max() < (2.1 if slope == 12 or family == "bessel" else 1.1)  # ripple, knee
-        np.testing.assert_allclose(filtered[1:], filtered[:0:-1], atol=1e-5)  # no phase
+        assert np.abs(level[passed]).max() < (2.1 if slope == 12 or family == "bessel" else 1.1)  # Ripple and knee.
+        np.testing.assert_allclose(filtered[1:], filtered[:0:-1], atol=1e-5)  # Zero phase.
 
 
 @FILTERS
@@ -56,7 +56,7 @@ def test_filters_have_their_slope(label, family, slope):
     rate = 48000
     filtered = apply(label, impulse(rate), rate, cutoff=1500.0, slope=slope, family=family)
     frequencies, level = decibels(filtered, rate)
-    # Where the knee is over, and the level above what float32 can hold.
+    # Beyond the knee, and above the resolution of float32.
     far = np.array((1.4, 2.8) if family == "fir" else {12: (9, 15), 24: (4, 8), 36: (2.5, 5), 48: (2, 4)}[slope])
     near, off = 1500 * far if label == "low_pass" else 1500 / far
     fall = (np.interp(near, frequencies, level) - np.interp(off, frequencies, level)) / np.log2(far[1] / far[0])
@@ -126,10 +126,10 @@ def test_bands_have_their_gains():
         frequencies, level = decibels(apply("equalizer", impulse(), **one))
         found = np.interp(at, frequencies, level)
         assert found < -60 if gain == -100 else found == pytest.approx(gain, abs=0.2)
-        if k in (0, 3):  # half the gain, in dB, at the corner
+        if k in (0, 3):  # Half the gain in dB at the corner.
             corner = np.interp(one["frequencies"], frequencies, level)
             assert corner == pytest.approx(gain / 2, abs=0.1)
-        if k in (1, 2):  # widths: of a peak between the points of half its gain, of a notch where 3 dB are lost
+        if k in (1, 2):  # Widths: a peak at half its gain, a notch at -3 dB.
             edges = frequencies[level < (-4.5 if k == 1 else -3.01)][[0, -1]]
             assert np.ptp(edges) == pytest.approx(one["frequencies"][0] / 2, rel=0.03)
 
@@ -180,14 +180,14 @@ ON = {"scale": "chromatic", "strength": 1.0, "glide": 0.0}
 
 
 def sung(f0, rate=RATE):
-    """Harmonics of a pitch."""
+    """Return harmonics of a pitch."""
     phase = 2 * np.pi * np.cumsum(f0) / rate
     tones = sum(np.cos(k * phase + 0.3 * k * k) / k**1.2 for k in range(1, 30) if k * f0.max() < 0.45 * rate)
     return (0.1 * tones).astype(np.float32)
 
 
 def cents(waveform, f0, rate=RATE):
-    """Pitch above `f0`, from the phase of the first harmonic, 60 ms at a time, off the ends."""
+    """Return the pitch over `f0` in cents, from the phase of the first harmonic, per 60 ms, without the ends."""
     band = signal.butter(2, [0.8 * f0, 1.25 * f0], "bandpass", fs=rate, output="sos")
     phase = np.unwrap(np.angle(signal.hilbert(signal.sosfiltfilt(band, waveform.astype(np.float64)))))
     step = round(0.06 * rate)
@@ -196,7 +196,7 @@ def cents(waveform, f0, rate=RATE):
 
 
 def note(semitones):
-    """Hz of a note, counted from A."""
+    """Return the frequency in Hz of a note counted from A."""
     return 440 * 2 ** (semitones / 12)
 
 
@@ -235,12 +235,12 @@ def test_glide_smooths_the_change_of_notes():
 
 @pytest.mark.parametrize("scale, to", [("chromatic", -8), ("major", -9), ("minor", -9), ("pentatonic", -9)])
 def test_notes_move_to_the_scale_of_the_root(scale, to):
-    """C sharp, a little low: a note of its own, or on the way to C, which all scales of C have."""
+    """A flat C sharp is a note of the chromatic scale, and moves to C in all other scales of C."""
     voice = sung(np.full(2 * RATE, note(-8 - 0.1)) / 2)
     tuned = apply("autotune", voice, **ON | {"scale": scale, "root": 0})
-    # A tenth below C sharp, C is .9 away; D, which minor has too, 1.1.
+    # A tenth of a semitone below C sharp, C is 0.9 semitones away; D, which minor also has, 1.1.
     assert np.median(cents(tuned, note(to) / 2)) == pytest.approx(0, abs=4)
-    on = apply("autotune", voice, **ON | {"scale": scale, "root": 1})  # C sharp is the root
+    on = apply("autotune", voice, **ON | {"scale": scale, "root": 1})  # C sharp is the root.
     assert np.median(cents(on, note(-8) / 2)) == pytest.approx(0, abs=4)
 
 
@@ -283,7 +283,7 @@ def test_steady_speech_is_in_tune(data_folder):
 
 
 def spoken(seconds):
-    """A voice in syllables."""
+    """Return a voice in syllables."""
     t = np.arange(seconds * RATE) / RATE
     return sung(note(-20 + 2 * np.sin(t))) * np.clip(np.sin(2 * np.pi * 2 * t) + 0.5, 0, 1).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Cut, paste and mix: samples by hand, seams, levels, and where things are afterwards."""
+"""Tests of cut, paste and mix: samples by hand, splice points, levels and time maps."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def noise(seconds, seed, level=0.1, rate=RATE):
 
 
 def in_phrases(seconds, seed):
-    """Noise for 0.4 s, then 0.4 s of hardly any."""
+    """Return noise bursts of 0.4 s with near-silent pauses of 0.4 s."""
     heard = np.arange(round(seconds * RATE)) % round(0.8 * RATE) < round(0.4 * RATE)
     return noise(seconds, seed) * np.where(heard, 1, 1e-3).astype(np.float32)
 
@@ -50,7 +50,7 @@ def draws(edit, duration, pool, n=50, variant="train", rate=RATE, **ranges):
 
 
 def step_at(waveform, seconds, within=0.015):
-    """Largest difference between neighbouring samples around a moment."""
+    """Return the largest difference between neighbouring samples around a moment."""
     return np.abs(np.diff(waveform[round((seconds - within) * RATE) : round((seconds + within) * RATE)])).max()
 
 
@@ -66,7 +66,7 @@ def test_cuts_equal_those_by_hand(clip):
     assert points == [0.5, 1.5]
     assert time_map.before.tolist() == [0, 0.5, 1.0, 2.0, 2.25, 4.0]
     assert time_map.after.tolist() == [0, 0.5, 0.5, 1.5, 1.5, 3.25]
-    # Spans of what was there before.
+    # Intervals of the clip before the edit.
     assert time_map.intervals(0.25, 0.5) == [(0.25, 0.5)]
     assert time_map.intervals(0.75, 1.5) == [(0.5, 1.0)]
     assert time_map.intervals(2.0, 2.2) == []
@@ -159,7 +159,7 @@ def test_cuts_move_to_pauses():
     alone = draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
     for parameters in alone:
         edited, time_map, _, (point,), _ = CUT.apply(wave, RATE, AudioPool(), **parameters)
-        start, end = time_map.before[1:-1]  # where it is cut, wherever it looked
+        start, end = time_map.before[1:-1]  # The places that were cut.
         np.testing.assert_array_equal(edited[: round((point - 0.02) * RATE)], wave[: round((start - 0.02) * RATE)])
         np.testing.assert_array_equal(edited[round((point + 0.02) * RATE) :], wave[round((end + 0.02) * RATE) :])
         assert start == pytest.approx(point)
@@ -263,7 +263,7 @@ def test_pasted_voice_has_the_level_of_the_clip(clip, pool):
         voice = pool.voices[parameters["voice"]]
         where = np.flatnonzero(np.isclose(voice[: -len(piece)] / voice[1 : 1 - len(piece)], piece[0] / piece[1]))
         ratios = [piece / voice[at : at + len(piece)] for at in where]
-        assert min(np.ptp(ratio) for ratio in ratios) < 1e-3  # a passage of it
+        assert min(np.ptp(ratio) for ratio in ratios) < 1e-3  # A segment of it.
         used.add(parameters["voice"])
     assert used == {0, 1}
 
@@ -276,7 +276,7 @@ def test_pastes_use_allowed_voices(clip, pool):
     )
     silent = np.zeros_like(clip)
     edited = PASTE.apply(silent, RATE, pool, at=1.0, length=0.5, fade=0.0, origin="speaker", voice=0, offset=0.0)
-    assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # as it is
+    assert rms(edited.waveform[16000:24000]) == pytest.approx(0.02, rel=0.05)  # The unchanged level.
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_mix_has_its_snr_in_real_speech(data_folder):
 def test_mixed_voice_fades_in_and_out(pool):
     _, added = mixed(np.zeros(4 * RATE, np.float32), pool)
     assert np.abs(added[[16000, 39999]]).max() < 1e-4
-    assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # over silence at its own level
+    assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # Its own level over silence.
     assert rms(added[16040:16120]) == pytest.approx(0.01, rel=0.4)
 
 
@@ -425,7 +425,7 @@ def test_excerpt_is_not_a_pause(offset):
     assert len(piece) == RATE // 2
     assert rms(piece) >= 0.049
     if 0.6 < offset:
-        assert np.shares_memory(piece, wave[int(offset * 5.5 * RATE) - 1 :])  # where it was asked for
+        assert np.shares_memory(piece, wave[int(offset * 5.5 * RATE) - 1 :])  # The requested place.
     np.testing.assert_array_equal(excerpt(wave, len(wave), offset, RATE), wave)
     assert len(excerpt(np.zeros(RATE, np.float32), 100, offset, RATE)) == 100
 
@@ -451,17 +451,17 @@ def test_ranges_are_limited_to_a_maximum():
 @pytest.mark.parametrize("label", ["cut", "paste"])
 @pytest.mark.parametrize("variant", ["train", "held_out"])
 def test_clicks_follow_the_time_map_to_the_sample(label, variant, pool):
-    """To the sample, wherever a fade does not reach."""
+    """Outside fades, clicks are in place to the sample."""
     edit = EDITS[label]
     wave = np.zeros(4 * RATE, dtype=np.float32)
     clicks = np.arange(400, len(wave), 400)
     wave[clicks] = 1.0
     for parameters in draws(edit, 4.0, pool, n=20, variant=variant):
         edited, time_map, intervals, points, _ = edit.apply(wave, RATE, pool, **parameters)
-        seams = np.array([*np.ravel(intervals), *points])
+        splice_points = np.array([*np.ravel(intervals), *points])
         deleted = time_map.before[1:-1].reshape(-1, 2) if label == "cut" else np.empty((0, 2))
-        kept = [t for t in clicks / RATE if not any(start <= t < end for start, end in deleted)]
-        after = time_map(kept)
-        after = after[np.abs(after[:, None] - seams).min(axis=1) > 0.011]
+        retained = [t for t in clicks / RATE if not any(start <= t < end for start, end in deleted)]
+        after = time_map(retained)
+        after = after[np.abs(after[:, None] - splice_points).min(axis=1) > 0.011]
         assert len(after) > 50
         np.testing.assert_array_equal(edited[np.round(after * RATE).astype(int)], 1.0)
