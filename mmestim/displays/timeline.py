@@ -133,17 +133,17 @@ class EditTimelineDisplay:
             If the recording cannot be read or used.
         """
         from ..voice import AudioCorpus
-        from ..voice._audio.spectrogram import spectrogram
+        from ..voice._audio.spectrogram import compute_spectrogram
         from ..voice._audio.streaming import AudioStream
 
         if isinstance(X, str | os.PathLike):
             stream = AudioStream(X, _SAMPLE_RATE)
             duration = stream.duration
-            image = spectrogram(stream, round(duration * _SAMPLE_RATE))
+            image = compute_spectrogram(stream, round(duration * _SAMPLE_RATE))
         else:
             waveform = AudioCorpus([X], sample_rate=_SAMPLE_RATE, source_rate=sample_rate)[0]
             duration = len(waveform) / _SAMPLE_RATE
-            image = spectrogram([waveform], len(waveform))
+            image = compute_spectrogram([waveform], len(waveform))
         return cls(spectrogram=image, duration=duration, segments=segments).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:

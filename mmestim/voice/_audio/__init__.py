@@ -1,1 +1,1 @@
-"""Audio: read from files, resampled, trimmed, cut into windows."""
+"""Reading of audio files, resampling, trimming and cutting into windows."""

@@ -1,4 +1,4 @@
-"""Audio in: arrays, files and folders, read clip by clip."""
+"""Corpus of clips in arrays, files and folders, each read when it is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from ..._utils.validation import check_choice, check_number
-from .folders import files_in, place
+from .folders import files_in, parse_mailabs_path
 from .reading import AudioError, read_clip
 
 __all__ = ["AudioCorpus", "Skipped"]
@@ -21,16 +21,16 @@ __all__ = ["AudioCorpus", "Skipped"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that was left out.
+    """Record of a clip that was left out.
 
     Attributes
     ----------
     index : int
-        Its place in the corpus.
+        Index of the clip in the corpus.
     item : str
-        Its path, or its number.
+        Path of the clip, or its number for a clip that is an array.
     reason : str
-        What is wrong with it, and the way out.
+        Description of the problem and of the way out.
     """
 
     index: int
@@ -39,57 +39,64 @@ class Skipped:
 
 
 class AudioCorpus(Sequence[np.ndarray]):
-    """Clips as mono float32 waveforms of one sample rate, each read when it is asked for.
+    """Sequence of clips as mono float32 waveforms at one sample rate, read lazily.
 
-    An integer index reads a clip; slices, index arrays and masks give smaller corpora and read nothing, so
-    scikit-learn's tools split a corpus that is larger than memory.
+    An integer index reads one clip. Slices, index arrays and masks return smaller corpora without reading, so the tools
+    of scikit-learn can split a corpus that is larger than memory.
 
     Parameters
     ----------
     X : path, array, sequence or DataFrame
         One of:
 
-        - a folder, whose audio files (.wav .flac .ogg .oga .opus .mp3) are taken from all levels, sorted by
-          path; what begins with a dot is hidden;
+        - a folder, searched with its subfolders for audio files (.wav .flac .ogg .oga .opus .mp3); they are sorted by
+          path, and names that begin with a dot are ignored;
         - a list, 1-D object array or Series of paths and waveforms;
         - an array of shape (n_clips, n_samples) or (n_clips, n_channels, n_samples), memory-mapped or not;
-        - a DataFrame with a column ``path``, such as :func:`find_audio` gives;
-        - another corpus: its clips and `source_rate`, with the settings given here.
+        - a DataFrame with a column ``path``, such as :func:`find_audio` returns;
+        - another corpus, whose clips and `source_rate` are combined with the settings given here.
 
-        A waveform has shape (n_samples,) or (n_channels, n_samples), as an array, a tensor or a list:
-        floats, full scale 1, or integers of up to 32 bits, divided by full scale (uint8: 128 is zero).
+        A waveform is an array, a tensor or a list of shape (n_samples,) or (n_channels, n_samples). It contains floats
+        with a full scale of 1, or integers of up to 32 bits, which are divided by their full scale (in uint8, 128 is
+        zero).
     sample_rate : int, default=16000
-        Rate of the clips in Hz.
+        Sample rate of the clips in Hz.
     source_rate : int, default=None
-        Rate in Hz of waveforms that are given; files know theirs. `None` takes `sample_rate`.
+        Sample rate in Hz of clips that are arrays; files contain their own. `None` means `sample_rate`.
     max_duration : float, default=3600.0
-        Seconds above which a clip is an error; headers tell, so a long file is not decoded.
+        Seconds above which a clip is an error. The duration of most files is in their header, so long files are not
+        decoded.
     on_error : {"raise", "skip"}, default="raise"
-        What :meth:`read` and :meth:`check` do with a clip that cannot be used: raise an
-        :class:`AudioError`, or list it in `skipped` and go on.
+        Reaction of :meth:`read` and :meth:`check` to a clip that cannot be used: raise an :class:`AudioError`, or
+        list the clip in `skipped` and continue.
 
     Attributes
     ----------
     frame : DataFrame or None
-        The rows of the clips, where X is a DataFrame.
+        The rows of the clips if X is a DataFrame.
     speakers : ndarray of shape (n_clips,) or None
-        Column ``speaker`` of the DataFrame; for a folder in the layout of M-AILABS, the speakers' folders.
+        Column ``speaker`` of the DataFrame, or the names of the speakers' folders for a folder in the layout of
+        M-AILABS.
 
     See Also
     --------
-    find_audio : Table of the files in a folder.
+    find_audio : List the audio files in a folder in a table.
 
     Notes
     -----
-    Channels are averaged. Files may have any rate, and are resampled by a polyphase filter to
+    Channels are averaged. Clips may have any sample rate; a polyphase filter resamples them to
     ``round(n * sample_rate / rate)`` samples.
 
-    A clip cannot be used if its file is missing, empty, not audio, or cut short; if it has no samples, NaN, samples
-    above 1e12, or lasts
-    longer than `max_duration`; or if it is silent, within -80 dBFS of its mean. That a file is cut short
-    shows in a WAV by the size in its header, unless it was written to a pipe; in FLAC and Ogg by the last block;
-    in an MP3 if the encoder counted the frames, as most do, and more than 0.1 s is missing; in other formats it may
-    not show.
+    A clip cannot be used in these cases:
+
+    - its file is missing, empty, not audio, or truncated;
+    - it has no samples, NaN, infinite samples, or samples of 1e12 or more;
+    - it is longer than `max_duration`;
+    - it is silent: it stays within -80 dBFS of its mean.
+
+    A truncated file is detected by the size in the header of a WAV file, unless the file was written to a pipe. In FLAC
+    and Ogg files, it is detected by the last block. In MP3 files, it is detected if the encoder stored the number of
+    frames, as most do, and more than 0.1 s is missing. In other formats, it may go undetected.
 
     Examples
     --------
@@ -130,20 +137,20 @@ class AudioCorpus(Sequence[np.ndarray]):
             self._items, self.frame, self.speakers = X._items, X.frame, X.speakers
         elif isinstance(X, str | os.PathLike):
             self._items = files_in(os.fspath(X))
-            speakers = [place(path).get("speaker") for path in self._items]
+            speakers = [parse_mailabs_path(path).get("speaker") for path in self._items]
             self.speakers = np.array(speakers, dtype=object) if any(speakers) else None
         elif hasattr(X, "iloc") and hasattr(X, "columns"):
             if "path" not in X.columns:
                 raise ValueError(
-                    f"X has no column 'path' among {list(X.columns)}. Rename the one that holds the paths."
+                    f"X has no column 'path' among {list(X.columns)}. Rename the column that contains the paths."
                 )
             self._items, self.frame = X["path"].tolist(), X
             self.speakers = X["speaker"].to_numpy() if "speaker" in X.columns else None
         else:
-            self._items = _clips(X)
+            self._items = _list_clips(X)
         if not self._items:
-            raise ValueError("X holds no clip. Give one or more.")
-        # What errors call them; clips of a part keep those of the whole.
+            raise ValueError("X contains no clip. Pass one or more.")
+        # Numbers for error messages. A part of a corpus keeps the numbers of the whole.
         self._numbers = np.arange(len(self._items))
         self._skipped: dict[int, Skipped] = {}
 
@@ -152,42 +159,43 @@ class AudioCorpus(Sequence[np.ndarray]):
 
     @property
     def shape(self) -> tuple[int]:
-        """Number of clips, in a tuple: scikit-learn then splits by index array."""
+        """Number of clips as a tuple, which makes scikit-learn split by index arrays."""
         return (len(self),)
 
     @property
     def paths(self) -> list[str]:
-        """Files of the clips, without the clips that are arrays."""
+        """Paths of the clips that are files."""
         return [os.fspath(item) for item in self._items if isinstance(item, str | os.PathLike)]
 
     @property
     def holds_arrays(self) -> bool:
-        """Whether any clip is an array, not a file."""
+        """Whether any clip is an array instead of a file."""
         return len(self.paths) < len(self)
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The clips left out so far, by index."""
+        """Clips left out so far, sorted by index."""
         return [self._skipped[index] for index in sorted(self._skipped)]
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
-            key = key[0]  # scikit-learn asks for X[rows, ...]
+            key = key[0]  # scikit-learn indexes X[rows, ...]
         if isinstance(key, Integral) and not isinstance(key, bool | np.bool_):
-            return self._read(key)
-        chosen = np.arange(len(self))[key]
-        if chosen.ndim == 0:
-            return self._read(chosen)
-        if chosen.ndim > 1:
-            raise IndexError(f"a corpus has one dimension, and the index has {chosen.ndim}. Use one of one dimension.")
+            return self._read_clip(key)
+        indices = np.arange(len(self))[key]
+        if indices.ndim == 0:
+            return self._read_clip(indices)
+        if indices.ndim > 1:
+            raise IndexError(f"a corpus has one dimension, but the index has {indices.ndim}. Use a 1-D index.")
         part = copy.copy(self)
-        part._items = [self._items[index] for index in chosen]
-        part._numbers, part._skipped = self._numbers[chosen], {}
-        part.frame = None if self.frame is None else self.frame.iloc[chosen]
-        part.speakers = None if self.speakers is None else self.speakers[chosen]
+        part._items = [self._items[index] for index in indices]
+        part._numbers, part._skipped = self._numbers[indices], {}
+        part.frame = None if self.frame is None else self.frame.iloc[indices]
+        part.speakers = None if self.speakers is None else self.speakers[indices]
         return part
 
-    def _read(self, index):
+    def _read_clip(self, index: Any) -> np.ndarray:
+        """Read a clip; raise an AudioError if it cannot be used."""
         return read_clip(
             self._items[index],
             f"clip {self._numbers[index]}",
@@ -202,9 +210,14 @@ class AudioCorpus(Sequence[np.ndarray]):
         Yields
         ------
         index : int
-            Of the clip; some are left out where `on_error` is "skip".
-        waveform : ndarray of shape (n_samples,)
-            The clip, float32.
+            Index of the clip. With ``on_error="skip"``, clips that cannot be used are left out.
+        waveform : float32 ndarray of shape (n_samples,)
+            The clip.
+
+        Raises
+        ------
+        AudioError
+            If a clip cannot be used and `on_error` is "raise".
         """
         for index in range(len(self)):
             try:
@@ -215,21 +228,26 @@ class AudioCorpus(Sequence[np.ndarray]):
                 yield index, waveform
 
     def skip(self, index: int, error: AudioError) -> None:
-        """Raise the error, or list its clip in `skipped` where `on_error` is "skip".
+        """List a clip in `skipped` if `on_error` is "skip"; otherwise raise its error.
 
         Parameters
         ----------
         index : int
-            Of the clip, 0 or more.
+            Index of the clip, 0 or more.
         error : AudioError
-            What reading it raised, here or in another process.
+            Error of reading the clip, in this process or in another one.
+
+        Raises
+        ------
+        AudioError
+            If `on_error` is "raise".
         """
         if self.on_error == "raise":
             raise error
         self._skipped[int(index)] = Skipped(int(index), error.item, error.reason)
 
     def check(self, n_jobs: int | None = None) -> AudioCorpus:
-        """Read every clip once, to find all that cannot be used before any work is done on the others.
+        """Read every clip once, to detect all clips that cannot be used before any work is done.
 
         Parameters
         ----------
@@ -239,48 +257,54 @@ class AudioCorpus(Sequence[np.ndarray]):
         Returns
         -------
         usable : AudioCorpus
-            The clips that can be used: this corpus if all can. The others are in `skipped`.
+            Corpus of the clips that can be used; this corpus if all can. The others are listed in `skipped`.
 
         Raises
         ------
         AudioError
-            If some cannot be used and `on_error` is "raise", or if none can be.
+            If some clips cannot be used and `on_error` is "raise", or if no clip can be used.
         """
-        errors = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(self._error)(index) for index in range(len(self)))
-        bad = {index: error for index, error in enumerate(errors) if error is not None}
-        if not bad:
+        results = Parallel(n_jobs=n_jobs, prefer="threads")(
+            delayed(self._reading_error)(index) for index in range(len(self))
+        )
+        errors = {index: error for index, error in enumerate(results) if error is not None}
+        if not errors:
             return self
-        if self.on_error == "raise" or len(bad) == len(self):
-            shown = "".join(f"\n  {error}" for error in list(bad.values())[:5]) + ("\n  ..." if len(bad) > 5 else "")
-            way_out = "on_error='skip' leaves them out." if len(bad) < len(self) else "No clip is left."
-            raise AudioError(f"{len(bad)} of {len(self)} clips", f"cannot be used. {way_out}{shown}")
-        for index, error in bad.items():
+        if self.on_error == "raise" or len(errors) == len(self):
+            lines = "".join(f"\n  {error}" for error in list(errors.values())[:5])
+            lines += "\n  ..." if len(errors) > 5 else ""
+            way_out = "on_error='skip' leaves them out." if len(errors) < len(self) else "No clip is left."
+            raise AudioError(f"{len(errors)} of {len(self)} clips", f"cannot be used. {way_out}{lines}")
+        for index, error in errors.items():
             self.skip(index, error)
-        return self[[index for index in range(len(self)) if index not in bad]]
+        return self[[index for index in range(len(self)) if index not in errors]]
 
-    def _error(self, index):
+    def _reading_error(self, index: int) -> AudioError | None:
+        """Return the error of reading a clip, or None if it can be used."""
         try:
             self[index]
         except AudioError as error:
-            return AudioError(error.item, error.reason)  # the old one's traceback keeps the samples
+            return AudioError(error.item, error.reason)  # a copy, since the traceback refers to the samples
         return None
 
     def __repr__(self) -> str:
         return f"AudioCorpus({len(self)} clips, sample_rate={self.sample_rate})"
 
 
-def _clips(X):
-    """The clips of a list, an array, a tensor or a Series."""
+def _list_clips(X: Any) -> list[Any]:
+    """Return the clips in a list, an array, a tensor or a Series."""
     if hasattr(X, "iloc"):
         X = X.to_numpy()
     if isinstance(X, list | tuple):
-        is_one = len(X) > 0 and isinstance(X[0], Number)
+        is_one_waveform = len(X) > 0 and isinstance(X[0], Number)
     elif hasattr(X, "dtype") and hasattr(X, "ndim"):
-        is_one = X.ndim == 1 and getattr(X.dtype, "kind", "f") not in "OUT"  # objects and text
+        is_one_waveform = X.ndim == 1 and getattr(X.dtype, "kind", "f") not in "OUT"  # not objects or strings
         if X.ndim not in (1, 2, 3):
-            raise ValueError(f"X has {X.ndim} dimensions. Give clips by samples, or clips by channels by samples.")
+            raise ValueError(
+                f"X has {X.ndim} dimensions. Pass (n_clips, n_samples) or (n_clips, n_channels, n_samples)."
+            )
     else:
-        raise TypeError(f"X is of type {type(X).__name__}. Give a folder, or a list or array of paths or waveforms.")
-    if is_one:
-        raise ValueError(f"X is one waveform, of {len(X)} samples. Wrap it in a list: [X].")
+        raise TypeError(f"X is of type {type(X).__name__}. Pass a folder, or a list or array of paths or waveforms.")
+    if is_one_waveform:
+        raise ValueError(f"X is one waveform of {len(X)} samples. Wrap it in a list: [X].")
     return list(X)

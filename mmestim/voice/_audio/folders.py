@@ -1,4 +1,4 @@
-"""Audio files in folders, and what the layout of M-AILABS says of them."""
+"""Listing of audio files in folders, with speakers and texts from the layout of M-AILABS."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import warnings
 from typing import Any
 
-from .reading import suggestion
+from .reading import path_suggestion
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
-# Sound that is rarely what one trains on, or cannot be read; who looks for edits in a folder must hear of it.
+# Formats that are rare in training data or cannot be read. Scanning lists them too, so that no file is passed over.
 _OTHER_SUFFIXES = (
     ".aif",
     ".aiff",
@@ -26,34 +26,35 @@ _OTHER_SUFFIXES = (
     ".mkv",
     ".webm",
 )
-# Books of several speakers have their own folder.
+# The folder of the sex is "mixed" or "mix" for books with several speakers.
 _SEXES = {"female", "male", "mixed", "mix"}
 
 
 def find_audio(folder: str | os.PathLike[str]) -> Any:
-    """Table of the audio files in a folder, with speakers and texts where its layout tells them.
+    """List the audio files in a folder in a table, with speakers and texts if the layout contains them.
 
     Parameters
     ----------
     folder : str or path
-        The files .wav .flac .ogg .oga .opus .mp3 on all its levels are listed; what begins with a dot is hidden.
+        Folder to search with its subfolders for files .wav .flac .ogg .oga .opus .mp3. Names that begin with a dot are
+        ignored.
 
     Returns
     -------
     files : DataFrame
-        One row per file, sorted by `path`, which begins with `folder` as given. For files in the layout of
-        M-AILABS, ``language[/by_book]/sex/speaker/book/wavs``, also `language`, `sex`, `speaker` and `book`; for
-        those in a ``wavs`` beside a ``metadata.csv``, lines ``name|text|normalised text``, the normalised
-        `text`. `None` is what is not known, such as the speakers of a book read by several.
+        One row per file, sorted by `path`, which begins with `folder` as given. For files in the layout of M-AILABS,
+        ``language[/by_book]/sex/speaker/book/wavs``, there are columns `language`, `sex`, `speaker` and `book`. For
+        files in a folder ``wavs`` beside a ``metadata.csv`` with lines ``name|text|normalised text``, there is a column
+        `text` with the normalised text. Unknown values are None, such as the speaker of a book with several speakers.
 
     Warns
     -----
     UserWarning
-        If a ``metadata.csv`` names files that are not there, which are left out, or lacks some that are.
+        If a ``metadata.csv`` lists files that do not exist, which are left out, or lacks files that exist.
 
     See Also
     --------
-    AudioCorpus : Reads them.
+    AudioCorpus : Clips of these files.
 
     Examples
     --------
@@ -64,81 +65,106 @@ def find_audio(folder: str | os.PathLike[str]) -> Any:
     try:
         import pandas as pd
     except ImportError as error:
-        raise ImportError('find_audio gives a DataFrame. Install pandas: pip install "mmestim[pandas]"') from error
+        raise ImportError(
+            'find_audio returns a DataFrame and needs pandas. Install it: pip install "mmestim[pandas]"'
+        ) from error
     paths = files_in(os.fspath(folder))
     columns: dict[str, list[str | None]] = {"path": list(paths)}
-    places = [place(path) for path in paths]
-    if any(places):
-        columns |= {name: [known.get(name) for known in places] for name in ("language", "sex", "speaker", "book")}
-    if texts := _texts(paths):
+    layouts = [parse_mailabs_path(path) for path in paths]
+    if any(layouts):
+        columns |= {name: [layout.get(name) for layout in layouts] for name in ("language", "sex", "speaker", "book")}
+    if texts := _read_texts(paths):
         columns["text"] = [texts.get(path) for path in paths]
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 
 def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
-    """Paths of the audio files in a folder, sorted; thoroughly, also of other sound, and of folders without access."""
+    """Return the sorted paths of the audio files in a folder.
+
+    Parameters
+    ----------
+    folder : str
+        Folder to search with its subfolders.
+    is_thorough : bool, default=False
+        Whether to include audio and video files that may not be readable, and subfolders that cannot be listed.
+
+    Returns
+    -------
+    list of str
+        The paths, which begin with `folder`.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not exist, cannot be listed or contains no audio file.
+    """
     if not os.path.isdir(folder):
         if os.path.exists(folder):
-            raise ValueError(f"{folder!r} is a file, not a folder. Put the paths of files in a list: [{folder!r}].")
+            raise ValueError(f"{folder!r} is a file, not a folder. Pass the paths of files in a list: [{folder!r}].")
         if "://" in folder:
             raise ValueError(f"{folder!r} is a URL, and files must be local. Download it first.")
-        raise ValueError(f"The folder {folder!r} does not exist{suggestion(folder.rstrip(os.sep))}")
+        raise ValueError(f"The folder {folder!r} does not exist{path_suggestion(folder.rstrip(os.sep))}")
 
-    paths, seen = [], {os.path.realpath(folder)}
+    paths: list[str] = []
+    visited = {os.path.realpath(folder)}
     suffixes = _SUFFIXES + _OTHER_SUFFIXES if is_thorough else _SUFFIXES
 
-    def fail(error):
+    def handle_error(error: OSError) -> None:
         if not is_thorough or error.filename == folder:
             raise ValueError(f"The folder {error.filename!r} cannot be listed: {error.strerror}.") from error
         paths.append(error.filename)
 
-    for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        # Links may lead in circles.
-        real = {name: os.path.realpath(os.path.join(here, name)) for name in sorted(folders) if name[0] != "."}
-        folders[:] = [name for name, target in real.items() if target not in seen]
-        seen.update(real.values())
-        paths += [os.path.join(here, name) for name in names if name[0] != "." and name.lower().endswith(suffixes)]
+    for parent, subfolders, names in os.walk(folder, onerror=handle_error, followlinks=True):
+        # Links may form cycles, so each real folder is visited once.
+        targets = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(subfolders) if name[0] != "."}
+        subfolders[:] = [name for name, target in targets.items() if target not in visited]
+        visited.update(targets.values())
+        paths += [os.path.join(parent, name) for name in names if name[0] != "." and name.lower().endswith(suffixes)]
     if not paths:
-        raise ValueError(f"The folder {folder!r} holds no audio files ({' '.join(suffixes)}). Give another.")
+        raise ValueError(f"The folder {folder!r} contains no audio files ({' '.join(suffixes)}). Pass another folder.")
     return sorted(paths)
 
 
-def place(path: str) -> dict[str, str | None]:
-    """Language, sex, speaker and book of a file in the layout of M-AILABS; nothing for others."""
-    *above, first, second, book, wavs, _ = ["", "", "", "", *os.path.abspath(path).split(os.sep)]
+def parse_mailabs_path(path: str) -> dict[str, str | None]:
+    """Return language, sex, speaker and book of a file in the layout of M-AILABS; an empty dict for other files."""
+    *parents, first, second, book, wavs, _ = ["", "", "", "", *os.path.abspath(path).split(os.sep)]
     if wavs != "wavs" or not {first, second} & _SEXES:
         return {}
     if first in _SEXES:
         sex, speaker = first, None if second in _SEXES else second
-    else:  # sex/book without a speaker between
-        above, sex, speaker = [*above, first], second, None
-    language = [name for name in above if name != "by_book"][-1]
+    else:  # sex/book without a folder of the speaker
+        parents, sex, speaker = [*parents, first], second, None
+    language = [name for name in parents if name != "by_book"][-1]
     return {"language": language or None, "sex": sex, "speaker": speaker, "book": book}
 
 
-def _texts(paths):
-    """Texts by path, from the tables beside folders called wavs."""
-    by_folder = {}
+def _read_texts(paths: list[str]) -> dict[str, str]:
+    """Return texts by path, from the metadata.csv beside each folder with the name wavs; warn about mismatches."""
+    by_folder: dict[str, dict[str, str]] = {}
     for path in paths:
         folder, name = os.path.split(os.path.abspath(path))
         if os.path.basename(folder) == "wavs":
             by_folder.setdefault(os.path.dirname(folder), {})[os.path.splitext(name)[0]] = path
-    texts, absent, untold = {}, [], []
+    texts: dict[str, str] = {}
+    missing: list[str] = []
+    unlisted: list[str] = []
     for folder, files in by_folder.items():
         table = os.path.join(folder, "metadata.csv")
         if not os.path.isfile(table):
             continue
         with open(table, encoding="utf-8-sig", errors="replace") as lines:
             rows = [line.rstrip("\n").split("|") for line in lines if line.strip()]
-        named = {row[0].removesuffix(".wav"): row[-1] or row[1] for row in rows if len(row) > 1}
-        texts |= {files[name]: text for name, text in named.items() if name in files}
-        absent += [f"{name} in {table}" for name in named if name not in files]
-        untold += [path for name, path in files.items() if name not in named]
-    if absent or untold:
-        says = [
-            f"{len(names)} {what}, the first {names[0]}"
-            for names, what in ((absent, "files of metadata.csv are not there"), (untold, "files are not in it"))
-            if names
-        ]
-        warnings.warn(f"{'; '.join(says)}. The former are left out, the latter have no text.", stacklevel=3)
+        listed = {row[0].removesuffix(".wav"): row[-1] or row[1] for row in rows if len(row) > 1}
+        texts |= {files[name]: text for name, text in listed.items() if name in files}
+        missing += [f"{name} in {table}" for name in listed if name not in files]
+        unlisted += [path for name, path in files.items() if name not in listed]
+    if missing or unlisted:
+        problems = []
+        if missing:
+            problems.append(
+                f"{len(missing)} files of metadata.csv do not exist and are left out, the first {missing[0]}"
+            )
+        if unlisted:
+            problems.append(f"{len(unlisted)} files are not in metadata.csv and have no text, the first {unlisted[0]}")
+        warnings.warn(f"{'; '.join(problems)}.", stacklevel=3)
     return texts

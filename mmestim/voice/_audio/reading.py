@@ -1,4 +1,4 @@
-"""One clip, from a file or an array to a mono float32 waveform, or an error that says what is wrong with it."""
+"""Reading of one clip from a file or an array into a mono float32 waveform, with an error that names any problem."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ import soundfile
 
 from .resampling import resample
 
-# A clip is silent if it stays within this of its mean: three steps of 16-bit samples.
+# A clip that stays within this level of its mean, three steps of 16-bit samples, is silent.
 _SILENCE_DB = -80.0
-# Programs that write a WAV to a pipe put a size like this where they do not know it.
+# Programs that write a WAV file to a pipe store a size of about this much or more, since they do not know the real one.
 _UNKNOWN_SIZE = 0x7FFFF000
-# The largest page of an Ogg file, in bytes.
-_OGG_PAGE = 27 + 255 + 255 * 255
-# An MP3 may promise this much more than there is: encoders count their padding in different ways.
+# Largest size of an Ogg page in bytes.
+_MAX_OGG_PAGE = 27 + 255 + 255 * 255
+# Missing part of an MP3 file that is tolerated, since encoders count their padding in different ways.
 _MP3_SLACK_SECONDS = 0.1
-# More bytes than a frame of MP3 has.
-_MP3_FRAME = 2304
-# No audio has samples so large, even where full scale is that of 32 bits; their squares still are numbers.
-_LARGEST = 1e12
+# Upper bound on the size of an MP3 frame in bytes.
+_MAX_MP3_FRAME = 2304
+# Upper bound on samples: above any audio, even with 32-bit full scale, and small enough to be squared.
+_MAX_SAMPLE = 1e12
 
 
 class AudioError(ValueError):
-    """A clip that cannot be used.
+    """Error about a clip that cannot be used.
 
     Parameters
     ----------
     item : str
-        Its path, or its number.
+        Path of the clip, or its number for a clip that is an array.
     reason : str
-        What is wrong with it, and the way out.
+        Description of the problem and of the way out.
     """
 
     def __init__(self, item: str, reason: str) -> None:
-        super().__init__(item, reason)  # both, for pickle
+        super().__init__(item, reason)  # both, so that the error can be pickled
         self.item = item
         self.reason = reason
 
@@ -50,7 +50,31 @@ class AudioError(ValueError):
 
 
 def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_duration: float) -> np.ndarray:
-    """Waveform of a path or an array; `name` is what errors call an array, `source_rate` its rate in Hz."""
+    """Read a clip from a path or an array.
+
+    Parameters
+    ----------
+    item : path or array-like
+        The clip.
+    name : str
+        Name of the clip in errors if it is an array.
+    sample_rate : int
+        Sample rate of the result in Hz.
+    source_rate : int
+        Sample rate of an array in Hz.
+    max_duration : float
+        Seconds above which a clip is an error.
+
+    Returns
+    -------
+    float32 ndarray of shape (n_samples,)
+        The waveform.
+
+    Raises
+    ------
+    AudioError
+        If the clip cannot be used.
+    """
     if isinstance(item, str | os.PathLike):
         name = os.fspath(item)
         samples, rate = _read_file(name, max_duration)
@@ -58,82 +82,94 @@ def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_d
         samples, rate = _channels_first(item, name), source_rate
     check_not_empty(name, samples.shape[-1])
     _check_duration(name, samples.shape[-1] / rate, max_duration)
-    mono = mono_of(samples)
+    mono = to_mono(samples)
     check_finite(name, mono, rate)
     waveform = resample(mono, rate, sample_rate)[: n_resampled(len(mono), rate, sample_rate)]
-    check_heard(name, float(waveform.min()), float(waveform.max()), 1 if samples.ndim == 1 else len(samples))
+    check_not_silent(name, float(waveform.min()), float(waveform.max()), 1 if samples.ndim == 1 else len(samples))
     return waveform
 
 
-def mono_of(samples: np.ndarray) -> np.ndarray:
-    """Float32 of shape (n_samples,), the mean of the channels of (n_channels, n_samples)."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what these warn of is an error of check_finite
+def to_mono(samples: np.ndarray) -> np.ndarray:
+    """Average the channels of (n_channels, n_samples) or (n_samples,) into float32 of shape (n_samples,)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # check_finite reports the results of overflow
         return np.array(samples if samples.ndim == 1 else samples.mean(axis=0), dtype=np.float32)
 
 
 def n_resampled(n_samples: int, old_rate: int, new_rate: int) -> int:
-    """Samples of a clip at its new rate."""
+    """Return the number of samples of a clip at a new rate."""
     return max(1, round(n_samples * new_rate / old_rate))
 
 
-# What makes a clip of no use ------------------------------------------------------------------------
+# Checks that files and arrays share ------------------------------------------------------------------
 
 
 def check_not_empty(name: str, n_samples: int) -> None:
-    """Raise if there are no samples."""
+    """Raise an AudioError if there are no samples."""
     if n_samples == 0:
-        raise AudioError(name, "holds no samples. Leave it out, or export it again.")
+        raise AudioError(name, "contains no samples. Leave it out, or export it again.")
 
 
 def check_finite(name: str, mono: np.ndarray, rate: int, first: int = 0) -> None:
-    """Raise if a sample is no finite number, or no audio has such; `first` is the number of the first one."""
-    fits = np.abs(mono) < _LARGEST  # NaN does not
-    if not fits.all():
-        number = np.flatnonzero(~fits)[0]
-        moment, what = (first + number) / rate, "NaN or infinite samples"
-        if np.isfinite(mono[number]):
-            what = f"samples of {abs(mono[number]):.0e}, which no audio has"
-        raise AudioError(name, f"holds {what}, the first at {moment:.4f} s. Export it again.")
+    """Raise an AudioError if a sample is not finite or is too large for audio.
+
+    Parameters
+    ----------
+    name : str
+        Name of the clip.
+    mono : ndarray of shape (n_samples,)
+        Samples.
+    rate : int
+        Sample rate in Hz.
+    first : int, default=0
+        Number of the first of these samples within the clip.
+    """
+    is_valid = np.abs(mono) < _MAX_SAMPLE  # False for NaN
+    if not is_valid.all():
+        position = np.flatnonzero(~is_valid)[0]
+        seconds, problem = (first + position) / rate, "NaN or infinite samples"
+        if np.isfinite(mono[position]):
+            problem = f"samples of {abs(mono[position]):.0e}, too large for audio"
+        raise AudioError(name, f"contains {problem}, the first at {seconds:.4f} s. Export it again.")
 
 
-def check_heard(name: str, lowest: float, highest: float, n_channels: int) -> None:
-    """Raise if all that there is between the lowest and the highest sample is silence."""
+def check_not_silent(name: str, lowest: float, highest: float, n_channels: int) -> None:
+    """Raise an AudioError if the range from the lowest to the highest sample is silence."""
     if (highest - lowest) / 2 < 10 ** (_SILENCE_DB / 20):
-        mixed = "" if n_channels == 1 else f", its {n_channels} channels averaged"
+        mixed = "" if n_channels == 1 else f" after averaging its {n_channels} channels"
         raise AudioError(name, f"is silent: it stays within {_SILENCE_DB:g} dBFS of its mean{mixed}. Leave it out.")
 
 
 # Arrays --------------------------------------------------------------------------------------------
 
 
-def _channels_first(item, name):
-    """Samples of shape (n_samples,) or (n_channels, n_samples), full scale 1."""
+def _channels_first(item: Any, name: str) -> np.ndarray:
+    """Return samples of shape (n_samples,) or (n_channels, n_samples) with a full scale of 1."""
     if hasattr(item, "detach"):  # a tensor, on any device
         item = item.detach().cpu()
         item = (item.float() if item.is_floating_point() else item).numpy()
     try:
         samples = np.asarray(item)
-        if samples.dtype == object:  # a row of np.array([a, b], dtype=object), a and b of one length
+        if samples.dtype == object:  # a row of np.array([a, b], dtype=object) with a and b of equal length
             samples = np.array(samples.tolist())
     except (TypeError, ValueError):  # lists of different lengths
         samples = np.empty(0, dtype=object)
     kind, n_bytes = samples.dtype.kind, samples.dtype.itemsize
     if kind not in "fiu":
-        what = (
-            "is None" if item is None else f"is of type {type(item).__name__}, not a path or an array of real numbers"
-        )
-        raise AudioError(name, f"{what}. Give a path, or a waveform of floats or integers.")
+        problem = f"is of type {type(item).__name__}, not a path or an array of real numbers"
+        if item is None:
+            problem = "is None"
+        raise AudioError(name, f"{problem}. Pass a path, or a waveform of floats or integers.")
     if samples.ndim not in (1, 2):
-        raise AudioError(name, f"has shape {samples.shape}. Give it as (n_samples,) or (n_channels, n_samples).")
+        raise AudioError(name, f"has shape {samples.shape}. Pass it as (n_samples,) or (n_channels, n_samples).")
     if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
         raise AudioError(name, f"has shape {samples.shape}, more channels than samples. Transpose it: channels first.")
     if kind == "f":
         return samples
     if n_bytes == 8 or (kind == "u" and n_bytes > 1):
         raise AudioError(
-            name, f"is of {samples.dtype}, whose full scale is no audio's. Convert it to int16 or float32."
+            name, f"has dtype {samples.dtype}, whose full scale is undefined for audio. Convert it to int16 or float32."
         )
-    zero = 128.0 if kind == "u" else 0.0  # as in WAV files of 8 bits
+    zero = 128.0 if kind == "u" else 0.0  # as in 8-bit WAV files
     return ((samples - zero) / 2 ** (8 * n_bytes - 1)).astype(np.float32)
 
 
@@ -141,101 +177,134 @@ def _channels_first(item, name):
 
 
 class SequentialFile(soundfile.SoundFile):
-    """A file read from its start to its end: soundfile seeks after every read, which garbles what follows in an MP3."""
+    """Audio file that is read from start to end without seeking.
 
-    def seekable(self):
+    soundfile seeks after every read of a seekable file, which garbles the samples after it in an MP3.
+    """
+
+    def seekable(self) -> bool:
+        """Return False."""
         return False
 
 
 @contextmanager
-def opened(path: str) -> Iterator[tuple[soundfile.SoundFile, BinaryIO | None]]:
-    """A file of audio, and its bytes where its length is a guess; what is wrong with it is an `AudioError`."""
+def open_audio(path: str) -> Iterator[tuple[soundfile.SoundFile, BinaryIO | None]]:
+    """Open an audio file; turn its errors, and those of reading it, into AudioError.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Yields
+    ------
+    audio : SoundFile
+        The open file.
+    guessed : binary file or None
+        The bytes of the file if libsndfile had to guess its length; None if the header contains the length.
+    """
     _check_file(path)
     try:
         with open(path, "rb") as file:
-            is_counted, cut = _look(file)
-            if cut:
-                raise _truncated(path, cut)
+            is_counted, truncation = _inspect(file)
+            if truncation:
+                raise _truncation_error(path, truncation)
             file.seek(0)
-            # libsndfile reads faster by itself, but only our file tells how far it got.
-            # As bytes where names are bytes: not all of them are Unicode.
+            # libsndfile reads faster by itself, but only a Python file shows how far it was read.
+            # Encoded, since the names of files need not be valid Unicode.
             name = path if os.name == "nt" else os.fsencode(path)
             with SequentialFile(name if is_counted else file) as audio:
                 if audio.frames == np.iinfo(np.int64).max:
-                    raise AudioError(path, "does not say how long it is, as if written to a pipe. Convert it to WAV.")
+                    raise AudioError(path, "has no length in its header, as if written to a pipe. Convert it to WAV.")
                 yield audio, None if is_counted else file
     except OSError as error:
         raise AudioError(path, f"cannot be opened: {error.strerror}.") from error
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a suffix of files without header
-        detail = _detail(error)
-        if "not exist" in detail:  # libsndfile says so of any file called .mp3 that is none
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a suffix of files without a header
+        detail = _libsndfile_detail(error)
+        if "not exist" in detail:  # libsndfile reports this for any .mp3 file that contains no MP3
             detail = "no audio found"
-        reason = f"is not audio that can be read here, or damaged at its start: {detail}"
-        raise AudioError(path, f"{reason}. Convert it to WAV, FLAC, OGG or MP3, or fetch it again.") from error
+        reason = f"is not audio in a supported format, or is damaged at its start: {detail}"
+        raise AudioError(path, f"{reason}. Convert it to WAV, FLAC, OGG or MP3, or download it again.") from error
 
 
 def read_frames(audio: soundfile.SoundFile, path: str, n_frames: int) -> np.ndarray:
-    """The next samples, of shape (n_samples, n_channels); fewer, or none, where the file ends."""
+    """Read the next samples, of shape (n_frames, n_channels); fewer at the end of the file."""
     try:
-        # Memory that is not written to is not taken.
+        # np.empty reserves no physical memory until it is written to.
         return audio.read(n_frames, out=np.empty((n_frames, audio.channels), dtype=np.float32))
     except soundfile.SoundFileError as error:
-        raise _truncated(path, _detail(error)) from error
+        raise _truncation_error(path, _libsndfile_detail(error)) from error
 
 
 def check_end(audio: soundfile.SoundFile, path: str, guessed: BinaryIO | None, n_read: int) -> None:
-    """Raise unless a file ends where it said; `guessed` are its bytes where that was a guess."""
-    rate, promised = audio.samplerate, audio.frames
+    """Raise an AudioError unless a file has the length that its header, or libsndfile, gave.
+
+    Parameters
+    ----------
+    audio : SoundFile
+        The open file.
+    path : str
+        Its path.
+    guessed : binary file or None
+        Its bytes if libsndfile had to guess the length.
+    n_read : int
+        Number of samples read until the end of the file.
+    """
+    rate, n_expected = audio.samplerate, audio.frames
     if guessed is not None:
-        if n_read == promised and guessed.tell() < os.fstat(guessed.fileno()).st_size - _MP3_FRAME:
-            reason = "is an MP3 that does not say how long it is, and libsndfile takes it for shorter than it is"
+        if n_read == n_expected and guessed.tell() < os.fstat(guessed.fileno()).st_size - _MAX_MP3_FRAME:
+            reason = "is an MP3 without its length in the header, and libsndfile underestimates the length"
             raise AudioError(path, f"{reason}. Convert it to WAV or FLAC.")
-    elif n_read < promised - rate * (_MP3_SLACK_SECONDS if audio.format == "MP3" else 0):
-        raise _truncated(path, f"of {promised / rate:.3f} s that it promises {n_read / rate:.3f} s can be decoded")
+    elif n_read < n_expected - rate * (_MP3_SLACK_SECONDS if audio.format == "MP3" else 0):
+        reason = f"only {n_read / rate:.3f} s of {n_expected / rate:.3f} s can be decoded"
+        raise _truncation_error(path, reason)
 
 
-def _read_file(path, max_duration):
-    """Samples as above, and their rate."""
-    with opened(path) as (audio, guessed):
+def _read_file(path: str, max_duration: float) -> tuple[np.ndarray, int]:
+    """Read samples of shape (n_samples,) or (n_channels, n_samples), and their rate."""
+    with open_audio(path) as (audio, guessed):
         rate = audio.samplerate
         if guessed is None:
             _check_duration(path, audio.frames / rate, max_duration)
-        room = int(max_duration * rate) + 1
-        samples = read_frames(audio, path, min(audio.frames, room))
-        if len(samples) < room:
+        limit = int(max_duration * rate) + 1
+        samples = read_frames(audio, path, min(audio.frames, limit))
+        if len(samples) < limit:
             check_end(audio, path, guessed, len(samples))
     return samples[:, 0] if samples.shape[1] == 1 else samples.T, rate
 
 
-def _truncated(path, how):
-    return AudioError(path, f"is truncated or damaged: {how}. Fetch or export it again.")
+def _truncation_error(path: str, reason: str) -> AudioError:
+    """Return an error about a file that is cut short."""
+    return AudioError(path, f"is truncated or damaged: {reason}. Download or export it again.")
 
 
-def _detail(error):
+def _libsndfile_detail(error: Exception) -> str:
+    """Return the last part of a message of libsndfile."""
     return str(error).split(": ")[-1].rstrip(".")
 
 
-def _check_file(path):
+def _check_file(path: str) -> None:
+    """Raise an AudioError unless the path is a regular file with content."""
     if "://" in path:
         raise AudioError(path, "is a URL, and files must be local. Download it first.")
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise AudioError(path, f"does not exist{suggestion(path)}") from None
+        raise AudioError(path, f"does not exist{path_suggestion(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise AudioError(path, f"cannot be opened: {getattr(error, 'strerror', error)}.") from error
     if stat.S_ISDIR(status.st_mode):
-        raise AudioError(path, "is a folder. Give a folder by itself, or the files in it.")
+        raise AudioError(path, "is a folder. Pass a folder by itself, or a list of the files in it.")
     if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
-        raise AudioError(path, "is not a regular file. Copy what it gives into one.")
+        raise AudioError(path, "is not a regular file. Copy its content to a file.")
     if status.st_size == 0:
-        raise AudioError(path, "is an empty file, of 0 bytes. Fetch or export it again.")
+        raise AudioError(path, "is an empty file, of 0 bytes. Download or export it again.")
 
 
-def suggestion(path: str) -> str:
-    """What follows on saying that a file or folder does not exist."""
+def path_suggestion(path: str) -> str:
+    """Return the end of a sentence that begins with a path and 'does not exist': a similar name, or advice."""
     folder, name = os.path.split(path)
-    start = "" if os.path.isabs(path) else f"; it starts at {os.getcwd()!r}"
+    start = "" if os.path.isabs(path) else f"; it is relative to {os.getcwd()!r}"
     try:
         with os.scandir(folder or ".") as entries:
             names = [entry.name for entry in itertools.islice(entries, 2000)]
@@ -246,51 +315,55 @@ def suggestion(path: str) -> str:
     return f". Correct the path{start}."
 
 
-def _check_duration(name, seconds, max_duration):
+def _check_duration(name: str, seconds: float, max_duration: float) -> None:
+    """Raise an AudioError if a clip is too long."""
     if seconds > max_duration:
         reason = (
-            f"lasts {seconds:.1f} s, above max_duration={max_duration:g}. Cut it into pieces, or allow for more: "
+            f"lasts {seconds:.1f} s, above max_duration={max_duration:g}. Cut it into pieces, or raise the limit: "
             "AudioCorpus(X, max_duration=...)."
         )
         raise AudioError(name, reason)
 
 
-# What libsndfile does not tell of a file that is cut short: it goes by what is left.
+# Truncation that libsndfile does not report, because it goes by the bytes that are left ----------------
 
 
-def _look(file):
-    """Whether a file's header counts its samples, and how the file is cut short, as far as bytes tell."""
+def _inspect(file: BinaryIO) -> tuple[bool, str]:
+    """Return whether the header of a file counts its samples, and a description of any truncation."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(12)
     if start[:4] == b"RIFF" and start[8:] == b"WAVE":
-        return True, _cut_wav(file, size)
+        return True, _wav_truncation(file, size)
     if start[:4] == b"OggS":
-        return True, _cut_ogg(file, size)
-    if start[:3] == b"ID3":  # its size has 7 bits in a byte
-        file.seek(10 + sum((byte & 127) << 7 * place for place, byte in enumerate(reversed(start[6:10]))))
+        return True, _ogg_truncation(file, size)
+    if start[:3] == b"ID3":  # the size of the tag has 7 bits per byte
+        file.seek(10 + sum((byte & 127) << 7 * digit for digit, byte in enumerate(reversed(start[6:10]))))
         start = file.read(12)
     if len(start) > 1 and start[0] == 0xFF and start[1] >= 0xE0:  # MPEG audio
-        first = start + file.read(180)
-        return any(tag in first for tag in (b"Xing", b"Info", b"VBRI")), ""
+        first_frame = start + file.read(180)
+        return any(tag in first_frame for tag in (b"Xing", b"Info", b"VBRI")), ""
     return True, ""
 
 
-def _cut_wav(file, size):
+def _wav_truncation(file: BinaryIO, size: int) -> str:
+    """Return how many bytes of its data chunk a WAV file lacks; nothing if it is complete."""
     while len(head := file.read(8)) == 8:
         length = int.from_bytes(head[4:], "little")
         if head[:4] == b"data":
-            left = size - file.tell()
-            return f"of {length} bytes that it promises {left} are there" if left < length < _UNKNOWN_SIZE else ""
+            n_left = size - file.tell()
+            is_truncated = n_left < length < _UNKNOWN_SIZE
+            return f"it has {n_left} of the {length} bytes given in its header" if is_truncated else ""
         file.seek(length + length % 2, os.SEEK_CUR)
     return ""
 
 
-def _cut_ogg(file, size):
-    file.seek(max(0, size - 2 * _OGG_PAGE))
+def _ogg_truncation(file: BinaryIO, size: int) -> str:
+    """Return that the last page of an Ogg file is missing; nothing if it is complete."""
+    file.seek(max(0, size - 2 * _MAX_OGG_PAGE))
     end = file.read()
     page = end.rfind(b"OggS")
     head = end[page : page + 27]
-    if page >= 0 and len(head) == 27 and head[5] & 4:  # the last of its stream
+    if page >= 0 and len(head) == 27 and head[5] & 4:  # flag of the last page of a stream
         sizes = end[page + 27 : page + 27 + head[26]]
         if len(sizes) == head[26] and page + 27 + len(sizes) + sum(sizes) <= len(end):
             return ""

@@ -10,25 +10,25 @@ from ..._utils.validation import check_number
 def trim_silence(
     waveform: np.ndarray, sample_rate: int, *, threshold_db: float = -40.0, margin: float = 0.05
 ) -> tuple[np.ndarray, float]:
-    """Cut away the silence before and after the sound.
+    """Trim the silence before and after the sound.
 
     Parameters
     ----------
     waveform : ndarray of shape (n_samples,)
         The clip.
     sample_rate : int
-        Its rate in Hz.
+        Sample rate in Hz.
     threshold_db : float, default=-40.0
-        Energy from which 10 ms are sound, in dB relative to the loudest 10 ms.
+        Lowest level of frames of 10 ms that count as sound, in dB relative to the loudest frame.
     margin : float, default=0.05
-        Seconds to keep on either side of the sound.
+        Seconds to retain on either side of the sound.
 
     Returns
     -------
-    trimmed : ndarray of shape (n_left,)
-        A view of the clip; all of it where nothing is louder than the rest.
+    trimmed : ndarray of shape (n_trimmed,)
+        A view of the clip; the whole clip if its level is constant.
     start : float
-        Where it starts in the clip, in seconds.
+        Start of the view in the clip in seconds.
 
     Examples
     --------
@@ -45,10 +45,10 @@ def trim_silence(
         return waveform, 0.0
     hop = max(1, round(0.01 * sample_rate))
     starts = np.arange(0, len(waveform), hop)
-    # About the mean: a constant offset is not sound.
+    # The mean is removed, since a constant offset is not sound.
     power = np.square(waveform - waveform.mean(dtype=np.float64))
     energy = np.add.reduceat(power, starts) / np.diff(starts, append=len(waveform))
-    loud = np.flatnonzero(energy >= energy.max() * 10 ** (threshold_db / 10))
-    kept = round(margin * sample_rate)
-    start = max(0, int(starts[loud[0]]) - kept)
-    return waveform[start : int(starts[loud[-1]]) + hop + kept], start / sample_rate
+    sound = np.flatnonzero(energy >= energy.max() * 10 ** (threshold_db / 10))
+    n_margin = round(margin * sample_rate)
+    start = max(0, int(starts[sound[0]]) - n_margin)
+    return waveform[start : int(starts[sound[-1]]) + hop + n_margin], start / sample_rate

@@ -1,4 +1,4 @@
-"""Recordings of any length as windows of one, and what windows and their frames say of recordings."""
+"""Windows of recordings of any length, and the pooling of window and frame outputs into those of the recording."""
 
 from __future__ import annotations
 
@@ -10,111 +10,133 @@ from scipy.special import logsumexp
 
 
 class Window(NamedTuple):
-    """A part of a recording."""
+    """Window of a recording.
 
-    start: int  # its first sample
-    waveform: np.ndarray  # float32 of shape (window,), of mean 0; zeros behind the end of a short recording
-    length: int  # samples that are the recording's
+    Attributes
+    ----------
+    start : int
+        Position of its first sample in the recording.
+    waveform : float32 ndarray of shape (window,)
+        Samples with mean 0; zeros past the end of a recording that is shorter than a window.
+    length : int
+        Number of samples that belong to the recording.
+    """
+
+    start: int
+    waveform: np.ndarray
+    length: int
 
 
 def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[Window]:
-    """Windows of a recording; the last ends with it, and a short recording has one that it does not fill.
+    """Cut a recording into windows.
+
+    The last window ends at the end of the recording. A recording that is shorter than a window has one padded window.
 
     Parameters
     ----------
     blocks : iterable of float32 ndarray of shape (n_samples,)
-        The recording, in pieces of any length: the windows do not depend on them.
-    window, hop : int
-        Samples of a window and between the starts of two.
+        The recording in blocks of any length, which do not affect the windows.
+    window : int
+        Number of samples of a window.
+    hop : int
+        Number of samples between the starts of windows.
+
+    Yields
+    ------
+    window : Window
+        The next window.
     """
-    held, first, start = np.zeros(0, np.float32), 0, 0  # what was read last, where it begins, the next window
+    pending, first, start = np.zeros(0, np.float32), 0, 0  # first: position of pending[0]; start: of the next window
     for block in blocks:
-        held = np.concatenate([held, block])
-        while first + len(held) >= start + window:
-            yield _window(start, held[start - first : start - first + window], window)
+        pending = np.concatenate([pending, block])
+        while first + len(pending) >= start + window:
+            yield _centred_window(start, pending[start - first : start - first + window], window)
             start += hop
-        # The last window may begin before the next.
-        spare = max(0, min(start - first, len(held) - window))
-        held, first = held[spare:], first + spare
-    end = first + len(held)
+        # A whole window is retained, since the last window may start before the next regular one.
+        n_done = max(0, min(start - first, len(pending) - window))
+        pending, first = pending[n_done:], first + n_done
+    end = first + len(pending)
     if end < window:
-        yield _window(0, held, window)
+        yield _centred_window(0, pending, window)
     elif end > start - hop + window:
-        yield _window(end - window, held[len(held) - window :], window)
+        yield _centred_window(end - window, pending[len(pending) - window :], window)
 
 
-def _window(start, part, size):
-    # Recorders add a constant, which would be the loudest of all, and a step at both ends. Edited clips have none.
-    centred = part - part.mean(dtype=np.float64).astype(np.float32) if len(part) else part
-    return Window(start, np.pad(centred, (0, size - len(part))), len(part))
+def _centred_window(start: int, samples: np.ndarray, size: int) -> Window:
+    """Return samples as a window of mean 0, padded with zeros."""
+    # Some recorders add an offset. It would dominate the level and make a step at both ends; edited clips have none.
+    centred = samples - samples.mean(dtype=np.float64).astype(np.float32) if len(samples) else samples
+    return Window(start, np.pad(centred, (0, size - len(samples))), len(samples))
 
 
 def pool_window_logits(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:
-    """Log-odds of a recording from those of its windows.
+    """Pool the log-odds of windows into those of the recording.
 
-    Of a label that may be in one window, each as likely, the odds are the mean of theirs. Where it is nowhere, that
-    mean is expected to be what it is of one window, so a long recording does not raise more false alarms.
+    A local label may be present in one window alone, with equal prior probability for each window. Its odds for the
+    recording are the mean of the odds of the windows. If the label is absent, the expected mean is that of one window,
+    so long recordings do not raise more false alarms. For other labels, the log-odds are averaged.
 
     Parameters
     ----------
     logits : ndarray of shape (n_windows, n_labels)
-        Of the windows.
+        Log-odds of the windows.
     is_local : bool ndarray of shape (n_labels,)
-        Labels that can be in one part alone; of others all windows tell the same, and their mean log-odds count.
+        Whether a label can apply to a part of the recording only.
 
     Returns
     -------
     ndarray of shape (n_labels,)
-        Log-odds.
+        Log-odds of the recording.
     """
     return np.where(is_local, logsumexp(logits, axis=0) - np.log(len(logits)), logits.mean(axis=0))
 
 
 class OverlapAverager:
-    """The frames of a recording from those of its windows, where they overlap their mean.
+    """Averager of the frames of overlapping windows.
 
     Parameters
     ----------
     n_maps : int
-        Values of a frame.
+        Number of values of a frame.
     """
 
     def __init__(self, n_maps: int) -> None:
-        self.first = 0  # frame that the sums begin with
+        self.first = 0  # number of the first frame in the sums
         self._sums, self._counts = np.zeros((n_maps, 0)), np.zeros(0)
 
     def add(self, start: int, frames: np.ndarray) -> tuple[int, np.ndarray]:
-        """Take the frames of the next window.
+        """Add the frames of the next window.
 
         Parameters
         ----------
         start : int
-            Number of its first frame, never before that of the window before.
+            Number of the first frame of the window, not less than that of the previous window.
         frames : ndarray of shape (n_maps, n_frames)
-            Its values.
+            Values of the frames.
 
         Returns
         -------
         first : int
-            Number of the first frame that is done.
-        done : ndarray of shape (n_maps, n_done)
-            Frames that no later window has.
+            Number of the first complete frame.
+        complete : ndarray of shape (n_maps, n_complete)
+            Averages of the frames that no later window contains.
         """
-        first, done = self._emit(start - self.first)
-        missing = start - self.first + frames.shape[1] - len(self._counts)
-        if missing > 0:
-            self._sums = np.pad(self._sums, ((0, 0), (0, missing)))
-            self._counts = np.pad(self._counts, (0, missing))
+        first, complete = self._pop(start - self.first)
+        n_new = start - self.first + frames.shape[1] - len(self._counts)
+        if n_new > 0:
+            self._sums = np.pad(self._sums, ((0, 0), (0, n_new)))
+            self._counts = np.pad(self._counts, (0, n_new))
         part = slice(start - self.first, start - self.first + frames.shape[1])
         self._sums[:, part] += frames
         self._counts[part] += 1
-        return first, done
+        return first, complete
 
     def finish(self) -> tuple[int, np.ndarray]:
-        """The frames that are left."""
-        return self._emit(len(self._counts))
+        """Return the number of the first remaining frame and the remaining frames, in the form of `add`."""
+        return self._pop(len(self._counts))
 
-    def _emit(self, n):
-        first, done = self.first, self._sums[:, :n] / np.maximum(self._counts[:n], 1)
-        self._sums, self._counts, self.first = self._sums[:, n:], self._counts[n:], first + n
-        return first, done
+    def _pop(self, n_frames: int) -> tuple[int, np.ndarray]:
+        """Remove the first frames and return their number and their averages."""
+        first, averages = self.first, self._sums[:, :n_frames] / np.maximum(self._counts[:n_frames], 1)
+        self._sums, self._counts, self.first = self._sums[:, n_frames:], self._counts[n_frames:], first + n_frames
+        return first, averages

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from .._audio.reading import AudioError
-from .._audio.spectrogram import Spectrogram, png
+from .._audio.spectrogram import Spectrogram, encode_png
 from .._audio.streaming import AudioStream
 from .._constants import RATE
 from ..segments import EditSegment
@@ -115,7 +115,7 @@ def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
         Excerpt(recorder.start, recorder.end, _data_uri("audio/mpeg", recorder.mp3())) for recorder in recorders
     ]
     note = "" if spans else "The recording is too long to be played on this page."
-    return Media(_data_uri("image/png", png(picture.decibels())), excerpts, note)
+    return Media(_data_uri("image/png", encode_png(picture.decibels())), excerpts, note)
 
 
 class _ExcerptRecorder:

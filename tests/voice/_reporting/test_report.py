@@ -20,7 +20,7 @@ import soundfile
 
 import mmestim.voice._reporting.media as media
 from mmestim.voice import LABELS, ScannedFile, Skipped, write_report
-from mmestim.voice._audio.spectrogram import Spectrogram, png, spectrogram
+from mmestim.voice._audio.spectrogram import Spectrogram, compute_spectrogram, encode_png
 from mmestim.voice.localization import EditSegment
 
 RATE = 16000
@@ -209,7 +209,7 @@ def test_the_picture_shows_the_sweep(page):
 @pytest.mark.parametrize("n_samples", [1, 300, 511, 513, 20_000, 400_000])
 def test_spectrograms_do_not_depend_on_the_blocks(n_samples):
     waveform = np.random.default_rng(0).normal(size=n_samples).astype(np.float32)
-    from_one_block = spectrogram([waveform], n_samples)
+    from_one_block = compute_spectrogram([waveform], n_samples)
     from_many_blocks = Spectrogram(n_samples)
     for block in np.array_split(waveform, 7):
         from_many_blocks.add(block)
@@ -218,7 +218,7 @@ def test_spectrograms_do_not_depend_on_the_blocks(n_samples):
     assert 1 <= from_one_block.shape[1] <= 1000
     assert from_one_block.max() == 0
     assert from_one_block.max(axis=0).min() > -20  # no column without a frame
-    assert pixels(png(from_one_block)).shape == from_one_block.shape
+    assert pixels(encode_png(from_one_block)).shape == from_one_block.shape
 
 
 def test_untested_edits_are_listed(page):
