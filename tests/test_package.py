@@ -1,4 +1,4 @@
-"""What importing the package brings along, and what it says of itself."""
+"""Imports, docstrings and dependencies of the whole package."""
 
 import importlib
 import inspect
@@ -22,7 +22,7 @@ CLASSIFIERS = [
 ]
 
 
-def test_import_is_light():
+def test_import_loads_no_heavy_modules():
     heavy = ["matplotlib", "torchaudio", "scipy.signal"]
     code = f"import sys, mmestim; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -39,7 +39,7 @@ def test_public_names_are_documented(name):
 def test_balancers_are_documented(name):
     accepted = {"ES01", "EX01", "GL01", "RT02", "SA01", "SS05", "SS06"}
     if name in ("FusionHead", "Outputs", "Training"):
-        accepted |= {"PR01"}  # subclassed, or made by the package for balancers to read
+        accepted |= {"PR01"}  # Users subclass them or get them from the package.
     errors = [error for error in validate(f"mmestim.balancers.{name}")["errors"] if error[0] not in accepted]
     assert errors == []
 
@@ -48,23 +48,23 @@ def test_balancers_are_documented(name):
 def test_voice_is_documented(name):
     accepted = {"ES01", "EX01", "GL01", "RT02", "SA01", "SS05", "SS06"}
     if is_dataclass(getattr(mmestim.voice, name)):
-        accepted |= {"PR01", "PR02"}  # numpydoc does not see their parameters
+        accepted |= {"PR01", "PR02"}  # numpydoc does not read the parameters of data classes.
     errors = [error for error in validate(f"mmestim.voice.{name}")["errors"] if error[0] not in accepted]
     assert errors == []
 
 
-def test_the_two_halves_do_not_know_each_other():
+def test_voice_and_multimodal_do_not_import_each_other():
     for name, other in (("voice", "multimodal"), ("multimodal", "voice")):
         for path in (Path(mmestim.__file__).parent / name).rglob("*.py"):
             assert f".{other}" not in path.read_text(), path
 
 
-def test_shared_parameters_are_described_alike():
+def test_shared_parameters_have_the_same_descriptions():
     shared = list(inspect.signature(mmestim.LateFusionClassifier).parameters)
     assert_docstring_consistency(CLASSIFIERS, include_params=[name for name in shared if name != "fusion"])
     assert_docstring_consistency(CLASSIFIERS, include_attrs=["history_", "n_iter_", "module_", "modalities_"])
 
 
-def test_multimodal_does_not_know_skorch():
+def test_multimodal_does_not_import_skorch():
     for name in ("base", "_objectives.guidance", "joint", "late_fusion", "_objectives.mutual_information", "udi"):
         assert "skorch" not in vars(importlib.import_module(f"mmestim.multimodal.{name}"))

@@ -1,18 +1,18 @@
-"""scikit-learn's own checks of an estimator."""
+"""scikit-learn's estimator checks of the classifiers."""
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 
 TWO = {"a": slice(0, 1), "v": slice(1, None)}
-MINI_BATCHES = "mini-batches: a weight of two is not the same as two copies in different batches"
+MINI_BATCHES = "mini-batches: a weight of 2 differs from two copies of a row in different batches"
 EXPECTED_FAILED = {
     "check_sample_weight_equivalence_on_dense_data": MINI_BATCHES,
     "check_sample_weight_equivalence_on_sparse_data": MINI_BATCHES,
 }
 EXPECTED_FAILED_TWO = {
-    "check_estimators_pickle": "scatters NaN inside a block, which is refused on purpose",
-    "check_estimators_pickle(readonly_memmap=True)": "scatters NaN inside a block, which is refused on purpose",
+    "check_estimators_pickle": "puts NaN inside a block, which the classifiers reject",
+    "check_estimators_pickle(readonly_memmap=True)": "puts NaN inside a block, which the classifiers reject",
 }
 
 
