@@ -1,4 +1,4 @@
-"""The smallest run of the benchmark of voice edits: all its tables, where audiomentations is not installed."""
+"""The smallest runs of benchmarks/voice.py, without audiomentations: all tables."""
 
 import importlib
 import shutil
@@ -23,7 +23,7 @@ def voice(monkeypatch):
 
 @pytest.fixture
 def speech(tmp_path):
-    """A folder of three clips of hum and pauses, 2.5 s each."""
+    """Return a folder of three clips of 2.5 s with hum and pauses."""
     folder = tmp_path / "speech"
     folder.mkdir()
     seconds = np.arange(40_000) / 16_000
@@ -35,13 +35,13 @@ def speech(tmp_path):
 
 
 def rows(table, section):
-    """Fields of the rows of a section's first table."""
+    """Return the fields of the rows of the first table of a section."""
     lines = table.split(f"## {section}\n")[1].split("##")[0].splitlines()
     lines = [line for line in lines if line.startswith("| ") and not line.startswith("| -")]
     return [[field.strip() for field in line.split("|")[1:-1]] for line in lines][1:]
 
 
-def test_a_quick_call_prints_and_leaves_the_tables(voice, speech, tmp_path, capsys):
+def test_a_quick_call_prints_and_writes_the_tables(voice, speech, tmp_path, capsys):
     out = tmp_path / "new"
     voice.main(["--simulate", "--quick", "--clips", "2", "--jobs", "1", "--speech", str(speech), "--out", str(out)])
     table = (out / "voice-simulate.md").read_text()
@@ -64,7 +64,7 @@ def test_a_quick_call_prints_and_leaves_the_tables(voice, speech, tmp_path, caps
     assert all(float(row[3]) >= float(row[2]) > 0 for row in memory)
 
 
-def test_a_call_without_mode_or_speech_says_what_is_missing(voice, tmp_path, capsys):
+def test_a_missing_mode_or_speech_folder_is_reported(voice, tmp_path, capsys):
     with pytest.raises(SystemExit):
         voice.main([])
     assert "--simulate" in capsys.readouterr().err
@@ -73,9 +73,7 @@ def test_a_call_without_mode_or_speech_says_what_is_missing(voice, tmp_path, cap
     assert "set MMESTIM_DATA, or name one with --speech" in capsys.readouterr().err
 
 
-def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
-    voice, data_folder, tmp_path, capsys, monkeypatch
-):
+def test_a_detector_is_fitted_once_and_its_report_is_resumed(voice, data_folder, tmp_path, capsys, monkeypatch):
     speech, out = data_folder / "speech" / "audio", tmp_path / "out"
     call = ["--detect", "--quick", "--speech", str(speech), "--work", str(tmp_path / "work"), "--out", str(out)]
     voice.main(call)
@@ -87,7 +85,7 @@ def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
     assert clips[:4] == [f"{name}, composed" for name in ("seen", "held out", "implementation", "unseen")]
     assert len(rows(report, "False alarms")) == 6
 
-    # Stopped in the middle of the last part, it goes on with that, from the scores and the detector that are there.
+    # After an interruption in the last part, a call resumes there with the stored scores and detector.
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join(lines[:-1]) + lines[-1][:20])
     monkeypatch.setattr(VoiceEditDetector, "fit", None)
@@ -98,14 +96,14 @@ def test_a_detector_is_fitted_once_and_reported_on_until_all_is_there(
     assert rows(printed, "Overview") == rows(report, "Overview")
     assert table.read_text().startswith("".join(lines[:-1]))
 
-    # What calls with another budget left is in the report of the next call.
+    # The report of the next call includes the results of calls with another budget.
     shutil.copy(table, table.with_name(table.name.replace("-0.01-", "-1-")))
     voice.main(call)
     names = [row[0] for row in rows(capsys.readouterr().out, "Overview")]
     assert names == ["features, 1.2 s"] * 8 + ["features, 1.2 s, budget 0.01"] * 8
 
 
-def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice, data_folder, tmp_path):
+def test_rejoined_clips_are_complete_and_speakers_do_not_overlap(voice, data_folder, tmp_path):
     data = importlib.import_module("_detection_data")
     speech = data_folder / "speech" / "audio"
     train, val = (data.rejoined(speech, tmp_path, split, 3) for split in ("train", "val"))
@@ -113,37 +111,37 @@ def test_parts_of_utterances_are_all_of_them_and_speakers_are_on_one_side(voice,
     assert not set(train.speakers) & set(val.speakers)
     first = np.flatnonzero(val.speakers == val.speakers[0])
     pieces = sorted(speech.glob(f"val/{Path(val.paths[0]).stem.rpartition('_')[0]}_*.flac"))
-    whole = np.concatenate([soundfile.read(piece, dtype="float32")[0] for piece in pieces])
-    np.testing.assert_array_equal(np.concatenate([val[number] for number in first]), whole)
+    utterance = np.concatenate([soundfile.read(piece, dtype="float32")[0] for piece in pieces])
+    np.testing.assert_array_equal(np.concatenate([val[number] for number in first]), utterance)
 
 
-def test_edits_of_all_of_a_window_and_of_a_part_of_it_are_told_each(voice):
+def test_full_and_partial_edits_of_a_window_are_scored_separately(voice):
     scores = importlib.import_module("_detection_scores")
     labels, truth = ["unaltered", "echo", "mp3"], np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1.0]])
     proba = np.array([[0.8, 0.2, 0], [0.7, 0.3, 0], [0.1, 0.9, 0], [0.9, 0.1, 0], [0, 0.4, 1]])
     fills = np.zeros((5, 3), bool)
     fills[2, 1] = fills[4, 2] = True
     lines = scores.detection_lines(truth, fills, proba, labels, np.full(3, 0.5), np.arange(5), labels[1:], 5)
-    found = {(line.label, line.metric): line.value for line in lines}
-    assert found["echo", "roc_auc"] == 0.5
-    assert [found["echo", f"{what}, throughout"] for what in ("n_positive", "roc_auc")] == [1, 1]
-    assert [found["echo", f"{what}, in part"] for what in ("n_positive", "roc_auc")] == [1, 0]
-    # Without the window that has an edit of the other kind.
-    assert [found["unaltered", f"roc_auc, {extent}"] for extent in ("throughout", "in part")] == [1, 0.5]
-    assert found["mean of prototype's", "roc_auc, throughout"] == 1
+    scores_by_metric = {(line.label, line.metric): line.value for line in lines}
+    assert scores_by_metric["echo", "roc_auc"] == 0.5
+    assert [scores_by_metric["echo", f"{what}, throughout"] for what in ("n_positive", "roc_auc")] == [1, 1]
+    assert [scores_by_metric["echo", f"{what}, in part"] for what in ("n_positive", "roc_auc")] == [1, 0]
+    # The scores omit the window that has an edit of the other extent.
+    assert [scores_by_metric["unaltered", f"roc_auc, {extent}"] for extent in ("throughout", "in part")] == [1, 0.5]
+    assert scores_by_metric["mean of prototype's", "roc_auc, throughout"] == 1
 
 
-def test_aims_that_are_missed_are_told(voice):
+def test_missed_aims_are_reported(voice):
     report, scores = (importlib.import_module(name) for name in ("_detection_report", "_detection_scores"))
     run = importlib.import_module("_detection_runs").Run
 
-    def told(auc, seconds):
+    def aims(auc, seconds):
         lines = [scores.Line("mean of prototype's", "roc_auc", auc, auc - 0.005, auc + 0.005)]
         parts = {"seen, composed": lines, "fit": [scores.Line("", "fit", seconds)]}
         text = report.markdown({run("features", 4.05, 1.0, 0, ""): parts}, [])
         return {row[0]: row[-1] for row in rows(text, "Aims") if row[1] == "features"}
 
-    assert list(told(0.93, 200).values()) == ["met", "met"]
-    assert list(told(0.907, 301).values()) == ["missed, within the interval", "missed"]
+    assert list(aims(0.93, 200).values()) == ["met", "met"]
+    assert list(aims(0.907, 301).values()) == ["missed, within the interval", "missed"]
     text = report.markdown({run("features", 4.05, 1.0, 0, ""): {"fit": []}}, [])
     assert {row[-1] for row in rows(text, "Aims")} == {"not run"}
