@@ -1,4 +1,4 @@
-"""Fixtures for every test, and the one thread that makes their results the same everywhere."""
+"""Fixtures of all tests, and the limit to one thread that makes results reproducible."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from mmestim import balancers
 
-os.environ["OMP_NUM_THREADS"] = "1"  # joblib's workers inherit it
+os.environ["OMP_NUM_THREADS"] = "1"  # joblib's workers inherit it.
 torch.set_num_threads(1)
 
 
@@ -19,7 +19,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session")
 def data_folder():
-    """Folder of the small real data sets; the test skips where MMESTIM_DATA names none."""
+    """Folder of the small real data sets; without MMESTIM_DATA the test is skipped."""
     if not (folder := os.environ.get("MMESTIM_DATA")):
         pytest.skip("MMESTIM_DATA does not name a folder with the data sets")
     return Path(folder)

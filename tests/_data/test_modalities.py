@@ -1,4 +1,4 @@
-"""What X may be, what is made of it, and what the errors say."""
+"""Containers of X, absent modalities, error messages and memory."""
 
 import subprocess
 import sys
@@ -27,44 +27,44 @@ NAMES = [f"t{i}" for i in range(4)] + [f"p{i}" for i in range(6)]
 
 
 class Plain(ClassifierMixin, BaseEstimator):
-    """An estimator to be taught its groups, and no more."""
+    """Estimator that stores only the attributes set by check_X."""
 
 
-def learn(X, groups=None, shapes=None):
+def fit_modalities(X, groups=None, shapes=None):
     estimator = Plain()
     n_samples = len(next(iter(X.values()))) if isinstance(X, dict) else len(X)
     blocks, _ = check_X(estimator, X, np.arange(n_samples) % 2, modalities=groups, shapes=shapes, reset=True)
     return estimator, blocks
 
 
-def streamed(blocks, batch_size=4):
-    """What predictions are made from, with NaN where a modality is absent."""
-    whole = {name: np.full((len(blocks), *shape), np.nan, np.float32) for name, shape in blocks.shapes.items()}
+def read_by_stream(blocks, batch_size=4):
+    """Return the blocks as predictions read them, with NaN where a modality is absent."""
+    arrays = {name: np.full((len(blocks), *shape), np.nan, np.float32) for name, shape in blocks.shapes.items()}
     start = 0
     for size, x, presence in blocks.stream(batch_size):
         for name, mask in presence.items():
             assert x[name].dtype == torch.float32
-            whole[name][start : start + size][mask] = x[name].numpy()
+            arrays[name][start : start + size][mask] = x[name].numpy()
         start += size
     assert start == len(blocks)
-    return whole
+    return arrays
 
 
-def taken(blocks, max_memory):
-    """What networks are trained on, with NaN where a modality is absent."""
+def read_by_take(blocks, max_memory):
+    """Return the blocks as training reads them, with NaN where a modality is absent."""
     blocks.load(max_memory, CPU)
-    whole = {name: np.full((len(blocks), *shape), np.nan, np.float32) for name, shape in blocks.shapes.items()}
-    for name, block in whole.items():
+    arrays = {name: np.full((len(blocks), *shape), np.nan, np.float32) for name, shape in blocks.shapes.items()}
+    for name, block in arrays.items():
         rows = np.flatnonzero(blocks.present(name))[::-1].copy()
         block[rows] = blocks.take(name, torch.from_numpy(rows), CPU).numpy()
-    return whole
+    return arrays
 
 
 def assert_reads(blocks, **expected):
-    for whole in (streamed(blocks), taken(blocks, 0), taken(blocks, 1)):
-        assert list(whole) == list(expected)
+    for arrays in (read_by_stream(blocks), read_by_take(blocks, 0), read_by_take(blocks, 1)):
+        assert list(arrays) == list(expected)
         for name, block in expected.items():
-            np.testing.assert_array_equal(whole[name], block.astype(np.float32))
+            np.testing.assert_array_equal(arrays[name], block.astype(np.float32))
 
 
 def memory_map(folder, array):
@@ -80,7 +80,7 @@ def test_stacking_puts_flattened_blocks_side_by_side():
     np.testing.assert_array_equal(stacked[:, :10], X)
     assert groups == {"audio": slice(0, 4), "image": slice(4, 10), "clip": slice(10, 14)}
     assert shapes == {"image": (2, 3), "clip": (1, 2, 1, 2)}
-    assert learn(stacked, groups, shapes)[1].shapes == {"audio": (4,), **shapes}
+    assert fit_modalities(stacked, groups, shapes)[1].shapes == {"audio": (4,), **shapes}
 
 
 READ_ONLY = X.copy()
@@ -116,7 +116,7 @@ BY_NAME = {"audio": NAMES[:4], "image": NAMES[4:]}
     ],
 )
 def test_every_container_gives_the_same_blocks(X, groups):
-    estimator, blocks = learn(X, groups, SHAPES)
+    estimator, blocks = fit_modalities(X, groups, SHAPES)
     assert_reads(blocks, audio=AUDIO, image=IMAGE)
     assert estimator.n_features_in_ == 10
     assert estimator.shapes_ == SHAPES
@@ -129,14 +129,14 @@ def test_memory_maps_of_every_type_are_read_in_place(tmp_path, dtype, order):
     array = (X % 2).astype(dtype, order=order)
     mapped = memory_map(tmp_path, array)
     for container, groups in [(mapped, TWO), ({"audio": mapped[:, :4], "image": mapped[:, 4:]}, None)]:
-        _, blocks = learn(container, groups)
+        _, blocks = fit_modalities(container, groups)
         assert_reads(blocks, audio=array[:, :4], image=array[:, 4:])
         assert not any(blocks.load(1024, CPU).is_in_memory(name) for name in blocks.shapes)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(
-    "pick, columns",
+    "selection, columns",
     [
         (slice(0, 4), [0, 1, 2, 3]),
         (slice(-6, -3), [4, 5, 6]),
@@ -152,34 +152,34 @@ def test_memory_maps_of_every_type_are_read_in_place(tmp_path, dtype, order):
         (pd.Index(["t3"]), [3]),
     ],
 )
-def test_groups_pick_columns_in_their_order(pick, columns, order):
+def test_groups_select_columns_in_their_order(selection, columns, order):
     frame = pd.DataFrame(np.array(X, order=order), columns=NAMES)
-    rest = [column for column in range(10) if column not in columns]
-    estimator, blocks = learn(frame, {"a": pick, "b": rest})
-    assert {name: group.tolist() for name, group in estimator.modalities_.items()} == {"a": columns, "b": rest}
-    assert_reads(blocks, a=X[:, columns], b=X[:, rest])
+    other_columns = [column for column in range(10) if column not in columns]
+    estimator, blocks = fit_modalities(frame, {"a": selection, "b": other_columns})
+    assert {name: group.tolist() for name, group in estimator.modalities_.items()} == {"a": columns, "b": other_columns}
+    assert_reads(blocks, a=X[:, columns], b=X[:, other_columns])
 
 
 def test_one_modality_without_groups():
-    estimator, blocks = learn(X, shapes={"x": (2, 5)})
+    estimator, blocks = fit_modalities(X, shapes={"x": (2, 5)})
     assert list(estimator.modalities_) == ["x"]
     assert_reads(blocks, x=X.reshape(6, 2, 5))
 
 
 @pytest.mark.parametrize("rows", [AUDIO, {"audio": AUDIO}])
-def test_a_shape_of_one_axis_is_kept_because_it_marks_a_signal(rows):
-    whole = {"audio": slice(None)}
-    assert learn(rows, whole)[0].shapes_ == {}
-    assert learn(rows, whole, {"audio": [np.int64(4)]})[0].shapes_ == {"audio": (4,)}
+def test_one_axis_shape_is_stored_because_it_marks_a_signal(rows):
+    groups = {"audio": slice(None)}
+    assert fit_modalities(rows, groups)[0].shapes_ == {}
+    assert fit_modalities(rows, groups, {"audio": [np.int64(4)]})[0].shapes_ == {"audio": (4,)}
 
 
 def test_arrays_and_dicts_mix_between_fit_and_predict():
     in_dict = {"image": IMAGE, "audio": AUDIO}
     flat = {"image": IMAGE.reshape(6, 6), "audio": AUDIO}
     for estimator, order in [
-        (learn(X, TWO, SHAPES)[0], ["audio", "image"]),
-        (learn(in_dict, TWO)[0], ["audio", "image"]),
-        (learn(in_dict)[0], ["image", "audio"]),
+        (fit_modalities(X, TWO, SHAPES)[0], ["audio", "image"]),
+        (fit_modalities(in_dict, TWO)[0], ["audio", "image"]),
+        (fit_modalities(in_dict)[0], ["image", "audio"]),
     ]:
         side_by_side = stack_modalities(**{name: in_dict[name] for name in order})[0]
         for rows in (side_by_side, in_dict, flat, SliceDict(audio=AUDIO, image=IMAGE)):
@@ -204,13 +204,13 @@ ABSENT[2, 4:] = np.nan
     ],
 )
 def test_absent_modality_is_a_block_of_nan(rows, groups):
-    _, blocks = learn(rows, groups, SHAPES)
+    _, blocks = fit_modalities(rows, groups, SHAPES)
     assert_reads(blocks, audio=ABSENT[:, :4], image=ABSENT[:, 4:].reshape(6, 2, 3))
     assert blocks.present("audio").tolist() == [False, True, True, True, True, False]
     assert blocks.present("image").tolist() == [True, True, False, True, True, True]
 
 
-def spoilt(*cells):
+def with_cells(*cells):
     rows = ABSENT.copy()
     for row, column, value in cells:
         rows[row, column] = value
@@ -220,22 +220,22 @@ def spoilt(*cells):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        (spoilt((3, 1, np.nan), (4, 9, np.nan)), r"NaN in 1 of 4 values: modality 'audio' in row 3.*Impute"),
-        (spoilt((4, slice(5, None), np.nan)), r"NaN in 5 of 6 values: modality 'image' in row 4.*whole block"),
-        (spoilt((5, 6, np.inf)), r"infinity.*modality 'image' in row 5.*clip"),
-        (spoilt((1, 0, 1e39)), r"beyond float32: modality 'audio' in row 1"),
-        (spoilt((5, slice(None), np.nan)), r"NaN: row 5 has only NaN.*\(audio, image\).*drop the row"),
+        (with_cells((3, 1, np.nan), (4, 9, np.nan)), r"NaN in 1 of 4 values: modality 'audio' in row 3.*Impute"),
+        (with_cells((4, slice(5, None), np.nan)), r"NaN in 5 of 6 values: modality 'image' in row 4.*whole block"),
+        (with_cells((5, 6, np.inf)), r"infinity.*modality 'image' in row 5.*clip"),
+        (with_cells((1, 0, 1e39)), r"beyond float32: modality 'audio' in row 1"),
+        (with_cells((5, slice(None), np.nan)), r"NaN: row 5 has only NaN.*\(audio, image\).*drop the row"),
     ],
 )
-def test_values_that_no_network_can_use_are_named(rows, message, monkeypatch):
+def test_invalid_values_are_located_in_the_error(rows, message, monkeypatch):
     monkeypatch.setattr(blocks_module, "_CHUNK_SIZE", 8)  # the row is counted across chunks
-    estimator, blocks = learn(rows, TWO)
+    estimator, blocks = fit_modalities(rows, TWO)
     for max_memory in (0, 1):
         with pytest.raises(ValueError, match=message):
             blocks.load(max_memory, CPU)
     for batch_size in (1, 4):
         with pytest.raises(ValueError, match=message):
-            streamed(check_X(estimator, rows, reset=False)[0], batch_size)
+            read_by_stream(check_X(estimator, rows, reset=False)[0], batch_size)
 
 
 # Errors --------------------------------------------------------------------------------------------
@@ -264,15 +264,15 @@ def test_values_that_no_network_can_use_are_named(rows, message, monkeypatch):
         ([slice(None)], TypeError, r"modalities=\[slice.*dict.*None"),
     ],
 )
-def test_bad_groups_are_named(groups, error, message):
+def test_bad_groups_are_named_in_the_error(groups, error, message):
     with pytest.raises(error, match=message):
-        learn(FRAME, groups)
+        fit_modalities(FRAME, groups)
 
 
 @pytest.mark.parametrize("rows", [X, pd.DataFrame(X), {"a": X}])
 def test_column_names_need_a_frame_that_has_them(rows):
     with pytest.raises(ValueError, match=r"'a'.*names, but X has none.*DataFrame.*give slices"):
-        learn(rows, {"a": ["0"]})
+        fit_modalities(rows, {"a": ["0"]})
 
 
 @pytest.mark.parametrize(
@@ -287,9 +287,9 @@ def test_column_names_need_a_frame_that_has_them(rows):
         ((2, 3), TypeError, r"shapes=\(2, 3\).*dict"),
     ],
 )
-def test_bad_shapes_are_named(shapes, error, message):
+def test_bad_shapes_are_named_in_the_error(shapes, error, message):
     with pytest.raises(error, match=message):
-        learn(X, TWO, shapes)
+        fit_modalities(X, TWO, shapes)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_bad_shapes_are_named(shapes, error, message):
         ({"audio": AUDIO * 1j}, "'audio'.*[Cc]omplex"),
     ],
 )
-def test_bad_blocks_are_named(blocks, message):
+def test_bad_blocks_are_named_in_the_error(blocks, message):
     with pytest.raises(ValueError, match=message):
         stack_modalities(**blocks)
     with pytest.raises(ValueError, match=message):
@@ -326,7 +326,7 @@ def test_bad_blocks_are_named(blocks, message):
 )
 def test_dict_must_agree_with_groups_and_shapes(groups, shapes, message):
     with pytest.raises(ValueError, match=message):
-        learn({"audio": AUDIO, "image": IMAGE}, groups, shapes)
+        fit_modalities({"audio": AUDIO, "image": IMAGE}, groups, shapes)
 
 
 @pytest.mark.parametrize("rows", [csr_array(X), dok_matrix(X), {"audio": csr_array(X)}])
@@ -335,7 +335,7 @@ def test_sparse_input_is_refused(rows):
         check_X(Plain(), rows, np.arange(6) % 2, reset=True)
 
 
-def test_y_is_held_to_the_rows_of_a_dict():
+def test_y_must_match_the_rows_of_a_dict():
     for y, message in [(None, "requires y"), (np.zeros(5), r"inconsistent.*6, 5")]:
         with pytest.raises(ValueError, match=message):
             check_X(Plain(), {"audio": AUDIO}, y, reset=True)
@@ -362,14 +362,14 @@ FRAMES = {"audio": FRAME[NAMES[:4]], "image": FRAME[NAMES[4:]]}
         (X, {"audio": AUDIO[:5], "image": IMAGE}, "differ in length"),
     ],
 )
-def test_predict_wants_what_fit_saw(fitted_on, rows, message):
-    estimator, _ = learn(fitted_on, TWO, SHAPES)
+def test_predict_requires_the_columns_of_fit(fitted_on, rows, message):
+    estimator, _ = fit_modalities(fitted_on, TWO, SHAPES)
     with pytest.raises(ValueError, match=message):
         check_X(estimator, rows, reset=False)
 
 
-def test_fitting_again_forgets_the_columns_of_before():
-    estimator, _ = learn(FRAME, TWO)
+def test_refit_replaces_the_columns():
+    estimator, _ = fit_modalities(FRAME, TWO)
     check_X(estimator, {"audio": AUDIO}, np.arange(6) % 2, reset=True)
     assert not hasattr(estimator, "feature_names_in_")
     assert estimator.n_features_in_ == 4
@@ -382,11 +382,17 @@ def test_fitting_again_forgets_the_columns_of_before():
 def test_max_memory_is_spent_on_small_blocks_first():
     rows = np.zeros((1024, 1024))  # as float32, 1 MiB has 256 columns
     groups = {"large": slice(0, 640), "middle": slice(640, 896), "small": slice(896, None)}
-    for max_memory, held in [(0, ""), (0.5, "small"), (1.4, "small"), (1.5, "small middle"), (4, "small middle large")]:
-        _, blocks = learn(rows, groups)
+    for max_memory, in_memory in [
+        (0, ""),
+        (0.5, "small"),
+        (1.4, "small"),
+        (1.5, "small middle"),
+        (4, "small middle large"),
+    ]:
+        _, blocks = fit_modalities(rows, groups)
         blocks.load(max_memory, CPU)
         assert [name for name in groups if blocks.is_in_memory(name)] == [
-            name for name in groups if name in held.split()
+            name for name in groups if name in in_memory.split()
         ]
 
 
@@ -409,7 +415,7 @@ def test_blocks_are_never_copied_whole(container, tmp_path, monkeypatch):
         rows, groups = {"a": rows[:, :1000], "b": rows[:, 1000:].reshape(1000, 20, 50)}, None
     tracemalloc.start()
     try:
-        estimator, blocks = learn(rows, groups)
+        estimator, blocks = fit_modalities(rows, groups)
         blocks.load(64, CPU)  # torch's own memory is not traced
         for name in blocks.load(0, CPU).shapes:
             for part in torch.randperm(1000).split(16):
@@ -423,7 +429,7 @@ def test_blocks_are_never_copied_whole(container, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_models_do_not_depend_on_where_the_rows_are_kept(absent, tmp_path):
+def test_models_do_not_depend_on_where_rows_are_stored(absent, tmp_path):
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2
     rows = (rng.standard_normal((60, 10)) + y[:, None]).astype(np.float32)
@@ -436,9 +442,9 @@ def test_models_do_not_depend_on_where_the_rows_are_kept(absent, tmp_path):
         clf = LateFusionClassifier(TWO, max_memory=max_memory, **settings)
         return clf.fit(rows, y).predict_proba(rows)
 
-    held = proba(rows)
+    expected = proba(rows)
     for other in (proba(rows, 0), proba(mapped), proba({"audio": mapped[:, :4], "image": mapped[:, 4:]})):
-        np.testing.assert_array_equal(held, other)
+        np.testing.assert_array_equal(other, expected)
 
 
 FIT_A_MAP = """

@@ -1,4 +1,4 @@
-"""Fits that were killed go on where they were, and end with the same weights."""
+"""Fits that were killed resume from their checkpoint and end with the same weights."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ from mmestim.datasets import load_digit_views
 
 METHODS = [value for value in vars(balancers).values() if isinstance(value, type) and issubclass(value, Balancer)]
 METHODS.remove(Balancer)
-# Methods that by default begin after these few epochs, or need more of them.
+# Parameters with which methods take effect within the few epochs of these tests.
 AT_WORK = {
     "GradientBlending": {"n_epochs": 1, "super_epoch": 2},
     "OPM": {"starts": 0},
@@ -36,55 +36,55 @@ AT_WORK = {
 }
 DIGITS = load_digit_views(views=["pixels", "fourier"])
 GROUPS, X, Y = DIGITS.modalities, DIGITS.data[::9], DIGITS.target[::9]
-# A module, which alone of what callbacks name is not part of the fit. Of `death`: the title of a training, how many of
-# its epochs are over, and what ends the fit in the next one.
-FATE = ModuleType("fate")
-FATE.death = []
+# Modules are not part of a fingerprint, other global values that callbacks name are. `pending` holds the title of a
+# training, the number of its complete epochs, and the exception that ends the fit in the next one.
+KILL_PLAN = ModuleType("kill_plan")
+KILL_PLAN.pending = []
 
 
 class Killed(Exception):
-    """In place of a signal."""
+    """Stand-in for a signal."""
 
 
 class Killer(Callback):
-    """Ends a fit within an epoch, where `FATE.death` says so."""
+    """End a fit within the epoch that `KILL_PLAN.pending` names."""
 
     def on_batch_end(self, net, training, **kwargs):
-        if training and FATE.death and (net.title, len(net.history) - 1) == FATE.death[0]:
-            raise FATE.death[1]
+        if training and KILL_PLAN.pending and (net.title, len(net.history) - 1) == KILL_PLAN.pending[0]:
+            raise KILL_PLAN.pending[1]
 
 
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "callbacks": [Killer()]}
 
 
-def die(clf, *place, how=Killed):
-    FATE.death[:] = [place, how]
+def fit_until_killed(clf, *stage_and_epoch, how=Killed):
+    KILL_PLAN.pending[:] = [stage_and_epoch, how]
     with pytest.raises(how):
         clf.fit(X, Y)
-    FATE.death.clear()
+    KILL_PLAN.pending.clear()
 
 
-def all_of(clf):
-    """What a fit leaves, but for the time that it took."""
-    found = {name: value for name, value in vars(clf).items() if name.endswith("_")}
-    found["module_"] = {name: value.cpu().numpy() for name, value in clf.module_.state_dict().items()}
-    found["history_"] = [{key: value for key, value in row.items() if key != "dur"} for row in clf.history_]
-    return {name: vars(value) if isinstance(value, BaseEstimator) else value for name, value in found.items()}
+def fitted_state(clf):
+    """Return the fitted attributes, without durations."""
+    attributes = {name: value for name, value in vars(clf).items() if name.endswith("_")}
+    attributes["module_"] = {name: value.cpu().numpy() for name, value in clf.module_.state_dict().items()}
+    attributes["history_"] = [{key: value for key, value in row.items() if key != "dur"} for row in clf.history_]
+    return {name: vars(value) if isinstance(value, BaseEstimator) else value for name, value in attributes.items()}
 
 
-def assert_same(clf, other):
-    np.testing.assert_equal(all_of(clf), all_of(other))
+def assert_same_fit(clf, other):
+    np.testing.assert_equal(fitted_state(clf), fitted_state(other))
 
 
-def name_of(value):
-    name = Fingerprint()
-    name.add(value)
-    return name.hexdigest()
+def digest_of(value):
+    digest = Fingerprint()
+    digest.add(value)
+    return digest.hexdigest()
 
 
 @pytest.fixture
 def epochs(monkeypatch):
-    """The title of every epoch that begins."""
+    """Titles of the epochs that have begun."""
     titles, run_epoch = [], Net._run_epoch
 
     def spy(net, *args):
@@ -96,25 +96,25 @@ def epochs(monkeypatch):
 
 
 def check_resumes(make, folder, *places, **settings):
-    """A fit that dies in one place after another ends as one that does not; the latter is returned."""
+    """Check that a fit that is killed repeatedly equals an uninterrupted one, and return the latter."""
     make = partial(make, GROUPS, **FAST | settings)
     for place in places:
-        die(make(checkpoint=folder), *place)
-    whole = make().fit(X, Y)
-    assert_same(make(checkpoint=folder).fit(X, Y), whole)
-    return whole
+        fit_until_killed(make(checkpoint=folder), *place)
+    uninterrupted = make().fit(X, Y)
+    assert_same_fit(make(checkpoint=folder).fit(X, Y), uninterrupted)
+    return uninterrupted
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 @pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
-def test_every_balancer_goes_on(method, tmp_path, epochs):
+def test_every_balancer_resumes(method, tmp_path, epochs):
     balancer = method(**AT_WORK.get(method.__name__, {}))
     check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=balancer)
     assert epochs.count("joint") == 2 + 3 + 5 + 2
     epochs.clear()
     clf = JointClassifier(GROUPS, balancer=balancer, checkpoint=tmp_path, **FAST).fit(X, Y)
     assert epochs == []
-    assert_same(clf, JointClassifier(GROUPS, balancer=balancer, **FAST).fit(X, Y))
+    assert_same_fit(clf, JointClassifier(GROUPS, balancer=balancer, **FAST).fit(X, Y))
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,24 @@ def test_every_balancer_goes_on(method, tmp_path, epochs):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Balancer) else "",
 )
-def test_trainings_within_a_training_go_on(balancer, places, tmp_path, epochs, monkeypatch):
-    if isinstance(balancer, GradientBlending):  # Its own trainings have no callbacks to die by.
+def test_nested_trainings_resume(balancer, places, tmp_path, epochs, monkeypatch):
+    if isinstance(balancer, GradientBlending):  # Its own trainings have no callbacks.
         step = Net.step
 
-        def die_in(net, batch):
-            if FATE.death and (net.title, len(net.history) - 1) == FATE.death[0]:
-                raise FATE.death[1]
+        def kill_in_step(net, batch):
+            if KILL_PLAN.pending and (net.title, len(net.history) - 1) == KILL_PLAN.pending[0]:
+                raise KILL_PLAN.pending[1]
             step(net, batch)
 
-        monkeypatch.setattr(Net, "step", die_in)
+        monkeypatch.setattr(Net, "step", kill_in_step)
     check_resumes(JointClassifier, tmp_path, *places, balancer=balancer)
     if isinstance(balancer, GradientBlending):
-        assert [path.stem[-2:] for path in tmp_path.iterdir()] == ["-0"]  # What is done with is gone.
+        assert [path.stem[-2:] for path in tmp_path.iterdir()] == [
+            "-0"
+        ]  # Files of finished inner trainings are deleted.
 
 
-def test_killed_before_what_is_done_with_was_gone(tmp_path, monkeypatch):
+def test_kill_before_obsolete_files_are_deleted(tmp_path, monkeypatch):
     make = partial(JointClassifier, GROUPS, balancer=GradientBlending(1, super_epoch=2), **FAST)
 
     def kill(path, missing_ok):
@@ -151,40 +153,40 @@ def test_killed_before_what_is_done_with_was_gone(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             make(checkpoint=tmp_path).fit(X, Y)
     assert len(list(tmp_path.iterdir())) == 4
-    assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
+    assert_same_fit(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("fusion", ["sum", "mean"])
-def test_late_fusion_goes_on(fusion, tmp_path, epochs):
+def test_late_fusion_resumes(fusion, tmp_path, epochs):
     places = [("unimodal pixels", 2), ("unimodal fourier", 4)]
     check_resumes(LateFusionClassifier, tmp_path, *places, fusion=fusion)
     assert len(epochs) == 3 + 3 + 5 + 10 + 1
 
 
 @pytest.mark.parametrize("settings", [{"guidance": "aligned"}, {"guidance": (1.0, 0.1), "follower_init": "warm"}])
-def test_udi_goes_on_in_every_stage(settings, tmp_path):
+def test_udi_resumes_in_every_stage(settings, tmp_path):
     first = UDIClassifier(GROUPS, **FAST).fit(X, Y).order_[1]
     places = [("unimodal fourier", 2), (f"guided {first}", 0), (f"guided {first}", 1), (f"guided {first}", 4)]
-    whole = check_resumes(UDIClassifier, tmp_path, *places, **settings)
-    assert whole.order_[1] == first
+    uninterrupted = check_resumes(UDIClassifier, tmp_path, *places, **settings)
+    assert uninterrupted.order_[1] == first
 
 
 @pytest.mark.parametrize("gap_source", ["train", "out_of_fold"])
-def test_modality_gap_goes_on_in_every_stage(gap_source, tmp_path):
+def test_modality_gap_resumes_in_every_stage(gap_source, tmp_path):
     settings = {"max_epochs": 10, "warmup_fraction": 0.3, "lr": 0.1, "fine_tune_epochs": 3, "gap_source": gap_source}
     places = [("joint", 2), ("joint", 3), ("joint", 7)]
-    whole = check_resumes(ModalityGapClassifier, tmp_path, *places, **settings)
-    assert whole.gap_history_["kept"].any()
+    uninterrupted = check_resumes(ModalityGapClassifier, tmp_path, *places, **settings)
+    assert uninterrupted.gap_history_["kept"].any()
 
 
-def test_modality_gap_goes_on_in_fine_tuning(tmp_path, monkeypatch):
+def test_modality_gap_resumes_in_fine_tuning(tmp_path, monkeypatch):
     monkeypatch.setattr(ModalityGapClassifier, "_fit_module", fine_tune_on_all)
     check_resumes(ModalityGapClassifier, tmp_path, ("fine-tuning", 1), fine_tune_epochs=3)
 
 
 def fine_tune_on_all(self, context):
-    """As the method does, were all rows balanced."""
+    """Fine-tune as the method does if all rows are balanced."""
     self.analyzer_, self.gap_history_, self.fine_tuned_, self.n_warmup_ = None, {}, False, 0
     module = self._build_joint(context)
     return module, self._fine_tune(context, module, context.train.rows.numpy())
@@ -196,7 +198,7 @@ def noisy_encoder(input_shape, embedding_dim):
 
 
 class Drifting(nn.Linear):
-    """Keeps what changes in buffers that are in no state: one from the start, and one that grows."""
+    """Encoder with two non-persistent buffers that change, one of which grows."""
 
     def __init__(self, input_shape):
         super().__init__(input_shape[0], 8)
@@ -210,15 +212,18 @@ class Drifting(nn.Linear):
         return super().forward(x) + self.drift + self.seen.sum()
 
 
-def test_buffers_that_are_not_persistent_go_on(tmp_path):
-    whole = check_resumes(JointClassifier, tmp_path, ("joint", 2), encoder={"pixels": Drifting})
-    for clf in (whole, JointClassifier(GROUPS, checkpoint=tmp_path, encoder={"pixels": Drifting}, **FAST).fit(X, Y)):
-        np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
-    assert whole.module_.branch("pixels").encoder.drift.any()
+def test_non_persistent_buffers_are_restored(tmp_path):
+    uninterrupted = check_resumes(JointClassifier, tmp_path, ("joint", 2), encoder={"pixels": Drifting})
+    for clf in (
+        uninterrupted,
+        JointClassifier(GROUPS, checkpoint=tmp_path, encoder={"pixels": Drifting}, **FAST).fit(X, Y),
+    ):
+        np.testing.assert_array_equal(clf.predict_proba(X), uninterrupted.predict_proba(X))
+    assert uninterrupted.module_.branch("pixels").encoder.drift.any()
 
 
-class Remembers(Callback):
-    """Lowers the learning rate by what it has seen, and says what to keep of that."""
+class StatefulCallback(Callback):
+    """Callback that lowers the learning rate by its state."""
 
     def initialize(self):
         self.seen = []
@@ -248,36 +253,36 @@ class Remembers(Callback):
         {"callbacks": [LRScheduler("CyclicLR", base_lr=0.01, max_lr=0.1, step_every="batch")], "lr_schedule": None},
         {"callbacks": [EpochScoring("accuracy", lower_is_better=False), EarlyStopping("train_loss", patience=1)]},
         {"callbacks": [Freezer("branches.0.*")]},
-        {"callbacks": [Remembers()], "lr_schedule": None},
+        {"callbacks": [StatefulCallback()], "lr_schedule": None},
     ],
 )
-def test_goes_on_with_any_settings(settings, tmp_path):
+def test_resumes_with_any_settings(settings, tmp_path):
     settings = settings | {"callbacks": [*settings.get("callbacks", []), Killer()]}
-    whole = check_resumes(
+    uninterrupted = check_resumes(
         lambda *args, **kwargs: clone(JointClassifier(*args, **kwargs)), tmp_path, ("joint", 3), **settings
     )
-    assert len(whole.history_) > 3
+    assert len(uninterrupted.history_) > 3
 
 
-COLUMNS = []
+RECORDED = []
 
 
-class Columns(Callback):
-    """What the history of a net had in the end."""
+class RecordHistory(Callback):
+    """Record the history of a net at the end."""
 
     def on_train_end(self, net, **kwargs):
-        COLUMNS.append(net.history[:, ("epoch", "train_loss_best", "accuracy_best")])
+        RECORDED.append(net.history[:, ("epoch", "train_loss_best", "accuracy_best")])
 
 
-def test_history_of_the_net_goes_on(tmp_path):
+def test_history_of_the_net_resumes(tmp_path):
     scoring = EpochScoring("accuracy", lower_is_better=False)
-    make = partial(JointClassifier, GROUPS, lr=1.0, **FAST | {"callbacks": [scoring, Killer(), Columns()]})
-    die(make(checkpoint=tmp_path), "joint", 4)
+    make = partial(JointClassifier, GROUPS, lr=1.0, **FAST | {"callbacks": [scoring, Killer(), RecordHistory()]})
+    fit_until_killed(make(checkpoint=tmp_path), "joint", 4)
     make(checkpoint=tmp_path).fit(X, Y)
     make().fit(X, Y)
-    resumed, whole = COLUMNS
-    assert resumed == whole
-    assert [epoch for epoch, *_ in whole] == [1, 2, 3, 4, 5]
+    resumed, uninterrupted = RECORDED
+    assert resumed == uninterrupted
+    assert [epoch for epoch, *_ in uninterrupted] == [1, 2, 3, 4, 5]
 
 
 KILL = """
@@ -324,29 +329,29 @@ def test_sigkill(make, n_steps, tmp_path, epochs):
     command = [sys.executable, "-W", "error", "-c", KILL, str(n_steps), make, str(tmp_path)]
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert killed.stdout.decode().split() == [name_of({*"abcde"})]  # The order of sets is another in each process.
+    assert killed.stdout.decode().split() == [digest_of({*"abcde"})]  # Each process orders sets differently.
     make = eval(make)
     clf = make(GROUPS, checkpoint=tmp_path, **settings).fit(X, Y)
     n_resumed = len(epochs)
-    assert_same(clf, make(GROUPS, **settings).fit(X, Y))
+    assert_same_fit(clf, make(GROUPS, **settings).fit(X, Y))
     assert n_resumed == len(clf.history_) - (n_steps - 1) // 3
 
 
-def test_ctrl_c_and_on(tmp_path):
+def test_resumes_after_ctrl_c(tmp_path):
     interrupted = UDIClassifier(GROUPS, checkpoint=tmp_path, **FAST)
-    die(interrupted, "unimodal fourier", 2, how=KeyboardInterrupt)
+    fit_until_killed(interrupted, "unimodal fourier", 2, how=KeyboardInterrupt)
     assert len(interrupted.fit(X, Y).history_) == 15
-    assert_same(interrupted, UDIClassifier(GROUPS, **FAST).fit(X, Y))
+    assert_same_fit(interrupted, UDIClassifier(GROUPS, **FAST).fit(X, Y))
 
 
-def test_what_is_done_takes_little_room(tmp_path):
+def test_finished_trainings_take_little_space(tmp_path):
     clf = JointClassifier(GROUPS, balancer=UMT(), optimizer="adamw", checkpoint=tmp_path, **FAST).fit(X, Y)
     n_bytes = sum(value.numel() * value.element_size() for value in clf.module_.state_dict().values())
     assert len(list(tmp_path.iterdir())) == 3
     assert max(path.stat().st_size for path in tmp_path.iterdir()) < n_bytes + 25_000
 
 
-def test_candidates_of_a_search_never_meet(tmp_path, epochs):
+def test_candidates_of_a_search_have_separate_files(tmp_path, epochs):
     search = GridSearchCV(
         JointClassifier(GROUPS, balancer=OGM(), checkpoint=tmp_path / "new" / "folder", **FAST),
         {
@@ -460,11 +465,11 @@ def make():
     ],
     ids=["dict", "list", "array", "partial", "fitted", "module", "instance", "cached"],
 )
-def test_values_that_code_names_count(old, new):
+def test_global_values_in_code_change_the_fingerprint(old, new):
     def digest(source):
         space = {"Linear": nn.Linear, "__name__": "__main__"}
         exec(source, space)
-        return name_of(space["make"])
+        return digest_of(space["make"])
 
     assert digest(VALUES) == digest(VALUES)
     assert digest(VALUES) != digest(VALUES.replace(old, new))
@@ -473,11 +478,11 @@ def test_values_that_code_names_count(old, new):
 @pytest.mark.parametrize(
     "old, new", [("64", "65"), ("WIDTH)", "WIDTH, False)"), ("depth = 2", "depth = 3"), ("self.depth", "9")]
 )
-def test_code_of_encoders_counts(old, new):
+def test_code_of_encoders_changes_the_fingerprint(old, new):
     def digest(source):
         space = {"Linear": nn.Linear, "Module": nn.Module, "__name__": "__main__"}
         exec(source, space)
-        return name_of(space["make"])
+        return digest_of(space["make"])
 
     assert digest(SOURCE) == digest(SOURCE)
     assert digest(SOURCE) != digest(SOURCE.replace(old, new))
@@ -507,23 +512,23 @@ def rogue(content):
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, nothing, rogue])
-def test_a_broken_file_is_told_of_and_replaced(damage, tmp_path, monkeypatch, epochs):
+def test_corrupt_file_is_reported_and_replaced(damage, tmp_path, monkeypatch, epochs):
     monkeypatch.chdir(tmp_path)
     make = partial(LateFusionClassifier, GROUPS, **FAST)
     clf = make(checkpoint=tmp_path)
-    die(clf, "unimodal fourier", 2)
+    fit_until_killed(clf, "unimodal fourier", 2)
     (path,) = tmp_path.glob("*-1.ckpt")
     path.write_bytes(damage(path.read_bytes()))
     epochs.clear()
     with pytest.warns(UserWarning, match=rf"checkpoint .*{path.name}.* cannot be read .* starts anew"):
         clf.fit(X, Y)
     assert len(epochs) == 5
-    assert_same(clf, make().fit(X, Y))
-    assert_same(make(checkpoint=tmp_path).fit(X, Y), clf)
+    assert_same_fit(clf, make().fit(X, Y))
+    assert_same_fit(make(checkpoint=tmp_path).fit(X, Y), clf)
     assert not (tmp_path / "rogue").exists()
 
 
-def test_what_it_cannot_be(tmp_path):
+def test_bad_checkpoint_parameters(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for place in (file, file / "below"):
@@ -541,9 +546,9 @@ def test_what_it_cannot_be(tmp_path):
         ).fit(X, Y)
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_files_are_written_atomically(tmp_path, monkeypatch):
     clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST)
-    die(clf, "joint", 2)
+    fit_until_killed(clf, "joint", 2)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
 
@@ -557,10 +562,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert str(tmp_path) in caught.value.__notes__[0]
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == content
-    assert_same(clf.fit(X, Y), JointClassifier(GROUPS, **FAST).fit(X, Y))
+    assert_same_fit(clf.fit(X, Y), JointClassifier(GROUPS, **FAST).fit(X, Y))
 
 
-def test_what_a_kill_left_half_written_goes(tmp_path):
+def test_stale_temporary_files_are_deleted(tmp_path):
     clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST).fit(X, Y)
     (path,) = tmp_path.iterdir()
     left = [tmp_path / f".{name}.0123456789abcdef.tmp" for name in (path.name, path.name, "other-0.ckpt")]
@@ -570,29 +575,29 @@ def test_what_a_kill_left_half_written_goes(tmp_path):
     for old in (left[0], left[2]):
         os.utime(old, (0, 0))
     clf.fit(X, Y)
-    assert set(tmp_path.iterdir()) == {path, left[1], left[2]}  # Another process may be writing, or be another fit.
+    assert set(tmp_path.iterdir()) == {path, left[1], left[2]}  # Recent files and those of other fits are retained.
 
 
 class Twin(Callback):
-    """Has another process do the same fit within the third epoch."""
+    """Run the same fit within the third epoch."""
 
     def on_epoch_begin(self, net, **kwargs):
-        if FATE.death and len(net.history) == 2:
-            fit = FATE.death.pop()
+        if KILL_PLAN.pending and len(net.history) == 2:
+            fit = KILL_PLAN.pending.pop()
             fit()
 
 
-def test_two_at_a_time_do_no_harm(tmp_path):
+def test_two_identical_fits_at_a_time_do_no_harm(tmp_path):
     make = partial(JointClassifier, GROUPS, **FAST | {"callbacks": [Twin()], "balancer": UMT()})
     twin, slow = make(checkpoint=tmp_path), make(checkpoint=tmp_path)
-    FATE.death[:] = [lambda: twin.fit(X, Y)]
+    KILL_PLAN.pending[:] = [lambda: twin.fit(X, Y)]
     slow.fit(X, Y)
-    assert_same(slow, twin)
-    assert_same(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
+    assert_same_fit(slow, twin)
+    assert_same_fit(make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y))
 
 
 class Teacher(Balancer):
-    """Keeps one of everything."""
+    """Balancer with state of every supported type."""
 
     unimodal = "split"
 
@@ -624,13 +629,13 @@ class Teacher(Balancer):
         return training.joint_loss(outputs) * self._scale.detach().mean()
 
 
-def test_state_of_a_balancer_of_ones_own(tmp_path):
-    whole = check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=Teacher())
-    assert whole.balancer_.seen_["rows"] > 0
+def test_state_of_a_custom_balancer_is_restored(tmp_path):
+    uninterrupted = check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=Teacher())
+    assert uninterrupted.balancer_.seen_["rows"] > 0
 
 
-class OwnWay(Balancer):
-    """Keeps what no file can, but knows how to say it."""
+class CustomState(Balancer):
+    """Balancer with an iterator, which its state_dict replaces by a number."""
 
     def begin(self, training):
         self._count = iter(range(99))
@@ -646,12 +651,12 @@ class OwnWay(Balancer):
         self._count = iter(range(state["next"], 99))
 
 
-def test_state_that_a_balancer_gives_itself(tmp_path):
-    whole = check_resumes(JointClassifier, tmp_path, ("joint", 3), balancer=OwnWay())
-    np.testing.assert_array_equal(whole.balance_history_["last"], range(5))
+def test_state_dict_of_a_balancer_is_used(tmp_path):
+    uninterrupted = check_resumes(JointClassifier, tmp_path, ("joint", 3), balancer=CustomState())
+    np.testing.assert_array_equal(uninterrupted.balance_history_["last"], range(5))
 
 
-class Keeps(Balancer):
+class Unstorable(Balancer):
     def __init__(self, what="lambda"):
         self.what = what
 
@@ -669,40 +674,42 @@ class Keeps(Balancer):
 @pytest.mark.parametrize(
     "what, message, n_epochs",
     [
-        ("lambda", r"Keeps._function\[0\] is of type function, which cannot be stored", 0),
-        ("alias", r"Keeps._alias shares memory with the network. Keep the parameter itself", 0),
-        ("late", r"Keeps._network was created after the first epoch began.* Create it in `begin`", 1),
+        ("lambda", r"Unstorable._function\[0\] is of type function, which cannot be stored", 0),
+        ("alias", r"Unstorable._alias shares memory with the network. Keep the parameter itself", 0),
+        ("late", r"Unstorable._network was created after the first epoch began.* Create it in `begin`", 1),
     ],
 )
-def test_what_cannot_be_kept_is_said_at_once(what, message, n_epochs, tmp_path, epochs):
+def test_state_that_cannot_be_stored_is_reported_at_once(what, message, n_epochs, tmp_path, epochs):
     with pytest.raises(TypeError, match=message):
-        JointClassifier(GROUPS, balancer=Keeps(what), checkpoint=tmp_path, **FAST).fit(X, Y)
+        JointClassifier(GROUPS, balancer=Unstorable(what), checkpoint=tmp_path, **FAST).fit(X, Y)
     assert len(epochs) == n_epochs
-    JointClassifier(GROUPS, balancer=Keeps(what), **FAST).fit(X, Y)
+    JointClassifier(GROUPS, balancer=Unstorable(what), **FAST).fit(X, Y)
 
 
-def test_a_file_of_other_code(tmp_path, monkeypatch):
+def test_file_of_other_code_is_refused(tmp_path, monkeypatch):
     clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST)
-    die(clf, "joint", 2)
+    fit_until_killed(clf, "joint", 2)
     (path,) = tmp_path.iterdir()
-    die(other := JointClassifier(GROUPS, checkpoint=tmp_path, **FAST | {"unimodal_weight": 1.0}), "joint", 2)
+    fit_until_killed(
+        other := JointClassifier(GROUPS, checkpoint=tmp_path, **FAST | {"unimodal_weight": 1.0}), "joint", 2
+    )
     (changed,) = set(tmp_path.iterdir()) - {path}
     path.replace(changed)
     with pytest.raises(ValueError, match=f"checkpoint .*{changed.name}.* does not fit this training.* Delete"):
         other.fit(X, Y)
 
 
-def test_says_where_it_goes_on(tmp_path, capsys):
+def test_verbose_reports_resumed_epochs(tmp_path, capsys):
     clf = JointClassifier(GROUPS, checkpoint=tmp_path, verbose=2, **FAST)
-    die(clf, "joint", 2)
+    fit_until_killed(clf, "joint", 2)
     assert "epochs 1 to" not in capsys.readouterr().out
     clf.fit(X, Y)
     assert f"joint: epochs 1 to 2 are in '{tmp_path}" in capsys.readouterr().out
 
 
 @pytest.mark.gpu
-def test_goes_on_on_a_gpu(tmp_path):
+def test_resumes_on_a_gpu(tmp_path):
     make = partial(JointClassifier, GROUPS, balancer=OGM(), **FAST | {"device": "cuda", "encoder": noisy_encoder})
-    die(make(checkpoint=tmp_path), "joint", 3)
-    resumed, whole = make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y)
-    np.testing.assert_allclose(resumed.predict_proba(X), whole.predict_proba(X), atol=1e-4)
+    fit_until_killed(make(checkpoint=tmp_path), "joint", 3)
+    resumed, uninterrupted = make(checkpoint=tmp_path).fit(X, Y), make().fit(X, Y)
+    np.testing.assert_allclose(resumed.predict_proba(X), uninterrupted.predict_proba(X), atol=1e-4)

@@ -1,4 +1,4 @@
-"""How nets are trained: options, device, early stopping, callbacks, interruption, divergence."""
+"""Training of nets: options, devices, early stopping, callbacks, interruption and divergence."""
 
 import copy
 import functools
@@ -100,16 +100,16 @@ def test_sgd_has_momentum_and_weight_decay():
     assert options.optimizer_kwargs.items() >= {"momentum": 0.9, "weight_decay": 0.3}.items()
 
 
-def test_a_partial_keeps_its_own_weight_decay():
+def test_partial_keeps_its_own_weight_decay():
     optimizer = functools.partial(torch.optim.AdamW, weight_decay=0.5)
     assert TrainingOptions.from_estimator(JointClassifier(optimizer=optimizer, device="cpu")).optimizer_kwargs == {}
 
 
-def test_long_gradients_are_cut(data):
+def test_gradients_are_clipped(data):
     settings = FAST | {"max_epochs": 1, "early_stopping": False, "batch_size": 200, "weight_decay": 0.0, "lr": 1.0}
     start = JointClassifier(GROUPS, **settings | {"lr": 1e-30}).fit(*data)
-    cut = JointClassifier(GROUPS, max_grad_norm=0.01, **settings).fit(*data)
-    pairs = zip(start.module_.parameters(), cut.module_.parameters(), strict=True)
+    clipped = JointClassifier(GROUPS, max_grad_norm=0.01, **settings).fit(*data)
+    pairs = zip(start.module_.parameters(), clipped.module_.parameters(), strict=True)
     assert sum(((a - b) ** 2).sum().item() for a, b in pairs) ** 0.5 == pytest.approx(0.01, rel=1e-3)
 
 
@@ -140,7 +140,7 @@ def test_bad_parameters(parameter, value, error, message, data):
 
 
 @pytest.mark.parametrize("settings", [{"lr": 1e6}, {"lr": 1e6, "early_stopping": False, "max_grad_norm": None}])
-def test_divergence_says_where_and_what_to_do(settings, data):
+def test_divergence_error_names_the_stage_and_the_remedy(settings, data):
     with pytest.raises(
         ValueError, match=r"training diverged \(unimodal audio, epoch \d+\): the .* Lower lr \(now 1000000"
     ):
@@ -148,7 +148,7 @@ def test_divergence_says_where_and_what_to_do(settings, data):
 
 
 class Recorder(Callback):
-    """Counts what skorch would call; stops training after some epochs."""
+    """Record the calls of skorch; stop or interrupt the training at a given epoch."""
 
     def __init__(self, stop_after=None, interrupt_in=None):
         self.stop_after = stop_after
@@ -187,7 +187,7 @@ def test_callbacks_are_called_as_by_skorch(data):
     assert (count("grad"), count("batch"), count("valid_batch")) == (24, 24, 8)
 
 
-def test_a_callback_may_end_a_stage(data):
+def test_callback_may_stop_a_stage(data):
     clf = LateFusionClassifier(GROUPS, callbacks=[Recorder(stop_after=2)], **FAST).fit(*data)
     assert clf.n_iter_ == 4
 
@@ -204,32 +204,32 @@ def test_a_callback_may_end_a_stage(data):
     ],
     ids=lambda callback: type(callback).__name__,
 )
-def test_skorch_callbacks_are_served(callback, data):
+def test_skorch_callbacks_work(callback, data):
     assert UDIClassifier(GROUPS, callbacks=[callback], lr_schedule=None, **FAST).fit(*data).n_iter_ > 3
 
 
 def test_callbacks_may_predict_with_the_net(data):
-    agree = []
+    accuracies = []
 
     class Predict(Callback):
         def on_epoch_end(self, net, dataset_valid, **kwargs):
             hits = net.predict(dataset_valid) == dataset_valid.y[dataset_valid.rows].numpy()
-            agree.append((hits.mean(), net.history[-1]["valid_accuracy"]))
+            accuracies.append((hits.mean(), net.history[-1]["valid_accuracy"]))
 
     JointClassifier(GROUPS, callbacks=[Predict()], **FAST).fit(*data)
-    assert len(agree) == 4
-    np.testing.assert_allclose(*zip(*agree, strict=True), atol=1e-6)
+    assert len(accuracies) == 4
+    np.testing.assert_allclose(*zip(*accuracies, strict=True), atol=1e-6)
 
 
 def test_skorch_scoring_agrees_with_ours(data):
     scores = []
 
-    class Keep(Callback):
+    class RecordScores(Callback):
         def on_epoch_end(self, net, **kwargs):
             scores.append((net.history[-1]["acc"], net.history[-1]["valid_accuracy"]))
 
     scoring = EpochScoring("accuracy", name="acc", lower_is_better=False)
-    JointClassifier(GROUPS, callbacks=[("acc", scoring), Keep()], **FAST).fit(*data)
+    JointClassifier(GROUPS, callbacks=[("acc", scoring), RecordScores()], **FAST).fit(*data)
     assert len(scores) == 4
     np.testing.assert_allclose(*zip(*scores, strict=True), atol=1e-6)
 
@@ -248,11 +248,11 @@ def test_ctrl_c_keeps_the_best_epoch_if_every_branch_has_one(interrupt_in, is_fi
         best = max(row["valid_accuracy"] for row in clf.history_[4:])
         X, y = data
         valid = inner_split(np.arange(150), y, None, 0.1, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
-        share = clf.predict_proba_per_modality(X[valid])["image"]
-        assert (share.argmax(1) == y[valid]).mean() == pytest.approx(best)
+        proba = clf.predict_proba_per_modality(X[valid])["image"]
+        assert (proba.argmax(1) == y[valid]).mean() == pytest.approx(best)
 
 
-def test_ctrl_c_within_an_epoch_undoes_it(monkeypatch, data):
+def test_ctrl_c_discards_the_unfinished_epoch(monkeypatch, data):
     original = Net.train_epoch
 
     def train_epoch(self, train_rows, epoch):
@@ -300,7 +300,7 @@ def test_seeds_differ_by_purpose():
     assert seed_for(0, "a") == seed_for(0, "a")
 
 
-def test_bf16_is_near_float32_and_gives_float32(data):
+def test_bf16_is_close_to_float32_and_returns_float32(data):
     exact = UDIClassifier(GROUPS, **FAST).fit(*data).predict_proba(data[0])
     half = UDIClassifier(GROUPS, precision="bf16", **FAST).fit(*data)
     assert half.predict_proba(data[0]).dtype == half.transform(data[0]).dtype == np.float32
@@ -330,7 +330,7 @@ def test_verbose(verbose, shown, data, capsys):
 
 
 @pytest.mark.parametrize("n_steps", range(1, 30))
-def test_the_rate_of_one_cycle_rises_and_falls(n_steps):
+def test_learning_rate_of_one_cycle_rises_and_falls(n_steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = one_cycle([0.1], n_steps)
     policy = schedule.policy(optimizer, **schedule.kwargs)
@@ -344,13 +344,13 @@ def test_the_rate_of_one_cycle_rises_and_falls(n_steps):
     assert rates[-1] < 0.02
 
 
-def test_a_model_from_a_device_that_is_not_here_predicts_on_the_cpu(data):
+def test_model_from_a_missing_device_predicts_on_the_cpu(data):
     clf = JointClassifier(GROUPS, **FAST).fit(*data)
     expected = clf.predict_proba(data[0])
-    elsewhere = copy.copy(clf)
-    elsewhere.device_ = "cuda:63"
+    moved = copy.copy(clf)
+    moved.device_ = "cuda:63"
     with pytest.warns(UserWarning, match="fitted on cuda:63, which this machine does not have"):
-        loaded = pickle.loads(pickle.dumps(elsewhere))
+        loaded = pickle.loads(pickle.dumps(moved))
     assert loaded.device_ == "cpu"
     np.testing.assert_array_equal(loaded.predict_proba(data[0]), expected)
 
@@ -386,7 +386,7 @@ def test_gpu_agrees_with_the_cpu(data):
     np.testing.assert_allclose(gpu.predict_proba(data[0]), cpu.predict_proba(data[0]), atol=1e-2)
 
 
-def test_objective_hooks_come_in_order(data):
+def test_objective_hooks_are_called_in_order(data):
     events = []
 
     class Spy(Objective):
@@ -431,7 +431,7 @@ def test_objective_hooks_come_in_order(data):
     assert not run.interrupted
 
 
-def test_a_modality_may_come_after_the_first_step(data):
+def test_modality_may_first_appear_after_the_first_step(data):
     X, y = data[0].copy(), data[1]
     X[3:, :5] = np.nan
     for seed in range(3):

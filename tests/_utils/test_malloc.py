@@ -1,4 +1,4 @@
-"""Freed memory that is kept: for the next who asks, and not for longer."""
+"""Freed memory is retained inside the context and returned after it."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ import torch
 from mmestim._utils.malloc import retain_freed_memory
 
 glibc = pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="of glibc alone"
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="applies to glibc only"
 )
 MEGABYTE = 2**20
 PAGES = 64 * MEGABYTE // os.sysconf("SC_PAGE_SIZE")
@@ -27,7 +27,7 @@ def resident():
 
 
 @glibc
-def test_large_blocks_are_taken_from_the_system_once():
+def test_large_blocks_are_allocated_once():
     before = resident()
     with retain_freed_memory():
         for _ in range(8):  # there has to be room for the alignment as well
@@ -41,7 +41,7 @@ def test_large_blocks_are_taken_from_the_system_once():
 
 
 @glibc
-def test_they_are_given_back_where_training_fails():
+def test_memory_is_returned_after_an_error():
     def failing():
         with retain_freed_memory():
             torch.ones(16 * MEGABYTE)
@@ -53,7 +53,7 @@ def test_they_are_given_back_where_training_fails():
     assert resident() - before < 48 * MEGABYTE
 
 
-def test_other_libraries_are_left_alone(monkeypatch):
+def test_other_c_libraries_are_left_unchanged(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     with retain_freed_memory():
         assert torch.ones(3).sum() == 3

@@ -1,4 +1,4 @@
-"""The import of torchaudio where its extension does not load."""
+"""Import of torchaudio without its extension."""
 
 import importlib
 import sys
@@ -8,8 +8,8 @@ import pytest
 from mmestim._utils.torchaudio import import_torchaudio
 
 
-class Refuse:
-    """A finder that refuses one module."""
+class RefuseModule:
+    """Module finder that raises for one module."""
 
     def __init__(self, module, error):
         self.module, self.error = module, error
@@ -24,7 +24,7 @@ def refuse(monkeypatch):
     def refuse(module, error):
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
             monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setattr(sys, "meta_path", [Refuse(module, error), *sys.meta_path])
+        monkeypatch.setattr(sys, "meta_path", [RefuseModule(module, error), *sys.meta_path])
 
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "torchaudio"}
     yield refuse
@@ -46,7 +46,7 @@ def test_plain_python_parts_work_without_the_extension(refuse, error):
     assert importlib.import_module("torchaudio") is torchaudio  # for others too
 
 
-def test_torchaudio_that_is_not_installed_is_named(refuse):
+def test_missing_torchaudio_is_reported(refuse):
     refuse("torchaudio", ModuleNotFoundError("No module named 'torchaudio'", name="torchaudio"))
     with pytest.raises(ModuleNotFoundError, match="torchaudio"):
         import_torchaudio()

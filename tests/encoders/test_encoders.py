@@ -20,7 +20,7 @@ def build(encoder, shape, is_signal=False, embedding_dim=8):
 
 
 @pytest.mark.parametrize(
-    "shape, is_signal, kind, n_dims",
+    "shape, is_signal, expected_type, n_dims",
     [
         ((30,), False, MLPEncoder, None),
         ((30,), True, ConvEncoder, 1),
@@ -31,9 +31,9 @@ def build(encoder, shape, is_signal=False, embedding_dim=8):
         ((1, 1), False, ConvEncoder, 2),
     ],
 )
-def test_auto_goes_by_the_shape(shape, is_signal, kind, n_dims):
+def test_auto_chooses_by_shape(shape, is_signal, expected_type, n_dims):
     module, size = build("auto", shape, is_signal)
-    assert type(module) is kind
+    assert type(module) is expected_type
     assert n_dims is None or any(isinstance(m, (nn.Conv1d, nn.Conv2d)[n_dims - 1]) for m in module.modules())
     assert module(torch.randn(3, *shape)).shape == (3, size) == (3, 8)
 
@@ -45,7 +45,7 @@ def test_encoders_by_name(name, shape):
 
 
 @pytest.mark.parametrize("encoder", ["linear", "mlp", "conv2d"])
-def test_a_row_is_encoded_alone(encoder):
+def test_features_depend_on_their_row_alone(encoder):
     module, _ = build(encoder, (6, 7))
     x = torch.randn(5, 6, 7)
     torch.testing.assert_close(module.train()(x)[2:3], module.eval()(x[2:3]))
@@ -56,9 +56,11 @@ def test_statistics_do_not_depend_on_the_batches(shape, axes):
     x = torch.randn(50, 4, 3, generator=torch.Generator().manual_seed(0)) * 3 + 100
     standardize = Standardize(shape)
     standardize.fit(x.split([7, 1, 30, 12]))
-    got = standardize(x)
-    torch.testing.assert_close(got.mean(axes), torch.zeros(got.mean(axes).shape), atol=1e-4, rtol=0)
-    torch.testing.assert_close(got.std(axes, correction=0), torch.ones(got.mean(axes).shape), atol=1e-4, rtol=0)
+    standardized = standardize(x)
+    torch.testing.assert_close(standardized.mean(axes), torch.zeros(standardized.mean(axes).shape), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        standardized.std(axes, correction=0), torch.ones(standardized.mean(axes).shape), atol=1e-4, rtol=0
+    )
 
 
 def test_constant_columns_stay_finite():
@@ -102,22 +104,22 @@ def data():
         {"a": nn.Linear(4, 5)},
     ],
 )
-def test_users_encoders(encoder, data):
+def test_user_defined_encoders(encoder, data):
     X, y = data
     groups = {"a": slice(0, 4), "b": slice(4, 8)}
     clf = LateFusionClassifier(groups, encoder=encoder, embedding_dim=5, **FAST).fit(X[:, :8], y)
     assert clf.transform(X[:, :8]).shape == (60, 10)
 
 
-def test_an_instance_is_copied_with_its_weights(data):
+def test_instance_is_copied_with_its_weights(data):
     X, y = data
-    mine = nn.Linear(10, 5)
-    before = {key: value.clone() for key, value in mine.state_dict().items()}
-    frozen = LateFusionClassifier(encoder=mine, lr=1e-12, weight_decay=0, **FAST).fit(X, y)
-    expected = mine(torch.tensor(X, dtype=torch.float32)).detach()
+    module = nn.Linear(10, 5)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    frozen = LateFusionClassifier(encoder=module, lr=1e-12, weight_decay=0, **FAST).fit(X, y)
+    expected = module(torch.tensor(X, dtype=torch.float32)).detach()
     np.testing.assert_allclose(frozen.transform(X), expected, atol=1e-5)
-    LateFusionClassifier(encoder=mine, **FAST).fit(X, y)
-    assert all(torch.equal(before[key], value) for key, value in mine.state_dict().items())
+    LateFusionClassifier(encoder=module, **FAST).fit(X, y)
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize(
