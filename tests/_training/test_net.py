@@ -271,20 +271,6 @@ def test_ctrl_c_discards_the_unfinished_epoch(monkeypatch, data):
     np.testing.assert_array_equal(interrupted.predict_proba(data[0]), plain.predict_proba(data[0]))
 
 
-@pytest.mark.parametrize("n_rows, batch_size, sizes", [(9, 4, [4, 5]), (8, 4, [4, 4]), (1, 4, [1]), (3, 1, [1, 2])])
-def test_a_last_batch_of_one_joins_the_one_before(n_rows, batch_size, sizes):
-    class Everything:
-        shapes = {"x": (2,)}  # noqa: RUF012
-
-        def present(self, name):
-            return np.ones(n_rows, dtype=bool)
-
-    rows = Rows(Everything(), torch.zeros(n_rows), None, torch.arange(n_rows), ["x"])
-    epoch = rows.epoch(batch_size, torch.Generator().manual_seed(0))
-    assert [len(batch) for batch in epoch] == sizes
-    assert sorted(torch.cat(epoch).tolist()) == list(range(n_rows))
-
-
 def test_weighted_loss_by_hand():
     class Batch:
         y, weight = torch.tensor([0, 1]), torch.tensor([0.5, 1.5])
