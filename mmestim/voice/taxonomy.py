@@ -116,7 +116,7 @@ _ROWS = [
     ),
     _source(
         "vc",
-        "a voice turned into another's, as a whole recording or a passage",
+        "a voice turned into another's, as a whole recording or a segment",
         {"length": Between(0.3, 3.0), "fade": Between(0.0, 0.01)},
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
@@ -134,7 +134,7 @@ _ROWS = [
     ),
     _temporal(
         "paste",
-        "a passage put in from elsewhere in the recording",
+        "a segment pasted in from elsewhere in the recording",
         {"length": Between(0.25, 1.2), "fade": Between(0.0, 0.01), "origin": one_of("clip")},
         # Any other clip of the speaker, because corpora do not record which clips belong to another session.
         held_out={"origin": one_of("speaker")},
