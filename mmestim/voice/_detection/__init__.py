@@ -1,1 +1,1 @@
-"""The detector: fitted on clips, and applied to recordings."""
+"""Detector of voice edits: training, inference, saving and explanations."""

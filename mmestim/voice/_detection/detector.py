@@ -231,7 +231,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             If a parameter, a clip or `y` is not as described.
         """
         for name in ("models_", "thresholds_", "recalls_"):
-            vars(self).pop(name, None)  # A failed fit must not leave the results of an earlier one.
+            self.__dict__.pop(name, None)  # A failed fit must not leave the results of an earlier one.
         options = check_parameters(self)
         corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=True)
         truth = None if y is None else resolve_ground_truth(y, len(corpus), column_orders(self))

@@ -189,7 +189,7 @@ def _from_indicators(array: np.ndarray, n_clips: int, names: Sequence[str]) -> G
     return GroundTruth(labels, list(array[:, [names.index(label) for label in labels]].astype(np.uint8)))
 
 
-def _check_unaltered(is_unaltered: Iterable[bool], is_edited: Iterable[bool], *, is_matrix: bool = False) -> None:
+def _check_unaltered(is_unaltered: Any, is_edited: Any, *, is_matrix: bool = False) -> None:
     """Raise if a clip is both 'unaltered' and edited, or if a row of a matrix is neither: columns may be shifted."""
     for number, (unaltered, edited) in enumerate(zip(is_unaltered, is_edited, strict=True)):
         if (unaltered and edited) or (is_matrix and not unaltered and not edited):

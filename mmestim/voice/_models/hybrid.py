@@ -122,7 +122,8 @@ class HybridModel(WindowModel):
 
     def arrays(self) -> dict[str, np.ndarray]:
         fusion = self.frame_fusion
-        frame_arrays = {"weights": fusion.weights, "offsets": fusion.offsets, "thresholds": self.frame_thresholds}
+        frame_arrays: dict[str, Any] = {"weights": fusion.weights, "offsets": fusion.offsets}
+        frame_arrays["thresholds"] = self.frame_thresholds
         return self.trees.arrays() | {f"frames.{name}": values for name, values in frame_arrays.items()}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
