@@ -1,4 +1,4 @@
-"""Rows of the data with their targets, served in whole batches."""
+"""Rows of the data with their targets, in whole batches."""
 
 from __future__ import annotations
 

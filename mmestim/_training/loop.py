@@ -21,7 +21,7 @@ from .state_encoding import Stateful
 
 
 class Objective(Stateful):
-    """Objective of a net, with hooks for subclasses: here the cross-entropy of the first output.
+    """Objective of a net with hooks for subclasses, by default the cross-entropy of the first output.
 
     The hooks are called in the order in which they are defined. They read `module_`, `history`,
     `options` and `train_rows` of the net. `loss` and `after_backward` must not copy values to the CPU.

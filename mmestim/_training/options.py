@@ -92,7 +92,7 @@ class TrainingOptions:
         callbacks: list[Any] | None = None,
         verbose: int | bool = 0,
     ) -> TrainingOptions:
-        """Return options from parameters of the estimators; those left out have no effect on the training."""
+        """Return checked options from parameters, which are named as those of the estimators."""
         check_number("lr", lr, closed=False)
         check_number("weight_decay", weight_decay)
         check_number("batch_size", batch_size, low=1, integer=True)
