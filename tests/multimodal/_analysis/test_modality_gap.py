@@ -295,7 +295,7 @@ def test_warm_start_needs_fewer_steps():
     assert warm.log_likelihood >= cold.log_likelihood - 1e-12
 
 
-# What must not matter ------------------------------------------------------------------------------
+# Invariances ---------------------------------------------------------------------------------------
 
 
 def test_order_of_rows_and_modalities_does_not_change_the_fit():
