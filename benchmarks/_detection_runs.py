@@ -225,7 +225,7 @@ class Asked:
             torch.set_num_threads(1)
             stack.callback(detector.set_params, n_jobs=self.options.n_jobs)
             spent = {
-                "reading": timed(stack, "_read", AudioCorpus),
+                "reading": timed(stack, "_read_clip", AudioCorpus),
                 "statistics": timed(stack, "window_statistics", _features, _hybrid),
                 "trees": timed(stack, "decision_function", BoostedTrees),
                 "networks": timed(stack, "predict_in_batches", _network, _hybrid),
