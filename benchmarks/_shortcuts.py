@@ -1,4 +1,4 @@
-"""Whether edited clips differ from unedited ones in what is not the edit: level, peak, ends, grid of the samples."""
+"""Check for shortcuts: features other than the edit that separate edited from unedited clips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BY_NATURE = {
 
 
 def closed(options: argparse.Namespace, command: str) -> None:
-    """What tells edited clips from unedited ones but the edit."""
+    """Measure how well edited clips are separated from unedited ones without the edit."""
     table = options.speech.parent / "clips.csv"
     if not table.is_file():
         sys.exit(f"{table} is not there: --shortcuts needs to know who speaks, by columns file and speaker.")
@@ -62,7 +62,10 @@ def closed(options: argparse.Namespace, command: str) -> None:
 def shortcut_auc(
     label: str, corpus: AudioCorpus, model: ClassifierMixin, n_seeds: int, **settings: Any
 ) -> tuple[float, float, int]:
-    """ROC-AUC, five folds by speaker, from the shortcuts alone, from the histogram as well, and of how many clips."""
+    """Return the ROC-AUC from the shortcuts alone, the ROC-AUC with the histogram, and the number of clips.
+
+    Each is cross-validated in five folds by speaker.
+    """
     X, y, speakers = [], [], []
     rng = np.random.default_rng(0)
     assert corpus.speakers is not None
@@ -82,7 +85,7 @@ def shortcut_auc(
 
 
 def cropped(waveform: np.ndarray, record: EditRecord, rng: np.random.Generator) -> np.ndarray | None:
-    """A part of common length, with the edit away from its ends; None where there is no such part."""
+    """Return a part of 3 s with the edit away from its ends, or None if there is no such part."""
     spans = [span for spans in record.intervals.values() for span in spans]
     spans += [(point, point) for points in record.points.values() for point in points]
     low, high = 0, len(waveform) - N_CROP
@@ -95,7 +98,7 @@ def cropped(waveform: np.ndarray, record: EditRecord, rng: np.random.Generator) 
 
 
 def shortcuts(waveform: np.ndarray) -> list[float]:
-    """How rough the histogram of samples is, duration, level, peak, and what the first and last 50 ms are like."""
+    """Return histogram roughness, duration, level, peak, and features of the first and last 50 ms."""
     codes = np.bincount((np.round(waveform * 32768).astype(int) + 60).clip(0, 120))[1:-1]
     rough = np.abs(np.diff(np.sqrt(codes), 2)).mean()  # the same for any smooth histogram
     features = [rough, len(waveform), np.log(waveform.std()), np.log(np.abs(waveform).max())]
