@@ -21,8 +21,8 @@ class OPM(Balancer):
     q_base : float, default=0.5
         Probability, from 0 to 1, that a row loses the features of a modality whose lead is close to zero.
     alpha : float, default=0.5
-        How much a lead adds to that probability, at least 0. The probability reaches ``q_base * (1 + alpha)``, at most
-        1.
+        Increase of that probability with the lead, at least 0. The probability reaches ``q_base * (1 + alpha)``, but
+        at most 1.
     p_exe : float, default=0.7
         Probability, from 0 to 1, that features are dropped in a batch.
     starts : int, default=6

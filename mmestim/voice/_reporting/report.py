@@ -125,7 +125,7 @@ def write_report(
 
     Notes
     -----
-    Of a recording longer than two minutes, only excerpts are included: each edit with three seconds before and after
+    Recordings longer than two minutes are shown in excerpts: each edit with three seconds before and after
     it, the most probable edits first, up to two minutes in total. The page holds at most about 40 MB of pictures and
     sound. Files with edits come first, and files without pictures and sound are marked as such. The sound is MP3 at
     16 kHz: for listening, not for measurements.

@@ -27,7 +27,7 @@ Ranges = dict[str, dict[str, Range]]
 
 
 class Sampler(Protocol):
-    """What a worker requires of a sampler of plans."""
+    """Sampler of plans, as a worker uses it."""
 
     @property
     def n_edits(self) -> tuple[int, int]:

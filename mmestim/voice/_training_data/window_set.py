@@ -44,7 +44,7 @@ class WindowSet:  # numpydoc ignore=PR02
     targets : uint8 ndarray of shape (n_windows, n_labels)
         1 where the window has the label, 0 where it does not, or `LABEL_UNKNOWN`.
     frames : uint8 ndarray of shape (n_windows, n_maps, n_frames)
-        The same values for every 10 ms: first a map of the splice points of each of `SPLICED_LABELS`, then a map of
+        These values for every 10 ms: first a map of the splice points of each of `SPLICED_LABELS`, then a map of
         the content of each label.
     clips : int64 ndarray of shape (n_windows,)
         Clip number of each window.
