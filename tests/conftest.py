@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from mmestim import balancers
@@ -50,3 +52,61 @@ def balancing_method(request):
 def balancer(balancing_method):
     """Instance of each balancing method in turn, with parameters that take effect in the first epochs."""
     return balancing_method(**EARLY_PARAMETERS.get(balancing_method.__name__, {}))
+
+
+# Scans, in Python and by the command line ------------------------------------------------------------
+
+RATE = 16000
+
+
+def low_passed_noise(seconds, seed=0):
+    return np.convolve(np.random.default_rng(seed).normal(size=round(seconds * RATE)), np.ones(9) / 20, "same")
+
+
+def with_echo(waveform):
+    return (waveform + 0.8 * np.pad(waveform, (4000, 0))[: len(waveform)]) / 2
+
+
+@pytest.fixture(scope="session")
+def make_noise():
+    """Return a function of a duration in seconds and a seed that makes low-passed noise."""
+    return low_passed_noise
+
+
+@pytest.fixture(scope="session")
+def add_echo():
+    """Return a function that adds an echo to a waveform."""
+    return with_echo
+
+
+@pytest.fixture(scope="session")
+def edit_detector():
+    """Detector of low-pass filters, echoes and cuts, fitted to noise."""
+    from mmestim.voice import VoiceEditDetector  # takes seconds to import, and most tests do without
+
+    clips = [low_passed_noise(1.25 + seed / 32, seed) for seed in range(8)]
+    detector = VoiceEditDetector(["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=120, random_state=0)
+    return detector.fit(clips)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    """Folder of recordings, of which b.wav has an echo and c.wav and d.mp3 cannot be read."""
+    folder = tmp_path_factory.mktemp("recordings")
+    (folder / "deep").mkdir()
+    (folder / "empty").mkdir()
+    soundfile.write(folder / "a.wav", low_passed_noise(3, 50), RATE)
+    soundfile.write(folder / "b.wav", with_echo(low_passed_noise(3, 51)), RATE)
+    soundfile.write(folder / "c.wav", np.zeros(RATE), RATE)
+    (folder / "d.mp3").write_text("no audio")
+    soundfile.write(folder / "deep" / "a.flac", low_passed_noise(2, 52), 22050)
+    return folder
+
+
+@pytest.fixture
+def model_path(tmp_path, edit_detector, monkeypatch):
+    """Path of a model file for which `load` is patched to return the detector."""
+    path = tmp_path / "model.mme"
+    path.write_bytes(b"model")
+    monkeypatch.setattr("mmestim.persistence.load", lambda path, device: edit_detector)
+    return str(path)

@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     check_writable("--output", options.output)
     from ..persistence import save
     from ..voice import AudioCorpus, VoiceEditDetector
+    from ..voice._detection.parameters import check_parameters
 
     detector = VoiceEditDetector(
         options.edits or "all",
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         verbose=int(sys.stderr.isatty()),
         **_audio_folders(options),
     )
-    detector._check_parameters()  # before reading all files
+    check_parameters(detector)  # before reading all files
     corpus = AudioCorpus(options.folder, on_error="skip")
     usable = corpus.check(options.jobs)
     if corpus.skipped:

@@ -26,7 +26,7 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any], otherwise: str =
     options = list(allowed)
     if not any(value is option or (isinstance(value, str) and value == option) for option in options):
         listed = ", ".join(repr(option) for option in options)
-        raise ValueError(f"{name}={value!r} is not known. Use one of {listed}{otherwise}.")
+        raise ValueError(f"{name}={value!r} is not supported. Use one of {listed}{otherwise}.")
 
 
 def check_number(

@@ -70,7 +70,7 @@ class PreTraining(Balancer):
         if isinstance(self.finetune, numbers.Number):
             check_number("finetune", self.finetune, closed=False)
         elif self.finetune != "frozen":
-            raise ValueError(f"finetune={self.finetune!r} is not known. Use 'frozen' or a number above 0.")
+            raise ValueError(f"finetune={self.finetune!r} is not supported. Use 'frozen' or a number above 0.")
         for name in training.names:
             if training.parameters[name]:
                 branch, trained_branch = training.module.branch(name), training.train_alone(name)

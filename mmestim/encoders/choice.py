@@ -59,7 +59,7 @@ def build_encoder(
     TypeError
         If the encoder is of another type, or its factory fails or returns no module.
     ValueError
-        If the name is not known, a dict has a key that is not a modality, or the encoder does not map a batch of two
+        If the name is unsupported, a dict has a key that is not a modality, or the encoder does not map a batch of two
         samples to a matrix of features.
 
     Examples

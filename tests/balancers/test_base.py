@@ -72,7 +72,9 @@ def test_an_unknown_kind_of_unimodal_logits_is_named_in_the_error(data):
     class Misspelt(Balancer):
         unimodal = "head"
 
-    with pytest.raises(ValueError, match=r"Misspelt.unimodal='head' is not known. Use one of None, 'split', 'heads'"):
+    with pytest.raises(
+        ValueError, match=r"Misspelt.unimodal='head' is not supported. Use one of None, 'split', 'heads'"
+    ):
         JointClassifier(GROUPS, balancer=Misspelt(), **FAST).fit(*data)
 
 

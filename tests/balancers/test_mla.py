@@ -188,8 +188,8 @@ def test_unimodal_weight_adds_the_loss_of_unimodal_heads(data):
 @pytest.mark.parametrize(
     "balancer, message",
     [
-        (MLA("gs"), r"projection='gs' is not known. Use one of 'owm', 'none'"),
-        (MLA(weights="max"), r"weights='max' is not known. Use one of 'entropy', 'sum', or a dict"),
+        (MLA("gs"), r"projection='gs' is not supported. Use one of 'owm', 'none'"),
+        (MLA(weights="max"), r"weights='max' is not supported. Use one of 'entropy', 'sum', or a dict"),
         (MLA(weights={"audio": 1.0}), r"must have one weight for each of \['audio', 'image', 'text'\]"),
         (MLA(weights={"audio": 1.0, "image": -1, "text": 1}), r"weights\['image'\]=-1 must be at least 0"),
         (MLA(weights={"audio": 0.0, "image": 0, "text": 0}), r"must have a weight above 0"),

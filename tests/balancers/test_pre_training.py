@@ -162,10 +162,10 @@ def test_a_fitted_balancer_holds_no_tensors(data):
 @pytest.mark.parametrize(
     "finetune, error, message",
     [
-        ("thawed", ValueError, "finetune='thawed' is not known. Use 'frozen' or a number above 0"),
+        ("thawed", ValueError, "finetune='thawed' is not supported. Use 'frozen' or a number above 0"),
         (0, ValueError, "finetune=0 must be above 0"),
         (True, TypeError, "finetune=True must be a number"),
-        (None, ValueError, "finetune=None is not known"),
+        (None, ValueError, "finetune=None is not supported"),
     ],
 )
 def test_invalid_parameters_are_named_in_the_error(data, finetune, error, message):

@@ -473,7 +473,6 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         if not self._finds_edits:
             raise AttributeError(f"{method} needs a detector of edits; this one was fitted as a classifier of clips.")
 
-    _check_parameters = check_parameters
     # Required by `mmestim.save` and `load`.
     _parameters_with_modules = ("model",)
     _parameters_left_out = ("weights", "simulator", "sources", "noises", "impulse_responses")

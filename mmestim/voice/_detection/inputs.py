@@ -164,7 +164,7 @@ def _from_label_sets(items: Sequence[Iterable[str]], n_clips: int) -> GroundTrut
     _check_length(items, n_clips)
     unknown = sorted({str(label) for item in items for label in item} - set(LABELS))
     if unknown:
-        raise ValueError(f"y has the label {unknown[0]!r}, which is not known. Use labels of {list(LABELS)}.")
+        raise ValueError(f"y has the label {unknown[0]!r}, which is not supported. Use labels of {list(LABELS)}.")
     _check_unaltered([UNALTERED in item for item in items], [bool({*item} - {UNALTERED}) for item in items])
     labels = [label for label in LABELS[1:] if any(label in item for item in items)]
     return GroundTruth(labels, [np.array([label in item for label in labels], np.uint8) for item in items])

@@ -145,7 +145,7 @@ def resolve_ranges(edits: Any) -> Ranges:
 def _resolve_label(label: str, request: Any) -> dict[str, Range]:
     """Return the ranges of one label from the name of a variant or a dict of ranges to replace."""
     if label not in EDIT_LABELS:
-        raise ValueError(f"edits has {label!r}, which is not known. Use labels of {list(EDIT_LABELS)}.")
+        raise ValueError(f"edits has {label!r}, which is not supported. Use labels of {list(EDIT_LABELS)}.")
     if isinstance(request, str):
         check_choice(f"edits[{label!r}]", request, ["train", "held_out", "implementation"], ", or a dict")
         if request != "train" and not getattr(TAXONOMY[label], request):

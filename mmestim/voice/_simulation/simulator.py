@@ -283,7 +283,7 @@ def check_simulator(simulator: EditSimulator) -> None:
         )
     for name in sources or {}:
         if name not in SOURCES:
-            raise ValueError(f"sources has {name!r}, which is not known here. Use keys of {list(SOURCES)}.")
+            raise ValueError(f"sources has {name!r}, which is not supported here. Use keys of {list(SOURCES)}.")
 
 
 # Parameters ----------------------------------------------------------------------------------------

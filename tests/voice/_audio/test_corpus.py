@@ -173,7 +173,7 @@ def test_x_that_holds_no_clips(X, error, message):
         ({"sample_rate": 0}, "sample_rate=0 must be at least 1"),
         ({"source_rate": -8000}, "source_rate=-8000"),
         ({"max_duration": 0}, "max_duration=0 must be above 0"),
-        ({"on_error": "ignore"}, "on_error='ignore' is not known. Use one of 'raise', 'skip'"),
+        ({"on_error": "ignore"}, "on_error='ignore' is not supported. Use one of 'raise', 'skip'"),
     ],
 )
 def test_parameters_are_checked(parameters, message):

@@ -140,7 +140,7 @@ def test_search_and_pipeline(clips, edits, tiny):
             "model=LogisticRegression returns a LogisticRegression. It must return",
         ),
         ({"model": lambda n: Small(n + 1)}, ValueError, r"returns \[\(1, .* for one waveform and .* labels"),
-        ({"model": "cnn"}, ValueError, "model='cnn' is not known. Use one of 'hybrid', 'features'"),
+        ({"model": "cnn"}, ValueError, "model='cnn' is not supported. Use one of 'hybrid', 'features'"),
         ({"model": "ssl"}, ValueError, "needs weights="),
         ({"n_clips": 0}, ValueError, "n_clips=0 must be at least 1"),
         ({"max_false_alarm_rate": 2}, ValueError, "max_false_alarm_rate=2 must be at least 0 and at most 1"),

@@ -13,17 +13,17 @@ from mmestim.voice.localization import EditSegment
 RATE = 16000
 
 
-def test_files_of_folders_are_listed_once(folder):
+def test_files_of_folders_are_listed_once(recordings):
     names = ["a.wav", "b.wav", "c.wav", "d.mp3", os.path.join("deep", "a.flac")]
-    paths = [str(folder / name) for name in names]
-    assert audio_files([folder / "b.wav", folder]) == [paths[1], paths[0], *paths[2:]]
-    assert audio_files(audio_files([folder, "nowhere.wav"])) == [*paths, "nowhere.wav"]
+    paths = [str(recordings / name) for name in names]
+    assert audio_files([recordings / "b.wav", recordings]) == [paths[1], paths[0], *paths[2:]]
+    assert audio_files(audio_files([recordings, "nowhere.wav"])) == [*paths, "nowhere.wav"]
     with pytest.raises(TypeError, match=r"is one path\. Wrap it in a list"):
         audio_files("a.wav")
 
 
-def test_a_scan_returns_the_results_of_the_detector(edit_detector, folder):
-    paths = [folder / "a.wav", folder / "b.wav", folder / "deep" / "a.flac"]
+def test_a_scan_returns_the_results_of_the_detector(edit_detector, recordings):
+    paths = [recordings / "a.wav", recordings / "b.wav", recordings / "deep" / "a.flac"]
     files = list(scan_files(edit_detector, paths))
     assert [file.path for file in files] == [str(path) for path in paths]
     assert [file.duration for file in files] == pytest.approx([3, 3, 32000 / 22050], abs=1e-4)
@@ -38,8 +38,8 @@ def test_a_scan_returns_the_results_of_the_detector(edit_detector, folder):
     assert [file.explanation for file in files] == edit_detector.explain(paths)
 
 
-def test_unreadable_files_are_skipped_in_their_place(edit_detector, folder):
-    results = list(scan_files(edit_detector, [folder / "empty", folder, folder / "nowhere.wav"]))
+def test_unreadable_files_are_skipped_in_their_place(edit_detector, recordings):
+    results = list(scan_files(edit_detector, [recordings / "empty", recordings, recordings / "nowhere.wav"]))
     skipped = {result.index: result for result in results if isinstance(result, Skipped)}
     assert [os.path.basename(item.item) for item in skipped.values()] == ["empty", "c.wav", "d.mp3", "nowhere.wav"]
     assert list(skipped) == [0, 3, 4, 6]
@@ -47,11 +47,11 @@ def test_unreadable_files_are_skipped_in_their_place(edit_detector, folder):
     assert all(reason in item.reason for reason, item in zip(reasons, skipped.values(), strict=True))
 
 
-def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch, noise):
+def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch, make_noise):
     (tmp_path / "locked").mkdir()
     (tmp_path / "call.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(999))
     soundfile.write(tmp_path / "huge.wav", np.full(RATE, 1e35), RATE, subtype="DOUBLE")
-    soundfile.write(tmp_path / "ok.aiff", noise(2), RATE)
+    soundfile.write(tmp_path / "ok.aiff", make_noise(2), RATE)
     (tmp_path / "notes.txt").write_text("no audio")
     scandir = os.scandir
 
@@ -80,23 +80,23 @@ def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch,
     assert skipped.reason == "could not be scanned. ZeroDivisionError: division by zero"
 
 
-def test_results_do_not_depend_on_the_number_of_processes(edit_detector, folder):
-    from_one_process = list(scan_files(edit_detector, [folder]))
-    assert list(scan_files(edit_detector, [folder], n_jobs=2)) == from_one_process
+def test_results_do_not_depend_on_the_number_of_processes(edit_detector, recordings):
+    from_one_process = list(scan_files(edit_detector, [recordings]))
+    assert list(scan_files(edit_detector, [recordings], n_jobs=2)) == from_one_process
 
 
-def test_results_come_one_by_one(edit_detector, folder):
-    results = scan_files(edit_detector, [folder / "a.wav", folder / "b.wav"])
-    os.rename(folder / "b.wav", folder / "moved")
+def test_results_come_one_by_one(edit_detector, recordings):
+    results = scan_files(edit_detector, [recordings / "a.wav", recordings / "b.wav"])
+    os.rename(recordings / "b.wav", recordings / "moved")
     try:
         assert isinstance(next(results), ScannedFile)
         assert "does not exist" in next(results).reason
     finally:
-        os.rename(folder / "moved", folder / "b.wav")
+        os.rename(recordings / "moved", recordings / "b.wav")
 
 
-def test_a_classifier_of_clips_is_refused_before_any_work(noise):
-    clips = [noise(1.3, seed) for seed in range(6)]
+def test_a_classifier_of_clips_is_refused_before_any_work(make_noise):
+    clips = [make_noise(1.3, seed) for seed in range(6)]
     detector = VoiceEditDetector(window=0.35, model="features").fit(clips, [0, 1] * 3)
     with pytest.raises(AttributeError, match="scan_files requires a detector of edits"):
         scan_files(detector, [])

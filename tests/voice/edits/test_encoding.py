@@ -267,14 +267,14 @@ def test_no_files_are_written(tmp_path, monkeypatch, clips):
     "label, parameters, message",
     [
         ("mp3", {"bitrate": 20}, r"bitrate=20 kbps .* one of 8, 16"),
-        ("mp3", {"bitrate": 8, "mode": "vbr"}, "mode='vbr' is not known. Use one of 'average', 'constant'"),
-        ("mp3", {"bitrate": 8, "engine": "shine"}, "engine='shine' is not known. Use one of 'soundfile', 'av'"),
+        ("mp3", {"bitrate": 8, "mode": "vbr"}, "mode='vbr' is not supported. Use one of 'average', 'constant'"),
+        ("mp3", {"bitrate": 8, "engine": "shine"}, "engine='shine' is not supported. Use one of 'soundfile', 'av'"),
         ("opus", {"bitrate": 5.0}, "bitrate=5.0 must be at least 6 and at most 256"),
         ("vorbis_aac", {"codec": "vorbis", "level": 1.5}, "level=1.5 must be"),
         ("vorbis_aac", {"codec": "vorbis"}, "level=nan must be"),
-        ("vorbis_aac", {"codec": "aac", "bitrate": 24}, "engine='soundfile' is not known. Use one of 'av'"),
-        ("telephone", {"codec": "evs"}, "codec='evs' is not known. Use one of 'alaw'"),
-        ("telephone", {"codec": "gsm", "engine": "av"}, "codec='gsm' is not known. Use one of 'amr_nb_4.75'"),
+        ("vorbis_aac", {"codec": "aac", "bitrate": 24}, "engine='soundfile' is not supported. Use one of 'av'"),
+        ("telephone", {"codec": "evs"}, "codec='evs' is not supported. Use one of 'alaw'"),
+        ("telephone", {"codec": "gsm", "engine": "av"}, "codec='gsm' is not supported. Use one of 'amr_nb_4.75'"),
     ],
 )
 def test_invalid_settings_are_reported(label, parameters, message, clips):

@@ -124,7 +124,7 @@ def test_only_available_kinds_are_drawn():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"kind": "plate"}, "kind='plate' is not known"),
+        ({"kind": "plate"}, "kind='plate' is not supported"),
         ({"rt60": 0.0}, "rt60=0.0 must be at least 0.05"),
         ({"kind": "image_source"}, "needs size, source and receiver"),
         (
@@ -278,7 +278,7 @@ def test_babble_uses_several_allowed_voices():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"kind": "rain"}, "kind='rain' is not known"),
+        ({"kind": "rain"}, "kind='rain' is not supported"),
         ({"snr": float("nan")}, "snr=nan must be"),
         ({"kind": "hum", "mains": 0}, "mains=0 must be at least 1"),
         ({"kind": "file", "noise": 3}, "uses number 3 of noises, and there are 3"),

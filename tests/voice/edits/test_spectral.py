@@ -102,7 +102,7 @@ def test_drawn_cutoff_is_valid_at_low_sample_rates(label):
         ({"cutoff": 8000.0}, "cutoff=8000.0 must be above 0 and below half the sample rate, 8000 Hz. Lower it"),
         ({"cutoff": 0.0}, "cutoff=0.0 must be above 0"),
         ({"slope": 18}, "slope=18 must be one of 12, 24, 36, 48"),
-        ({"family": "brick"}, "family='brick' is not known. Use one of 'butterworth'"),
+        ({"family": "brick"}, "family='brick' is not supported. Use one of 'butterworth'"),
     ],
 )
 def test_invalid_filters_are_reported(label, change, message):
@@ -163,7 +163,7 @@ def test_held_out_equalizer_is_a_notch():
     "change, message",
     [
         ({"frequencies": [9000.0]}, "frequencies=9000.0 must be above 0 and below half the sample rate, 8000 Hz"),
-        ({"kinds": ["comb"]}, "kinds='comb' is not known"),
+        ({"kinds": ["comb"]}, "kinds='comb' is not supported"),
         ({"qs": [0.0]}, "qs=0.0 must be above 0"),
         ({"gains": [6.0, 6.0]}, "must have one value for each band"),
     ],
@@ -317,7 +317,7 @@ def test_root_is_drawn_if_the_scale_has_one():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"scale": "blues"}, "scale='blues' is not known"),
+        ({"scale": "blues"}, "scale='blues' is not supported"),
         ({"strength": 1.5}, "strength=1.5 must be at least 0 and at"),
         ({"glide": -1}, "glide=-1 must be at least 0"),
     ],

@@ -198,7 +198,7 @@ def test_cuts_of_a_silent_clip_do_not_move():
         ({"cuts": [[0.5, float("nan")]]}, "in order, within"),
         ({"cuts": [[0.0, 4.0]]}, "leave nothing of the clip"),
         ({"fade": -0.1}, "fade=-0.1 must be at least 0"),
-        ({"place": "word"}, "place='word' is not known"),
+        ({"place": "word"}, "place='word' is not supported"),
     ],
 )
 def test_invalid_cuts_are_reported(clip, change, message):
@@ -288,7 +288,7 @@ def test_pastes_use_allowed_voices(clip, pool):
         ({"source": 3.6}, "source=3.6 and length=0.5 must be a segment of a clip of 4.000 s"),
         ({"length": 5.0, "source": 0.0}, "must be a segment of a clip"),
         ({"fade": -1}, "fade=-1 must be at least 0"),
-        ({"origin": "radio"}, "origin='radio' is not known"),
+        ({"origin": "radio"}, "origin='radio' is not supported"),
         ({"origin": "speaker", "voice": 2}, "number 2 of speaker_voices, and there are 2"),
         ({"origin": "speaker", "length": 3.5}, "uses 3.500 s of a recording of 3.000 s"),
         ({"origin": "speaker", "offset": 1.5}, "offset=1.5 must be at least 0 and at most 1"),

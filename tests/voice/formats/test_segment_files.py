@@ -305,7 +305,7 @@ def test_the_suffix_determines_the_format(tmp_path):
     for path in ("x.wav", "x", io.StringIO()):
         with pytest.raises(ValueError, match="Give format="):
             write_segments([], path)
-    with pytest.raises(ValueError, match="format='xml' is not known"):
+    with pytest.raises(ValueError, match="format='xml' is not supported"):
         write_segments([], "x.json", "xml")
     with open(tmp_path / "x.CSV", "w", newline="") as file:
         write_segments(SEGMENTS, file)

@@ -18,13 +18,13 @@ from mmestim.voice.formats import read_segments
 RATE = 16000
 
 
-def test_results_and_unreadable_files_are_printed(model, folder, capsys):
-    assert main(["scan", str(folder), "--model", model]) == 1
+def test_results_and_unreadable_files_are_printed(model_path, recordings, capsys):
+    assert main(["scan", str(recordings), "--model", model_path]) == 1
     out, err = capsys.readouterr()
     assert [line.split("\t")[:2] for line in out.splitlines()] == [
-        [str(folder / "a.wav"), "no edit found"],
-        [str(folder / "b.wav"), "edits found"],
-        [str(folder / "deep" / "a.flac"), "no edit found"],
+        [str(recordings / "a.wav"), "no edit found"],
+        [str(recordings / "b.wav"), "edits found"],
+        [str(recordings / "deep" / "a.flac"), "no edit found"],
     ]
     assert "echo" in out.splitlines()[1]
     assert err.splitlines()[0] == "2 of 5 files could not be read:"
@@ -35,8 +35,8 @@ def test_results_and_unreadable_files_are_printed(model, folder, capsys):
     "names, status",
     [(["a.wav"], 0), (["a.wav", "b.wav", "c.wav"], 1), (["c.wav", "d.mp3"], 2), (["a.wav", "c.wav"], 3)],
 )
-def test_exit_status(model, folder, names, status, capsys):
-    assert main(["scan", *(str(folder / name) for name in names), "--model", model]) == status
+def test_exit_status(model_path, recordings, names, status, capsys):
+    assert main(["scan", *(str(recordings / name) for name in names), "--model", model_path]) == status
 
 
 @pytest.mark.parametrize(
@@ -47,23 +47,23 @@ def test_exit_status(model, folder, names, status, capsys):
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_no_failure_looks_like_a_result(folder, error, status, message, capsys, monkeypatch):
+def test_no_failure_looks_like_a_result(recordings, error, status, message, capsys, monkeypatch):
     def fail(path, device):
         raise error
 
     monkeypatch.setattr("mmestim.persistence.load", fail)
     monkeypatch.setattr(os, "dup2", lambda *files: None)
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
-    assert main(["scan", str(folder), "--model", "x"]) == status
+    assert main(["scan", str(recordings), "--model", "x"]) == status
     assert message in capsys.readouterr().err
 
 
-def test_names_that_standard_output_cannot_encode(model, tmp_path, monkeypatch, noise, echo):
+def test_names_that_standard_output_cannot_encode(model_path, tmp_path, monkeypatch, make_noise, add_echo):
     paths = [tmp_path / "日本.wav", tmp_path / os.fsdecode(b"\xe9t\xe9.wav")]
     for path in paths:
         with open(path, "wb") as file:
-            soundfile.write(file, echo(noise(3, 51)), RATE, format="WAV")
-    words = ["scan", *map(str, paths), "--model", model]
+            soundfile.write(file, add_echo(make_noise(3, 51)), RATE, format="WAV")
+    words = ["scan", *map(str, paths), "--model", model_path]
     output = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
     assert main(words) == 1
@@ -74,21 +74,23 @@ def test_names_that_standard_output_cannot_encode(model, tmp_path, monkeypatch, 
     assert set(read_segments(tmp_path / "edits.csv")) == set(map(str, paths))
 
 
-def test_one_file_holds_all_recordings(model, folder, tmp_path, capsys, edit_detector):
-    expected = {file.path: list(file.segments) for file in scan_files(edit_detector, [folder]) if hasattr(file, "path")}
+def test_one_file_holds_all_recordings(model_path, recordings, tmp_path, capsys, edit_detector):
+    expected = {
+        file.path: list(file.segments) for file in scan_files(edit_detector, [recordings]) if hasattr(file, "path")
+    }
     for format in ("json", "csv", "rttm"):
         target = tmp_path / f"edits.{format}"
-        assert main(["scan", str(folder), "--model", model, "--format", format, "--output", str(target)]) == 1
+        assert main(["scan", str(recordings), "--model", model_path, "--format", format, "--output", str(target)]) == 1
         nonempty = {name: segments for name, segments in expected.items() if segments}
         assert read_segments(target, format) == (expected if format == "json" else nonempty)
         assert "no edit found" in capsys.readouterr().out
-    assert main(["scan", str(folder), "--model", model, "--format", "json"]) == 1
+    assert main(["scan", str(recordings), "--model", model_path, "--format", "json"]) == 1
     assert list(json.loads(capsys.readouterr().out)["recordings"]) == list(expected)
 
 
-def test_a_report_is_written_in_addition_to_the_lines(model, folder, tmp_path, capsys):
+def test_a_report_is_written_in_addition_to_the_lines(model_path, recordings, tmp_path, capsys):
     target = tmp_path / "r.html"
-    assert main(["scan", str(folder), "--model", model, "--report", str(target)]) == 1
+    assert main(["scan", str(recordings), "--model", model_path, "--report", str(target)]) == 1
     page = target.read_text(encoding="utf-8")
     assert page.count("<audio ") == page.count("<img ") == 3
     assert "Edits were found in 1 of 3 recordings that could be read. 2 could not be read." in page
@@ -101,18 +103,20 @@ def test_recordings_get_different_files():
     assert file_names(paths, ".txt") == [name + ".txt" for name in expected]
 
 
-def test_files_of_recordings_mirror_their_folders(model, folder, tmp_path, edit_detector, noise):
-    twin = folder / "b.ogg"
-    soundfile.write(twin, noise(1, 60), RATE)
+def test_files_of_recordings_mirror_their_folders(model_path, recordings, tmp_path, edit_detector, make_noise):
+    twin = recordings / "b.ogg"
+    soundfile.write(twin, make_noise(1, 60), RATE)
     target = tmp_path / "marks"
     try:
-        assert main(["scan", str(folder), "--model", model, "--format", "textgrid", "--output", str(target)]) == 1
+        assert (
+            main(["scan", str(recordings), "--model", model_path, "--format", "textgrid", "--output", str(target)]) == 1
+        )
     finally:
         os.remove(twin)
     names = sorted(str(path.relative_to(target)) for path in target.rglob("*.TextGrid"))
     assert names == ["a.TextGrid", "b.ogg.TextGrid", "b.wav.TextGrid", os.path.join("deep", "a.TextGrid")]
     (segments,) = read_segments(target / "b.wav.TextGrid").values()
-    (file,) = scan_files(edit_detector, [folder / "b.wav"])
+    (file,) = scan_files(edit_detector, [recordings / "b.wav"])
     assert [segment.label for segment in segments] == [segment.label for segment in file.segments]
 
 
@@ -125,26 +129,26 @@ def test_files_of_recordings_mirror_their_folders(model, folder, tmp_path, edit_
         (["--format", "json", "--output", "."], r"'.' is a folder; pass the path of a file"),
     ],
 )
-def test_unwritable_targets_are_reported_before_any_work(folder, words, message, capsys, monkeypatch):
+def test_unwritable_targets_are_reported_before_any_work(recordings, words, message, capsys, monkeypatch):
     monkeypatch.setattr("mmestim.persistence.load", lambda path, device: pytest.fail("work began"))
-    assert main(["scan", str(folder), "--model", "x", *words]) == 2
+    assert main(["scan", str(recordings), "--model", "x", *words]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_files_without_a_detector_are_refused(folder, tmp_path, capsys, monkeypatch):
-    assert main(["scan", str(folder), "--model", str(tmp_path / "none.mme")]) == 2
+def test_files_without_a_detector_are_refused(recordings, tmp_path, capsys, monkeypatch):
+    assert main(["scan", str(recordings), "--model", str(tmp_path / "none.mme")]) == 2
     assert "none.mme" in capsys.readouterr().err
     monkeypatch.setattr("mmestim.persistence.load", lambda path, device: mmestim.ModalityGapAnalyzer())
-    assert main(["scan", str(folder), "--model", "other.mme"]) == 2
+    assert main(["scan", str(recordings), "--model", "other.mme"]) == 2
     assert "does not contain an edit detector" in capsys.readouterr().err
 
 
-def test_an_interrupt_prints_no_traceback(model, folder, capsys, monkeypatch):
+def test_an_interrupt_prints_no_traceback(model_path, recordings, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mmestim.voice._detection.clip_analysis.scan_clip", interrupted)
-    assert main(["scan", str(folder), "--model", model]) == 130
+    assert main(["scan", str(recordings), "--model", model_path]) == 130
     assert capsys.readouterr().err.strip() == "mmestim: interrupted"
 
 
