@@ -8,7 +8,6 @@ import soundfile
 
 import mmestim.voice._audio.streaming as streaming
 from mmestim.voice import AudioCorpus
-from mmestim.voice._audio.resampling import resample, resample_blocks
 from mmestim.voice._audio.streaming import AudioStream
 
 RATE = 16000
@@ -16,16 +15,6 @@ RATE = 16000
 
 def noise(n_samples, seed=0):
     return np.random.default_rng(seed).normal(scale=0.1, size=n_samples).astype(np.float32)
-
-
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 47999])
-def test_pieces_are_resampled_as_the_whole(rate):
-    whole = noise(3 * rate + 1)
-    for sizes in ([rate // 3], [7, 20_000], [len(whole)]):
-        ends = np.cumsum(np.resize(sizes, 2 + 2 * len(whole) // sum(sizes)))
-        blocks = np.split(whole, ends[ends < len(whole)])
-        pieces = list(resample_blocks(blocks, rate, RATE))
-        np.testing.assert_array_equal(np.concatenate(pieces), resample(whole, rate, RATE))
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])

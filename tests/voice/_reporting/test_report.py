@@ -7,10 +7,8 @@ import json
 import os
 import select
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -20,7 +18,6 @@ import soundfile
 
 import mmestim.voice._reporting.media as media
 from mmestim.voice import LABELS, ScannedFile, Skipped, write_report
-from mmestim.voice._audio.spectrogram import Spectrogram, compute_spectrogram, encode_png
 from mmestim.voice.localization import EditSegment
 
 RATE = 16000
@@ -183,19 +180,7 @@ def test_the_players_have_the_sound_of_the_file(page):
         assert (player.attributes["data-start"], player.attributes["data-end"]) == ("0.0", "4.0")
 
 
-def pixels(image):
-    assert image[:8] == b"\x89PNG\r\n\x1a\n"
-    chunks, place = {}, 8
-    while place < len(image):
-        (length,) = struct.unpack(">I", image[place : place + 4])
-        kind, data = image[place + 4 : place + 8], image[place + 8 : place + 8 + length]
-        assert zlib.crc32(kind + data) == struct.unpack(">I", image[place + 8 + length : place + 12 + length])[0]
-        chunks[kind], place = data, place + 12 + length
-    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
-    return np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)[:, 1:]
-
-
-def test_the_picture_shows_the_sweep(page):
+def test_the_picture_shows_the_sweep(page, pixels):
     kind, image = content(page.all("img")[0].attributes["src"])
     assert kind == "image/png"
     grey = pixels(image)
@@ -204,21 +189,6 @@ def test_the_picture_shows_the_sweep(page):
     expected = 500 + 6000 * (np.arange(5, grey.shape[1] - 5) + 0.5) / grey.shape[1]
     assert np.abs(measured - expected).max() < 100
     assert page.all("img")[0].attributes["alt"].startswith("Spectrogram of 0:04.0, 0 to 8 kHz. No edit found.")
-
-
-@pytest.mark.parametrize("n_samples", [1, 300, 511, 513, 20_000, 400_000])
-def test_spectrograms_do_not_depend_on_the_blocks(n_samples):
-    waveform = np.random.default_rng(0).normal(size=n_samples).astype(np.float32)
-    from_one_block = compute_spectrogram([waveform], n_samples)
-    from_many_blocks = Spectrogram(n_samples)
-    for block in np.array_split(waveform, 7):
-        from_many_blocks.add(block)
-    np.testing.assert_allclose(from_many_blocks.decibels(), from_one_block, atol=1e-4)
-    assert from_one_block.shape[0] == 128
-    assert 1 <= from_one_block.shape[1] <= 1000
-    assert from_one_block.max() == 0
-    assert from_one_block.max(axis=0).min() > -20  # no column without a frame
-    assert pixels(encode_png(from_one_block)).shape == from_one_block.shape
 
 
 def test_untested_edits_are_listed(page):

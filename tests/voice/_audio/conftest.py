@@ -1,0 +1,118 @@
+"""Fixtures of the tests of audio."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmestim.voice._audio.reading import SequentialFile
+
+RATE = 16000
+
+
+def sine(seconds=1.0, rate=RATE, frequency=440.0, amplitude=0.5):
+    """A sine from phase 0."""
+    return (amplitude * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(seconds=1.0, seed=0):
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three clips in two formats and a text, on two levels."""
+    (tmp_path / "deep").mkdir()
+    soundfile.write(tmp_path / "b.wav", noise(0.2, 1), RATE)
+    soundfile.write(tmp_path / "a.FLAC", noise(0.3, 2), RATE)
+    soundfile.write(tmp_path / "deep" / "c.wav", noise(0.4, 3), RATE)
+    soundfile.write(tmp_path / "._hidden.wav", noise(0.4, 3), RATE)
+    (tmp_path / "notes.txt").write_text("no audio")
+    return tmp_path
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files that soundfile opens."""
+    names = []
+
+    class Counted(SequentialFile):
+        def __init__(self, file, *args, **kwargs):
+            names.append(os.path.basename(os.fsdecode(getattr(file, "name", file))))
+            super().__init__(file, *args, **kwargs)
+
+    monkeypatch.setattr("mmestim.voice._audio.reading.SequentialFile", Counted)
+    return names
+
+
+def cut(path, share):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def write_bad_file(folder, kind):
+    """A bad file, and what must be said of it."""
+    path = folder / f"{kind}.wav"
+    if kind == "missing":
+        return folder / "b.waf", r"does not exist. Did you mean '.*b\.wav'\?"
+    if kind == "nowhere":
+        return folder / "nowhere" / "b.wav", "neither does the folder"
+    if kind == "folder":
+        return folder / "deep", "is a folder"
+    if kind == "url":
+        return "https://example.org/a.wav", "is a URL, and files must be local. Download"
+    if kind == "null":
+        return "a\0.wav", "cannot be opened: embedded null"
+    if kind == "pipe":
+        os.mkfifo(path)
+        return path, "not a regular file"
+    if kind == "zero":
+        path.touch()
+        return path, "empty file, of 0 bytes"
+    if kind == "empty":
+        soundfile.write(path, np.zeros(0), RATE)
+        return path, "contains no samples"
+    if kind == "text":
+        path.write_text("This is no sound.\n" * 99)
+        return path, "not audio.*Format not recognised.*Convert it"
+    if kind == "bytes":
+        path.write_bytes(np.random.default_rng(0).bytes(9999))
+        return path, "not audio"
+    if kind == "raw":
+        path.with_suffix(".raw").write_bytes(b"01" * 999)
+        return path.with_suffix(".raw"), "not audio"
+    if kind == "silent":
+        soundfile.write(path, 5e-5 * sine(), RATE, subtype="FLOAT")
+        return path, "is silent: it stays within -80 dBFS of its mean. Leave it out"
+    if kind == "constant":
+        soundfile.write(path, np.full(RATE, 0.3), RATE)
+        return path, "is silent"
+    if kind == "opposite":
+        soundfile.write(path, np.stack([sine(), -sine()], axis=1), RATE, subtype="FLOAT")
+        return path, "is silent.* after averaging its 2 channels"
+    if kind in ("nan", "inf"):
+        clip = sine()
+        clip[800] = float(kind)
+        soundfile.write(path, clip, RATE, subtype="FLOAT")
+        return path, r"NaN or infinite samples, the first at 0\.0500 s"
+    if kind == "long":
+        soundfile.write(path, sine(), RATE)
+        head = bytearray(path.read_bytes()[:44])
+        size = 10 * 3600 * 2 * RATE
+        head[4:8], head[40:44] = struct.pack("<I", size + 36), struct.pack("<I", size)
+        path.write_bytes(head)
+        os.truncate(path, size + 44)  # a hole
+        return path, r"lasts 36000\.0 s, above max_duration=3600\. Cut it"
+    form, share = kind.split()
+    path = folder / f"cut.{form}"
+    parameters = {"format": "OGG", "subtype": "OPUS"} if form == "opus" else {}
+    soundfile.write(path, noise(4), RATE, **parameters)
+    cut(path, float(share))
+    return path, "is truncated or damaged"
+
+
+@pytest.fixture(scope="session")
+def make_bad():
+    """Return a function that writes a bad file of a kind, and returns its path and the expected message."""
+    return write_bad_file
