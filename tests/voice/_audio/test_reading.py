@@ -1,4 +1,4 @@
-"""Reading of waveforms and files, and the errors of those that are refused."""
+"""Reading of waveforms and files, and the errors for invalid ones."""
 
 import tracemalloc
 
@@ -13,21 +13,8 @@ from mmestim.voice._audio.streaming import AudioStream
 RATE = 16000
 
 
-def sine(seconds=1.0, rate=RATE, frequency=440.0, amplitude=0.5):
-    """A sine from phase 0."""
-    return (amplitude * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
-def noise(seconds=1.0, seed=0):
-    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
-
-
-def decibels(x):
-    return 20 * np.log10(np.sqrt(np.mean(np.square(x, dtype=np.float64))) + 1e-12)
-
-
 @pytest.mark.parametrize(
-    "clip",
+    "convert",
     [
         lambda x: x.astype(np.float64),
         lambda x: x.astype(np.float16),
@@ -43,24 +30,26 @@ def decibels(x):
     ],
     ids="float64 float16 int16 int32 int8 uint8 stereo object tensor bfloat16 list".split(),
 )
-def test_any_kind_of_waveform_becomes_mono_float32(clip):
-    read = AudioCorpus([clip(sine())])[0]
-    assert read.dtype == np.float32
-    assert read.flags.c_contiguous
-    np.testing.assert_allclose(read, sine(), atol=1 / 128)
+def test_waveforms_of_any_type_become_mono_float32(convert, sine):
+    samples = AudioCorpus([convert(sine())])[0]
+    assert samples.dtype == np.float32
+    assert samples.flags.c_contiguous
+    np.testing.assert_allclose(samples, sine(), atol=1 / 128)
 
 
-def test_full_scale_of_integers():
-    extremes = AudioCorpus([np.array([-(2**15), 2**15 - 1], dtype=np.int16), np.array([0, 255], dtype=np.uint8)])
-    assert extremes[0].tolist() == [-1, 1 - 2**-15]
-    assert extremes[1].tolist() == [-1, 1 - 2**-7]
+def test_integers_are_scaled_by_their_full_scale():
+    int16_clip, uint8_clip = AudioCorpus(
+        [np.array([-(2**15), 2**15 - 1], dtype=np.int16), np.array([0, 255], dtype=np.uint8)]
+    )
+    assert int16_clip.tolist() == [-1, 1 - 2**-15]
+    assert uint8_clip.tolist() == [-1, 1 - 2**-7]
 
 
-def test_what_is_read_belongs_to_the_reader():
+def test_returned_clips_are_copies(sine):
     clip = sine()
     clip.setflags(write=False)
-    read = AudioCorpus([clip])[0]
-    read[:] = 0
+    returned_clip = AudioCorpus([clip])[0]
+    returned_clip[:] = 0
     assert clip.any()
 
 
@@ -81,23 +70,23 @@ def test_what_is_read_belongs_to_the_reader():
     ],
 )
 @pytest.mark.parametrize("n_channels", [1, 2])
-def test_formats(tmp_path, name, parameters, tolerance, n_channels):
+def test_files_of_all_formats_are_read(tmp_path, name, parameters, tolerance, n_channels, sine, decibels):
     clip = sine(1.5) * np.linspace(0, 1, 24000, dtype=np.float32)
-    shares = np.array([1.0, 0.5])[:n_channels]
-    soundfile.write(tmp_path / name, clip[:, None] * shares, RATE, **parameters)
-    read = AudioCorpus([tmp_path / name])[0]
-    assert len(read) == 24000
-    assert decibels(read - shares.mean() * clip) - decibels(clip) < tolerance
+    channel_gains = np.array([1.0, 0.5])[:n_channels]
+    soundfile.write(tmp_path / name, clip[:, None] * channel_gains, RATE, **parameters)
+    samples = AudioCorpus([tmp_path / name])[0]
+    assert len(samples) == 24000
+    assert decibels(samples - channel_gains.mean() * clip) - decibels(clip) < tolerance
 
 
-def test_a_long_mp3_is_decoded_as_a_whole(tmp_path):
-    # Read in pieces it is garbled.
+def test_long_mp3_is_decoded_at_once(tmp_path, noise):
+    # libsndfile decodes the frames wrongly if they are read in several calls.
     soundfile.write(tmp_path / "x.mp3", np.concatenate([noise(10), 1e-3 * noise(10), noise(10)]), RATE)
-    whole = soundfile.read(tmp_path / "x.mp3", dtype="float32")[0]
-    np.testing.assert_allclose(AudioCorpus([tmp_path / "x.mp3"])[0], whole, atol=1e-6)
+    expected = soundfile.read(tmp_path / "x.mp3", dtype="float32")[0]
+    np.testing.assert_allclose(AudioCorpus([tmp_path / "x.mp3"])[0], expected, atol=1e-6)
 
 
-def test_an_mp3_behind_a_picture(tmp_path):
+def test_mp3_after_an_embedded_picture_is_read(tmp_path, noise):
     soundfile.write(tmp_path / "x.mp3", noise(), RATE)
     picture = np.random.default_rng(0).bytes(200_000)
     size = bytes(len(picture) >> shift & 127 for shift in (21, 14, 7, 0))
@@ -105,18 +94,17 @@ def test_an_mp3_behind_a_picture(tmp_path):
     assert len(AudioCorpus([tmp_path / "y.mp3"])[0]) == RATE
 
 
-BAD = (
+BAD_KINDS = (
     "missing nowhere folder url null pipe zero empty text bytes raw silent constant opposite nan inf long".split()
     + [f"{form} {share}" for form in ("wav", "flac", "ogg", "opus") for share in (0.5, 0.999)]
     + ["mp3 0.5"]
 )
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_a_clear_error_and_a_listed_skip(make_bad, folder, kind):
-    path, message = make_bad(folder, kind)
-    good = [folder / "b.wav", folder / "a.FLAC"]
-    paths = [good[0], path, good[1]]
+@pytest.mark.parametrize("kind", BAD_KINDS)
+def test_bad_files_are_reported_and_skipped(make_bad_file, folder, kind):
+    path, message = make_bad_file(folder, kind)
+    paths = [folder / "b.wav", path, folder / "a.FLAC"]
     with pytest.raises(AudioError, match=message) as caught:
         AudioCorpus(paths)[1]
     assert str(caught.value).startswith(f"{path}: ")
@@ -150,25 +138,25 @@ def test_a_bad_file_is_a_clear_error_and_a_listed_skip(make_bad, folder, kind):
         (float("nan"), r"shape \(\)"),
     ],
 )
-def test_bad_waveforms(clip, message):
+def test_bad_waveforms_are_reported(clip, message, sine):
     corpus = AudioCorpus([sine(), clip])
     with pytest.raises(AudioError, match=f"clip 1: .*{message}"):
         corpus[1]
-    with pytest.raises(AudioError, match="clip 1: "):  # its number in the whole
+    with pytest.raises(AudioError, match="clip 1: "):  # the number in the original corpus
         corpus[1:][0]
 
 
-def test_a_file_that_may_not_be_read(folder, monkeypatch):
-    def refuse(*args):
+def test_unreadable_files_are_reported(folder, monkeypatch):
+    def deny(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("builtins.open", deny)
     with pytest.raises(AudioError, match=r"b.wav: cannot be opened: Permission denied\."):
         AudioCorpus([folder / "b.wav"])[0]
 
 
-def test_a_long_file_is_not_decoded(make_bad, folder):
-    path, _ = make_bad(folder, "long")
+def test_files_above_the_maximum_duration_are_not_decoded(make_bad_file, folder, noise):
+    path, _ = make_bad_file(folder, "long")
     tracemalloc.start()
     with pytest.raises(AudioError, match="36000"):
         AudioCorpus([path])[0]
@@ -179,34 +167,34 @@ def test_a_long_file_is_not_decoded(make_bad, folder):
         AudioCorpus([noise(2)], max_duration=1.5)[0]
 
 
-def test_a_wav_from_a_pipe_has_no_size_to_be_true_to(tmp_path):
+def test_wav_with_the_size_of_a_pipe_is_read_to_its_end(tmp_path, noise):
     soundfile.write(tmp_path / "x.wav", noise(), RATE)
-    whole = bytearray((tmp_path / "x.wav").read_bytes())
-    whole[4:8] = whole[40:44] = b"\xff" * 4
-    (tmp_path / "x.wav").write_bytes(whole)
+    content = bytearray((tmp_path / "x.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff" * 4
+    (tmp_path / "x.wav").write_bytes(content)
     assert len(AudioCorpus([tmp_path / "x.wav"])[0]) == RATE
 
 
-def test_a_flac_from_a_pipe_is_refused(tmp_path):
+def test_flac_without_a_length_is_reported(tmp_path, noise):
     soundfile.write(tmp_path / "x.flac", noise(), RATE)
-    whole = bytearray((tmp_path / "x.flac").read_bytes())
-    whole[21] &= 0xF0
-    whole[22:26] = bytes(4)
-    (tmp_path / "x.flac").write_bytes(whole)
+    content = bytearray((tmp_path / "x.flac").read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    (tmp_path / "x.flac").write_bytes(content)
     with pytest.raises(AudioError, match="has no length in its header"):
         AudioCorpus([tmp_path / "x.flac"])[0]
 
 
 @pytest.mark.parametrize("loud_first", [True, False])
-def test_an_mp3_that_does_not_count_its_frames(tmp_path, loud_first):
-    # libsndfile takes the first frame's bit rate for that of all, and stops where the file would then end.
+def test_mp3_without_a_frame_count_is_read_completely_or_reported(tmp_path, loud_first, noise):
+    # libsndfile assumes that all frames have the bitrate of the first, and stops at the duration that follows from it.
     parts = [noise(8), 1e-3 * noise(8)]
     soundfile.write(tmp_path / "x.mp3", np.concatenate(parts if loud_first else parts[::-1]), RATE)
-    whole = (tmp_path / "x.mp3").read_bytes()
-    (tmp_path / "x.mp3").write_bytes(whole[whole.index(whole[:2], 4) :])
+    content = (tmp_path / "x.mp3").read_bytes()
+    (tmp_path / "x.mp3").write_bytes(content[content.index(content[:2], 4) :])
     corpus = AudioCorpus([tmp_path / "x.mp3"])
-    guess = soundfile.info(tmp_path / "x.mp3").duration
-    if guess < 16:
+    estimated_duration = soundfile.info(tmp_path / "x.mp3").duration
+    if estimated_duration < 16:
         with pytest.raises(AudioError, match="without its length in the header"):
             corpus[0]
     else:

@@ -1,4 +1,4 @@
-"""Files block by block: the samples of AudioCorpus, whatever the rate, in the memory of a block."""
+"""Streaming of files in blocks: the same samples as AudioCorpus at every rate, in constant memory."""
 
 import tracemalloc
 
@@ -19,7 +19,7 @@ def noise(n_samples, seed=0):
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("n_samples", [60, 100_001])
-def test_a_stream_is_what_a_corpus_reads(tmp_path, monkeypatch, rate, n_samples):
+def test_stream_yields_the_samples_of_a_corpus(tmp_path, monkeypatch, rate, n_samples):
     monkeypatch.setattr(streaming, "_BLOCK_SIZE", 30_000)
     path = tmp_path / "x.wav"
     soundfile.write(path, noise(2 * n_samples).reshape(-1, 2), rate)
@@ -30,7 +30,7 @@ def test_a_stream_is_what_a_corpus_reads(tmp_path, monkeypatch, rate, n_samples)
 
 
 @pytest.mark.parametrize("name", ["x.flac", "x.ogg", "x.mp3"])
-def test_compressed_files_are_decoded_without_a_seam(tmp_path, monkeypatch, name):
+def test_compressed_files_are_decoded_without_gaps(tmp_path, monkeypatch, name):
     monkeypatch.setattr(streaming, "_BLOCK_SIZE", 30_000)
     with soundfile.SoundFile(tmp_path / name, "w", 44100, 1) as file:
         for seed in range(12):
@@ -40,7 +40,7 @@ def test_compressed_files_are_decoded_without_a_seam(tmp_path, monkeypatch, name
     np.testing.assert_allclose(np.concatenate(blocks), AudioCorpus([tmp_path / name])[0], atol=1e-6)
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path):
+def test_memory_does_not_grow_with_the_length_of_the_file(tmp_path):
     peaks = []
     for n_blocks in (4, 16):
         with soundfile.SoundFile(tmp_path / "x.wav", "w", 48000, 2) as file:

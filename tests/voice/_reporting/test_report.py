@@ -180,10 +180,10 @@ def test_the_players_have_the_sound_of_the_file(page):
         assert (player.attributes["data-start"], player.attributes["data-end"]) == ("0.0", "4.0")
 
 
-def test_the_picture_shows_the_sweep(page, pixels):
+def test_the_picture_shows_the_sweep(page, png_pixels):
     kind, image = content(page.all("img")[0].attributes["src"])
     assert kind == "image/png"
-    grey = pixels(image)
+    grey = png_pixels(image)
     middle = grey[:, 5:-5]
     measured = 8000 * (1 - (middle.argmin(axis=0) + 0.5) / len(grey))
     expected = 500 + 6000 * (np.arange(5, grey.shape[1] - 5) + 0.5) / grey.shape[1]
