@@ -69,7 +69,7 @@ class Blocks:
                 block, self._present[name][rows] = self.read(name, rows)
                 if fits:
                     self._tensors[name][rows] = torch.from_numpy(block)
-        self._check_something_present(self._present, 0)
+        self._check_any_present(self._present, 0)
         return self
 
     def present(self, name: str) -> np.ndarray:
@@ -117,7 +117,7 @@ class Blocks:
                 block, present = self.read(name, rows)
                 presence[name] = present
                 x[name] = torch.from_numpy(block if present.all() else block[present])
-            self._check_something_present(presence, start)
+            self._check_any_present(presence, start)
             yield rows.stop - start, x, presence
 
     def read(self, name: str, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,14 +175,13 @@ class Blocks:
             part = array[rows[:, None], columns]
         else:  # In C order `take` is four times as fast; in other orders it would copy all columns first.
             part = array[rows].take(columns, axis=1) if array.flags.c_contiguous else array[rows, columns]
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # Values beyond float32 become infinite, which `read` refuses.
+        # Values beyond float32 become infinite, which `read` rejects.
+        with np.errstate(over="ignore", invalid="ignore"):
             # A slice of rows may be a view of the caller's data, whereas an index array gives a copy.
             block = part.astype(np.float32, order="C", copy=isinstance(rows, slice))
         return block.reshape(len(block), *self.shapes[name])
 
-    def _check_something_present(self, presence: Mapping[str, np.ndarray], offset: int) -> None:
+    def _check_any_present(self, presence: Mapping[str, np.ndarray], offset: int) -> None:
         present = np.logical_or.reduce(list(presence.values()))
         if not present.all():
             raise ValueError(

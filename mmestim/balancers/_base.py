@@ -199,7 +199,7 @@ class Balancer(BaseEstimator):
         for name, value in state.items():
             setattr(self, name, value)
 
-    def _needs_own_heads(self, head: FusionHead) -> bool:
+    def _needs_unimodal_heads(self, head: FusionHead) -> bool:
         """Return whether the network needs unimodal heads beside the fusion head."""
         check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
         return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)

@@ -203,8 +203,8 @@ class ReconBoost(Balancer):
         with training.context.options.autocast():
             features = training.module.branch(name).encode(batch).float()
             logits = head.unimodal({name: features}, name).float()
-        others_in_rows = other_logits if modality_batch is batch else other_logits[batch.present[name]]
-        loss = self._stage_loss(logits, others_in_rows, modality_batch)
+        modality_rows_other_logits = other_logits if modality_batch is batch else other_logits[batch.present[name]]
+        loss = self._stage_loss(logits, modality_rows_other_logits, modality_batch)
         if training.module.unimodal_heads:
             unimodal_loss = training.unimodal_loss({name: scatter_rows(features, batch, name)}, batch)
             loss = loss + training.unimodal_weight * unimodal_loss

@@ -17,10 +17,11 @@ _THRESHOLDS = (1.0, 0.4, -0.1)
 
 
 class Valuation(Balancer):
-    """Sample-level valuation: more copies of a row, without its other modalities, for one that contributes little.
+    """Sample-level valuation: a modality that contributes little to a row gets copies of it without other modalities.
 
     Before each epoch after the warm-up, Shapley values measure the contribution of each modality to the correct
-    prediction of each training row. A modality that contributes little is trained on further copies of the row, alone.
+    prediction of each training row. A modality that contributes little is trained on further copies of the
+    row, without the other modalities.
 
     Parameters
     ----------
@@ -187,8 +188,8 @@ def shapley_factors(n_modalities: int) -> torch.Tensor:
 
 def copy_probabilities(contributions: torch.Tensor, alpha: float) -> torch.Tensor:
     """Return each modality's probability of a copy from the mean contributions; 0 where they are NaN."""
-    is_known = ~contributions.isnan()
-    n_others = (is_known.sum() - is_known.float()).clamp(min=1)
+    has_mean = ~contributions.isnan()
+    n_others = (has_mean.sum() - has_mean.float()).clamp(min=1)
     total = contributions.nansum()
     deficit = (total - contributions.nan_to_num()) / n_others - contributions
-    return torch.where(is_known & (is_known.sum() > 1), alpha * 2 / 3 * deficit, 0.0).clamp(0, 1)
+    return torch.where(has_mean & (has_mean.sum() > 1), alpha * 2 / 3 * deficit, 0.0).clamp(0, 1)

@@ -38,14 +38,14 @@ class JointBase(MultimodalClassifier):
         return None
 
     def _join(self, branches: dict[str, Branch], n_classes: int, balancer: Balancer | None) -> JointModule:
-        """Join the branches under one fusion head: that of the balancer if it has one, or else that of `fusion`."""
+        """Join the branches under the balancer's fusion head if it has one, or else the head that `fusion` names."""
         names_as_listed = list(self.modalities_)
         sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
         head = None if balancer is None else balancer.build_head(sizes, n_classes)
         if head is None:
             self._check_gates(names_as_listed)
             head = build_head(self.fusion, sizes, n_classes, names_as_listed)
-        has_unimodal_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_own_heads(head))
+        has_unimodal_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_unimodal_heads(head))
         return JointModule(branches, head, has_unimodal_heads)
 
     def _check_gates(self, names: list[str]) -> None:
