@@ -12,7 +12,7 @@ def print_escaped(text: str) -> None:
 
 
 def write_utf8(text: str) -> None:
-    """Write the bytes that a file would have: UTF-8, with undecodable bytes of file names unchanged."""
+    """Write a text to standard output as UTF-8, with undecodable bytes of file names unchanged."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()

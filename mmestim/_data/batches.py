@@ -146,6 +146,6 @@ class Rows:
 def eval_batch_size(shapes: dict[str, tuple[int, ...]], batch_size: int) -> int:
     """Return the number of rows to evaluate at once.
 
-    Their input fills about 1 MiB, so that it stays in the cache of a CPU, but is at least a training batch.
+    Their input fills about 1 MiB, which fits in the cache of a CPU. The number is never below `batch_size`.
     """
     return max(int(batch_size), min(8192, 2**18 // sum(int(np.prod(shape)) for shape in shapes.values())))

@@ -71,7 +71,7 @@ def check_X(
     Parameters
     ----------
     estimator : estimator
-        Estimator that keeps `modalities_`, `shapes_`, `n_features_in_` and the column names.
+        Estimator that stores `modalities_`, `shapes_`, `n_features_in_` and the column names.
     X : array-like or dict of str to array-like
         Data of shape (n_samples, n_features), or one block per modality.
     y : array-like of shape (n_samples,), default=None

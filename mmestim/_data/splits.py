@@ -103,7 +103,7 @@ def _grouped_rows(rows: np.ndarray, codes: np.ndarray, groups: Any, fraction: fl
 
 
 def _grouped_folds(codes: np.ndarray, group_codes: np.ndarray, n_splits: int, seed: int) -> list[Split]:
-    """Return the positions of the rows in and out of each fold of whole groups."""
+    """Return the positions of the training and held-out rows of each fold; no group is split."""
     splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         # Classes smaller than the number of folds are allowed here.

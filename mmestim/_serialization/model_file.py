@@ -8,7 +8,7 @@ This module is independent of the estimators. It packs and unpacks the files its
   and that lack the alignment of fresh memory;
 - holds the whole file in memory once more when it writes, or replaces the old file before the new one is complete.
 
-Its reader opens these files; a test checks that.
+The reader of that library opens these files, which a test checks.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ def build_on_meta(
 ) -> Built:
     """Build a module on the meta device and check it; build a user-defined one on the CPU afterwards.
 
-    A user-defined module takes memory because it may have buffers that the file does not hold. Some modules cannot
-    be built on the meta device; those are built on the CPU alone, if they are small enough.
+    A user-defined module is built on the CPU because it may have buffers that the file does not hold. Some modules
+    cannot be built on the meta device; those are built on the CPU alone, if they are small enough.
 
     Parameters
     ----------

@@ -68,4 +68,4 @@ class ProgressBar(Callback):
 
 
 def discard_output(*args: Any) -> None:
-    """Ignore what EarlyStopping would print; the history holds the same."""
+    """Discard the messages of EarlyStopping; the history holds the same information."""

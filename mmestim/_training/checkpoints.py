@@ -64,7 +64,7 @@ class Checkpoints:
     folder : path-like
         Folder of the files.
     fingerprint : str
-        Digest that no other fit has.
+        Digest that identifies the fit.
     device : torch.device
         Device of the training.
     """
@@ -78,7 +78,7 @@ class Checkpoints:
                     path.unlink()
 
     def start(self) -> Checkpoint:
-        """Return the file of the next training. Inside it, other trainings may start."""
+        """Return the file of the next training. Trainings may be nested."""
         self.n_started += 1
         return Checkpoint(self, self.n_started - 1)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-# Torch's generators are global: fits in several threads take turns, so that none draws numbers of another.
+# Torch's generators are global, so fits in several threads take turns; otherwise they would share one sequence.
 _SEEDING = threading.RLock()
 
 

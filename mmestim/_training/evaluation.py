@@ -24,7 +24,7 @@ def evaluate(
     Parameters
     ----------
     module : nn.Module
-        The network, which is put in eval mode. Its first output are logits.
+        The network, which is put in eval mode. Its first output is the logits.
     rows : RowSource
         Rows to evaluate on.
     options : TrainingOptions

@@ -36,11 +36,11 @@ def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torc
     rows : Rows
         Every row of the data, loaded.
     groups : array-like or None
-        Argument of `fit`.
+        Groups that were passed to `fit`.
     seed : int
         Number drawn from `random_state`, hashed in place of it.
     device : torch.device
-        Device of the training, of which the type is hashed.
+        Device of the training; only its type is hashed.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Net that trains a network on skorch, in batches from a `RowSource`."""
+"""Skorch net that trains a network in batches from a `RowSource`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .options import TrainingOptions
 if TYPE_CHECKING:
     from .loop import Objective
 
-# Name that no callback of a user has.
+# Name of the early-stopping callback, with a prefix that keeps it apart from callbacks of the user.
 EARLY_STOPPING_NAME = "mmestim_early_stopping"
 
-# Attributes of skorch's callbacks, a user's included, that a resumed fit restores.
+# Attributes that a resumed fit restores, of skorch's callbacks and of callbacks of the user that derive from them.
 RESUMABLE_CALLBACK_STATE = {
     LRScheduler: ("lr_scheduler_", "batch_idx_"),
     EarlyStopping: ("misses_", "dynamic_threshold_", "best_model_weights_", "best_epoch_"),
@@ -201,7 +201,7 @@ class Net(NeuralNetClassifier):
     def _run_epochs(
         self, train: RowSource, valid: RowSource | None, generator: torch.Generator, checkpoint: Checkpoint | None
     ) -> bool:
-        """Train until the end, and return whether Ctrl-C caused it."""
+        """Train the remaining epochs, and return whether Ctrl-C ended the training."""
         try:
             while len(self.history) < self.max_epochs:
                 if not self._run_epoch(train, valid, generator):
@@ -220,7 +220,7 @@ class Net(NeuralNetClassifier):
         return False
 
     def _run_epoch(self, train: RowSource, valid: RowSource | None, generator: torch.Generator) -> bool:
-        """Train for one epoch, and return whether to go on."""
+        """Train for one epoch, and return whether to continue."""
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.history.new_batch()  # Callbacks may read the latest batch.
         epoch = train.epoch(self.batch_size, generator)

@@ -40,7 +40,7 @@ class TrainingOptions:
     batch_size : int
         Rows of a training batch.
     max_epochs : int
-        Largest number of epochs.
+        Maximum number of epochs.
     early_stopping : bool
         Whether to stop by scores on validation rows, and restore the best epoch.
     n_iter_no_change : int
@@ -92,7 +92,7 @@ class TrainingOptions:
         callbacks: list[Any] | None = None,
         verbose: int | bool = 0,
     ) -> TrainingOptions:
-        """Return checked options from parameters, which are named as those of the estimators."""
+        """Return checked options; the parameters have the names and meanings of those of the estimators."""
         check_number("lr", lr, closed=False)
         check_number("weight_decay", weight_decay)
         check_number("batch_size", batch_size, low=1, integer=True)

@@ -101,7 +101,7 @@ class StateEncoder:
         )
 
     def register_in_place(self, kind: str, path: str, content: Any) -> tuple[str, Any]:
-        """Note that the object at `path` is restored in place, and return the pair that encodes it."""
+        """Record that the object at `path` is restored in place, and return the pair that encodes it."""
         self.in_place.add(path)
         return kind, content
 
@@ -129,7 +129,7 @@ def decode(encoded: Any, current: Any, tensors: Mapping[str, torch.Tensor]) -> A
     encoded : object
         Result of `StateEncoder.encode`.
     current : object
-        Value of the same path today. It is restored in place if it cannot be created anew.
+        Current value at the same path. It is restored in place if it cannot be created anew.
     tensors : dict of str to Tensor
         Parameters and buffers of the network.
 

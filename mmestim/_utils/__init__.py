@@ -1,1 +1,1 @@
-"""Helpers that do not depend on other rooms: parameter checks, atomic writes, malloc, torchaudio."""
+"""Helpers that depend on no other subpackage: parameter checks, docstrings, atomic writes, malloc, torchaudio."""

@@ -31,7 +31,7 @@ def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
-    # Checked first, because later errors would name the temporary file.
+    # Check these first, because later errors would name the temporary file.
     if os.path.isdir(target):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not os.path.isdir(folder):

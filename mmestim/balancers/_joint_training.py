@@ -1,4 +1,4 @@
-"""Joint training as a balancing method sees it."""
+"""Interface of joint training for balancing methods: the training under way, and its outputs for one batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Outputs:
 
     @cached_property
     def unimodal(self) -> dict[str, torch.Tensor]:
-        """Logits of each modality: its part of the fused logits or the logits of its own head, as `unimodal` says."""
+        """Logits of each modality, its part of the fused logits or its own head's, as `Balancer.unimodal` selects."""
         return self.training.unimodal_logits(self.features)
 
     @cached_property
@@ -68,7 +68,7 @@ class Outputs:
 
 
 class Training(Stateful):
-    """Joint training as a balancer sees it.
+    """Training of a joint network, as the hooks of a balancer receive it.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class GradientBlending(Balancer):
 
     and the network minimises sum_k w_k CE_k. The weights w_k are proportional to abs(G_k) / (O_k^2 + eps) and sum to 1
     [1]_. The validation rows are those that the classifier holds out for early stopping, which the method therefore
-    requires. Released codes subtract sums over sets of different sizes; here the losses are means.
+    requires. Released implementations subtract sums over sets of different sizes; here the losses are means.
 
     The following choices are ours. `eps` is added because an O near 0 by chance starved the joint head in trials. The
     formula is the same for any number of modalities, each measured on the rows that have it. The copies start with a

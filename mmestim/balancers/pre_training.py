@@ -50,7 +50,7 @@ class PreTraining(Balancer):
     References
     ----------
     W. Wang, D. Tran and M. Feiszli, "What Makes Training Multi-Modal Classification Networks Hard?",
-    CVPR 2020, among whose baselines it is.
+    CVPR 2020, where it is one of the baselines.
 
     Examples
     --------

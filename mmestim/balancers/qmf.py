@@ -156,5 +156,5 @@ class QMF(Balancer):
 
 
 def _next_row(values: torch.Tensor) -> torch.Tensor:
-    """Return the value of each row's next row; the first row's for the last one."""
+    """Return the values of the next rows; the first row follows the last one."""
     return values.roll(-1)

@@ -21,7 +21,7 @@ _MIN_MINI_BATCH_ROWS = 10_000
 
 
 class Relearning(Balancer):
-    """Re-learning: encoders return towards their initial weights if they cluster training rows better than others.
+    """Re-learning: encoders that cluster training rows better than validation rows return towards their initial state.
 
     Every few epochs the features of each modality are clustered, separately for the training and the validation rows.
     The more the purities of the two clusterings differ, the further the modality's encoder returns.

@@ -9,7 +9,7 @@ COLORS = ("#0072B2", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#56B4E9")
 
 
 def import_pyplot() -> ModuleType:
-    """Return matplotlib.pyplot; raise ImportError that explains how to install it."""
+    """Return matplotlib.pyplot, or raise an ImportError that explains how to install it."""
     try:
         import matplotlib.pyplot as pyplot
     except ImportError as error:

@@ -77,7 +77,7 @@ def build_encoder(
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
         factory = ENCODERS[_choose_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
-        # Built-in encoders need no trial batch, which on the meta device would import half of torch.
+        # Built-in encoders need no trial batch, which on the meta device would import many modules of torch.
         return _call_factory(factory, name, shape, embedding_dim), int(embedding_dim)
     if isinstance(encoder, nn.Module):
         module = copy.deepcopy(encoder).to(torch.empty(0).device)

@@ -77,7 +77,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     # Fitted attributes that a saved file stores for its reader, beside those that predictions need.
     _saved_attributes: ClassVar[tuple[str, ...]] = ("n_iter_",)
-    # Parameters that hold classes, functions or networks, which a file can only name.
+    # Parameters that hold classes, functions or networks, of which a file stores only the names.
     _parameters_with_modules: ClassVar[tuple[str, ...]] = ("encoder",)
     # Parameters of the training machine, which a file does not store.
     _parameters_left_out: ClassVar[tuple[str, ...]] = ("callbacks", "checkpoint")
@@ -152,7 +152,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the validation scores and in all losses except the bound of mutual
             information. They must be at least 0 and are scaled to mean 1. Rows of weight 0 are
-            validated but not used.
+            checked but not used.
         groups : array-like of shape (n_samples,), default=None
             Groups of the rows, such as speakers or patients. The rows of a group go to the same side
             of the inner split into training and validation rows. Other tools pass `groups` on only if

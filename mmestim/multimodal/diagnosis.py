@@ -43,7 +43,7 @@ class Diagnosis:
     Parameters
     ----------
     modalities : list of str
-        Names of the modalities, in the order of all columns.
+        Names of the modalities, in the order of the columns of all arrays.
     joint : ndarray of shape (n_folds,)
         Accuracy of the joint network.
     alternatives : dict of str to ndarray of shape (n_folds,)
@@ -395,7 +395,7 @@ def _reorder(classifier: JointClassifier, values: np.ndarray) -> np.ndarray:
 
 
 def _mean_over_epochs(values: np.ndarray) -> np.ndarray:
-    """Return the means over the epochs without NaN values, NaN if there are no others."""
+    """Return the means over the epochs whose values are not NaN; NaN if there is no such epoch."""
     is_number = ~np.isnan(values)
     n_epochs = np.where(is_number.any(axis=0), is_number.sum(axis=0), np.nan)
     return np.where(is_number, values, 0).sum(axis=0) / n_epochs

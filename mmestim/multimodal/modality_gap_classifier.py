@@ -60,8 +60,8 @@ class ModalityGapClassifier(JointBase):
         Additional weight of imbalanced rows in the mean gap. A row that is certainly imbalanced has
         the weight 1 + `imbalanced_weight`.
     detach_stronger : bool, default=False
-        Whether a gap only improves the weaker modality. Otherwise a gap can also close because the
-        stronger modality becomes worse.
+        Whether the loss of a gap trains the weaker modality only. Otherwise a gap can also close
+        because the stronger modality becomes worse.
     warmup_fraction : float, default=0.1
         Fraction of `max_epochs`, rounded up, that trains by the joint loss before the gaps are used.
         Early stopping starts after it, and keeps the best of the later epochs.

@@ -40,7 +40,7 @@ _MIN_ENCODER_TENSORS = 5
 
 
 def to_file(estimator: MultimodalClassifier) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return what a file stores of a fitted classifier.
+    """Return the attributes and tensors that a file stores for a fitted classifier.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def check_rebuilt(estimator: MultimodalClassifier, rebuilt: MultimodalClassifier
     for output, rebuilt_output in zip(outputs, rebuilt_outputs, strict=True):
         is_same_shape = output.shape == rebuilt_output.shape
         if not is_same_shape or not torch.allclose(output, rebuilt_output, 1e-4, 1e-5, equal_nan=True):
-            raise ValueError("a network built from its parameters gives other outputs.")
+            raise ValueError("a network built from its parameters gives different outputs.")
 
 
 def check_feature_names(names: Any, n_features: int) -> None:
@@ -294,7 +294,7 @@ def _count_columns(name: str, specs: Mapping[str, TensorSpec]) -> int:
     """Return the number of columns of a modality."""
     spec = specs.get(f"columns.{name}")
     if spec is None or spec.dtype is not torch.int64 or len(spec.shape) != 1 or spec.n_values == 0:
-        raise ValueError(f"it has no columns of modality {name!r}, or not as a list of int64.")
+        raise ValueError(f"its columns of modality {name!r} are missing, or are not a list of int64.")
     return spec.n_values
 
 

@@ -81,7 +81,7 @@ checkpoint : str, path-like or None, default=None
     interrupted `fit`, the next one with the same data and parameters resumes, and ends with the
     weights of an uninterrupted fit. It requires an int as `random_state`. Finished stages are not
     trained again. The folder grows by one network per stage and can be deleted at any time.
-    Callbacks see only the remaining epochs. Their state is resumed if they are skorch's
+    Callbacks run in the remaining epochs only. Their state is resumed if they are skorch's
     schedulers, stoppers or scorers, or have `state_dict` and `load_state_dict`. Parameters and
     buffers of encoders are resumed; plain attributes are not.
 verbose : int, default=0

@@ -87,8 +87,8 @@ class UDIClassifier(MultimodalClassifier):
     sets these weights; it never trains a network.
 
     Both features pass through layer normalisation before the bound. The paper does not mention this.
-    Without it, a follower can lower the bound without limit by growing its features, and training
-    diverged.
+    Without it, a follower could lower the bound without limit by scaling up its features, and
+    training diverged.
 
     The paper leaves several choices open. Ours are the initial weights of the followers, the mean
     instead of the sum over samples in equation 5, the network of the bound and its training, the

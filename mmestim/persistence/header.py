@@ -29,7 +29,7 @@ def check_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def encode_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Encode fitted attributes as JSON; raise ValueError that names an unsupported one."""
+    """Encode fitted attributes as JSON, or raise a ValueError that names an unsupported one."""
     encoded = {}
     for name, value in facts.items():
         try:

@@ -38,7 +38,7 @@ def estimator_classes() -> dict[str, type]:
 
 
 def registered_name(estimator: Any) -> str:
-    """Return the class name of an estimator; raise TypeError with a way out if its class is not registered."""
+    """Return the class name of an estimator, or raise a TypeError with a remedy if its class is not registered."""
     estimator_class = type(estimator)
     if estimator_classes().get(estimator_class.__name__) is estimator_class:
         return estimator_class.__name__

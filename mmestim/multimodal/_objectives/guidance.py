@@ -50,7 +50,7 @@ class FrozenBranches:
 
     @torch.no_grad()
     def add(self, branch: Branch, options: TrainingOptions) -> None:
-        """Evaluate a branch, of which only the outputs are used from now on."""
+        """Evaluate a frozen branch on the training rows, and store its outputs."""
         branch.eval()
         rows = self.rows.with_modality(branch.name)
         n_rows, device = len(rows.y), options.device
@@ -192,7 +192,7 @@ class Guidance(Objective):
 
 
 def _layer_normalised(features: torch.Tensor) -> torch.Tensor:
-    """Return features at a fixed scale; otherwise a follower can lower the bound without limit by growing them."""
+    """Return features at a fixed scale; otherwise a follower could lower the bound without limit by scaling them up."""
     return F.layer_norm(features, features.shape[1:])
 
 
