@@ -230,7 +230,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter, a clip or `y` is not as described.
         """
-        for name in ("models_", "thresholds_", "recalls_"):
+        for name in ("models_", "thresholds_", "recalls_", "history_", "training_report_"):
             self.__dict__.pop(name, None)  # A failed fit must not leave the results of an earlier one.
         options = check_parameters(self)
         corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=True)
