@@ -20,8 +20,8 @@ _LIBRARIES = ("mmestim", "torch", "numpy")
 
 def tested_labels(detector: VoiceEditDetector) -> list[str]:
     """List the edits that a detector was tested on, with speakers that its models were not trained on."""
-    is_known = ~np.isnan(detector.recalls_)
-    return [label for label in detector.labels_[is_known].tolist() if label != UNALTERED]
+    is_tested = ~np.isnan(detector.recalls_)
+    return [label for label in detector.labels_[is_tested].tolist() if label != UNALTERED]
 
 
 def describe_model(detector: VoiceEditDetector, model: str | os.PathLike[str] | None) -> list[tuple[str, str]]:

@@ -50,8 +50,8 @@ class _TestedEdit(NamedTuple):
     is_found: bool
 
 
-class _KnownEdit(NamedTuple):
-    """A row of the table of all edits that the package knows."""
+class _TaxonomyEdit(NamedTuple):
+    """A row of the table of all edits in the taxonomy."""
 
     label: str
     description: str
@@ -151,7 +151,7 @@ def write_report(
         "created_at": f"{datetime.now(UTC).astimezone():%Y-%m-%d at %H:%M %Z}",
         "version": version("mmestim"),
         "recordings": _recording_views(files, media, detector),
-        "known_edits": _known_edits(detector),
+        "taxonomy_edits": _taxonomy_edits(detector),
         "model_facts": model_facts,
     }
     filters: dict[str, Callable[..., str]] = {"percent": percent, "clock": _format_clock, "place": format_place}
@@ -186,11 +186,11 @@ def _marks(segments: Sequence[EditSegment], duration: float) -> list[_Mark]:
     return marks
 
 
-def _known_edits(detector: VoiceEditDetector) -> list[_KnownEdit]:
+def _taxonomy_edits(detector: VoiceEditDetector) -> list[_TaxonomyEdit]:
     """List all edits of the taxonomy, those that the detector was tested on first."""
     tested = tested_labels(detector)
     untested = [label for label in LABELS[1:] if label not in tested]
-    return [_KnownEdit(label, _description(label), label in tested) for label in [*tested, *untested]]
+    return [_TaxonomyEdit(label, _description(label), label in tested) for label in [*tested, *untested]]
 
 
 def _description(label: str) -> str:
