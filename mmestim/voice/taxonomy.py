@@ -295,7 +295,7 @@ _ROWS = [
     ),
     _spatial(
         "background_noise",
-        "noise of places and machines, added or there",
+        "noise of places and machines, natural or added",
         {"kind": one_of("white", "pink", "hum", "babble", "file"), "snr": Between(0.0, 20.0)},
         held_out={"snr": one_of(25.0)},
         implementation={"kind": one_of("brown", "impulsive")},

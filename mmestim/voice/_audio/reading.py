@@ -17,7 +17,7 @@ from .resampling import resample
 
 # A clip that stays within this level of its mean, three steps of 16-bit samples, is silent.
 _SILENCE_DB = -80.0
-# Programs that write a WAV file to a pipe store a size of about this much or more, since they do not know the real one.
+# A WAV file that is written to a pipe gets a size of about this or more, since its real size is not known in advance.
 _UNKNOWN_SIZE = 0x7FFFF000
 # Largest size of an Ogg page in bytes.
 _MAX_OGG_PAGE = 27 + 255 + 255 * 255
@@ -211,7 +211,7 @@ def open_audio(path: str) -> Iterator[tuple[soundfile.SoundFile, BinaryIO | None
                 raise _truncation_error(path, truncation)
             file.seek(0)
             # libsndfile reads faster by itself, but only a Python file shows how far it was read.
-            # Encoded, since the names of files need not be valid Unicode.
+            # The name is encoded, since it need not be valid Unicode.
             name = path if os.name == "nt" else os.fsencode(path)
             with SequentialFile(name if is_counted else file) as audio:
                 if audio.frames == np.iinfo(np.int64).max:

@@ -36,7 +36,7 @@ class ClipAnalysis:  # numpydoc ignore=PR02
     duration : float
         Length of the recording in seconds.
     probabilities : dict of str to float
-        Probability of each label, 'unaltered' first; of an ordinary classifier, of each class.
+        Probability of each label, 'unaltered' first; for an ordinary classifier, of each class.
     labels : tuple of str
         Detected edits, those whose probability reaches the threshold, the most probable first.
     segments : tuple of EditSegment

@@ -121,7 +121,7 @@ def from_header(
             build_on_meta(
                 partial(_untrained_model, detector, labels, config),
                 partial(_check_networks, number, specs),
-                is_user_defined=True,
+                is_user_defined=True,  # Built-in networks have buffers that the file does not hold, too.
                 is_small_enough=has_user_modules,
             )
             for number in range(len(window_lengths(detector.window)))

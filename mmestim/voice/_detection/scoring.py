@@ -1,4 +1,4 @@
-"""Score of a detector of edits."""
+"""Score of a detector of edits: its mean average precision."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def tune_thresholds(
 
 
 def _best_f1_threshold(proba: np.ndarray, target: np.ndarray, min_threshold: float) -> float:
-    """Return the candidate with the best F1; from a plateau, its middle."""
+    """Return the candidate with the best F1; on a plateau, the candidate in its middle."""
     candidates = np.linspace(0, 1, _N_THRESHOLDS + 2)[1:-1]
     candidates = candidates[candidates >= min_threshold]
     is_detected = proba[None, :] >= candidates[:, None]

@@ -19,7 +19,7 @@ _TREE_OPTIONS: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "le
 
 
 class FeatureModel(WindowModel):
-    """Boosted trees on hand-crafted statistics, which are its embeddings.
+    """Boosted trees on hand-crafted statistics, which also serve as embeddings.
 
     Parameters
     ----------

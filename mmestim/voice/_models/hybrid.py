@@ -137,7 +137,7 @@ class HybridModel(WindowModel):
         self.trees = BoostedTrees.from_arrays(tree_arrays, n_labels, self.n_statistics + pooled_size(n_maps))
 
     def _frame_logits(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the log-odds of all maps in every frame; without spliced labels, their maps are past the end."""
+        """Return the log-odds of all maps in every frame; splice points without a network get `PAST_END_LOGIT`."""
         inputs = waveforms, lengths, self.device, self.precision
         content_logits = predict_in_batches(self.networks[_CONTENT_NETWORK], *inputs)[0]
         if _SPLICE_NETWORK in self.networks:

@@ -17,7 +17,7 @@ from ..taxonomy import SYNTHETIC_LABELS, TAXONOMY
 
 # Highest weight of the positive windows of a rare label.
 _MAX_WEIGHT = 10.0
-# Weight of all categories together; that of the labels is 1.
+# Weight of all categories together; the labels together have a weight of 1.
 _CATEGORY_WEIGHT = 0.3
 
 

@@ -30,7 +30,7 @@ class NetworkModel(WindowModel):
     lr : float
         Highest learning rate.
     backbone_lr : float, default=None
-        Highest learning rate of the network's `backbone`; None trains it like the rest.
+        Highest learning rate of the network's `backbone`; None trains it like the other layers.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ def render_page(context: Mapping[str, Any], filters: Mapping[str, Callable[..., 
     iterator of bytes
         Pieces of the page in UTF-8.
     """
-    # Here, because only writing a report needs it.
+    # Imported late, because only writing a report needs Jinja.
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 

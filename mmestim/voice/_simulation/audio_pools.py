@@ -22,7 +22,7 @@ _MAX_CACHE_BYTES = 2**26
 
 
 class CachedAudio(Sequence[np.ndarray]):
-    """Clips of a corpus that are used again and again; the latest 64 MiB are cached."""
+    """Clips of a corpus that are used repeatedly; the latest 64 MiB are cached."""
 
     def __init__(self, corpus: AudioCorpus) -> None:
         self.corpus = corpus
@@ -52,7 +52,7 @@ class ConditionedAudio(Sequence[np.ndarray]):
 
     def __init__(self, corpus: AudioCorpus) -> None:
         self.corpus = corpus
-        # An edit applies the clip that it read when its parameters were drawn.
+        # An edit reads the same clip twice: to draw its parameters and to apply them.
         self.latest: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:
@@ -85,12 +85,12 @@ def build_pool(audio: Mapping[str, AudioCorpus], clips: AudioCorpus | None) -> A
     kinds: dict[str, Any] = {
         kind: ConditionedAudio(corpus) if kind in SOURCES else CachedAudio(corpus) for kind, corpus in audio.items()
     }
-    read = [*audio.values()]
+    all_corpora = [*audio.values()]
     if clips is not None:
         kinds["speaker_voices"] = ConditionedAudio(clips)
         kinds.setdefault("voices", kinds["speaker_voices"])
-        read.append(clips)
-    return AudioPool(**kinds, skips_unreadable=any(corpus.on_error == "skip" for corpus in read))
+        all_corpora.append(clips)
+    return AudioPool(**kinds, skips_unreadable=any(corpus.on_error == "skip" for corpus in all_corpora))
 
 
 def corpora(pool: AudioPool) -> list[AudioCorpus]:
@@ -112,7 +112,7 @@ def speaker_codes(speakers: Any, n_clips: int) -> np.ndarray:
 
 
 def pool_for_clip(pool: AudioPool, number: int, codes: np.ndarray) -> AudioPool:
-    """Return a pool without the voices that a clip may not use: `voices` are of other speakers."""
+    """Return the audio that one clip may use: `speaker_voices` of its speaker, `voices` of other speakers."""
     is_clip = np.arange(len(codes)) == number
     is_same_speaker = (codes == codes[number]) & (codes >= 0)
     allowed: dict[str, Any] = {"speaker_voices": np.flatnonzero(is_same_speaker & ~is_clip)}

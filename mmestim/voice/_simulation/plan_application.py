@@ -58,7 +58,7 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[n
             edited, time_map, new_intervals, new_points, copies = EDITS[label].apply(before, rate, pool, **parameters)
         except TypeError as error:
             raise ValueError(
-                f"the step {step} has not the parameters of {label!r}, or not of their types: {error}."
+                f"the step {step} does not have the parameters of {label!r}, or their types are wrong: {error}."
             ) from error
         full_map = full_map.then(time_map)
         intervals = {name: _move_intervals(spans, time_map, copies) for name, spans in intervals.items()}

@@ -167,7 +167,9 @@ def _resolve_label(label: str, request: Any) -> dict[str, Range]:
         if isinstance(values, OneOf) and not values.values:
             raise ValueError(f"edits[{label!r}][{name!r}]={values!r} has no value to draw.")
         if isinstance(values, Between | Either) and _holds_strings(parameters[name]):
-            raise TypeError(f"edits[{label!r}][{name!r}]={values!r} must be OneOf some of: {parameters[name]}.")
+            raise TypeError(
+                f"edits[{label!r}][{name!r}]={values!r} must be a OneOf with values from: {parameters[name]}."
+            )
     return {**info.ranges, **request}
 
 

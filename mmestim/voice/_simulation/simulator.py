@@ -274,7 +274,7 @@ def check_simulator(simulator: EditSimulator) -> None:
     n_categories = len({TAXONOMY[label].category for label in resolve_ranges(simulator.edits)})
     if min_edits > n_categories:
         raise ValueError(
-            f"n_edits={n_edits!r}: a clip has at most one edit of a category, and those of edits are of "
+            f"n_edits={n_edits!r}: a clip has at most one edit of a category, and the labels in edits have "
             f"{n_categories}. Name edits of other categories too, or request fewer."
         )
     if not isinstance(sources, Mapping | None):

@@ -148,7 +148,7 @@ def iterate_task(task: Task, rows: np.ndarray, n_jobs: int) -> Iterator[tuple[np
         )
     if n_below_minimum:
         warnings.warn(
-            f"{n_below_minimum} of {n_done} clips got fewer than {min_edits} edits: they are too short for those of "
-            "`edits`, or no other voice is long enough for them.",
+            f"{n_below_minimum} of {n_done} clips got fewer than {min_edits} edits: they are too short for the "
+            "edits in `edits`, or no other voice is long enough for them.",
             stacklevel=2,
         )

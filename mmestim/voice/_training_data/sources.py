@@ -107,7 +107,8 @@ def given_windows(
 def held_out_windows(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.ndarray:
     """Choose the windows of about a quarter of the speakers for calibration.
 
-    If there is one speaker, or one has nearly all clips, clips are held out instead; windows, if there is one clip.
+    If there is only one speaker, or one has nearly all clips, whole clips are held out instead. If there is only one
+    clip, windows of it are held out.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def held_out_windows(clips: np.ndarray, speakers: np.ndarray, seed: int) -> np.n
 
 
 def _choose_groups(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a mask of the items of random groups, about a quarter; of none, if the groups are too unequal."""
+    """Return a mask of the items of random groups, about a quarter of all; all False if they are too unequal."""
     sizes = np.bincount(groups)
     for _ in range(_N_ATTEMPTS if len(sizes) > 1 else 0):
         order = rng.permutation(len(sizes))

@@ -64,7 +64,7 @@ EMPTY_POOL = AudioPool()
 
 
 class NoUsableRecording(ValueError):
-    """No recording that a clip may use is long enough for an edit; ``can_draw`` does not read them to check."""
+    """Error of an edit for which no recording is long enough; ``can_draw`` does not read recordings to check."""
 
 
 class Edited(NamedTuple):
@@ -190,5 +190,5 @@ def rise(n_samples: int) -> np.ndarray:
 
 
 def rms(waveform: np.ndarray) -> float:
-    """Return the root mean square; 0 of no samples."""
+    """Return the root mean square; 0 if there are no samples."""
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) if len(waveform) else 0.0

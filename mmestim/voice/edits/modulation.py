@@ -70,11 +70,11 @@ class SpeedChange(_Speed):
 
 
 class Distortion(Effect):
-    """Amplitudes that are saturated (`tanh`), cut off (`clip`) or rounded (`bit_crush`).
+    """Distortion of amplitudes, which are saturated (`tanh`), cut off (`clip`) or rounded (`bit_crush`).
 
-    Samples below a tenth of the RMS are pauses and do not count. Of the other samples, the fraction `amount` is in
-    the curved part of the tanh, or `percentile` per cent are cut off. `bits` span twice the peak, because recordings
-    leave headroom.
+    Samples below a tenth of the RMS are pauses and do not count. The fraction `amount` of the other samples is in
+    the curved part of the tanh, or `percentile` per cent of them are cut off. `bits` span twice the peak, because
+    recordings leave headroom.
     """
 
     name = "distortion"

@@ -119,7 +119,7 @@ _DECAY_SECONDS = 0.02
 def _biquads(
     kinds: list[str], frequencies: list[float], gains: list[float], qs: list[float], sample_rate: int
 ) -> np.ndarray:
-    """Return second-order sections by R. Bristow-Johnson, of half the gain because they are applied twice."""
+    """Return second-order sections by R. Bristow-Johnson, with half the gain because they are applied twice."""
     if not len(kinds) == len(frequencies) == len(gains) == len(qs) > 0:
         raise ValueError(
             "kinds, frequencies, gains and qs must have one value for each band, and there must be a band."

@@ -33,7 +33,8 @@ _MAX_PICKS = 100
 class Cut(Edit):
     """Segments cut out of a clip; the remaining parts are joined by a cross-fade into the removed samples.
 
-    With ``place='pause'`` each cut moves within a second, at its length, to where both of its borders are quietest.
+    With ``place='pause'`` each cut moves by up to a second, without a change of its length, to where both of its
+    borders are quietest.
     `cuts` are then the places where the search starts; the points and the time map are the places that were cut.
     """
 
@@ -110,7 +111,7 @@ class Paste(Edit):
     def draw(
         self, rng: np.random.Generator, duration: float, sample_rate: int, ranges: Mapping[str, Range], pool: AudioPool
     ) -> dict[str, Any]:
-        # Short enough to have its origin on at least one side of any point.
+        # The segment is short enough to have its origin on at least one side of any point.
         max_length, origin, voice = duration / 2 - MIN_DISTANCE_SECONDS, ranges["origin"].draw(rng), 0
         if origin == "speaker":
             voice, donor = pick_longer(rng, pool, "speaker_voices", min(_lows(ranges["length"])), sample_rate)
@@ -237,7 +238,7 @@ def up_to(values: Range, maximum: float) -> Between | Either | OneOf:
         return Either(tuple(Between(p.low, min(p.high, maximum), p.log) for p in values.parts if p.low <= maximum))
     if isinstance(values, OneOf) and fits(values, maximum):
         return OneOf(tuple(value for value in values.values if value <= maximum))
-    raise ValueError(f"none of {values} fits into {maximum:.3f} s: check by can_draw whether the clip is long enough.")
+    raise ValueError(f"none of {values} fits into {maximum:.3f} s: check with can_draw that the clip is long enough.")
 
 
 def pick_longer(
@@ -355,7 +356,7 @@ def _borders(cuts: list[list[float]], sample_rate: int, n_samples: int) -> np.nd
 
 
 def _in_pauses(waveform: np.ndarray, sample_rate: int, borders: np.ndarray) -> np.ndarray:
-    """Move each cut, at its length and in order, to where the louder of its two borders is quietest."""
+    """Move each cut, with the same length and order, to where the louder of its two borders is quietest."""
     search, edge, distance = (
         round(t * sample_rate) for t in (_PAUSE_SEARCH_SECONDS, EDGE_SECONDS, MIN_DISTANCE_SECONDS)
     )

@@ -1,4 +1,4 @@
-"""Base of the trackers, which receive the scores of a recording in pieces of any length."""
+"""Base class of the trackers, which receive the scores of a recording in pieces of any length."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def per_label(name: str, value: Any, labels: Sequence[str]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a label has no number, the shape is another, or a number is not finite.
+        If a label has no number, the shape does not match the labels, or a number is not finite.
     """
     if isinstance(value, Mapping):
         if missing := [label for label in labels if label not in value]:
@@ -50,7 +50,7 @@ def per_label(name: str, value: Any, labels: Sequence[str]) -> np.ndarray:
 
 
 class Tracker:
-    """Base of objects that convert scores along a recording to segments, piece by piece."""
+    """Base class of the trackers, which convert scores along a recording to segments, piece by piece."""
 
     _latest_time: float  # seconds of the latest frame
 

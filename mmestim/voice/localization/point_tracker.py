@@ -20,8 +20,8 @@ class PointTracker(Tracker):
     """Tracker of points at which scores have a local maximum.
 
     A point is a frame whose score is at least `threshold` and higher than the scores before and after it. Its time is
-    the vertex of the parabola through the three scores, or the middle of several frames with the same score. Of points
-    closer than `min_distance`, those with higher scores stay; of points with equal scores, the earlier ones stay.
+    the vertex of the parabola through the three scores, or the middle of several frames with the same score. If points
+    are closer than `min_distance`, the one with the highest score stays; if scores are equal, the earliest one stays.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def segment_average_precision(references: References, predictions: Predictions, 
     references : list of length n_clips of (EditRecord or list of EditSegment)
         True segments of each clip, as for `segment_f1`.
     predictions : list of length n_clips of list of EditSegment
-        Predicted segments of each clip. Of segments with equal scores, those of earlier clips come first.
+        Predicted segments of each clip. If scores are equal, segments of earlier clips come first.
     iou : float, default=0.5
         Lowest intersection over union of two intervals that match, above 0 and at most 1.
 

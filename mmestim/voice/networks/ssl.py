@@ -38,8 +38,8 @@ class SSLNet(nn.Module):
 
     Notes
     -----
-    The forward pass takes `waveform` of shape (n_clips, n_samples) at 16 kHz, the rate of the published models, and
-    `lengths` of shape (n_clips,) or None. It returns logits of shape (n_clips, n_outputs) and embeddings of shape
+    The forward pass takes `waveform` of shape (n_clips, n_samples) at 16 kHz, the rate of the published models [1]_,
+    and `lengths` of shape (n_clips,) or None. It returns logits of shape (n_clips, n_outputs) and embeddings of shape
     (n_clips, embedding_dim).
 
     Waveforms are scaled to unit root mean square for models with layer normalisation in their feature extractor, as

@@ -201,9 +201,8 @@ def _from_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
         renamed[re.sub(r"^feature_projection\.", "encoder.feature_projection.", name)] = value
     prefix = "encoder.transformer."
     layers = {name.removeprefix(prefix): renamed.pop(name) for name in list(renamed) if name.startswith(prefix)}
-    if any(
-        name.endswith("gru_rel_pos_const") for name in layers
-    ):  # WavLM, whose projections torchaudio stores as one matrix
+    # In WavLM models, torchaudio stores the projections as one matrix.
+    if any(name.endswith("gru_rel_pos_const") for name in layers):
         n_layers = sum(name.endswith("q_proj.weight") for name in layers)
         import_huggingface.transform_wavlm_encoder_state(layers, n_layers)
     return renamed | {prefix + name: value for name, value in layers.items()}

@@ -420,7 +420,8 @@ def test_two_cuts_at_one_moment_are_one_point(clips):
 
 def test_step_with_invalid_parameters_is_reported(clips):
     plan = EditPlan(2.0, RATE, [{"edit": "mp3", "bitrte": 32}])
-    with pytest.raises(ValueError, match=r"the step {'edit': 'mp3', 'bitrte': 32} has not the parameters of 'mp3'"):
+    message = r"the step {'edit': 'mp3', 'bitrte': 32} does not have the parameters of 'mp3'"
+    with pytest.raises(ValueError, match=message):
         EditSimulator().apply(clips[0], plan)
     plan = EditPlan(2.0, RATE, [{"edit": "low_pass", "cutoff": 900.0, "slope": 24, "family": "fir", "start": 1.0}])
     with pytest.raises(ValueError, match=r"start=1\.0 and end=None must both be given"):
@@ -458,14 +459,14 @@ def test_any_seed_is_accepted(clips):
         (
             {"edits": ["mp3", "opus"], "n_edits": 2},
             ValueError,
-            "at most one edit of a category, and those of edits are of 1",
+            "at most one edit of a category, and the labels in edits have 1",
         ),
         (
             {"edits": {"background_noise": {"kind": OneOf(("babble",))}}},
             ValueError,
             "which needs audio that was not given",
         ),
-        ({"edits": {"distortion": {"kind": Between(0, 1)}}}, TypeError, "must be OneOf some of: tanh, clip"),
+        ({"edits": {"distortion": {"kind": Between(0, 1)}}}, TypeError, "must be a OneOf with values from: tanh, clip"),
         ({"edits": {"distortion": {"kind": OneOf(())}}}, ValueError, "has no value to draw"),
     ],
 )

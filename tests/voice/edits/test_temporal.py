@@ -133,7 +133,7 @@ def test_cuts_retain_enough_of_the_clip(duration, most):
 def test_short_clips_are_not_cut():
     assert not CUT.can_draw(1.05, CUT.info.ranges, AudioPool())
     assert not CUT.can_draw(4.0, CUT.info.ranges | {"length": Between(2.5, 3.0)}, AudioPool())
-    with pytest.raises(ValueError, match="check by can_draw"):
+    with pytest.raises(ValueError, match="check with can_draw"):
         CUT.draw(np.random.default_rng(0), 1.05, RATE, CUT.info.ranges, AudioPool())
 
 
