@@ -18,22 +18,12 @@ from sklearn.model_selection import GridSearchCV, KFold
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRScheduler
 from torch import nn
 
-from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier, balancers
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim._training.fingerprint import Fingerprint
 from mmestim._training.net import Net
 from mmestim.balancers import OGM, PMR, UMT, Balancer, GradientBlending
 from mmestim.datasets import load_digit_views
 
-METHODS = [value for value in vars(balancers).values() if isinstance(value, type) and issubclass(value, Balancer)]
-METHODS.remove(Balancer)
-# Parameters with which methods take effect within the few epochs of these tests.
-AT_WORK = {
-    "GradientBlending": {"n_epochs": 1, "super_epoch": 2},
-    "OPM": {"starts": 0},
-    "Relearning": {"interval": 1},
-    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
-    "Valuation": {"warmup": 0},
-}
 DIGITS = load_digit_views(views=["pixels", "fourier"])
 GROUPS, X, Y = DIGITS.modalities, DIGITS.data[::9], DIGITS.target[::9]
 # Modules are not part of a fingerprint, other global values that callbacks name are. `pending` holds the title of a
@@ -78,7 +68,7 @@ def assert_same_fit(clf, other):
 
 @pytest.fixture
 def epochs(monkeypatch):
-    """Titles of the epochs that have begun."""
+    """Return the list to which the title of each training is added when an epoch begins."""
     titles, run_epoch = [], Net._run_epoch
 
     def spy(net, *args):
@@ -99,10 +89,8 @@ def check_resumes(make, folder, *places, **settings):
     return uninterrupted
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 @pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
-def test_every_balancer_resumes(method, tmp_path, epochs):
-    balancer = method(**AT_WORK.get(method.__name__, {}))
+def test_every_balancer_resumes(balancer, tmp_path, epochs):
     check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=balancer)
     assert epochs.count("joint") == 2 + 3 + 5 + 2
     epochs.clear()
@@ -364,7 +352,7 @@ def test_candidates_of_a_search_have_separate_files(tmp_path, epochs):
     np.testing.assert_array_equal(plain.cv_results_["mean_test_score"], scores)
 
 
-def test_other_parameters_and_data_train_anew(tmp_path):
+def test_changed_parameters_or_data_train_anew(tmp_path):
     Z, weight, groups = X.copy(), np.ones(len(Y)), np.arange(len(Y)) // 2
     Z[7, 3] += 1e-3
 
@@ -377,7 +365,7 @@ def test_other_parameters_and_data_train_anew(tmp_path):
 
     assert fit() == 1
     assert fit(verbose=2, max_memory=0.1) == fit(X.copy(order="F"), list(Y), device="auto" if no_gpu() else "cpu") == 1
-    others = [
+    changed_settings = [
         {"lr": 0.02},
         {"random_state": 1},
         {"max_epochs": 2},
@@ -401,7 +389,7 @@ def test_other_parameters_and_data_train_anew(tmp_path):
         {"optimizer": partial(torch.optim.SGD, momentum=0.6)},
         {"modalities": dict(reversed(GROUPS.items()))},
     ]
-    assert [fit(**other) for other in others] == list(range(2, len(others) + 2))
+    assert [fit(**settings) for settings in changed_settings] == list(range(2, len(changed_settings) + 2))
 
 
 def no_gpu():
@@ -488,14 +476,18 @@ def test_files_are_written_atomically(tmp_path, monkeypatch):
 def test_stale_temporary_files_are_deleted(tmp_path):
     clf = JointClassifier(GROUPS, checkpoint=tmp_path, **FAST).fit(X, Y)
     (path,) = tmp_path.iterdir()
-    left = [tmp_path / f".{name}.0123456789abcdef.tmp" for name in (path.name, path.name, "other-0.ckpt")]
-    left[1] = left[1].with_name(left[1].name.replace("0123", "4567"))
-    for one in left:
-        one.touch()
-    for old in (left[0], left[2]):
-        os.utime(old, (0, 0))
+    temporary_paths = [tmp_path / f".{name}.0123456789abcdef.tmp" for name in (path.name, path.name, "other-0.ckpt")]
+    temporary_paths[1] = temporary_paths[1].with_name(temporary_paths[1].name.replace("0123", "4567"))
+    for temporary_path in temporary_paths:
+        temporary_path.touch()
+    for old_path in (temporary_paths[0], temporary_paths[2]):
+        os.utime(old_path, (0, 0))
     clf.fit(X, Y)
-    assert set(tmp_path.iterdir()) == {path, left[1], left[2]}  # Recent files and those of other fits are retained.
+    assert set(tmp_path.iterdir()) == {
+        path,
+        temporary_paths[1],
+        temporary_paths[2],
+    }  # Recent files and those of other fits are retained.
 
 
 class Twin(Callback):
@@ -507,7 +499,7 @@ class Twin(Callback):
             fit()
 
 
-def test_two_identical_fits_at_a_time_do_no_harm(tmp_path):
+def test_identical_concurrent_fits_share_a_folder(tmp_path):
     make = partial(JointClassifier, GROUPS, **FAST | {"callbacks": [Twin()], "balancer": UMT()})
     twin, slow = make(checkpoint=tmp_path), make(checkpoint=tmp_path)
     KILL_PLAN.pending[:] = [lambda: twin.fit(X, Y)]
@@ -577,6 +569,8 @@ def test_state_dict_of_a_balancer_is_used(tmp_path):
 
 
 class Unstorable(Balancer):
+    """Balancer with state that cannot be stored."""
+
     def __init__(self, what="lambda"):
         self.what = what
 
