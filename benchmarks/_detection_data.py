@@ -1,7 +1,7 @@
-"""Speech of speakers that no detector was trained on, edited in every way that a detector is asked about.
+"""Training data of the evaluated detectors, and sets of edited clips of other speakers to evaluate them on.
 
-Everything is drawn by fixed seeds and made once for each folder of work: files of speech, and for each set of edited
-clips their samples in 16 bits and their records. What is half made is made again.
+All random draws have fixed seeds. Files of speech, and the 16-bit samples and records of each set of edited clips, are
+written once per work folder. An incomplete set is written again.
 """
 
 from __future__ import annotations
@@ -27,79 +27,82 @@ from mmestim.voice._window_labels import frames_in, window_truth
 from mmestim.voice.taxonomy import SPLICED_LABELS
 
 RATE = 16_000
-# Utterances that are shorter are left out, and the others cut into equal parts of about so many seconds.
-SHORTEST, PART = 6.6, 8.0
-# Of noises, those of Speech Commands are trained on, and those that come with audiomentations are new.
-KNOWN_NOISES, NEW_NOISES = "sc_*.flac", "aum_*.flac"
-# Of synthetic voices, two are trained on, and of all the last sentences are kept for tests.
-KNOWN_VOICES, NEW_VOICES, LAST_TRAINED = ("flite-kal16", "flite-rms"), ("flite-awb", "espeak-en-us"), 12
+# Shorter utterances are left out. The others are cut into equal parts of about PART_SECONDS.
+MIN_UTTERANCE_SECONDS, PART_SECONDS = 6.6, 8.0
+# Training uses the noises of Speech Commands; the noises that audiomentations ships are unseen.
+TRAINING_NOISES, NEW_NOISES = "sc_*.flac", "aum_*.flac"
+# Training uses the first sentences of two synthetic voices. The evaluation uses the later sentences of all voices.
+TRAINING_VOICES, NEW_VOICES = ("flite-kal16", "flite-rms"), ("flite-awb", "espeak-en-us")
+N_TRAINING_SENTENCES = 12
 BRICK_WALLS_HZ, N_TAPS = (3500, 5000, 6500, 7500), 1023
-# What fills so much of a clip or a window is of all of it.
-ALL = 0.95
-# What `AudioCorpus` takes for silence, -80 dB, and a little more.
-SILENT = 1.1e-4
+# An edit that covers at least this fraction of a clip or a window counts as covering all of it.
+FULL_COVERAGE = 0.95
+# Half the peak-to-peak range of a silent window; slightly above -80 dB, the limit of `AudioCorpus`.
+SILENCE_LIMIT = 1.1e-4
 
 Ranges = dict[str, Any]
 
 
 class Variant(NamedTuple):
-    """A way to make the edits, which differs from the one that is trained on in some labels."""
+    """Parameter ranges and audio of a set of clips, which differ from those of training for some labels."""
 
-    about: str
+    description: str
     changes: Ranges
-    is_new: bool = False  # whether noises, rooms and synthetic voices are
+    has_new_audio: bool = False  # whether the noises, rooms and synthetic voices are unseen
 
     def ranges(self, edits: Sequence[str], *, all_labels: bool) -> Ranges:
-        """Of each label, or of those that differ, what its parameters are drawn from."""
+        """Return the parameter ranges of each label, or only of the labels that differ."""
         return {label: self.changes.get(label, "train") for label in edits if all_labels or label in self.changes}
 
 
-def _named(name: str) -> Ranges:
+def _labels_with_variant(name: str) -> Ranges:
+    """Map each label whose taxonomy entry has the variant to the name of the variant."""
     return {label: name for label in LABELS if getattr(TAXONOMY[label], name)}
 
 
 VARIANTS = {
-    "seen": Variant(
-        "the ranges, engines, noises and synthetic voices that are trained on", dict.fromkeys(LABELS[1:], "train")
-    ),
-    "held out": Variant("values that training leaves out", _named("held_out")),
+    "seen": Variant("the ranges, engines, noises and synthetic voices of training", dict.fromkeys(LABELS[1:], "train")),
+    "held out": Variant("parameter values that training leaves out", _labels_with_variant("held_out")),
     "implementation": Variant(
-        "other engines, encoders, filters, kinds of noise, and measured rooms", _named("implementation")
+        "other engines, encoders, filters, kinds of noise, and measured rooms", _labels_with_variant("implementation")
     ),
     "unseen": Variant(
-        "noises, rooms and synthetic voices that were never heard",
+        "noises, rooms and synthetic voices that training does not contain",
         {"tts": "train", "reverb": {"kind": OneOf(("measured",))}, "background_noise": {"kind": OneOf(("file",))}},
-        is_new=True,
+        has_new_audio=True,
     ),
 }
 
 # Speech --------------------------------------------------------------------------------------------
 
 
-def rejoined(speech: Path, folder: Path, split: str, n_speakers: int | None) -> AudioCorpus:
-    """Utterances of a split, their pieces put together again, in parts that are files below `folder`."""
+def rejoin_utterances(speech: Path, folder: Path, split: str, n_speakers: int | None) -> AudioCorpus:
+    """Concatenate the pieces of the utterances of a split, and write them in equal parts below `folder`."""
     table = pd.read_csv(speech.parent / "clips.csv", dtype={"speaker": str})
-    pieces = [own.sort_values("piece") for _, own in table[table["split"] == split].groupby("utterance")]
-    pieces = [own for own in pieces if own["duration_s"].sum() >= SHORTEST]
+    utterances = [pieces.sort_values("piece") for _, pieces in table[table["split"] == split].groupby("utterance")]
+    utterances = [pieces for pieces in utterances if pieces["duration_s"].sum() >= MIN_UTTERANCE_SECONDS]
     if n_speakers is not None:
-        pieces = [pieces[number] for number in np.linspace(0, len(pieces) - 1, n_speakers).round().astype(int)]
+        chosen = np.linspace(0, len(utterances) - 1, n_speakers).round().astype(int)
+        utterances = [utterances[number] for number in chosen]
     target, rows = folder / split, []
     target.mkdir(parents=True, exist_ok=True)
-    for own in pieces:
-        assert np.allclose(own["start_s"].iloc[1:], own["end_s"].iloc[:-1]), f"{own['file'].iloc[0]}: a gap"
-        utterance = np.concatenate([soundfile.read(speech / name, dtype="int16")[0] for name in own["file"]])
-        for number, part in enumerate(np.array_split(utterance, max(1, round(len(utterance) / RATE / PART)))):
-            path = target / f"{own['utterance'].iloc[0]}_{number}.wav"
+    for pieces in utterances:
+        has_no_gap = np.allclose(pieces["start_s"].iloc[1:], pieces["end_s"].iloc[:-1])
+        assert has_no_gap, f"{pieces['file'].iloc[0]}: a gap between pieces"
+        utterance = np.concatenate([soundfile.read(speech / name, dtype="int16")[0] for name in pieces["file"]])
+        n_parts = max(1, round(len(utterance) / RATE / PART_SECONDS))
+        for number, part in enumerate(np.array_split(utterance, n_parts)):
+            path = target / f"{pieces['utterance'].iloc[0]}_{number}.wav"
             soundfile.write(path, part, RATE)
-            rows.append({"path": str(path), "speaker": own["speaker"].iloc[0]})
+            rows.append({"path": str(path), "speaker": pieces["speaker"].iloc[0]})
     return AudioCorpus(pd.DataFrame(rows), sample_rate=RATE)
 
 
-def synthetic(folder: Path, systems: Sequence[str], *, trained: bool) -> AudioCorpus:
-    """Sentences of some systems: those to train on, or the others."""
+def synthetic_speech(folder: Path, systems: Sequence[str], *, for_training: bool) -> AudioCorpus:
+    """Return the training sentences of some speech synthesizers, or the later sentences."""
     table = pd.read_csv(folder / "clips.csv")
     number = table["file"].str.extract(r"_(\d+)\.flac$", expand=False).astype(int)
-    chosen = table["system"].isin(systems) & ((number <= LAST_TRAINED) == trained)
+    chosen = table["system"].isin(systems) & ((number <= N_TRAINING_SENTENCES) == for_training)
     return AudioCorpus([str(folder / name) for name in table["file"][chosen]], sample_rate=RATE)
 
 
@@ -107,35 +110,35 @@ def synthetic(folder: Path, systems: Sequence[str], *, trained: bool) -> AudioCo
 
 
 class WindowSet(NamedTuple):
-    """One window of each clip of a set."""
+    """Windows of a set of clips, at most one per clip."""
 
     waveforms: list[np.ndarray]  # int16
-    truth: np.ndarray  # (n_windows, n_labels) of 0, 1 and NaN, 'unaltered' first
-    fills: np.ndarray  # of the same shape: whether the label is there all the time
+    truth: np.ndarray  # (n_windows, n_labels) of 0, 1 and NaN for undecided, 'unaltered' first
+    covers_window: np.ndarray  # (n_windows, n_labels) of bool: whether the edit covers the whole window
     speakers: np.ndarray
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Edited clips.
+    """Set of edited clips.
 
     Parameters
     ----------
     name : str
-        Seeds where windows are.
-    samples : int16 ndarray
-        Of one clip after the other, in a file.
-    ends : int64 ndarray of shape (n_clips + 1,)
-        Where each begins, and the end of the last.
+        Name of the set, which seeds the positions of windows.
+    samples : int16 ndarray of shape (n_samples,)
+        Samples of all clips, one clip after the other; a memory map.
+    boundaries : int64 ndarray of shape (n_clips + 1,)
+        First sample of each clip, and the number of samples.
     records : list of EditRecord
-        What was done to each.
+        Edits of each clip.
     speakers : ndarray of str of shape (n_clips,)
-        Who speaks.
+        Speaker of each clip.
     """
 
     name: str
     samples: np.ndarray
-    ends: np.ndarray
+    boundaries: np.ndarray
     records: list[EditRecord]
     speakers: np.ndarray
 
@@ -143,86 +146,93 @@ class ClipSet:
         return len(self.records)
 
     def clip(self, number: int) -> np.ndarray:
-        """A clip in 16 bits."""
-        return self.samples[self.ends[number] : self.ends[number + 1]]
+        """Return the 16-bit samples of a clip."""
+        return self.samples[self.boundaries[number] : self.boundaries[number + 1]]
 
     def windows(self, seconds: float, labels: Sequence[str]) -> WindowSet:
-        """Of each clip one window as in training, half of them placed around some border; silent ones are left out."""
+        """Return one window per clip, at a position drawn as in training; silent windows are left out.
+
+        Half of the windows are placed around a boundary of an edit.
+        """
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), round(seconds * 1000)])
-        waveforms, truth, fills, kept, n_samples = [], [], [], [], round(seconds * RATE)
+        waveforms, truth, covers_window, clip_numbers = [], [], [], []
+        n_samples = round(seconds * RATE)
         for number, record in enumerate(self.records):
             start = window_start(rng, record, n_samples, RATE)
-            part = self.clip(number)[start : start + n_samples]
-            if np.ptp(part.astype(np.int32)) / 2 < SILENT * 32768:
+            window = self.clip(number)[start : start + n_samples]
+            if np.ptp(window.astype(np.int32)) / 2 < SILENCE_LIMIT * 32768:
                 continue
-            n_frames = frames_in(len(part), RATE)
-            targets, frames = window_truth(record, labels, start / RATE, len(part) / RATE, n_frames)
-            known = np.where(targets > 1, np.nan, targets)
-            unaltered = 0.0 if (known == 1).any() else np.nan if np.isnan(known).any() else 1.0
-            waveforms.append(part)
-            truth.append([unaltered, *known])
-            fills.append([False, *((frames[len(SPLICED_LABELS) :] == 1).mean(axis=1) >= ALL)])
-            kept.append(number)
-        return WindowSet(waveforms, np.array(truth), np.array(fills), self.speakers[kept])
+            n_frames = frames_in(len(window), RATE)
+            targets, frames = window_truth(record, labels, start / RATE, len(window) / RATE, n_frames)
+            edit_truth = np.where(targets > 1, np.nan, targets)
+            unaltered = 0.0 if (edit_truth == 1).any() else np.nan if np.isnan(edit_truth).any() else 1.0
+            coverage = (frames[len(SPLICED_LABELS) :] == 1).mean(axis=1)
+            waveforms.append(window)
+            truth.append([unaltered, *edit_truth])
+            covers_window.append([False, *(coverage >= FULL_COVERAGE)])
+            clip_numbers.append(number)
+        return WindowSet(waveforms, np.array(truth), np.array(covers_window), self.speakers[clip_numbers])
 
 
 def brick_wall(waveform: np.ndarray, cutoff: float) -> np.ndarray:
-    """A waveform in 16 bits without what is above a frequency, by a filter that is not the one of training."""
+    """Remove the frequencies above a cut-off in Hz from a 16-bit waveform, by another filter than in training."""
     taps = firwin(N_TAPS, cutoff, window=("kaiser", 8.0), fs=RATE)
     return np.round(fftconvolve(waveform, taps, mode="same")).clip(-32768, 32767).astype(np.int16)
 
 
 def stored_set(name: str, folder: Path, make: Callable[[], Iterator[tuple[np.ndarray, EditRecord, str]]]) -> ClipSet:
-    """A set from its files, which are made where they are not there."""
+    """Return a set from its files in `folder`; write them first if they are missing."""
     if not folder.is_dir():
-        fresh = folder.with_name(folder.name + ".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        ends, lines = [0], []
-        with (fresh / "samples.i16").open("wb") as file:
+        incomplete = folder.with_name(folder.name + ".new")
+        shutil.rmtree(incomplete, ignore_errors=True)
+        incomplete.mkdir(parents=True)
+        boundaries, lines = [0], []
+        with (incomplete / "samples.i16").open("wb") as file:
             for waveform, record, speaker in make():
                 file.write(np.round(waveform * 32768).clip(-32768, 32767).astype(np.int16).tobytes())
-                ends.append(ends[-1] + len(waveform))
+                boundaries.append(boundaries[-1] + len(waveform))
                 lines.append(json.dumps([speaker, record.to_json()]))
-        np.save(fresh / "ends.npy", np.array(ends))
-        (fresh / "records.jsonl").write_text("\n".join(lines))
-        fresh.rename(folder)
+        np.save(incomplete / "ends.npy", np.array(boundaries))
+        (incomplete / "records.jsonl").write_text("\n".join(lines))
+        incomplete.rename(folder)
     pairs = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     samples = np.memmap(folder / "samples.i16", np.int16, "r")
     records = [EditRecord.from_json(text) for _, text in pairs]
     return ClipSet(name, samples, np.load(folder / "ends.npy"), records, np.array([speaker for speaker, _ in pairs]))
 
 
-def edited(
+def edited_clips(
     corpus: AudioCorpus, n_clips: int, seed: int, n_jobs: int, **settings: Any
 ) -> Iterator[tuple[np.ndarray, EditRecord, str]]:
-    """So many clips of a corpus, which is gone through as often as it takes, in another order each time."""
+    """Yield `n_clips` edited clips: passes over the corpus, each in another order, until there are enough."""
     assert corpus.speakers is not None
-    for turn in range(-(-n_clips // len(corpus))):
-        # All of it, also where some are left out at the end: passages are pasted from others of the speaker.
-        part = corpus[np.random.default_rng(seed + turn).permutation(len(corpus))]
-        simulator = EditSimulator(**settings, sample_rate=RATE, random_state=seed + turn)
+    for number in range(-(-n_clips // len(corpus))):
+        # A pass gets the whole corpus, even if some clips are not needed: pasted segments come from other clips of
+        # the same speaker.
+        shuffled = corpus[np.random.default_rng(seed + number).permutation(len(corpus))]
+        simulator = EditSimulator(**settings, sample_rate=RATE, random_state=seed + number)
+        n_missing = n_clips - number * len(corpus)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\d+ of \d+ clips got fewer", UserWarning)
-            for waveform, record in itertools.islice(simulator.iterate(part, n_jobs), n_clips - turn * len(corpus)):
-                yield waveform, record, str(part.speakers[record.clip])
+            for waveform, record in itertools.islice(simulator.iterate(shuffled, n_jobs), n_missing):
+                yield waveform, record, str(shuffled.speakers[record.clip])
 
 
-class Data:
-    """All that detectors are trained on and asked about.
+class EvaluationData:
+    """Training data of the detectors, and the sets of clips to evaluate them on.
 
     Parameters
     ----------
     speech : Path
-        Folder of speech, with clips.csv beside it, and the folders noise, rir and tts_local beside that.
+        Folder of speech, with clips.csv beside it. The folders noise, rir and tts_local are beside its parent.
     work : Path
-        Folder for what is made.
+        Folder for generated files.
     edits : list of str
         Labels.
     n_clips : int
-        Clips of each set; a third as many are not edited.
+        Edited clips of each set; the number of unedited clips is a third of it.
     n_speakers : int or None
-        Of each side; all if None.
+        Speakers for training and for evaluation, each; all if None.
     n_jobs : int
         Processes.
     """
@@ -232,55 +242,65 @@ class Data:
     ) -> None:
         root = speech.parent.parent
         self.work, self.edits, self.n_clips, self.n_jobs = work, edits, n_clips, n_jobs
-        self.train, self.val = (rejoined(speech, work / "speech", split, n_speakers) for split in ("train", "val"))
-        assert not set(self.train.speakers) & set(self.val.speakers), "a speaker is on both sides"
-        self.noises, new_noises = (sorted(map(str, (root / "noise").glob(p))) for p in (KNOWN_NOISES, NEW_NOISES))
-        rooms, tts = sorted(map(str, (root / "rir").glob("*.flac"))), root / "tts_local"
-        self.voices = synthetic(tts, KNOWN_VOICES, trained=True)
-        heard = {"sources": {"tts": synthetic(tts, KNOWN_VOICES, trained=False)}, "noises": self.noises}
-        new = {"sources": {"tts": synthetic(tts, NEW_VOICES, trained=False)}, "noises": new_noises}
-        self._audio = {False: heard | {"impulse_responses": None}, True: new | {"impulse_responses": rooms}}
-        self._rooms = rooms
+        self.train, self.val = (
+            rejoin_utterances(speech, work / "speech", split, n_speakers) for split in ("train", "val")
+        )
+        assert not set(self.train.speakers) & set(self.val.speakers), "a speaker is in both splits"
+        self.noises, self._new_noises = (
+            sorted(map(str, (root / "noise").glob(pattern))) for pattern in (TRAINING_NOISES, NEW_NOISES)
+        )
+        self._rooms, tts = sorted(map(str, (root / "rir").glob("*.flac"))), root / "tts_local"
+        self.voices = synthetic_speech(tts, TRAINING_VOICES, for_training=True)
+        self._training_audio = {
+            "sources": {"tts": synthetic_speech(tts, TRAINING_VOICES, for_training=False)},
+            "noises": self.noises,
+            "impulse_responses": None,
+        }
+        self._new_audio = {
+            "sources": {"tts": synthetic_speech(tts, NEW_VOICES, for_training=False)},
+            "noises": self._new_noises,
+            "impulse_responses": self._rooms,
+        }
 
-    def set(self, variant: str, kind: str) -> ClipSet:
-        """Clips with compositions of no to three edits, or single ones of the labels that the variant changes."""
-        own = VARIANTS[variant]
+    def edited(self, variant: str, kind: str) -> ClipSet:
+        """Return clips with zero to three edits ("composed"), or with one edit of a changed label ("single")."""
+        clip_variant = VARIANTS[variant]
         settings = {
-            "edits": own.ranges(self.edits, all_labels=kind == "composed"),
+            "edits": clip_variant.ranges(self.edits, all_labels=kind == "composed"),
             "n_edits": (0, 3) if kind == "composed" else 1,
-            **self._audio[own.is_new],
+            **(self._new_audio if clip_variant.has_new_audio else self._training_audio),
         }
         if variant == "implementation":
             settings["impulse_responses"] = self._rooms
         return self._stored(f"{variant}, {kind}", self.n_clips, settings)
 
     def unedited(self) -> ClipSet:
-        """Clips that are not edited."""
+        """Return unedited clips."""
         return self._stored("unedited", max(1, self.n_clips // 3), {"n_edits": 0})
 
     def described(self) -> list[str]:
-        """What it is, in sentences."""
-        noises, new_noises = (
-            ", ".join(Path(name).stem for name in own) for own in (self.noises, self._audio[True]["noises"])
-        )
+        """Return the paragraphs of the report that describe the data."""
+        noises, new_noises = (", ".join(Path(name).stem for name in names) for names in (self.noises, self._new_noises))
         return [
-            f"Speech: LibriSpeech, the pieces of an utterance put together again, those below {SHORTEST} s left out, "
-            f"the others cut into equal parts of about {PART:g} s. {len(self.train)} parts of "
-            f"{len(set(self.train.speakers))} speakers train, {len(self.val)} parts of {len(set(self.val.speakers))} "
-            "other speakers are asked about. Thresholds, calibration and all else are the detector's, from speakers "
-            "to train on; nothing is chosen by what follows.",
-            f"Each set has {self.n_clips} edited clips, of each of which a window is asked about: half of them are "
-            "placed around some border, as in training. What is in a window is told by the same rule as in training, "
-            "and a label of which too little is in it counts neither way. Single edits are held against "
-            f"{max(1, self.n_clips // 3)} unedited clips, compositions of none to three against each other.",
-            *(f"{name.capitalize()}: {variant.about}." for name, variant in VARIANTS.items()),
-            f"Noises to train on: {noises}. New ones: {new_noises}. No measured room is trained on; {len(self._rooms)} "
-            f"are asked about. Synthetic voices to train on: {', '.join(KNOWN_VOICES)}, {LAST_TRAINED} sentences; new "
-            f"ones: {', '.join(NEW_VOICES)}; all are asked about by other sentences. There is no converted voice, so "
-            "'vc' is left out.",
+            "Speech: LibriSpeech. The pieces of each utterance are concatenated, utterances below "
+            f"{MIN_UTTERANCE_SECONDS} s are left out, and the others are cut into equal parts of about "
+            f"{PART_SECONDS:g} s. Training uses {len(self.train)} parts of {len(set(self.train.speakers))} speakers, "
+            f"the evaluation {len(self.val)} parts of {len(set(self.val.speakers))} other speakers. The detector "
+            "chooses thresholds and calibration on training speakers; nothing is chosen by the figures below.",
+            f"Each set has {self.n_clips} edited clips and contributes one window per clip. Half of the windows are "
+            "placed around a boundary of an edit, as in training. Windows are labelled by the same rule as in "
+            "training; a label is not scored in a window that contains too little of the edit. Single edits are "
+            f"compared with {max(1, self.n_clips // 3)} unedited clips, compositions of zero to three edits with each "
+            "other.",
+            *(f"{name.capitalize()}: {variant.description}." for name, variant in VARIANTS.items()),
+            f"Noises of training: {noises}. New noises: {new_noises}. Training uses no measured room; the evaluation "
+            f"uses {len(self._rooms)}. Synthetic voices of training: {', '.join(TRAINING_VOICES)}, "
+            f"{N_TRAINING_SENTENCES} sentences. New voices: {', '.join(NEW_VOICES)}. The evaluation uses other "
+            "sentences of all voices. 'vc' is left out because there is no converted speech.",
         ]
 
-    def _stored(self, name, n_clips, settings):
+    def _stored(self, name: str, n_clips: int, settings: dict[str, Any]) -> ClipSet:
+        """Return a set of clips, simulated by a seed from its name unless it is stored."""
         folder = self.work / "sets" / name.replace(", ", "-").replace(" ", "-")
         seed = zlib.crc32(name.encode()) % 2**30
-        return stored_set(name, folder, lambda: edited(self.val, n_clips, seed, self.n_jobs, **settings))
+        return stored_set(name, folder, lambda: edited_clips(self.val, n_clips, seed, self.n_jobs, **settings))

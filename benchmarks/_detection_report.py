@@ -1,4 +1,4 @@
-"""The figures of runs as tables, beside what was aimed at. Every number and verdict is computed."""
+"""Report of runs as tables, with a comparison of figures and goals. Every number and verdict is computed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from _detection_data import BRICK_WALLS_HZ, VARIANTS
-from _detection_scores import EITHER, IN_PART, OF_17, OF_ALL, OF_CHANGED, PROTOTYPE, RECALL, THROUGHOUT, Line
+from _detection_scores import BOTH_EXTENTS, IN_PART, OF_17, OF_ALL, OF_CHANGED, PROTOTYPE, RECALL, THROUGHOUT, Line
 from _report import aligned
 from mmestim.voice import LABELS
 
 SEEN = "seen, composed"
+TRAINING_RANGES = "Compositions, with the parameter ranges of training."
 
 
 class Aim(NamedTuple):
-    """A figure that a model is to reach."""
+    """Goal of a model for one figure."""
 
-    about: str
+    description: str
     model: str
     part: str
     label: str
@@ -48,92 +49,94 @@ AIMS = [
     Aim("ROC-AUC, mean of the 17 labels", "features", SEEN, OF_17, "roc_auc", 0.91),
     Aim("seconds of fit, on two cores", "features", "fit", "", "fit", 300, True),
 ]
-AIMED_WINDOW = 4.05
+AIMS_WINDOW = 4.05
 
 
 class Figure(NamedTuple):
-    """The mean over the seeds, and of the ends of their intervals."""
+    """Mean over the seeds of a value and of both ends of its interval."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return plain(self.value) + ("" if np.isnan(self.low) else f" ({plain(self.low)}-{plain(self.high)})")
+        return short(self.value) + ("" if np.isnan(self.low) else f" ({short(self.low)}-{short(self.high)})")
 
 
-NONE = Figure(np.nan, np.nan, np.nan)
+MISSING = Figure(np.nan, np.nan, np.nan)
 
 
 class Group:
-    """All seeds of a model, a length of windows and a training budget."""
+    """Runs of a model, a window length and a training budget, with different seeds."""
 
     def __init__(self, model: str, window: float, training_budget: float, runs: list[dict[str, list[Line]]]) -> None:
         self.model, self.window, self.training_budget, self.n_seeds = model, window, training_budget, len(runs)
-        self._found: dict[tuple[str, str, str], list[tuple[float, ...]]] = {}
+        self._values: dict[tuple[str, str, str], list[tuple[float, ...]]] = {}
         for run in runs:
             for part, lines in run.items():
                 for line in lines:
-                    self._found.setdefault((part, line.label, line.metric), []).append(line[2:])
+                    self._values.setdefault((part, line.label, line.metric), []).append(line[2:])
 
     @property
     def name(self) -> str:
+        """Model, window length and training budget, unless it is 1."""
         return f"{self.model}, {self.window:g} s" + (
             f", budget {self.training_budget:g}" if self.training_budget != 1 else ""
         )
 
     def __call__(self, part: str, label: str, metric: str) -> Figure:
-        values = self._found.get((part, label, metric))
-        return NONE if values is None else Figure(*np.mean(values, axis=0))
+        """Return a figure; its value is NaN if no run has it."""
+        values = self._values.get((part, label, metric))
+        return MISSING if values is None else Figure(*np.mean(values, axis=0))
 
-    def spread(self, part: str, label: str, metric: str) -> float:
-        """From the lowest to the highest seed."""
-        values = [own[0] for own in self._found.get((part, label, metric), [])]
+    def seed_range(self, part: str, label: str, metric: str) -> float:
+        """Return the difference between the highest and the lowest seed; NaN for one seed."""
+        values = [value for value, _, _ in self._values.get((part, label, metric), [])]
         return float(np.ptp(values)) if len(values) > 1 else np.nan
 
     def labels(self, part: str, metric: str) -> list[str]:
-        """Those that a part has the metric of, in its order."""
-        return [label for own, label, name in self._found if (own, name) == (part, metric)]
+        """Return the labels for which a part has the metric, in the order of the file."""
+        return [label for name, label, label_metric in self._values if (name, label_metric) == (part, metric)]
 
     def metrics(self, part: str) -> list[str]:
-        """Those of a part that are of no label."""
-        return [name for own, label, name in self._found if (own, label) == (part, "")]
+        """Return the metrics of a part that belong to no label."""
+        return [metric for name, label, metric in self._values if (name, label) == (part, "")]
 
 
-def plain(value: float) -> str:
-    """A figure in three decimals, a large one in none, one that is not there as a dash."""
+def short(value: float) -> str:
+    """Format a value with three decimals, from 100 on without decimals, and NaN as a dash."""
     return "-" if np.isnan(value) else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
 
 
 def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) -> str:
-    """The report of some runs, which have a model, a window and a training budget."""
+    """Return the report of runs, which have a model, a window and a training budget, below paragraphs of setting."""
     by_group: dict[tuple[str, float, float], list[dict[str, list[Line]]]] = {}
     for run, parts in runs.items():
         by_group.setdefault((run.model, run.window, run.training_budget), []).append(parts)
-    groups = [Group(*key, own) for key, own in by_group.items()]
+    groups = [Group(*key, group_runs) for key, group_runs in by_group.items()]
     text = ["# Detection of voice edits\n", *(f"{line}\n" for line in setting)]
     text.append(
-        "Figures are means over the seeds, with 95 % intervals in brackets from draws of speakers, ends averaged over "
-        "the seeds; the intervals do not say what other seeds do."
+        "Figures are means over the seeds. Brackets contain 95 % intervals, bootstrapped over speakers, whose ends are "
+        "averaged over the seeds; they do not cover the variation between seeds."
     )
     for section in (
-        aims,
-        overview,
+        aims_section(groups),
+        overview_section(groups),
         *[
-            part
+            section
             for group in groups
-            for part in (
-                of_labels(group),
-                of_extents(group),
-                of_variants(group),
-                of_categories(group),
-                of_places(group),
+            for section in (
+                label_section(group),
+                extent_section(group),
+                variant_section(group),
+                category_section(group),
+                localization_section(group),
             )
         ],
-        alarms,
-        times,
+        false_alarm_section(groups),
+        time_section(groups),
     ):
-        title, notes, rows = section(groups) if callable(section) else section
+        title, notes, rows = section
         if len(rows) > 1:
             text += ["", f"## {title}\n", *([notes + "\n"] if notes else []), *aligned(rows)]
     return "\n".join(text) + "\n"
@@ -142,38 +145,39 @@ def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) 
 Section = tuple[str, str, list[list[str]]]
 
 
-def aims(groups: list[Group]) -> Section:
-    """Each aim beside what every model reached, with a verdict on the model that it is of."""
-    own = [group for group in groups if group.window == AIMED_WINDOW and group.training_budget == 1]
-    rows = [["aim", "of", "goal", *(group.model for group in own), "verdict"]]
+def aims_section(groups: list[Group]) -> Section:
+    """Compare each goal with the figures of all models; the verdict is on the model of the goal."""
+    groups = [group for group in groups if group.window == AIMS_WINDOW and group.training_budget == 1]
+    rows = [["aim", "model", "goal", *(group.model for group in groups), "verdict"]]
     for aim in AIMS:
-        figures = {group.model: group(aim.part, aim.label, aim.metric) for group in own}
+        figures = {group.model: group(aim.part, aim.label, aim.metric) for group in groups}
         goal = f"{'at most' if aim.at_most else 'at least'} {aim.goal:g}"
-        verdict = verdict_of(aim, figures.get(aim.model, NONE))
-        rows.append([aim.about, aim.model, goal, *map(str, figures.values()), verdict])
+        verdict = verdict_of(aim, figures.get(aim.model, MISSING))
+        rows.append([aim.description, aim.model, goal, *map(str, figures.values()), verdict])
     notes = (
-        f"At {AIMED_WINDOW:g} s, training budget 1. The mean decides; an interval with the goal in it leaves it open."
+        f"Windows of {AIMS_WINDOW:g} s, training budget 1. The verdict depends on the mean; it is uncertain if the "
+        "interval contains the goal."
     )
     return "Aims", notes, rows
 
 
 def verdict_of(aim: Aim, figure: Figure) -> str:
-    """Whether it is met."""
+    """Return whether a figure meets the goal."""
     if np.isnan(figure.value):
         return "not run"
-    met = figure.value <= aim.goal if aim.at_most else figure.value >= aim.goal
-    return ("met" if met else "missed") + (", within the interval" if figure.low <= aim.goal <= figure.high else "")
+    is_met = figure.value <= aim.goal if aim.at_most else figure.value >= aim.goal
+    return ("met" if is_met else "missed") + (", within the interval" if figure.low <= aim.goal <= figure.high else "")
 
 
-def overview(groups: list[Group]) -> Section:
-    """Means over the labels, for each set of clips."""
+def overview_section(groups: list[Group]) -> Section:
+    """Return the means over the labels on each set of clips."""
     rows = [
         [
             "model",
             "seeds",
             "clips",
             "AUC of the 17",
-            "spread",
+            "range of seeds",
             "AP of the 17",
             "AUC of all",
             "AP of all",
@@ -192,30 +196,31 @@ def overview(groups: list[Group]) -> Section:
                     str(group.n_seeds),
                     part,
                     str(group(part, OF_17, "roc_auc")),
-                    plain(group.spread(part, OF_17, "roc_auc")),
+                    short(group.seed_range(part, OF_17, "roc_auc")),
                     str(group(part, OF_17, "average_precision")),
                     str(group(part, OF_ALL, "roc_auc")),
                     str(group(part, OF_ALL, "average_precision")),
                     str(group(part, OF_CHANGED, "roc_auc")),
                     str(group(part, "unaltered", "roc_auc")),
-                    *(plain(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1")),
+                    *(short(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1")),
                 ]
             )
     notes = (
-        "Means over labels. 'Changed' are the labels in which the clips differ from those that are trained on; single "
-        "edits are of these alone. The average precision depends on how frequent a label is: compare it within a kind "
-        "of clips. Spread: of the seeds. Bias: mean probability less the share that has the label."
+        "Means over labels. 'Changed' labels are those whose edits differ from training; clips with single edits have "
+        "only these. AUC: ROC-AUC. AP: average precision, which depends on the frequency of a label, so compare it "
+        "only within composed or within single clips. Range of seeds: ROC-AUC of the best seed minus the worst. Bias: "
+        "mean probability minus the fraction of windows with the label."
     )
     return "Overview", notes, rows
 
 
-def known(label: str) -> str:
-    """What the prototype reached."""
-    return " / ".join(map(plain, PROTOTYPE[label])) if label in PROTOTYPE else "-"
+def prototype_scores(label: str) -> str:
+    """Return the ROC-AUC and the average precision of the prototype, or a dash."""
+    return " / ".join(map(short, PROTOTYPE[label])) if label in PROTOTYPE else "-"
 
 
-def of_labels(group: Group) -> Section:
-    """Every label of the clips as those that are trained on."""
+def label_section(group: Group) -> Section:
+    """Return the scores of each label on clips with the parameter ranges of training."""
     shown = {
         "eer": "EER",
         "f1": "F1",
@@ -224,80 +229,84 @@ def of_labels(group: Group) -> Section:
         "ece": "ECE",
         "bias": "bias",
     }
-    rows = [["label", "windows", "AUC", "AP", "prototype", *shown.values(), "own AUC, ECE", "AUC, single"]]
+    rows = [["label", "windows", "AUC", "AP", "prototype", *shown.values(), "reported AUC, ECE", "AUC, single"]]
     for label in LABELS:
         if np.isnan(group(SEEN, label, "n_positive").value):
             continue
-        own = ", ".join(plain(group("fit", label, metric).value) for metric in ("roc_auc", "ece"))
+        reported = ", ".join(short(group("fit", label, metric).value) for metric in ("roc_auc", "ece"))
         rows.append(
             [
                 label,
                 f"{group(SEEN, label, 'n_positive').value:.0f}",
                 str(group(SEEN, label, "roc_auc")),
                 str(group(SEEN, label, "average_precision")),
-                known(label),
-                *(plain(group(SEEN, label, name).value) for name in shown),
-                own,
+                prototype_scores(label),
+                *(short(group(SEEN, label, name).value) for name in shown),
+                reported,
                 str(group("seen, single", label, "roc_auc")),
             ]
         )
     notes = (
-        "Compositions, by ranges that are trained on. Prototype: AUC / AP, of whole-clip edits alone. Bias: mean "
-        "probability less the share that has the label. Recall and F1 at the threshold, which the detector chose. Own: "
-        "what its report says of speakers that it kept from its models."
+        f"{TRAINING_RANGES} Prototype: AUC / AP, for edits of the whole clip only. Bias: mean probability minus the "
+        "fraction of windows with the label. Recall and F1: at the threshold that the detector chose. Reported: "
+        "estimates in the detector's training report, on training speakers held out from its models."
     )
     return f"Labels: {group.name}", notes, rows
 
 
-def of_extents(group: Group) -> Section:
-    """Edits of all of a window and of a part of it."""
+def extent_section(group: Group) -> Section:
+    """Return the scores of edits that cover the whole window, and of those that cover a part of it."""
     shown = ("n_positive", "roc_auc", "average_precision")
     heads = ("windows", "AUC", "AP")
     rows = [["label", *(head + extent for extent in (THROUGHOUT, IN_PART) for head in heads), "prototype"]]
-    for label in (*(label for label in LABELS if label == "unaltered" or label in EITHER), OF_17):
+    for label in (*(label for label in LABELS if label == "unaltered" or label in BOTH_EXTENTS), OF_17):
         figures = [group(SEEN, label, metric + extent) for extent in (THROUGHOUT, IN_PART) for metric in shown]
         if any(np.isfinite(figure.value) for figure in figures):
-            cells = [str(f) if i % 3 or np.isnan(f.value) else f"{f.value:.0f}" for i, f in enumerate(figures)]
-            rows.append([label, *cells, known(label)])
+            cells = [
+                f"{figure.value:.0f}" if number % len(shown) == 0 and np.isfinite(figure.value) else str(figure)
+                for number, figure in enumerate(figures)
+            ]
+            rows.append([label, *cells, prototype_scores(label)])
     notes = (
-        "Compositions, by ranges that are trained on. Windows that have the label the other way are left out, and for "
-        "'unaltered' those that have any so. The mean throughout is of all 17 labels of the prototype, all of whose "
-        "edits were so, the others of them as they are; the mean in part is of those that can be."
+        f"{TRAINING_RANGES} Throughout: the edit covers the whole window; in part: a part of it. Each leaves out the "
+        "windows with the label in the other extent, and for 'unaltered' those with any label in the other extent. The "
+        "mean throughout is over all 17 labels of the prototype, whose edits covered whole clips; labels with only one "
+        "extent are scored on all windows. The mean in part is over the labels with both extents."
     )
-    return f"All of a window or a part of it: {group.name}", notes, rows
+    return f"Full and partial edits of a window: {group.name}", notes, rows
 
 
-def of_variants(group: Group) -> Section:
-    """Every label on every set of clips."""
+def variant_section(group: Group) -> Section:
+    """Return the scores of each label on each set of clips."""
     parts = [f"{variant}, {kind}" for kind in ("composed", "single") for variant in VARIANTS]
     rows = [["label", *parts]]
     for label in LABELS:
         cells = []
         for part in parts:
             values = [group(part, label, metric).value for metric in ("roc_auc", RECALL, "recall")]
-            changed = label in VARIANTS[part.split(", ")[0]].changes
-            cells.append("-" if np.isnan(values[0]) else " / ".join(map(plain, values)) + " *" * changed)
+            is_changed = label in VARIANTS[part.split(", ")[0]].changes
+            cells.append("-" if np.isnan(values[0]) else " / ".join(map(short, values)) + " *" * is_changed)
         if set(cells) != {"-"}:
             rows.append([label, *cells])
     notes = (
-        "AUC / recall where 5 % of the others are false alarms / recall at the detector's threshold. * labels in which "
-        "the clips differ from those that are trained on; for 'seen', all."
+        "AUC / recall at a false alarm rate of 5 % / recall at the detector's threshold. An asterisk marks changed "
+        "labels, and for 'seen' all labels."
     )
     return f"Other parameters, engines, noises and rooms: {group.name}", notes, rows
 
 
-def of_categories(group: Group) -> Section:
-    """Any label of a category."""
+def category_section(group: Group) -> Section:
+    """Return the scores of detecting any label of a category."""
     rows = [["category", "AUC", "AP", "F1"]]
     for name in group.labels(SEEN, "roc_auc"):
         if name.startswith("category "):
             figures = (str(group(SEEN, name, metric)) for metric in ("roc_auc", "average_precision", "f1"))
             rows.append([name.removeprefix("category "), *figures])
-    return f"Categories: {group.name}", "Compositions, by ranges that are trained on.", rows
+    return f"Categories: {group.name}", TRAINING_RANGES, rows
 
 
-def of_places(group: Group) -> Section:
-    """Where edits are."""
+def localization_section(group: Group) -> Section:
+    """Return the localization scores of partial edits."""
     shown = {
         "intervals": (
             "segment_f1@0.3",
@@ -313,8 +322,8 @@ def of_places(group: Group) -> Section:
         [
             "clips",
             "label",
-            "there",
-            "found",
+            "references",
+            "predictions",
             *(
                 name.replace("segment_f1", "F1").replace("average_precision", "AP").replace("average_recall", "AR")
                 for name in shown["intervals"]
@@ -333,44 +342,48 @@ def of_places(group: Group) -> Section:
                     kind,
                     label,
                     *counts,
-                    *(plain(group(part, label, f"intervals: {metric}").value) for metric in shown["intervals"]),
+                    *(short(group(part, label, f"intervals: {metric}").value) for metric in shown["intervals"]),
                 ]
             )
         for label in group.labels(part, "points: hit_rate"):
-            values = {name: plain(group(part, label, f"points: {name}").value) for name in shown["points"]}
+            values = {name: short(group(part, label, f"points: {name}").value) for name in shown["points"]}
             points.append(f"{label}, {kind}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
     notes = (
-        "Whole clips with edits of a part of them; those of all of a clip say nothing about where. Errors in seconds, "
-        f"of points within 50 ms. {'; '.join(points)}."
+        "Whole clips; edits that cover a whole clip are left out. Points match within 50 ms, and their errors are in "
+        f"seconds. {'; '.join(points)}."
     )
-    return f"Where: {group.name}", notes, rows
+    return f"Localization: {group.name}", notes, rows
 
 
-def alarms(groups: list[Group]) -> Section:
-    """What is found where nothing was edited."""
-    codecs = ("any", "mp3", "opus", "vorbis_aac", "telephone", "low_pass", "cut", "paste")
-    rows = [["model", "clips", *codecs, "most often"]]
+def false_alarm_section(groups: list[Group]) -> Section:
+    """Return the false alarm rates on unedited clips."""
+    shown = ("any", "mp3", "opus", "vorbis_aac", "telephone", "low_pass", "cut", "paste")
+    rows = [["model", "clips", *shown, "most frequent"]]
     for group in groups:
         for part in ("unedited", "unedited, whole clips", *(f"unedited, below {hz} Hz" for hz in BRICK_WALLS_HZ)):
-            figures = {label: group(part, label, "false_alarm_rate") for label in codecs}
-            others = {label: group(part, label, "false_alarm_rate").value for label in LABELS}
-            others = {label: value for label, value in others.items() if value > 0}
-            most = sorted(others, key=lambda label: -others[label])[:3]
-            rows.append(
-                [group.name, part, *map(str, figures.values()), ", ".join(f"{m} {plain(others[m])}" for m in most)]
-            )
-    return "False alarms", "Share of clips in which a label is found. A clip below a frequency has nothing above.", rows
+            figures = {label: group(part, label, "false_alarm_rate") for label in shown}
+            rates = {label: group(part, label, "false_alarm_rate").value for label in LABELS}
+            rates = {label: rate for label, rate in rates.items() if rate > 0}
+            highest = sorted(rates, key=lambda label: -rates[label])[:3]
+            most_frequent = ", ".join(f"{label} {short(rates[label])}" for label in highest)
+            rows.append([group.name, part, *map(str, figures.values()), most_frequent])
+    notes = (
+        "Fraction of clips in which a label is detected. 'Below' a frequency: a brick-wall low-pass filter removed all "
+        "higher frequencies."
+    )
+    return "False alarms", notes, rows
 
 
-def times(groups: list[Group]) -> Section:
-    """What a fit takes, and a scan."""
-    rows = [["model", "what", "value"]]
+def time_section(groups: list[Group]) -> Section:
+    """Return the costs of fit and prediction."""
+    rows = [["model", "figure", "value"]]
     for group in groups:
         for part in ("fit", "speed"):
             names = [name for name in group.metrics(part) if name != "seconds"]
-            rows += [[group.name, f"{part}: {name}", plain(group(part, "", name).value)] for name in names]
+            rows += [[group.name, f"{part}: {name}", short(group(part, "", name).value)] for name in names]
     notes = (
-        "Fit: seconds of data (edits made), of training (statistics, networks, trees, calibration), and in all; "
-        "windows to learn from; size of the pickle. Speed: files read, from the first sample to probabilities."
+        "Fit: seconds in total ('fit'), for the simulation of edits ('data') and for statistics, networks, trees and "
+        "calibration ('training'); training windows; size of the pickle. Speed: prediction from files, including "
+        "reading. Shares: fractions of the time of one process."
     )
     return "Time", notes, rows

@@ -1,20 +1,20 @@
-"""From what a detector says of clips to figures: lines of part, label, metric, value and its 95 % interval."""
+"""Scores of a detector as lines with a label, a metric, a value and its 95 % interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from _detection_data import ALL
+from _detection_data import FULL_COVERAGE
 from mmestim.voice import CATEGORIES, TAXONOMY, EditRecord
 from mmestim.voice.localization import EditSegment, record_segments
 from mmestim.voice.metrics import bootstrap_interval, detection_report, localization_report, per_label_scores
 from mmestim.voice.metrics.detection import mean_of_defined
 
-# What the prototype reached, area under the ROC curve and average precision: methods known before this package.
+# ROC-AUC and average precision of the prototype, which predates this package.
 PROTOTYPE = {
     "cut": (0.757, 0.300),
     "paste": (0.796, 0.481),
@@ -34,16 +34,16 @@ PROTOTYPE = {
     "echo": (0.999, 0.995),
     "background_noise": (0.999, 0.994),
 }
-# A property of the ROC curve, at no threshold of the detector's.
+# A point of the ROC curve, independent of the detector's thresholds.
 RECALL = "recall at 5 % false alarms"
 OF_17, OF_ALL, OF_CHANGED = "mean of prototype's", "mean of all", "mean of changed"
-# Edits that can be of all of a clip or of a part of it; what is told of both is told of each as well.
-EITHER = {label for label, edit in TAXONOMY.items() if {"clip", "interval"} <= set(edit.scopes)}
+# Labels whose edits may cover a whole clip or a part of it. They are also scored for each extent.
+BOTH_EXTENTS = {label for label, edit in TAXONOMY.items() if {"clip", "interval"} <= set(edit.scopes)}
 THROUGHOUT, IN_PART = ", throughout", ", in part"
 
 
 class Line(NamedTuple):
-    """One figure; of most there is no interval."""
+    """Figure of a label and a metric; most have no interval."""
 
     label: str
     metric: str
@@ -54,7 +54,7 @@ class Line(NamedTuple):
 
 def detection_lines(
     truth: np.ndarray,
-    fills: np.ndarray,
+    covers_window: np.ndarray,
     proba: np.ndarray,
     labels: Sequence[str],
     thresholds: np.ndarray,
@@ -62,55 +62,77 @@ def detection_lines(
     changed: Sequence[str],
     n_resamples: int,
 ) -> list[Line]:
-    """How well labels are told.
+    """Return the detection scores of windows.
 
     Parameters
     ----------
     truth : ndarray of shape (n_windows, n_labels)
-        0, 1, or NaN where it cannot be said, 'unaltered' first.
-    fills : bool ndarray of shape (n_windows, n_labels)
-        Whether the label is there all the time.
+        0, 1, or NaN if undecided; 'unaltered' first.
+    covers_window : bool ndarray of shape (n_windows, n_labels)
+        Whether the edit covers the whole window.
     proba : ndarray of shape (n_windows, n_labels)
         Probabilities.
     labels : list of str
-        Columns.
+        Labels of the columns.
     thresholds : ndarray of shape (n_labels,)
-        As the detector tuned them on speakers of its own.
+        Thresholds that the detector tuned on training speakers.
     speakers : ndarray of shape (n_windows,)
-        Drawn for the intervals.
+        Groups that are resampled for the intervals.
     changed : sequence of str
-        Labels to take a mean of besides those of all and of the prototype's.
+        Labels of a further mean, besides the means over all labels and over the prototype's.
     n_resamples : int
-        Draws of speakers.
+        Bootstrap resamples.
+
+    Returns
+    -------
+    list of Line
+        Scores of labels, categories and means.
     """
-    categories = [c for c in CATEGORIES if any(TAXONOMY[label].category == c for label in labels[1:])]
-    everything, scores = _with_categories(truth, proba, labels, categories)
+    categories = [name for name in CATEGORIES if any(TAXONOMY[label].category == name for label in labels[1:])]
+    all_truth, all_proba = _with_categories(truth, proba, labels, categories)
     means = {OF_17: PROTOTYPE, OF_ALL: labels[1:], OF_CHANGED: changed}
     names = [*labels, *(f"category {name}" for name in categories)]
-    lines = _ranked(everything, scores, names, means, speakers, n_resamples)
-    # The first of all labels of the prototype, whose edits were so: then its mean and ours are of the same.
-    for extent, other, some in ((THROUGHOUT, ~fills, EITHER | PROTOTYPE.keys()), (IN_PART, fills, EITHER)):
-        left_out = (truth == 1) & other & [label in EITHER for label in labels]
-        left_out[:, 0] = left_out.any(axis=1)
-        columns = [column for column, label in enumerate(labels) if label in {"unaltered"} | some]
-        own, names = np.where(left_out, np.nan, truth)[:, columns], [labels[column] for column in columns]
-        lines += [Line(name, f"n_positive{extent}", n) for name, n in zip(names, (own == 1.0).sum(axis=0), strict=True)]
-        lines += _ranked(own, proba[:, columns], names, {OF_17: PROTOTYPE}, speakers, n_resamples, extent)
-    return lines + _other_lines(truth, proba, labels, thresholds)
+    lines = _ranking_lines(all_truth, all_proba, names, means, speakers, n_resamples)
+    # All edits of the prototype covered the whole clip. Full coverage therefore includes all of its labels, so that
+    # both means are over the same labels.
+    for extent, has_other_extent, extent_labels in (
+        (THROUGHOUT, ~covers_window, BOTH_EXTENTS | PROTOTYPE.keys()),
+        (IN_PART, covers_window, BOTH_EXTENTS),
+    ):
+        is_left_out = (truth == 1) & has_other_extent & [label in BOTH_EXTENTS for label in labels]
+        is_left_out[:, 0] = is_left_out.any(axis=1)
+        columns = [column for column, label in enumerate(labels) if label in {"unaltered"} | extent_labels]
+        names = [labels[column] for column in columns]
+        extent_truth = np.where(is_left_out, np.nan, truth)[:, columns]
+        n_positive = (extent_truth == 1.0).sum(axis=0)
+        lines += [Line(name, f"n_positive{extent}", n) for name, n in zip(names, n_positive, strict=True)]
+        lines += _ranking_lines(
+            extent_truth, proba[:, columns], names, {OF_17: PROTOTYPE}, speakers, n_resamples, extent
+        )
+    return lines + _threshold_and_calibration_lines(truth, proba, labels, thresholds)
 
 
-def _ranked(truth, scores, names, means, speakers, n_resamples, suffix=""):
-    """Areas under curves of columns, and means of them, with intervals."""
+def _ranking_lines(
+    truth: np.ndarray,
+    proba: np.ndarray,
+    names: Sequence[str],
+    means: Mapping[str, Collection[str]],
+    speakers: np.ndarray,
+    n_resamples: int,
+    suffix: str = "",
+) -> list[Line]:
+    """Return ROC-AUC and average precision of columns, and means over groups of columns, with intervals."""
 
-    def figures(truth, scores):
+    def figures(truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
         rows = []
         for metric in (roc_auc_score, average_precision_score):
-            own = per_label_scores(metric, truth, scores)
-            rows.append([*own, *(mean_of_defined(own[[n in chosen for n in names]]) for chosen in means.values())])
+            scores = per_label_scores(metric, truth, proba)
+            in_group = ([name in group for name in names] for group in means.values())
+            rows.append([*scores, *(mean_of_defined(scores[columns]) for columns in in_group)])
         return np.array(rows)
 
-    values = figures(truth, scores)
-    low, high = bootstrap_interval(figures, speakers, truth, scores, n_resamples=n_resamples, random_state=0)
+    values = figures(truth, proba)
+    low, high = bootstrap_interval(figures, speakers, truth, proba, n_resamples=n_resamples, random_state=0)
     return [
         Line(name, metric + suffix, values[row, column], low[row, column], high[row, column])
         for row, metric in enumerate(("roc_auc", "average_precision"))
@@ -118,75 +140,91 @@ def _ranked(truth, scores, names, means, speakers, n_resamples, suffix=""):
     ]
 
 
-def _other_lines(truth, proba, labels, thresholds):
-    """What has no interval: at thresholds, and of calibration."""
-    report, found = detection_report(truth, proba, labels, thresholds), proba >= thresholds
-    # As `predict` decides.
-    found[:, 0] = ~found[:, 1:].any(axis=1)
+def _threshold_and_calibration_lines(
+    truth: np.ndarray, proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray
+) -> list[Line]:
+    """Return the scores without interval: those at thresholds and those of calibration."""
+    report, predicted = detection_report(truth, proba, labels, thresholds), proba >= thresholds
+    # `predict` returns 'unaltered' if it detects no edit.
+    predicted[:, 0] = ~predicted[:, 1:].any(axis=1)
     lines = []
     for column, label in enumerate(labels):
-        known, own = ~np.isnan(truth[:, column]), report["labels"][label]
-        there = truth[known, column] == 1
-        own["recall"] = found[known, column][there].mean() if there.any() else np.nan
-        if label == "unaltered" and 0 < there.sum() < len(there):
-            own["f1"] = f1_score(there, found[known, column])
-        # Above 0 where it is too sure that the label is there.
-        own["bias"] = proba[known, column].mean() - there.mean() if known.any() else np.nan
-        own[RECALL] = np.nan
-        if 0 < there.sum() < len(there):
-            least = np.quantile(proba[known, column][~there], 0.95, method="higher")
-            own[RECALL] = (proba[known, column][there] > least).mean()
+        is_decided, scores = ~np.isnan(truth[:, column]), report["labels"][label]
+        is_positive = truth[is_decided, column] == 1
+        label_proba, label_predicted = proba[is_decided, column], predicted[is_decided, column]
+        has_both_classes = 0 < is_positive.sum() < len(is_positive)
+        scores["recall"] = label_predicted[is_positive].mean() if is_positive.any() else np.nan
+        if label == "unaltered" and has_both_classes:
+            scores["f1"] = f1_score(is_positive, label_predicted)
+        # Positive if the probabilities are too high.
+        scores["bias"] = label_proba.mean() - is_positive.mean() if is_decided.any() else np.nan
+        scores[RECALL] = np.nan
+        if has_both_classes:
+            threshold = np.quantile(label_proba[~is_positive], 0.95, method="higher")
+            scores[RECALL] = (label_proba[is_positive] > threshold).mean()
         for metric in ("n_positive", "n_negative", "threshold", "eer", "f1", "recall", RECALL, "ece", "bias"):
-            lines.append(Line(label, metric, float(own[metric])))
+            lines.append(Line(label, metric, float(scores[metric])))
     biases = [line.value for line in lines if line.metric == "bias" and line.label != "unaltered"]
     lines.append(Line(OF_ALL, "bias", mean_of_defined(biases)))
     lines += [Line(OF_ALL, metric, report["macro"][metric]) for metric in ("eer", "f1", "ece", "category_f1")]
     return lines + [Line(f"category {name}", "f1", value) for name, value in report["categories"].items()]
 
 
-def _with_categories(truth, proba, labels, categories):
-    """Columns of the categories behind those of the labels: any of theirs, as if these were independent."""
+def _with_categories(
+    truth: np.ndarray, proba: np.ndarray, labels: Sequence[str], categories: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Append a column per category: any of its labels, which are treated as independent."""
     truths, probas = [truth], [proba]
     for category in categories:
-        own = [label != "unaltered" and TAXONOMY[label].category == category for label in labels]
-        there = np.where((truth[:, own] == 1).any(axis=1), 1.0, truth[:, own].sum(axis=1))
-        truths.append(there[:, None])
-        probas.append(1 - np.prod(1 - proba[:, own], axis=1, keepdims=True, dtype=np.float64))
+        in_category = [label != "unaltered" and TAXONOMY[label].category == category for label in labels]
+        category_truth = truth[:, in_category]
+        is_any = np.where((category_truth == 1).any(axis=1), 1.0, category_truth.sum(axis=1))
+        truths.append(is_any[:, None])
+        probas.append(1 - np.prod(1 - proba[:, in_category], axis=1, keepdims=True, dtype=np.float64))
     return np.hstack(truths), np.hstack(probas)
 
 
 def false_alarm_lines(
     proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray, speakers: np.ndarray, n_resamples: int
 ) -> list[Line]:
-    """In what share of clips that are not edited an edit is found, each and any."""
+    """Return the fraction of unedited clips in which each label, and any label, is detected."""
 
-    def shares(found):
-        return np.r_[found.mean(axis=0), found.any(axis=1).mean()]
+    def rates(detected: np.ndarray) -> np.ndarray:
+        return np.r_[detected.mean(axis=0), detected.any(axis=1).mean()]
 
-    found = proba[:, 1:] >= thresholds[1:]
-    low, high = bootstrap_interval(shares, speakers, found, n_resamples=n_resamples, random_state=0)
+    detected = proba[:, 1:] >= thresholds[1:]
+    low, high = bootstrap_interval(rates, speakers, detected, n_resamples=n_resamples, random_state=0)
     names = [*labels[1:], "any"]
     return [
         Line(name, "false_alarm_rate", *map(float, values))
-        for name, *values in zip(names, shares(found), low, high, strict=True)
+        for name, *values in zip(names, rates(detected), low, high, strict=True)
     ]
 
 
-def localization_lines(records: Sequence[EditRecord], found: Sequence[Sequence[EditSegment]]) -> list[Line]:
-    """How well edits of a part of a clip are located; those of all of a clip are left out."""
-    there, kept = zip(*map(_parts_only, records, found), strict=True)
-    report, lines = localization_report(there, kept), []
+def localization_lines(
+    records: Sequence[EditRecord], predicted_segments: Sequence[Sequence[EditSegment]]
+) -> list[Line]:
+    """Return the localization scores of partial edits; edits of a whole clip are left out."""
+    references, predictions = zip(*map(_partial_segments, records, predicted_segments), strict=True)
+    report, lines = localization_report(references, predictions), []
     for kind in ("intervals", "points"):
-        for label, own in report[kind].items():
-            lines += [Line(label, f"{kind}: {metric}", float(value)) for metric, value in own.items()]
+        for label, scores in report[kind].items():
+            lines += [Line(label, f"{kind}: {metric}", float(value)) for metric, value in scores.items()]
     return lines + [Line(OF_ALL, f"intervals: {metric}", value) for metric, value in report["macro"].items()]
 
 
-def _parts_only(record, found):
-    segments = record_segments(record)
-    length = dict.fromkeys(record.labels, 0.0)
-    for segment in segments:
-        length[segment.label] += segment.duration
-    left_out = {label for label, seconds in length.items() if seconds >= ALL * record.duration} | {*record.inaudible}
-    clips_only = {label for label in TAXONOMY if TAXONOMY[label].always_covers_clip}
-    return tuple([s for s in side if s.label not in left_out | clips_only] for side in (segments, found))
+def _partial_segments(
+    record: EditRecord, predicted: Sequence[EditSegment]
+) -> tuple[list[EditSegment], list[EditSegment]]:
+    """Return the reference and the predicted segments of a clip, for labels that do not cover the whole clip."""
+    references = record_segments(record)
+    seconds_by_label = dict.fromkeys(record.labels, 0.0)
+    for segment in references:
+        seconds_by_label[segment.label] += segment.duration
+    min_seconds = FULL_COVERAGE * record.duration
+    left_out = {label for label, seconds in seconds_by_label.items() if seconds >= min_seconds}
+    left_out |= {*record.inaudible} | {label for label in TAXONOMY if TAXONOMY[label].always_covers_clip}
+    references, predicted = (
+        [segment for segment in segments if segment.label not in left_out] for segments in (references, predicted)
+    )
+    return references, predicted

@@ -106,7 +106,7 @@ def test_a_detector_is_fitted_once_and_its_report_is_resumed(voice, data_folder,
 def test_rejoined_clips_are_complete_and_speakers_do_not_overlap(voice, data_folder, tmp_path):
     data = importlib.import_module("_detection_data")
     speech = data_folder / "speech" / "audio"
-    train, val = (data.rejoined(speech, tmp_path, split, 3) for split in ("train", "val"))
+    train, val = (data.rejoin_utterances(speech, tmp_path, split, 3) for split in ("train", "val"))
     assert len(set(train.speakers)) == len(set(val.speakers)) == 3
     assert not set(train.speakers) & set(val.speakers)
     first = np.flatnonzero(val.speakers == val.speakers[0])
@@ -119,13 +119,13 @@ def test_full_and_partial_edits_of_a_window_are_scored_separately(voice):
     scores = importlib.import_module("_detection_scores")
     labels, truth = ["unaltered", "echo", "mp3"], np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1.0]])
     proba = np.array([[0.8, 0.2, 0], [0.7, 0.3, 0], [0.1, 0.9, 0], [0.9, 0.1, 0], [0, 0.4, 1]])
-    fills = np.zeros((5, 3), bool)
-    fills[2, 1] = fills[4, 2] = True
-    lines = scores.detection_lines(truth, fills, proba, labels, np.full(3, 0.5), np.arange(5), labels[1:], 5)
+    covers_window = np.zeros((5, 3), bool)
+    covers_window[2, 1] = covers_window[4, 2] = True
+    lines = scores.detection_lines(truth, covers_window, proba, labels, np.full(3, 0.5), np.arange(5), labels[1:], 5)
     scores_by_metric = {(line.label, line.metric): line.value for line in lines}
     assert scores_by_metric["echo", "roc_auc"] == 0.5
-    assert [scores_by_metric["echo", f"{what}, throughout"] for what in ("n_positive", "roc_auc")] == [1, 1]
-    assert [scores_by_metric["echo", f"{what}, in part"] for what in ("n_positive", "roc_auc")] == [1, 0]
+    assert [scores_by_metric["echo", f"{metric}, throughout"] for metric in ("n_positive", "roc_auc")] == [1, 1]
+    assert [scores_by_metric["echo", f"{metric}, in part"] for metric in ("n_positive", "roc_auc")] == [1, 0]
     # The scores omit the window that has an edit of the other extent.
     assert [scores_by_metric["unaltered", f"roc_auc, {extent}"] for extent in ("throughout", "in part")] == [1, 0.5]
     assert scores_by_metric["mean of prototype's", "roc_auc, throughout"] == 1
