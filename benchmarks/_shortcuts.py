@@ -13,36 +13,38 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from _simulation_tables import head, row, spread
+from _simulation_tables import evenly_spaced, head, row
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator
 
 RATE, SECONDS = 16_000, 3.0
 N_CROP = round(SECONDS * RATE)
-
-
-BY_NATURE = {
-    "tts": "other samples",
-    "paste": "samples that come twice",
-    "distortion": "how far peaks are above the level",
-    "high_pass": "how far peaks are above the level",
+# Measured properties that an edit changes by definition.
+INHERENT_CUES = {
+    "tts": "different histogram of samples",
+    "paste": "repeated samples",
+    "distortion": "crest factor",
+    "high_pass": "crest factor",
 }
 
 
-def closed(options: argparse.Namespace, command: str) -> None:
-    """Measure how well edited clips are separated from unedited ones without the edit."""
+def measure_shortcuts(options: argparse.Namespace, command: str) -> None:
+    """Measure how well features other than the edit separate edited from unedited clips."""
     table = options.speech.parent / "clips.csv"
     if not table.is_file():
-        sys.exit(f"{table} is not there: --shortcuts needs to know who speaks, by columns file and speaker.")
+        sys.exit(
+            f"{table} does not exist: --shortcuts needs the speakers of the clips, in its columns file and speaker."
+        )
     frame = pd.read_csv(table)
     corpus = AudioCorpus(frame.assign(path=[str(options.speech / name) for name in frame["file"]]))
-    corpus = spread(corpus, options.clips or len(corpus))
+    corpus = evenly_spaced(corpus, options.clips or len(corpus))
     model = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, learning_rate=0.05, random_state=0)
     lines = [
         f"# Shortcuts\n\n`python benchmarks/voice.py {command}`\n",
-        f"{len(corpus)} clips of {len(set(corpus.speakers))} speakers, unedited or with one edit away from the ends,",
-        "cut to 3 s. Area under the ROC curve of boosted trees that see duration, level, peak, first and last 50 ms,",
-        "and then also the histogram of the samples. Five folds by speaker; 0.5 is chance.\n",
-        *head("edit", "clips", "AUC", "AUC with histogram", "what shows by nature"),
+        f"{len(corpus)} clips of {len(set(corpus.speakers))} speakers, unedited or with one edit, cropped to 3 s that",
+        "have the edit away from the ends. AUC: ROC-AUC of boosted trees whose features are duration, level, peak, and",
+        "the first and last 50 ms; then also the roughness of the histogram of samples. Cross-validated in five folds",
+        "by speaker; 0.5 is chance.\n",
+        *head("edit", "clips", "AUC", "AUC with histogram", "inherent cue"),
     ]
     rounds = options.rounds or (1 if options.quick else 5)
     synthetic = options.speech.parent.parent / "tts_local" / "audio"
@@ -53,7 +55,7 @@ def closed(options: argparse.Namespace, command: str) -> None:
                 continue
             settings = {"sources": {label: synthetic}}
         auc, with_histogram, n_clips = shortcut_auc(label, corpus, model, rounds, **settings)
-        lines.append(row(label, n_clips, f"{auc:.3f}", f"{with_histogram:.3f}", BY_NATURE.get(label, "")))
+        lines.append(row(label, n_clips, f"{auc:.3f}", f"{with_histogram:.3f}", INHERENT_CUES.get(label, "")))
         print(lines[-1], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "voice-shortcuts.md").write_text("\n".join(lines) + "\n")
@@ -78,14 +80,14 @@ def shortcut_auc(
                 speakers.append(corpus.speakers[record.clip])
     table, edited = np.array(X), np.array(y)
     aucs = []
-    for seen in (table[:, 1:], table):
-        shares = cross_val_predict(model, seen, edited, groups=speakers, cv=GroupKFold(5), method="predict_proba")
-        aucs.append(float(roc_auc_score(edited, shares[:, 1])))
+    for features in (table[:, 1:], table):
+        proba = cross_val_predict(model, features, edited, groups=speakers, cv=GroupKFold(5), method="predict_proba")
+        aucs.append(float(roc_auc_score(edited, proba[:, 1])))
     return aucs[0], aucs[1], len(edited)
 
 
 def cropped(waveform: np.ndarray, record: EditRecord, rng: np.random.Generator) -> np.ndarray | None:
-    """Return a part of 3 s with the edit away from its ends, or None if there is no such part."""
+    """Return a crop of 3 s with the edit away from its ends, or None if there is no such crop."""
     spans = [span for spans in record.intervals.values() for span in spans]
     spans += [(point, point) for points in record.points.values() for point in points]
     low, high = 0, len(waveform) - N_CROP
@@ -100,8 +102,8 @@ def cropped(waveform: np.ndarray, record: EditRecord, rng: np.random.Generator) 
 def shortcuts(waveform: np.ndarray) -> list[float]:
     """Return histogram roughness, duration, level, peak, and features of the first and last 50 ms."""
     codes = np.bincount((np.round(waveform * 32768).astype(int) + 60).clip(0, 120))[1:-1]
-    rough = np.abs(np.diff(np.sqrt(codes), 2)).mean()  # the same for any smooth histogram
-    features = [rough, len(waveform), np.log(waveform.std()), np.log(np.abs(waveform).max())]
+    roughness = np.abs(np.diff(np.sqrt(codes), 2)).mean()  # independent of the shape of a smooth histogram
+    features = [roughness, len(waveform), np.log(waveform.std()), np.log(np.abs(waveform).max())]
     for end in (waveform[:800], waveform[-800:]):
         bands = (np.abs(np.fft.rfft(end * np.hanning(800)))[:400] ** 2).reshape(8, 50).mean(axis=1)
         features += [np.log(end.std() + 1e-9), np.abs(np.diff(np.sign(end))).mean(), *np.log(bands + 1e-12)]

@@ -1,4 +1,4 @@
-"""Benchmarks of the edits and the simulator: speed, comparison with audiomentations, memory."""
+"""Benchmarks of the edits and the simulator: speed, comparison with audiomentations, and memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 from threadpoolctl import threadpool_limits
 
-from _audiomentations_cases import CASES, RATE, Case, described
-from _simulation_tables import head, hours, ms, race, row, spread, waveforms
+from _audiomentations_cases import CASES, RATE, Case, describe_parameters
+from _simulation_tables import evenly_spaced, head, hours, ms, race, row, waveforms
 from memory import private_mib, watch
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditSimulator
 from mmestim.voice._simulation.simulator import audio_pool
@@ -36,24 +37,37 @@ PACKAGES = (
     "fast-mp3-augment",
     "pyroomacoustics",
 )
-# What no edit that has the engine of theirs should exceed, in times of theirs.
-TOLERATED = 1.2
-PASSES = (1, 4)
+# Upper limit for the ratio of the time of mmestim to that of audiomentations, for edits with the same engine.
+MAX_RATIO = 1.2
+N_PASSES = (1, 4)
+
+
+class Comparison(NamedTuple):
+    """Milliseconds per clip of a case in both packages, each as wall-clock time and processor time."""
+
+    case: Case
+    mmestim_ms: np.ndarray
+    audiomentations_ms: np.ndarray
+
+    @property
+    def ratios(self) -> np.ndarray:
+        """Time of mmestim divided by that of audiomentations."""
+        return self.mmestim_ms / self.audiomentations_ms
 
 
 def simulate(options: argparse.Namespace, command: str) -> None:
-    """What making a corpus costs."""
-    everything = AudioCorpus(options.speech, sample_rate=RATE)
+    """Benchmark the edits and the simulator, and write the tables."""
+    speech = AudioCorpus(options.speech, sample_rate=RATE)
     n_clips = options.clips or (4 if options.quick else 40)
-    corpus = spread(everything, n_clips)
-    many = spread(everything, options.many or (n_clips if options.quick else 500))
+    corpus = evenly_spaced(speech, n_clips)
+    large_corpus = evenly_spaced(speech, options.many or (n_clips if options.quick else 500))
     clips, rounds = waveforms(corpus), options.rounds or (1 if options.quick else 5)
     parts: list[Iterable[str]] = [
-        setting(command, clips, rounds),
-        whole_set(many, options.jobs, rounds),
-        each_edit(corpus, clips, rounds),
-        beside(clips, rounds),
-        memory(corpus),
+        setting_part(command, clips, rounds),
+        simulator_part(large_corpus, options.jobs, rounds),
+        edits_part(corpus, clips, rounds),
+        comparison_part(clips, rounds),
+        memory_part(corpus),
     ]
     lines = []
     with threadpool_limits(1):
@@ -65,16 +79,17 @@ def simulate(options: argparse.Namespace, command: str) -> None:
     (options.out / "voice-simulate.md").write_text("\n".join(lines) + "\n")
 
 
-def setting(command: str, clips: list[np.ndarray], rounds: int) -> Iterator[str]:
-    """What the tables are of."""
+def setting_part(command: str, clips: list[np.ndarray], rounds: int) -> Iterator[str]:
+    """Yield the call, the clips, the machine and the versions."""
     minutes, load = sum(len(clip) for clip in clips) / RATE / 60, os.getloadavg()[0]
     yield f"# Voice edits\n\n`python benchmarks/voice.py {command}`\n"
-    yield f"{len(clips)} clips, {minutes:.1f} min of speech at {RATE} Hz; median of {rounds} round(s); 1 thread, except"
-    yield f"where fast-mp3-augment decodes in another; {os.cpu_count()} cores, load {load:.1f} at the start."
-    yield f"Python {platform.python_version()}, {', '.join(installed())}."
+    yield f"{len(clips)} clips, {minutes:.1f} min of speech at {RATE} Hz; median of {rounds} round(s); 1 thread, but"
+    yield f"fast-mp3-augment decodes in a second thread; {os.cpu_count()} cores, load {load:.1f} at the start."
+    yield f"Python {platform.python_version()}, {', '.join(installed_versions())}."
 
 
-def installed() -> Iterator[str]:
+def installed_versions() -> Iterator[str]:
+    """Yield the name and version of each installed package."""
     for package in PACKAGES:
         try:
             yield f"{package} {version(package)}"
@@ -82,8 +97,8 @@ def installed() -> Iterator[str]:
             continue
 
 
-def whole_set(corpus: AudioCorpus, jobs: list[int], rounds: int) -> Iterator[str]:
-    """The simulator as it comes, on files and on waveforms."""
+def simulator_part(corpus: AudioCorpus, jobs: list[int], rounds: int) -> Iterator[str]:
+    """Time the simulator with its default settings, on files and on waveforms."""
     clips = waveforms(corpus)
     simulator, seconds = EditSimulator(random_state=0), np.mean([len(clip) for clip in clips]) / RATE
     contenders = {
@@ -91,21 +106,21 @@ def whole_set(corpus: AudioCorpus, jobs: list[int], rounds: int) -> Iterator[str
         for source, X in {"files, read and edited": corpus, "waveforms in memory": clips}.items()
         for n_jobs in jobs
     }
-    taken = race(contenders, rounds)
+    times = race(contenders, rounds)
     yield "\n## The whole set\n"
-    yield f"`EditSimulator(random_state=0)` on {len(clips)} clips, {len(clips) * seconds / 60:.1f} min: all edits that"
-    yield "need no other audio, none to three in a clip.\n"
+    yield f"`EditSimulator(random_state=0)` on {len(clips)} clips, {len(clips) * seconds / 60:.1f} min: zero to three"
+    yield "edits per clip, of all edits that need no other audio.\n"
     yield from head("speech", "n_jobs", "hours of speech per minute", "ms per clip")
-    for (source, n_jobs), (clock, _) in taken.items():
+    for (source, n_jobs), (clock, _) in times.items():
         yield row(source, n_jobs, hours(seconds, clock / len(clips)), ms(clock / len(clips)))
 
 
-def each_edit(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iterator[str]:
-    """One edit in every clip; the edit itself, and the simulator with all that it does besides."""
+def edits_part(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iterator[str]:
+    """Time one edit per clip: the edit alone, and the simulator that applies it."""
     yield "\n## Each edit\n"
-    yield "One process. The edit alone has parameters drawn for each clip; the simulator draws, trims, crops, sets"
-    yield "levels, records, and for files reads. Of a clip too short for an edit it makes none. `tts` and `vc` put in"
-    yield "other clips of the same speech.\n"
+    yield "One process. Alone: the edit with parameters that were drawn beforehand for each clip. Waveforms, files: the"
+    yield "simulator, which reads files, draws parameters, trims, crops, sets levels and writes records; it applies no"
+    yield "edit to clips that are too short for it. `tts` and `vc` insert other clips of the same speech.\n"
     yield from head(
         "edit",
         "alone, ms per clip",
@@ -123,70 +138,76 @@ def each_edit(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Iter
             sources = {label: X} if label in ("tts", "vc") else None
             simulator = EditSimulator(**settings, sources=sources, random_state=0)
             contenders[source] = lambda _, X=X, simulator=simulator: simulator.simulate(X)
-        taken = race(contenders, rounds)
-        fields = [(ms(clock / len(clips)), hours(seconds, clock / len(clips))) for clock, _ in taken.values()]
+        times = race(contenders, rounds)
+        fields = [(ms(clock / len(clips)), hours(seconds, clock / len(clips))) for clock, _ in times.values()]
         yield row(name, alone, *fields[0], *fields[1])
 
 
 def edit_alone(label: str, clips: list[np.ndarray], rounds: int) -> str:
+    """Return the milliseconds per clip of an edit, without the simulator."""
     pool, ranges = AudioPool(tts=clips, vc=clips, voices=clips), TAXONOMY[label].variant("train")
-    edit, drawn = EDITS[label], []
+    edit, arguments = EDITS[label], []
     for number, clip in enumerate(clips):
         rng, duration = np.random.default_rng(number), len(clip) / RATE
         if edit.can_draw(duration, ranges, pool):
-            drawn.append((clip, edit.draw(rng, duration, RATE, ranges, pool)))
-    if not drawn:
+            arguments.append((clip, edit.draw(rng, duration, RATE, ranges, pool)))
+    if not arguments:
         return "clips too short"
-    taken = race({label: lambda n: edit.apply(drawn[n][0], RATE, pool, **drawn[n][1])}, rounds, len(drawn))
-    return ms(taken[label][0])
+
+    def apply(number: int) -> object:
+        clip, parameters = arguments[number]
+        return edit.apply(clip, RATE, pool, **parameters)
+
+    return ms(race({label: apply}, rounds, len(arguments))[label][0])
 
 
-def beside(clips: list[np.ndarray], rounds: int) -> Iterator[str]:
-    """Edits that both have, in turn on each clip."""
-    yield "\n## Beside audiomentations\n"
+def comparison_part(clips: list[np.ndarray], rounds: int) -> Iterator[str]:
+    """Time the edits that audiomentations also implements, alternating between both packages on each clip."""
+    yield "\n## Comparison with audiomentations\n"
     try:
         import audiomentations
     except ImportError:
         audiomentations = None
-        yield 'audiomentations is not installed, so its times are left out. For them: `pip install "mmestim[bench]"`.\n'
+        yield 'audiomentations is not installed, so its times are left out: `pip install "mmestim[bench]"`.\n'
     else:
-        yield "The same clips and parameters, in turn on each clip. The ratios are ours to theirs, of the time on the"
-        yield "clock and of the time of the processor, all threads.\n"
+        yield "Both packages get the same clips and parameters, and alternate on each clip. Ratios: time of mmestim"
+        yield "divided by that of audiomentations, for wall-clock time and for processor time of all threads.\n"
     yield from head(
         "edit",
         "parameters",
-        "engine, ours",
-        "engine, theirs",
-        "ours, ms per clip",
-        "theirs, ms per clip",
+        "engine, mmestim",
+        "engine, audiomentations",
+        "mmestim, ms per clip",
+        "audiomentations, ms per clip",
         "ratio",
         "ratio of processor time",
     )
-    found = []
+    comparisons = []
     with tempfile.TemporaryDirectory() as folder:
         pool = audio_files(Path(folder))
         for case in CASES:
-            contenders = {"ours": lambda n, c=case: EDITS[c.edit].apply(clips[n], RATE, pool, **c.parameters)}
+            contenders = {"mmestim": lambda n, c=case: EDITS[c.edit].apply(clips[n], RATE, pool, **c.parameters)}
             if audiomentations:
-                transform = case.theirs(audiomentations, Path(folder))
-                contenders["theirs"] = lambda n, transform=transform: transform(clips[n], RATE)
+                transform = case.make_transform(audiomentations, Path(folder))
+                contenders["audiomentations"] = lambda n, transform=transform: transform(clips[n], RATE)
             try:
-                taken = race(contenders, rounds, len(clips))
+                times = race(contenders, rounds, len(clips))
             except ImportError as error:
-                yield row(case.edit, described(case), *case.engines, f"left out: {error}", "-", "-", "-")
+                yield row(case.edit, describe_parameters(case), *case.engines, f"left out: {error}", "-", "-", "-")
                 continue
             fields = ["-", "-", "-"]
             if audiomentations:
-                ratios = taken["ours"] / taken["theirs"]
-                found.append((case, taken["ours"][0], taken["theirs"][0], ratios))
-                fields = [ms(taken["theirs"][0]), *(f"{ratio:.2f}" for ratio in ratios)]
-            yield row(case.edit, described(case), *case.engines, ms(taken["ours"][0]), *fields)
-    if found:
-        yield from verdict(found)
+                comparison = Comparison(case, times["mmestim"], times["audiomentations"])
+                comparisons.append(comparison)
+                ratios = (f"{ratio:.2f}" for ratio in comparison.ratios)
+                fields = [ms(times["audiomentations"][0]), *ratios]
+            yield row(case.edit, describe_parameters(case), *case.engines, ms(times["mmestim"][0]), *fields)
+    if comparisons:
+        yield from summary(comparisons)
 
 
 def audio_files(folder: Path) -> AudioPool:
-    """Half a minute of noise and a half-second response in a folder, and the pool that a simulator makes of them."""
+    """Write 30 s of noise and an impulse response of 0.5 s to a folder, and return the simulator's pool of them."""
     rng = np.random.default_rng(0)
     decay = np.exp(-np.arange(RATE // 2) / (0.07 * RATE))
     for name, samples in {"noise": rng.normal(size=30 * RATE), "response": rng.normal(size=RATE // 2) * decay}.items():
@@ -195,45 +216,50 @@ def audio_files(folder: Path) -> AudioPool:
     return audio_pool(EditSimulator(sample_rate=RATE, noises=noises, impulse_responses=responses))
 
 
-def verdict(found: list[tuple[Case, float, float, np.ndarray]]) -> Iterator[str]:
-    """Sums, and where ours is slower."""
-    ours, theirs = (np.array([line[column] for line in found]) for column in (1, 2))
-    longest = int(np.argmax(theirs))
-    rest = np.arange(len(found)) != longest
-    share, share_of_rest = ours.sum() / theirs.sum(), ours[rest].sum() / theirs[rest].sum()
-    name = f"{found[longest][0].edit} by {found[longest][0].engines[1]}"
-    yield f"\nAll of these together: {ms(ours.sum())} ms a clip, theirs {ms(theirs.sum())}, a ratio of {share:.2f};"
-    yield f"{share_of_rest:.2f} without the longest of theirs, {name}."
-    yield f"Geometric mean of the ratios: {np.exp(np.log(ours / theirs).mean()):.2f}."
-    same = np.array([line[3] for line in found if line[0].same_engine])
-    over = (same > TOLERATED).sum(axis=0)
-    yield f"\nOf {len(same)} with the same engine, {over[0]} take more than {TOLERATED:g} times as long, {over[1]} of"
-    yield "processor time."
-    slower = [line for line in found if line[3][0] > 1]
+def summary(comparisons: list[Comparison]) -> Iterator[str]:
+    """Yield the totals, and the edits that are slower than in audiomentations."""
+    mmestim_ms = np.array([comparison.mmestim_ms[0] for comparison in comparisons])
+    peer_ms = np.array([comparison.audiomentations_ms[0] for comparison in comparisons])
+    slowest = int(np.argmax(peer_ms))
+    is_other = np.arange(len(comparisons)) != slowest
+    ratio = mmestim_ms.sum() / peer_ms.sum()
+    ratio_of_others = mmestim_ms[is_other].sum() / peer_ms[is_other].sum()
+    slowest_case = comparisons[slowest].case
+    slowest_name = f"{slowest_case.edit} by {slowest_case.engines[1]}"
+    yield f"\nTotal: {ms(mmestim_ms.sum())} ms per clip, audiomentations {ms(peer_ms.sum())}, a ratio of {ratio:.2f};"
+    yield f"{ratio_of_others:.2f} without the slowest of audiomentations, {slowest_name}."
+    yield f"Geometric mean of the ratios: {np.exp(np.log(mmestim_ms / peer_ms).mean()):.2f}."
+    same_engine = np.array([comparison.ratios for comparison in comparisons if comparison.case.has_same_engine])
+    n_above = (same_engine > MAX_RATIO).sum(axis=0)
+    yield f"\n{len(same_engine)} comparisons have the same engine. The ratio of wall-clock time exceeds {MAX_RATIO:g}"
+    yield f"in {n_above[0]} of them, and that of processor time in {n_above[1]}."
+    slower = [comparison for comparison in comparisons if comparison.ratios[0] > 1]
     if slower:
-        yield "\n### Where ours takes longer, and what differs\n"
-        yield from head("edit", "parameters", "same engine", "ratio", "ratio of processor time", "what differs")
-        for case, _, _, (clock, processor) in sorted(slower, key=lambda line: -line[3][0]):
-            same_engine = case.engines[0] if case.same_engine else "no"
-            yield row(case.edit, described(case), same_engine, f"{clock:.2f}", f"{processor:.2f}", case.differs or "-")
+        yield "\n### Edits that are slower than in audiomentations\n"
+        yield from head("edit", "parameters", "same engine", "ratio", "ratio of processor time", "difference")
+        for comparison in sorted(slower, key=lambda comparison: -comparison.ratios[0]):
+            case, (clock, processor) = comparison.case, comparison.ratios
+            engine = case.engines[0] if case.has_same_engine else "no"
+            difference = case.difference or "-"
+            yield row(case.edit, describe_parameters(case), engine, f"{clock:.2f}", f"{processor:.2f}", difference)
 
 
-def memory(corpus: AudioCorpus) -> Iterator[str]:
-    """Peaks of passes over a corpus, each in its own process."""
+def memory_part(corpus: AudioCorpus) -> Iterator[str]:
+    """Measure the peak memory of passes over a corpus, each number of passes in its own process."""
     yield "\n## Memory over a corpus\n"
-    yield "Private memory of a process that iterates over the files, so many times over, with all edits.\n"
-    yield from head("passes", "clips", "before, MiB", "at most, MiB", "growth, MiB")
-    for n_passes in PASSES:
+    yield "Private memory of a process that simulates with all edits, in one or more passes over the files.\n"
+    yield from head("passes", "clips", "before, MiB", "peak, MiB", "growth, MiB")
+    for n_passes in N_PASSES:
         all_clips = corpus[np.tile(np.arange(len(corpus)), n_passes)]
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            before, most = pool.submit(growth, all_clips).result()
-        yield row(n_passes, len(all_clips), f"{before:.0f}", f"{most:.0f}", f"{most - before:.0f}")
+            before, peak = pool.submit(memory_before_and_peak, all_clips).result()
+        yield row(n_passes, len(all_clips), f"{before:.0f}", f"{peak:.0f}", f"{peak - before:.0f}")
 
 
-def growth(corpus: AudioCorpus) -> tuple[float, float]:
-    """Private memory of this process in MiB before and at most while all clips are edited."""
+def memory_before_and_peak(corpus: AudioCorpus) -> tuple[float, float]:
+    """Return the private memory of this process in MiB, before and as a peak during the simulation of all clips."""
 
-    def iterate():
+    def iterate() -> None:
         for _ in EditSimulator(random_state=0).iterate(corpus):
             pass
 

@@ -1,4 +1,4 @@
-"""The smallest runs of benchmarks/voice.py, without audiomentations: all tables."""
+"""Tests of benchmarks/voice.py on minimal runs, without audiomentations."""
 
 import importlib
 import shutil
@@ -55,9 +55,9 @@ def test_a_quick_call_prints_and_writes_the_tables(voice, speech, tmp_path, caps
     assert all(float(field) > 0 for row in edits[1:] for field in row[1:])
 
     assert 'pip install "mmestim[bench]"' in table
-    beside = rows(table, "Beside audiomentations")
-    assert [row[0] for row in beside] == [case.edit for case in voice.CASES]
-    assert all(float(row[4]) > 0 and row[5:] == ["-"] * 3 for row in beside)
+    comparison = rows(table, "Comparison with audiomentations")
+    assert [row[0] for row in comparison] == [case.edit for case in voice.CASES]
+    assert all(float(row[4]) > 0 and row[5:] == ["-"] * 3 for row in comparison)
 
     memory = rows(table, "Memory over a corpus")
     assert [row[:2] for row in memory] == [["1", "2"], ["4", "8"]]
