@@ -38,7 +38,8 @@ def voice(seconds, seed, rate=RATE):
 
 
 @pytest.fixture(scope="module")
-def clip():
+def speech_clip():
+    """Return a read-only clip of 4 s that resembles speech."""
     waveform = voice(4.0, 0)
     waveform.flags.writeable = False
     return waveform
@@ -61,6 +62,7 @@ def pool_at(rate):
 
 @pytest.fixture(scope="module")
 def pool():
+    """Return a pool of all kinds of audio."""
     return pool_at(RATE)
 
 
@@ -76,24 +78,25 @@ def draws(label, variant, duration, rate, pool, n=6):
 
 
 @every_edit
-def test_edits_are_deterministic(label, variant, clip, pool):
+def test_edits_are_deterministic(label, variant, speech_clip, pool):
     edit, ranges = EDITS[label], TAXONOMY[label].variant(variant)
     for seed, first in enumerate(draws(label, variant, 4.0, RATE, pool)):
-        again = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, pool)
-        assert first == again
+        second = edit.draw(np.random.default_rng(seed), 4.0, RATE, ranges, pool)
+        assert first == second
         assert json.loads(json.dumps(first)) == first
-        one, other = edit.apply(clip, RATE, pool, **first), edit.apply(clip.copy(), RATE, pool, **again)
-        np.testing.assert_array_equal(one.waveform, other.waveform)
-        assert one.time_map == other.time_map
+        first_edit = edit.apply(speech_clip, RATE, pool, **first)
+        second_edit = edit.apply(speech_clip.copy(), RATE, pool, **second)
+        np.testing.assert_array_equal(first_edit.waveform, second_edit.waveform)
+        assert first_edit.time_map == second_edit.time_map
 
 
 @every_edit
-def test_edits_are_thread_safe(label, variant, clip, pool):
+def test_edits_are_thread_safe(label, variant, speech_clip, pool):
     drawn = draws(label, variant, 4.0, RATE, pool, n=4)
-    alone = [EDITS[label].apply(clip, RATE, pool, **parameters).waveform for parameters in drawn]
+    sequential_waveforms = [EDITS[label].apply(speech_clip, RATE, pool, **parameters).waveform for parameters in drawn]
     with ThreadPoolExecutor(4) as executor:
-        calls = [executor.submit(EDITS[label].apply, clip, RATE, pool, **parameters) for parameters in drawn]
-        for expected, call in zip(alone, calls, strict=True):
+        calls = [executor.submit(EDITS[label].apply, speech_clip, RATE, pool, **parameters) for parameters in drawn]
+        for expected, call in zip(sequential_waveforms, calls, strict=True):
             np.testing.assert_array_equal(call.result().waveform, expected)
 
 
@@ -110,8 +113,8 @@ def test_outputs_are_consistent(label, variant, rate):
         assert np.isfinite(edited).all()
         assert time_map.before[[0, -1]].tolist() == pytest.approx([0, 3], abs=1e-9)
         assert time_map.duration == pytest.approx(len(edited) / rate, abs=1e-9)
-        promised = EDITS[label].duration_after(3.0, **parameters)
-        assert promised == pytest.approx(len(edited) / rate, abs=3.5 / rate)
+        expected_duration = EDITS[label].duration_after(3.0, **parameters)
+        assert expected_duration == pytest.approx(len(edited) / rate, abs=3.5 / rate)
         spans = sorted(intervals)
         assert all(0 <= start < end <= time_map.duration + 1e-9 for start, end in spans)
         assert all(end <= start for (_, end), (start, _) in pairwise(spans))
@@ -123,25 +126,25 @@ def test_outputs_are_consistent(label, variant, rate):
 
 
 @every_edit
-def test_samples_outside_the_intervals_are_unchanged(label, variant, clip, pool):
+def test_samples_outside_the_intervals_are_unchanged(label, variant, speech_clip, pool):
     if "clip" in TAXONOMY[label].scopes and "interval" not in TAXONOMY[label].scopes:
         return
     for parameters in draws(label, variant, 4.0, RATE, pool, n=12):
-        edited, time_map, intervals, points, _ = EDITS[label].apply(clip, RATE, pool, **parameters)
+        edited, time_map, intervals, points, _ = EDITS[label].apply(speech_clip, RATE, pool, **parameters)
         if intervals == [(0.0, time_map.duration)]:
             continue
         changed = np.zeros(len(edited), dtype=bool)
         for start, end in [*intervals, *((point, point) for point in points)]:
             changed[max(0, round((start - 0.0305) * RATE)) : round((end + 0.0305) * RATE)] = True  # fades
-        old = np.flatnonzero(np.r_[True, np.diff(time_map(np.arange(len(clip)) / RATE)) > 0])
+        old = np.flatnonzero(np.r_[True, np.diff(time_map(np.arange(len(speech_clip)) / RATE)) > 0])
         new = np.round(time_map(old / RATE) * RATE).astype(int)
-        same = new < len(edited)
-        same[same] = ~changed[new[same]]
-        assert same.any()
-        np.testing.assert_array_equal(edited[new[same]], clip[old[same]])
+        is_unchanged = new < len(edited)
+        is_unchanged[is_unchanged] = ~changed[new[is_unchanged]]
+        assert is_unchanged.any()
+        np.testing.assert_array_equal(edited[new[is_unchanged]], speech_clip[old[is_unchanged]])
 
 
-# These edits do not turn a click into one click.
+# These edits replace, add or resynthesise samples, so that a click does not remain one click.
 NO_CLICKS = ("tts", "vc", "mix", "background_noise", "autotune")
 
 
@@ -157,20 +160,20 @@ def test_clicks_follow_the_time_map(label, variant, pool):
             at = round(moment * RATE)
             clicks[at : at + 32] += np.hanning(32) * np.sin(2 * np.pi * 700 * np.arange(32) / RATE)
         edited, time_map, intervals, points, _ = EDITS[label].apply(clicks.astype(np.float32), RATE, pool, **parameters)
-        seams = [moment for span in intervals for moment in span] + points
-        missed = []
+        splice_points = [moment for span in intervals for moment in span] + points
+        errors = []
         for moment in moments:
             pieces = time_map.intervals(moment - 0.03, moment + 0.03)
-            if len(pieces) != 1 or any(abs(pieces[0][0] - seam) < 0.08 for seam in seams):
+            if len(pieces) != 1 or any(abs(pieces[0][0] - point) < 0.08 for point in splice_points):
                 continue
             middle = float(time_map(moment + 16 / RATE))
             low, high = (round((middle + off) * RATE) for off in (-0.05, 0.05))
             if 0 <= low < high <= len(edited):
                 level = np.convolve(edited[low:high] ** 2, np.hanning(64), "same")
-                missed.append((low + np.argmax(level)) / RATE - middle)
+                errors.append((low + np.argmax(level)) / RATE - middle)
         # Encoders at low bitrates smear single clicks.
-        missed = np.median(missed) if TAXONOMY[label].category == "encoding" else np.abs(missed).max()
-        assert abs(missed) < 0.001
+        error = np.median(errors) if TAXONOMY[label].category == "encoding" else np.abs(errors).max()
+        assert abs(error) < 0.001
 
 
 @every_edit
@@ -213,10 +216,10 @@ def test_edits_without_their_audio_are_not_drawn(label):
 
 
 @pytest.mark.parametrize("span", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (5.0, 6.0)])
-def test_invalid_intervals_are_reported(clip, pool, span):
+def test_invalid_intervals_are_reported(speech_clip, pool, span):
     start, end = span
     with pytest.raises(ValueError, match=rf"start={start} and end={end} must be seconds of a clip of 4.000 s"):
-        EDITS["echo"].apply(clip, RATE, pool, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
+        EDITS["echo"].apply(speech_clip, RATE, pool, delay=0.1, gain=0.5, n_taps=1, start=start, end=end)
 
 
 def test_edits_have_docstrings():

@@ -80,11 +80,13 @@ def voice(seconds, rate=16000):
 
 @pytest.fixture(scope="module")
 def clips():
+    """Return a clip of 1.2 s at each sample rate."""
     return {rate: voice(1.2, rate) for rate in RATES}
 
 
 @pytest.fixture(scope="module")
 def long_clip():
+    """Return a clip of 8 s."""
     return voice(8.0)
 
 
@@ -234,14 +236,15 @@ def test_codecs_are_thread_safe(engine, clips):
 @pytest.mark.parametrize("label", ["mp3", "opus", "vorbis_aac", "telephone"])
 def test_implementations_differ(label, clips):
     edit = EDITS[label]
-    ours, other = (
+    soundfile_parameters, av_parameters = (
         edit.draw(np.random.default_rng(1), 1.2, 16000, TAXONOMY[label].variant(variant), AudioPool())
         for variant in ("train", "implementation")
     )
-    assert ours["engine"] == "soundfile"
-    assert other["engine"] == "av"
-    one, two = (apply(label, clips[16000], **parameters) for parameters in (ours, other))
-    assert np.sum((one - two) ** 2) > 1e-4 * np.sum(one**2)
+    assert soundfile_parameters["engine"] == "soundfile"
+    assert av_parameters["engine"] == "av"
+    from_soundfile = apply(label, clips[16000], **soundfile_parameters)
+    from_av = apply(label, clips[16000], **av_parameters)
+    assert np.sum((from_soundfile - from_av) ** 2) > 1e-4 * np.sum(from_soundfile**2)
 
 
 def test_only_parameters_of_the_codec_are_drawn():

@@ -42,14 +42,14 @@ def tone(pitch, seconds=1.6):
     return sum(0.1 * np.cos(2 * np.pi * pitch * k * t + phases[k - 1]) for k in range(1, 11)).astype(np.float32)
 
 
-def partials(waveform, pitch, share=0.05):
+def partials(waveform, pitch, search_width=0.05):
     """Return the error of each of ten harmonics in cents, and the level of all over the noise between them in dB."""
     inner = waveform[RATE // 8 : -RATE // 8]
     spectrum = np.abs(np.fft.rfft(inner * np.blackman(len(inner)), 4 * len(inner)))
     width = RATE / (4 * len(inner))
     cents, between = [], np.ones(len(spectrum), dtype=bool)
     for k in range(1, 11):
-        low, high = (round(k * pitch * (1 + side * share / k) / width) for side in (-1, 1))
+        low, high = (round(k * pitch * (1 + side * search_width / k) / width) for side in (-1, 1))
         top = low + np.argmax(spectrum[low:high])
         a, b, c = np.log(spectrum[top - 1 : top + 2])
         cents.append(1200 * np.log2((top + (a - c) / (2 * (a - 2 * b + c))) * width / (k * pitch)))
@@ -69,12 +69,12 @@ def clicks(sample_rate=RATE, seconds=3.0, seed=0):
 
 def centres(waveform, expected, sample_rate=RATE):
     """Return the centres of energy within 30 ms of expected moments."""
-    found = []
+    moments = []
     for moment in expected:
         low, high = (max(0, round((moment + off) * sample_rate)) for off in (-0.03, 0.03))
         energy = waveform[low:high].astype(float) ** 2
-        found.append((low + np.arange(len(energy)) @ energy / energy.sum()) / sample_rate)
-    return np.array(found)
+        moments.append((low + np.arange(len(energy)) @ energy / energy.sum()) / sample_rate)
+    return np.array(moments)
 
 
 # Pitch ---------------------------------------------------------------------------------------------
@@ -121,9 +121,9 @@ def test_clicks_are_in_place_after_a_stretch(engine, rate):
         waveform, at = clicks(sample_rate, seed=seed)
         stretched = edit("time_stretch", waveform, sample_rate, rate=rate, engine=engine)
         assert len(stretched) == round(len(waveform) / rate)
-        found = centres(stretched, at / rate, sample_rate)
-        assert np.abs(found - at / rate).max() < 1e-3
-        assert np.polyfit(found, at, 1)[0] == pytest.approx(rate, rel=2e-3)
+        measured = centres(stretched, at / rate, sample_rate)
+        assert np.abs(measured - at / rate).max() < 1e-3
+        assert np.polyfit(measured, at, 1)[0] == pytest.approx(rate, rel=2e-3)
 
 
 @pytest.mark.parametrize("rate", [0.7, 1.5])
@@ -204,7 +204,7 @@ def test_shortest_clips_have_the_expected_length(label):
 
 @pytest.fixture(scope="module")
 def halting():
-    """Noise of a few levels, between pauses that are nearly silent."""
+    """Return noise of a few levels, between pauses that are nearly silent."""
     rng = np.random.default_rng(0)
     levels = np.repeat([0.1, 1e-5, 0.2, 0.0, 0.05], RATE // 2)
     return (levels * rng.normal(size=len(levels))).astype(np.float32)

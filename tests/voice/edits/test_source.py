@@ -9,22 +9,12 @@ from mmestim.voice.edits.base import EDGE_SECONDS, rms
 from mmestim.voice.taxonomy import OneOf
 
 RATE = 16000
-both = pytest.mark.parametrize("label", ["tts", "vc"])
-
-
-def noise(seconds, seed, level=0.1, rate=RATE):
-    return (level * np.random.default_rng(seed).normal(size=round(seconds * rate))).astype(np.float32)
+each_label = pytest.mark.parametrize("label", ["tts", "vc"])
 
 
 @pytest.fixture(scope="module")
-def clip():
-    waveform = noise(4.0, 0)
-    waveform.flags.writeable = False
-    return waveform
-
-
-@pytest.fixture(scope="module")
-def pool():
+def pool(noise):
+    """Return a pool of short and long recordings of each kind of synthetic speech."""
     return AudioPool(tts=[noise(2.0, 1, 0.3), noise(6.0, 2, 0.02)], vc=[noise(2.5, 3, 0.3), noise(5.5, 4, 0.02)])
 
 
@@ -35,22 +25,22 @@ def draws(label, duration, pool, n=100, variant="train", rate=RATE, **ranges):
     return [edit.draw(np.random.default_rng(seed), duration, rate, ranges, pool) for seed in range(n)]
 
 
-@both
+@each_label
 def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
-    edit, donors = EDITS[label], getattr(pool, label)
+    edit, recordings = EDITS[label], getattr(pool, label)
     for parameters in [p for p in draws(label, 4.0, pool) if "at" not in p]:
         edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
         assert len(edited) == round(parameters["seconds"] * RATE)
         if parameters["index"] == 0:  # This recording is not longer than the clip.
-            assert len(edited) == len(donors[0])
+            assert len(edited) == len(recordings[0])
         else:
             assert 3.0 <= parameters["seconds"] <= 5.0
         assert (intervals, points) == ([(0.0, len(edited) / RATE)], [])
-        donor, start = donors[parameters["index"]], round(parameters["source"] * RATE)
-        np.testing.assert_array_equal(donor[start : start + len(edited)], edited)
+        recording, start = recordings[parameters["index"]], round(parameters["source"] * RATE)
+        np.testing.assert_array_equal(recording[start : start + len(edited)], edited)
         assert set(parameters) == {"index", "source", "seconds"}
-        assert not np.shares_memory(edited, donor)
-        # Nothing of the clip remains.
+        assert not np.shares_memory(edited, recording)
+        # The clip is replaced completely.
         assert time_map.intervals(0.0, 4.0) == []
         assert time_map.intervals(1.0, 2.0) == []
         assert time_map.duration == edit.duration_after(4.0, **parameters) == len(edited) / RATE
@@ -59,7 +49,7 @@ def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
         assert slow.intervals(0.0, 4.0) == []
 
 
-@both
+@each_label
 def test_excerpt_is_inserted_at_the_level_of_the_clip(label, clip, pool):
     edit = EDITS[label]
     for parameters in [p for p in draws(label, 4.0, pool) if "at" in p]:
@@ -74,13 +64,13 @@ def test_excerpt_is_inserted_at_the_level_of_the_clip(label, clip, pool):
         assert abs(edit.duration_after(4.0, **parameters) - len(edited) / RATE) < 0.51 / RATE
 
 
-@both
+@each_label
 def test_drawn_excerpts_vary(label, pool):
     drawn = draws(label, 4.05, pool, n=400)
-    parts = [p for p in drawn if "at" in p]
-    assert 0.4 < len(parts) / len(drawn) < 0.6
+    insertions = [p for p in drawn if "at" in p]
+    assert 0.4 < len(insertions) / len(drawn) < 0.6
     assert {p["index"] for p in drawn} == {0, 1}
-    for p in parts:
+    for p in insertions:
         assert 0.3 <= p["seconds"] <= 2.025  # Most of the clip stays real.
         assert EDGE_SECONDS <= p["at"] <= 4.05 - EDGE_SECONDS
         assert 0 <= p["fade"] <= 0.01
@@ -88,39 +78,33 @@ def test_drawn_excerpts_vary(label, pool):
     assert {p["fade"] for p in draws(label, 4.05, pool, variant="held_out") if "at" in p} == {0.02}
 
 
-@both
-def test_short_clip_is_replaced(label, pool):
+@each_label
+def test_short_clip_is_replaced(label, pool, noise):
     for duration in (0.05, 0.3, 0.75):
         for parameters in draws(label, duration, pool, n=20):
             assert "at" not in parameters
             edited = EDITS[label].apply(noise(duration, 5), RATE, pool, **parameters)
             assert duration / 2 <= len(edited.waveform) / RATE <= 1.5 * duration
-    long = OneOf((0.8,))  # Longer than any recording, so nothing can be inserted.
-    short = AudioPool(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
-    assert all(p["seconds"] == 0.7 and "at" not in p for p in draws(label, 4.0, short, n=20, length=long))
+    lengths = OneOf((0.8,))  # Longer than each recording, so no excerpt can be inserted.
+    short_pool = AudioPool(tts=[noise(0.7, 6)], vc=[noise(0.7, 6)])
+    assert all(p["seconds"] == 0.7 and "at" not in p for p in draws(label, 4.0, short_pool, n=20, length=lengths))
 
 
-@both
-def test_short_recordings_are_not_used(label):
-    tiny, good = noise(0.02, 6), noise(1.0, 7)
-    drawn = draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
+@each_label
+def test_short_recordings_are_not_used(label, noise):
+    tiny, usable = noise(0.02, 6), noise(1.0, 7)
+    drawn = draws(label, 4.0, AudioPool(**{label: [tiny, usable, tiny]}))
     assert {p["index"] for p in drawn} == {1}
-    assert drawn == draws(label, 4.0, AudioPool(**{label: [tiny, good, tiny]}))
+    assert drawn == draws(label, 4.0, AudioPool(**{label: [tiny, usable, tiny]}))
     with pytest.raises(ValueError, match=rf"2 {label} were tried, and none lasts 0\.5 s\. .* add longer ones"):
         draws(label, 4.0, AudioPool(**{label: [tiny, noise(0.49, 8)]}), n=1)
 
 
-def in_words(seconds, pause, seed):
-    """Return noise bursts of 0.6 s with near-silent pauses between them."""
-    heard = np.arange(round(seconds * RATE)) % round((0.6 + pause) * RATE) < round(0.6 * RATE)
-    return noise(seconds, seed) * np.where(heard, 1, 1e-3).astype(np.float32)
-
-
-@both
+@each_label
 @pytest.mark.parametrize("pause", [0.06, 0.4])
 @pytest.mark.parametrize("duration", [2.5, 4.0])
-def test_excerpts_start_and_end_in_pauses(label, pause, duration):
-    pool = AudioPool(**{label: [in_words(11.0, pause, 9)]})
+def test_excerpts_start_and_end_in_pauses(label, pause, duration, noise, noise_bursts):
+    pool = AudioPool(**{label: [noise_bursts(11.0, 9, 0.6, pause)]})
     lengths = []
     for parameters in [p for p in draws(label, duration, pool) if "at" not in p]:
         edited = EDITS[label].apply(noise(duration, 5), RATE, pool, **parameters).waveform
@@ -132,33 +116,33 @@ def test_excerpts_start_and_end_in_pauses(label, pause, duration):
     assert np.abs(np.array(lengths) - duration).max() <= 1.0 + 2 * pause
 
 
-def test_recording_barely_longer_than_the_clip():
-    pool = AudioPool(tts=[in_words(2.55, 0.05, 9)])
+def test_excerpt_is_within_a_recording_barely_longer_than_the_clip(noise_bursts):
+    pool = AudioPool(tts=[noise_bursts(2.55, 9, 0.6, 0.05)])
     for p in [p for p in draws("tts", 2.5, pool) if "at" not in p]:
         assert 0 <= p["source"] <= p["source"] + p["seconds"] <= 2.55 + 1e-9
-    silent = AudioPool(tts=[np.zeros(3 * RATE, dtype=np.float32)])
-    assert all(p["seconds"] > 1.0 for p in draws("tts", 2.5, silent) if "at" not in p)
+    silent_pool = AudioPool(tts=[np.zeros(3 * RATE, dtype=np.float32)])
+    assert all(p["seconds"] > 1.0 for p in draws("tts", 2.5, silent_pool) if "at" not in p)
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01])
 def test_splice_points_have_no_steps(fade):
     wave = np.sin(2 * np.pi * 3.3 * np.arange(4 * RATE) / RATE).astype(np.float32)
     pool = AudioPool(tts=[wave])
-    hard, soft = (
+    spliced, faded = (
         EDITS["tts"].apply(wave, RATE, pool, index=0, offset=0.37, seconds=1.0, at=1.0, fade=f).waveform
         for f in (0.0, fade)
     )
     for at in (16000, 32000):
-        jump, own = np.abs(np.diff(hard[at - 2 : at + 2])).max(), np.abs(np.diff(wave)).max()
+        jump, max_step = np.abs(np.diff(spliced[at - 2 : at + 2])).max(), np.abs(np.diff(wave)).max()
         assert jump > 0.2
-        around = soft[at - round(fade * RATE) - 2 : at + round(fade * RATE) + 2]
-        assert np.abs(np.diff(around)).max() <= np.pi / 2 / (fade * RATE) * 2 * jump + own
+        around = faded[at - round(fade * RATE) - 2 : at + round(fade * RATE) + 2]
+        assert np.abs(np.diff(around)).max() <= np.pi / 2 / (fade * RATE) * 2 * jump + max_step
 
 
-def test_excerpt_contains_speech(clip):
-    donor = noise(6.0, 7)
-    donor[: 4 * RATE] = 0
-    pool = AudioPool(vc=[donor])
+def test_excerpt_contains_speech(clip, noise):
+    recording = noise(6.0, 7)
+    recording[: 4 * RATE] = 0
+    pool = AudioPool(vc=[recording])
     for parameters in draws("vc", 1.0, pool, n=40):
         edited, _, ((start, end),), *_ = EDITS["vc"].apply(clip[:RATE], RATE, pool, **parameters)
         assert rms(edited[round(start * RATE) : round(end * RATE)]) >= 0.04
@@ -169,21 +153,21 @@ def test_excerpt_retains_its_level_in_a_silent_clip(pool):
     silent = np.zeros(4 * RATE, dtype=np.float32)
     edited = EDITS["tts"].apply(silent, RATE, pool, index=0, offset=0.0, seconds=1.0, at=1.0, fade=0.0).waveform
     assert rms(edited[RATE : 2 * RATE]) == pytest.approx(0.3, rel=0.05)
-    dumb = AudioPool(tts=[np.zeros(2 * RATE, dtype=np.float32)])
-    assert not EDITS["tts"].apply(silent, RATE, dumb, index=0, offset=0.0, seconds=1.0).waveform.any()
+    silent_pool = AudioPool(tts=[np.zeros(2 * RATE, dtype=np.float32)])
+    assert not EDITS["tts"].apply(silent, RATE, silent_pool, index=0, offset=0.0, seconds=1.0).waveform.any()
 
 
-@both
-def test_each_label_uses_its_own_audio(label, clip, pool):
-    alone = AudioPool(**{label: getattr(pool, label)})
-    other = "vc" if label == "tts" else "tts"
-    assert EDITS[label].can_draw(4.0, EDITS[label].info.ranges, alone)
-    assert not EDITS[other].can_draw(4.0, EDITS[other].info.ranges, alone)
-    part = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
-    with pytest.raises(ValueError, match=f"number 0 of {other}, and there are 0"):
-        EDITS[other].apply(clip, RATE, alone, **part)
-    one = draws(label, 4.0, alone, length=OneOf((0.5,)))
-    assert {p["seconds"] for p in one if "at" in p} == {0.5}
+@each_label
+def test_each_label_uses_the_pool_of_its_name(label, clip, pool):
+    label_pool = AudioPool(**{label: getattr(pool, label)})
+    other_label = "vc" if label == "tts" else "tts"
+    assert EDITS[label].can_draw(4.0, EDITS[label].info.ranges, label_pool)
+    assert not EDITS[other_label].can_draw(4.0, EDITS[other_label].info.ranges, label_pool)
+    parameters = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
+    with pytest.raises(ValueError, match=f"number 0 of {other_label}, and there are 0"):
+        EDITS[other_label].apply(clip, RATE, label_pool, **parameters)
+    drawn = draws(label, 4.0, label_pool, length=OneOf((0.5,)))
+    assert {p["seconds"] for p in drawn if "at" in p} == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -200,6 +184,6 @@ def test_each_label_uses_its_own_audio(label, clip, pool):
     ],
 )
 def test_invalid_parameters_are_reported(clip, pool, change, message):
-    good = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
+    valid = {"index": 0, "offset": 0.0, "seconds": 0.5, "at": 1.0, "fade": 0.0}
     with pytest.raises(ValueError, match=message):
-        EDITS["tts"].apply(clip, RATE, pool, **good | change)
+        EDITS["tts"].apply(clip, RATE, pool, **valid | change)

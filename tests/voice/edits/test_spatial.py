@@ -105,20 +105,20 @@ def test_only_available_kinds_are_drawn():
     ranges = TAXONOMY["reverb"].variant("implementation")
     assert not EDITS["reverb"].can_draw(4.0, ranges, NO_AUDIO)
     assert EDITS["reverb"].can_draw(4.0, ranges, AudioPool(impulse_responses=[MEASURED]))
-    every = OneOf(("measured", "decaying_noise"))
-    assert {draw("reverb", seed, kind=every)["kind"] for seed in range(9)} == {"decaying_noise"}
+    kinds = OneOf(("measured", "decaying_noise"))
+    assert {draw("reverb", seed, kind=kinds)["kind"] for seed in range(9)} == {"decaying_noise"}
     assert {draw("background_noise", seed)["kind"] for seed in range(40)} == {"white", "pink", "hum"}
-    full = AudioPool(voices=4 * [noise(RATE)], noises=[noise(RATE)])
-    drawn = {draw("background_noise", seed, pool=full)["kind"] for seed in range(60)}
+    large_pool = AudioPool(voices=4 * [noise(RATE)], noises=[noise(RATE)])
+    drawn = {draw("background_noise", seed, pool=large_pool)["kind"] for seed in range(60)}
     assert drawn == set(TAXONOMY["background_noise"].ranges["kind"].values)
     babble = TAXONOMY["background_noise"].ranges | {"kind": OneOf(("babble",))}
-    for few in (
+    for small_pool in (
         AudioPool(voices=3 * [noise(9)]),
         AudioPool(voices=9 * [noise(9)], allowed_indices={"voices": [1, 5, 8]}),
     ):
-        assert not EDITS["background_noise"].can_draw(4.0, babble, few)
-        assert "babble" not in {draw("background_noise", seed, pool=few)["kind"] for seed in range(60)}
-    assert EDITS["background_noise"].can_draw(4.0, babble, full)
+        assert not EDITS["background_noise"].can_draw(4.0, babble, small_pool)
+        assert "babble" not in {draw("background_noise", seed, pool=small_pool)["kind"] for seed in range(60)}
+    assert EDITS["background_noise"].can_draw(4.0, babble, large_pool)
 
 
 @pytest.mark.parametrize(
@@ -243,10 +243,10 @@ def test_silence_gets_noise_at_the_usual_level():
 
 def test_files_are_read_from_the_offset_and_looped():
     clean = noise(2 * RATE, 9)
-    long = POOL.noises[1]
+    recording = POOL.noises[1]
     added = apply("background_noise", clean, POOL, kind="file", snr=0.0, noise=1, offset=0.5) - clean
-    start = int(0.5 * (len(long) - len(clean) + 1))
-    assert np.corrcoef(added, long[start : start + len(clean)])[0, 1] > 0.999
+    start = int(0.5 * (len(recording) - len(clean) + 1))
+    assert np.corrcoef(added, recording[start : start + len(clean)])[0, 1] > 0.999
     t = np.arange(RATE // 2 + 37) / RATE
     tone = AudioPool(noises=[(0.1 * np.sin(2 * np.pi * 200 * t)).astype(np.float32)])
     looped = apply("background_noise", clean, tone, kind="file", snr=0.0, noise=0, offset=0.9) - clean
@@ -261,18 +261,19 @@ def test_silent_parts_of_a_file_are_not_used():
 
 
 def test_babble_uses_several_allowed_voices():
-    used = set()
-    for others, fewest, most in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
-        pool = AudioPool(voices=12 * [noise(RATE)], allowed_indices={} if others is None else {"voices": others})
+    numbers_of_voices = set()
+    for allowed_voices, min_voices, max_voices in (([0, 1, 3, 4], 4, 4), (np.arange(2, 12), 4, 7), (None, 4, 7)):
+        allowed_indices = {} if allowed_voices is None else {"voices": allowed_voices}
+        pool = AudioPool(voices=12 * [noise(RATE)], allowed_indices=allowed_indices)
         for seed in range(40):
             p = draw("background_noise", seed, pool=pool, kind=OneOf(("babble",)))
             assert set(p) == {"kind", "snr", "voices", "offsets"}
             assert json.loads(json.dumps(p)) == p
             assert len(set(p["voices"])) == len(p["voices"]) == len(p["offsets"])
-            assert fewest <= len(p["voices"]) <= most
-            assert others is None or set(p["voices"]) <= set(others)
-            used.add(len(p["voices"]))
-    assert used == {4, 5, 6, 7}
+            assert min_voices <= len(p["voices"]) <= max_voices
+            assert allowed_voices is None or set(p["voices"]) <= set(allowed_voices)
+            numbers_of_voices.add(len(p["voices"]))
+    assert numbers_of_voices == {4, 5, 6, 7}
 
 
 @pytest.mark.parametrize(

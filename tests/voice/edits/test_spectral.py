@@ -81,10 +81,10 @@ def test_speech_beyond_the_cutoff_is_removed(label, family, data_folder):
 @FILTERS
 def test_filter_families_differ(label):
     x = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
-    made = [apply(label, x, cutoff=1500.0, slope=36, family=family) for family in FAMILIES]
-    for first in range(len(made)):
+    filtered = [apply(label, x, cutoff=1500.0, slope=36, family=family) for family in FAMILIES]
+    for first in range(len(filtered)):
         for second in range(first):
-            assert np.std(made[first] - made[second]) > 0.01
+            assert np.std(filtered[first] - filtered[second]) > 0.01
 
 
 @FILTERS
@@ -124,8 +124,8 @@ def test_bands_have_their_gains():
     for k, (gain, at) in enumerate([(8, 5.0), (-9, 700.0), (-100, 900.0), (6, 7900.0)]):
         one = {name: values[k : k + 1] for name, values in bands.items()}
         frequencies, level = decibels(apply("equalizer", impulse(), **one))
-        found = np.interp(at, frequencies, level)
-        assert found < -60 if gain == -100 else found == pytest.approx(gain, abs=0.2)
+        measured = np.interp(at, frequencies, level)
+        assert measured < -60 if gain == -100 else measured == pytest.approx(gain, abs=0.2)
         if k in (0, 3):  # Half the gain in dB at the corner.
             corner = np.interp(one["frequencies"], frequencies, level)
             assert corner == pytest.approx(gain / 2, abs=0.1)
@@ -265,7 +265,7 @@ def test_unvoiced_samples_are_unchanged():
 
 def test_steady_speech_is_in_tune(data_folder):
     paths = sorted(data_folder.glob("speech/audio/train/*.flac"))[:4]
-    off = {"before": [], "after": []}
+    deviations = {"before": [], "after": []}
     for path in paths:
         speech, rate = soundfile.read(path, dtype="float32", frames=4 * RATE)
         tuned = apply("autotune", speech, rate, **ON)
@@ -277,9 +277,9 @@ def test_steady_speech_is_in_tune(data_folder):
             for _, f0 in track(waveform, rate):
                 semitones = 12 * np.log2(f0 / 440)
                 steady = np.abs(np.gradient(semitones)) < 0.05
-                off[name] += (100 * np.abs(semitones - np.round(semitones)))[steady].tolist()
-    assert np.median(off["before"]) > 18
-    assert np.median(off["after"]) < 8
+                deviations[name] += (100 * np.abs(semitones - np.round(semitones)))[steady].tolist()
+    assert np.median(deviations["before"]) > 18
+    assert np.median(deviations["after"]) < 8
 
 
 def spoken(seconds):
@@ -290,10 +290,10 @@ def spoken(seconds):
 
 def test_blocks_do_not_change_the_result(monkeypatch):
     voice = spoken(7)
-    whole = apply("autotune", voice, **ON)
+    from_one_block = apply("autotune", voice, **ON)
     monkeypatch.setattr(autotune, "_N_BLOCK_FRAMES", 64)
     monkeypatch.setattr(autotune, "_N_BLOCK_SAMPLES", 1000)
-    np.testing.assert_array_equal(apply("autotune", voice, **ON), whole)
+    np.testing.assert_array_equal(apply("autotune", voice, **ON), from_one_block)
 
 
 def test_long_clip_needs_little_memory():

@@ -1,4 +1,4 @@
-"""Tests of cut, paste and mix: samples by hand, splice points, levels and time maps."""
+"""Tests of cut, paste and mix: expected samples, splice points, levels and time maps."""
 
 import numpy as np
 import pytest
@@ -14,29 +14,13 @@ RATE = 16000
 CUT, PASTE, MIX = (EDITS[label] for label in ("cut", "paste", "mix"))
 
 
-def noise(seconds, seed, level=0.1, rate=RATE):
-    return (level * np.random.default_rng(seed).normal(size=round(seconds * rate))).astype(np.float32)
-
-
-def in_phrases(seconds, seed):
-    """Return noise bursts of 0.4 s with near-silent pauses of 0.4 s."""
-    heard = np.arange(round(seconds * RATE)) % round(0.8 * RATE) < round(0.4 * RATE)
-    return noise(seconds, seed) * np.where(heard, 1, 1e-3).astype(np.float32)
-
-
 def smooth(seconds):
     return np.sin(2 * np.pi * 3.3 * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def clip():
-    waveform = noise(4.0, 0)
-    waveform.flags.writeable = False
-    return waveform
-
-
-@pytest.fixture(scope="module")
-def pool():
+def pool(noise):
+    """Return a pool of a quiet and a loud voice, of the speaker and of others."""
     return AudioPool(
         speaker_voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
         voices=[noise(3.0, 1, level=0.02), noise(5.0, 2, level=0.5)],
@@ -57,7 +41,7 @@ def step_at(waveform, seconds, within=0.015):
 # Cut ------------------------------------------------------------------------------------------------
 
 
-def test_cuts_equal_those_by_hand(clip):
+def test_cuts_remove_the_expected_samples(clip):
     edited, time_map, intervals, points, _ = CUT.apply(
         clip, RATE, AudioPool(), cuts=[[0.5, 1.0], [2.0, 2.25]], fade=0.0, place="any"
     )
@@ -74,14 +58,14 @@ def test_cuts_equal_those_by_hand(clip):
 
 
 @pytest.mark.parametrize("fade", [0.002, 0.01, 0.02])
-def test_join_has_no_step_and_retains_its_surroundings(fade):
+def test_splice_point_of_a_cut_has_no_step(fade):
     wave = smooth(4.0)
-    hard, soft = (CUT.apply(wave, RATE, AudioPool(), cuts=[[1.0, 1.76]], fade=f, place="any") for f in (0.0, fade))
-    assert soft.time_map == hard.time_map
-    jump, own = step_at(hard.waveform, 1.0), np.abs(np.diff(wave)).max()
+    spliced, faded = (CUT.apply(wave, RATE, AudioPool(), cuts=[[1.0, 1.76]], fade=f, place="any") for f in (0.0, fade))
+    assert faded.time_map == spliced.time_map
+    jump, max_step = step_at(spliced.waveform, 1.0), np.abs(np.diff(wave)).max()
     assert jump > 0.3
-    assert step_at(soft.waveform, 1.0) <= np.pi / 2 / (fade * RATE) * jump * 1.2 + own
-    changed = np.flatnonzero(soft.waveform != hard.waveform)
+    assert step_at(faded.waveform, 1.0) <= np.pi / 2 / (fade * RATE) * jump * 1.2 + max_step
+    changed = np.flatnonzero(faded.waveform != spliced.waveform)
     assert changed[0] >= (1.0 - fade / 2) * RATE
     assert changed[-1] < (1.0 + fade / 2) * RATE
 
@@ -106,7 +90,7 @@ def test_fade_is_no_longer_than_the_parts():
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 44100])
-def test_duration_after_cuts_is_exact(rate):
+def test_duration_after_cuts_is_exact(rate, noise):
     for duration in (1.15, 4.05, 9.3):
         wave = noise(duration, 3, rate=rate)
         for parameters in draws(CUT, len(wave) / rate, AudioPool(), n=20, rate=rate):
@@ -116,8 +100,8 @@ def test_duration_after_cuts_is_exact(rate):
             assert len(edited.points) == len(parameters["cuts"])
 
 
-@pytest.mark.parametrize("duration, most", [(1.1, 1), (1.3, 2), (2.0, 3), (4.05, 3), (20.0, 3)])
-def test_cuts_retain_enough_of_the_clip(duration, most):
+@pytest.mark.parametrize("duration, max_cuts", [(1.1, 1), (1.3, 2), (2.0, 3), (4.05, 3), (20.0, 3)])
+def test_cuts_retain_enough_of_the_clip(duration, max_cuts):
     numbers = set()
     for parameters in draws(CUT, duration, AudioPool(), n=200):
         starts, ends = np.array(parameters["cuts"]).T
@@ -127,7 +111,7 @@ def test_cuts_retain_enough_of_the_clip(duration, most):
         assert (starts[1:] - ends[:-1] >= MIN_DISTANCE_SECONDS - 1e-9).all()
         assert ((ends - starts >= 0.1 - 1e-9) & (ends - starts <= 1.5 + 1e-9)).all()
         assert CUT.duration_after(duration, **parameters) >= max(duration / 2, 1.0) - 1e-9
-    assert numbers == set(range(1, most + 1))
+    assert numbers == set(range(1, max_cuts + 1))
 
 
 def test_short_clips_are_not_cut():
@@ -144,8 +128,8 @@ def test_number_of_cuts_is_limited_by_the_duration():
         assert ends[-1] <= 2.0 - EDGE_SECONDS + 1e-9
 
 
-def test_cuts_move_to_pauses():
-    wave = in_phrases(6.0, 4)
+def test_cuts_move_to_pauses(noise_bursts):
+    wave = noise_bursts(6.0, 4, 0.4, 0.4)
     for parameters in draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.7, 0.8, 0.9))):
         moved = CUT.apply(wave, RATE, AudioPool(), **parameters)
         fixed = CUT.apply(wave, RATE, AudioPool(), **parameters | {"place": "any"})
@@ -156,8 +140,8 @@ def test_cuts_move_to_pauses():
         assert borders[0, 0] >= EDGE_SECONDS - 1e-3
         assert borders[-1, 1] <= 6.0 - EDGE_SECONDS + 1e-3
         assert (borders[1:, 0] - borders[:-1, 1] >= MIN_DISTANCE_SECONDS - 1e-3).all()
-    alone = draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
-    for parameters in alone:
+    single_cuts = draws(CUT, 6.0, AudioPool(), n=20, variant="held_out", length=OneOf((0.8,)), n_cuts=OneOf((1,)))
+    for parameters in single_cuts:
         edited, time_map, _, (point,), _ = CUT.apply(wave, RATE, AudioPool(), **parameters)
         start, end = time_map.before[1:-1]  # The places that were cut.
         np.testing.assert_array_equal(edited[: round((point - 0.02) * RATE)], wave[: round((start - 0.02) * RATE)])
@@ -168,7 +152,7 @@ def test_cuts_move_to_pauses():
 
 def test_cuts_move_to_pauses_of_real_speech(data_folder):
     files = sorted((data_folder / "speech" / "audio" / "val").glob("*.flac"))[:40]
-    quieter = []
+    level_differences = []
     for file in files:
         wave, rate = soundfile.read(file, dtype="float32")
         (parameters,) = draws(CUT, len(wave) / rate, AudioPool(), n=1, variant="held_out", n_cuts=OneOf((1,)))
@@ -178,8 +162,8 @@ def test_cuts_move_to_pauses_of_real_speech(data_folder):
             edited = CUT.apply(wave, rate, AudioPool(), **parameters | {"place": place})
             at = round(edited.points[0] * rate)
             levels.append(max(rms(edited.waveform[at - 160 : at]), rms(edited.waveform[at : at + 160])) + 1e-5)
-        quieter.append(20 * np.log10(levels[0] / levels[1]))
-    assert np.median(quieter) > 10
+        level_differences.append(20 * np.log10(levels[0] / levels[1]))
+    assert np.median(level_differences) > 10
 
 
 def test_cuts_of_a_silent_clip_do_not_move():
@@ -209,7 +193,7 @@ def test_invalid_cuts_are_reported(clip, change, message):
 # Paste ----------------------------------------------------------------------------------------------
 
 
-def test_paste_equals_that_by_hand(clip):
+def test_paste_inserts_the_expected_samples(clip):
     edited, time_map, intervals, points, _ = PASTE.apply(
         clip, RATE, AudioPool(), at=1.0, length=0.5, fade=0.0, origin="clip", source=2.5
     )
@@ -226,18 +210,18 @@ def test_splice_points_of_a_paste_have_no_steps(origin, fade):
     wave = smooth(4.0)
     pool = AudioPool(speaker_voices=[smooth(3.0)])
     parameters = {"at": 1.0, "length": 0.6, "origin": origin, "source": 2.6, "offset": 0.33}
-    hard, soft = (PASTE.apply(wave, RATE, pool, **parameters, fade=f) for f in (0.0, fade))
-    assert len(soft.waveform) == len(wave) + 9600
-    for seam in soft.intervals[0]:
-        jump, own = step_at(hard.waveform, seam), np.abs(np.diff(wave)).max()
+    spliced, faded = (PASTE.apply(wave, RATE, pool, **parameters, fade=f) for f in (0.0, fade))
+    assert len(faded.waveform) == len(wave) + 9600
+    for splice_point in faded.intervals[0]:
+        jump, max_step = step_at(spliced.waveform, splice_point), np.abs(np.diff(wave)).max()
         assert jump > 0.2
-        assert step_at(soft.waveform, seam) <= np.pi / 2 / (fade * RATE) * 2 * jump + own
-    np.testing.assert_array_equal(soft.waveform[:16000], wave[:16000])
-    np.testing.assert_array_equal(soft.waveform[16000 + 9600 :], wave[16000:])
+        assert step_at(faded.waveform, splice_point) <= np.pi / 2 / (fade * RATE) * 2 * jump + max_step
+    np.testing.assert_array_equal(faded.waveform[:16000], wave[:16000])
+    np.testing.assert_array_equal(faded.waveform[16000 + 9600 :], wave[16000:])
 
 
 @pytest.mark.parametrize("duration", [0.72, 1.5, 4.05, 20.0])
-def test_pastes_have_a_distant_origin(duration):
+def test_pastes_have_a_distant_origin(duration, noise):
     sides, wave = set(), noise(duration, 5)
     for parameters in draws(PASTE, duration, AudioPool(), n=200):
         at, length, source = (parameters[name] for name in ("at", "length", "source"))
@@ -254,18 +238,18 @@ def test_pastes_have_a_distant_origin(duration):
 
 
 def test_pasted_voice_has_the_level_of_the_clip(clip, pool):
-    used = set()
+    used_voices = set()
     for parameters in draws(PASTE, 4.0, pool, n=10, variant="held_out", fade=OneOf((0.0,))):
         edited = PASTE.apply(clip, RATE, pool, **parameters)
         start, end = (round(t * RATE) for t in edited.intervals[0])
         piece = edited.waveform[start:end]
         assert 20 * np.log10(rms(piece) / rms(clip)) == pytest.approx(0, abs=0.2)
         voice = pool.voices[parameters["voice"]]
-        where = np.flatnonzero(np.isclose(voice[: -len(piece)] / voice[1 : 1 - len(piece)], piece[0] / piece[1]))
-        ratios = [piece / voice[at : at + len(piece)] for at in where]
-        assert min(np.ptp(ratio) for ratio in ratios) < 1e-3  # A segment of it.
-        used.add(parameters["voice"])
-    assert used == {0, 1}
+        candidates = np.flatnonzero(np.isclose(voice[: -len(piece)] / voice[1 : 1 - len(piece)], piece[0] / piece[1]))
+        ratios = [piece / voice[at : at + len(piece)] for at in candidates]
+        assert min(np.ptp(ratio) for ratio in ratios) < 1e-3  # The pasted samples are a scaled segment of the voice.
+        used_voices.add(parameters["voice"])
+    assert used_voices == {0, 1}
 
 
 def test_pastes_use_allowed_voices(clip, pool):
@@ -299,13 +283,9 @@ def test_invalid_pastes_are_reported(clip, pool, change, message):
         PASTE.apply(clip, RATE, pool, **{"at": 1.0, "length": 0.5, "fade": 0.0, "origin": "clip"} | change)
 
 
-SHORT = noise(0.02, 20)
-
-
-def test_short_recordings_are_not_pasted(clip):
-    pool = AudioPool(
-        speaker_voices=[SHORT, noise(0.6, 21), SHORT, noise(0.24, 22)], allowed_indices={"speaker_voices": [0, 1, 3]}
-    )
+def test_short_recordings_are_not_pasted(clip, noise):
+    voices = [noise(0.02, 20), noise(0.6, 21), noise(0.02, 20), noise(0.24, 22)]
+    pool = AudioPool(speaker_voices=voices, allowed_indices={"speaker_voices": [0, 1, 3]})
     drawn = draws(PASTE, 4.0, pool, variant="held_out")
     assert {p["voice"] for p in drawn} == {1}
     assert all(0.25 <= p["length"] <= 0.6 for p in drawn)
@@ -358,7 +338,7 @@ def test_mix_has_its_snr_in_real_speech(data_folder):
 def test_mixed_voice_fades_in_and_out(pool):
     _, added = mixed(np.zeros(4 * RATE, np.float32), pool)
     assert np.abs(added[[16000, 39999]]).max() < 1e-4
-    assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # Its own level over silence.
+    assert rms(added[16160:39840]) == pytest.approx(0.02, rel=0.05)  # In silence the voice retains its level.
     assert rms(added[16040:16120]) == pytest.approx(0.01, rel=0.4)
 
 
@@ -368,7 +348,7 @@ def test_snr_over_a_pause_refers_to_the_speech(clip, pool):
     assert 20 * np.log10(0.1 / rms(added[16000:40000])) == pytest.approx(20, abs=0.5)
 
 
-def test_silent_and_short_voices_are_mixed(clip):
+def test_silent_and_short_voices_are_mixed(clip, noise):
     edited, added = mixed(clip, AudioPool(voices=[np.zeros(3 * RATE, np.float32)]))
     np.testing.assert_array_equal(edited.waveform, clip)
     edited, added = mixed(clip, AudioPool(voices=[noise(0.7, 7)]))
@@ -376,17 +356,17 @@ def test_silent_and_short_voices_are_mixed(clip):
     assert 20 * np.log10(rms(clip[16000:27200]) / rms(added[16000:27200])) == pytest.approx(6.0, abs=0.1)
 
 
-def test_mix_is_no_longer_than_its_voice(clip):
-    pool = AudioPool(voices=[SHORT, noise(0.8, 23), noise(9.0, 24)])
+def test_mix_is_no_longer_than_its_voice(clip, noise):
+    pool = AudioPool(voices=[noise(0.02, 20), noise(0.8, 23), noise(9.0, 24)])
     drawn = draws(MIX, 4.0, pool, n=80)
     assert {p["voice"] for p in drawn} == {1, 2}
     for p in drawn:
         assert 0.5 <= p["end"] - p["start"] + 1e-9
         assert p["voice"] == 2 or p["end"] - p["start"] <= 0.8 + 1e-9
-        (where,) = MIX.apply(clip, RATE, pool, **p).intervals
-        assert where == pytest.approx((p["start"], p["end"]), abs=1.01 / RATE)
+        (interval,) = MIX.apply(clip, RATE, pool, **p).intervals
+        assert interval == pytest.approx((p["start"], p["end"]), abs=1.01 / RATE)
     with pytest.raises(ValueError, match=r"1 voices were tried, and none lasts 0\.5 s"):
-        draws(MIX, 4.0, AudioPool(voices=[SHORT]))
+        draws(MIX, 4.0, AudioPool(voices=[noise(0.02, 20)]))
 
 
 def test_mixes_fit_into_the_clip(pool):
@@ -414,24 +394,24 @@ def test_invalid_mixes_are_reported(clip, pool, change, message):
         mixed(clip, pool, **change)
 
 
-# Shared ---------------------------------------------------------------------------------------------
+# Common functions -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3, 0.5, 0.999, 1.0])
-def test_excerpt_is_not_a_pause(offset):
+def test_excerpt_is_not_a_pause(offset, noise):
     wave = noise(6.0, 8)
     wave[: 3 * RATE] = 0
     piece = excerpt(wave, RATE // 2, offset, RATE)
     assert len(piece) == RATE // 2
     assert rms(piece) >= 0.049
     if 0.6 < offset:
-        assert np.shares_memory(piece, wave[int(offset * 5.5 * RATE) - 1 :])  # The requested place.
+        assert np.shares_memory(piece, wave[int(offset * 5.5 * RATE) - 1 :])  # at the offset
     np.testing.assert_array_equal(excerpt(wave, len(wave), offset, RATE), wave)
     assert len(excerpt(np.zeros(RATE, np.float32), 100, offset, RATE)) == 100
 
 
-def test_speech_level_ignores_pauses():
-    wave = in_phrases(8.0, 9)
+def test_speech_level_ignores_pauses(noise, noise_bursts):
+    wave = noise_bursts(8.0, 9, 0.4, 0.4)
     assert speech_level(wave, RATE) == pytest.approx(0.1, rel=0.02)
     assert speech_level(noise(1.0, 9), RATE) == pytest.approx(0.1, rel=0.02)
     assert speech_level(np.zeros(RATE, np.float32), RATE) == 0
