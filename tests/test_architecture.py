@@ -125,7 +125,7 @@ def test_rooms_hold_ten_files_at_most(folder):
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_files_tell_one_story(path):
+def test_files_have_500_lines_at_most(path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 

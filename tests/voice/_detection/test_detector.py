@@ -167,6 +167,7 @@ def test_a_failed_fit_leaves_no_results(clips, edits, tiny):
         detector.fit([np.zeros(20000)])
     with pytest.raises(NotFittedError):
         detector.predict(clips)
+    assert not {"history_", "training_report_", "thresholds_", "recalls_"} & set(vars(detector))
 
 
 COLUMNS = "the columns of an indicator matrix must be labels of the taxonomy"
