@@ -18,7 +18,7 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
-	.ci/words $(shell find mmestim tests benchmarks -name '*.py')
+	@.ci/words $(shell find mmestim tests benchmarks -name '*.py')
 	$(BIN)/numpydoc lint $(shell find mmestim -name '*.py')
 	$(BIN)/mypy
 
