@@ -27,23 +27,30 @@ class Branch(nn.Module):
         Length of the encoder's feature vectors.
     n_classes : int
         Number of classes.
+
+    Attributes
+    ----------
+    input_dtype : torch.dtype or None
+        Type to which blocks are cast for the encoder: its attribute of this name. None is float32.
     """
 
     def __init__(self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int) -> None:
         super().__init__()
         self.name, self.embedding_dim, self.n_classes = name, embedding_dim, n_classes
-        self.encoder = encoder
+        self.encoder, self.input_dtype = encoder, getattr(encoder, "input_dtype", None)
         self.head: nn.Module = nn.Linear(embedding_dim, n_classes)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and features of the rows that have the modality."""
         features = self.encode(batch)
-        return self.head(features).float(), features.float()
+        return self.head(features).float(), features
 
     def encode(self, batch: Batch) -> torch.Tensor:
         """Return features of the rows that have the modality, an empty tensor if the batch has none."""
         x = batch.x[self.name]
-        return self.encoder(x) if len(x) else x.new_zeros(0, self.embedding_dim)
+        if not len(x):
+            return x.new_zeros(0, self.embedding_dim)
+        return self.encoder(x if self.input_dtype is None else x.to(self.input_dtype)).float()
 
 
 class MultimodalModule(nn.Module):
@@ -74,7 +81,7 @@ class MultimodalModule(nn.Module):
 
     def encode(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the features of each modality, with zeros in rows that lack it."""
-        return {name: scatter_rows(self.branch(name).encode(batch).float(), batch, name) for name in self.names}
+        return {name: scatter_rows(self.branch(name).encode(batch), batch, name) for name in self.names}
 
     def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Return fused logits from the features of the modalities that are present in each row."""

@@ -17,6 +17,7 @@ from .conv import ConvEncoder
 from .linear import LinearEncoder
 from .mlp import MLPEncoder
 from .standardize import Standardize
+from .trial import count_features
 
 ENCODERS = {
     "linear": LinearEncoder,
@@ -60,7 +61,7 @@ def build_encoder(
         If the encoder is of another type, or its factory fails or returns no module.
     ValueError
         If the name is unsupported, a dict has a key that is not a modality, or the encoder does not map a batch of two
-        samples to a matrix of features.
+        zeros to a matrix of features.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def build_encoder(
         module = copy.deepcopy(encoder).to(torch.empty(0).device)
     else:
         module = _call_factory(encoder, name, shape, embedding_dim)
-    return module, _count_features(module, name, shape)
+    return module, count_features(module, name, shape)
 
 
 def encoder_for(encoder: Any, name: str) -> Any:
@@ -141,25 +142,3 @@ def _call_factory(factory: Any, name: str, shape: Shape, embedding_dim: int) -> 
     if not isinstance(module, nn.Module):
         raise TypeError(f"encoder for modality {name!r} returned {type(module).__name__}, expected a torch.nn.Module.")
     return module
-
-
-def _count_features(module: nn.Module, name: str, shape: Shape) -> int:
-    """Return the length of the encoder's output for a trial batch, which also gives lazy layers their sizes."""
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            features = module(torch.zeros(2, *shape))
-    except Exception as error:
-        raise ValueError(
-            f"encoder for modality {name!r} fails on a batch of shape {(2, *shape)}: {error}. Set shapes to what it "
-            "expects, or choose another encoder."
-        ) from error
-    module.train(was_training)
-    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 2:
-        result = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-        raise ValueError(
-            f"encoder for modality {name!r} returns {result} for a batch of shape {(2, *shape)}, expected "
-            "(2, n_features): end it with nn.Flatten() or pooling."
-        )
-    return features.shape[1]

@@ -27,7 +27,8 @@ from .._training.devices import autocast, available_device, seed_for, seeded
 from .._training.fingerprint import fingerprint
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
-from ..encoders.choice import build_encoder, fit_statistics
+from ..encoders.choice import build_encoder, encoder_for, fit_statistics
+from ..encoders.trial import check_values, try_encoder
 from . import saved_classifier
 
 
@@ -204,6 +205,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             fit_name = fingerprint(self, all_rows, groups, seed, options.device)
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, fit_name, options.device))
         context = FitContext(all_rows.subset(train), all_rows.subset(valid), options, seed, len(self.classes_), groups)
+        self._try_encoders(context)
         self.history_ = context.history
         self.module_, interrupted = self._fit_module(context)
         self.module_.eval()
@@ -362,6 +364,21 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             names=self.modalities_,
         )
 
+    def _try_encoders(self, context: FitContext) -> None:
+        """Try the user's encoders before any training, so that an error in one does not discard the others' epochs."""
+        for name in self.modalities_:
+            if isinstance(encoder_for(self.encoder, name), str):
+                continue
+            train, valid = context.train.with_modality(name), context.valid.with_modality(name)
+            batches = (
+                rows.batch(part).x[name].cpu()
+                for rows in (train, valid)
+                for part in rows.epoch(rows.eval_batch_size(self.batch_size))
+            )
+            with seeded(context.seed_for(name), context.options.device):
+                encoder, _ = self._new_encoder(name)
+                try_encoder(encoder, name, batches, batch_size=int(self.batch_size), n_train_rows=len(train))
+
     def _sample_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one sample of a modality."""
         return self.shapes_.get(name, (len(self.modalities_[name]),))
@@ -385,6 +402,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         blocks, _ = check_X(self, X, reset=False)
         device = torch.device(self.device_)
         for size, x, present in blocks.stream(eval_batch_size(blocks.shapes, self.batch_size)):
+            for name, block in x.items():
+                check_values(block, name, self.module_.branch(name).input_dtype)
             positions = {
                 name: torch.from_numpy(np.flatnonzero(mask)).to(device)
                 for name, mask in present.items()

@@ -29,7 +29,9 @@ encoder : str, nn.Module, class, callable or dict, default='auto'
     training rows. A class or factory is called with `input_shape` and `embedding_dim` if it
     accepts them, and must map a batch to (n_samples, n_features). An instance is copied with its
     weights and never trained in place. A dict gives one of these per modality; modalities that
-    it omits get ``'auto'``.
+    it omits get ``'auto'``. Encoders receive float32. One with an attribute `input_dtype`
+    receives this type instead, such as ``torch.int64`` for `torch.nn.Embedding`; the values must
+    then be integers below 2**24, up to which float32 is exact.
 embedding_dim : int, default=64
     Length of the feature vector of built-in encoders.
 optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'

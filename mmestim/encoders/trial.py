@@ -1,0 +1,220 @@
+"""Trials of a user's encoder on a few rows, whose errors name the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ._shapes import Shape
+
+# Types of input that are tried when an encoder fails, to name the one that it takes.
+_DTYPES = (torch.int64, torch.float32, torch.float64, torch.bfloat16, torch.float16)
+# Largest integer up to which float32, in which blocks are held, represents every integer.
+_EXACT_INTEGERS = 2**24
+
+
+def input_dtype(encoder: nn.Module, name: str) -> torch.dtype | None:
+    """Return the attribute `input_dtype` of the encoder of modality `name`, None if it has none."""
+    dtype = getattr(encoder, "input_dtype", None)
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(
+            f"input_dtype={dtype!r} of the encoder for modality {name!r} must be a torch.dtype, such as torch.int64."
+        )
+    return dtype
+
+
+def count_features(encoder: nn.Module, name: str, shape: Shape) -> int:
+    """Return the number of features for a batch of two zeros, which also gives lazy layers their sizes."""
+    dtype, x = input_dtype(encoder, name), torch.zeros(2, *shape)
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            features = encoder(x if dtype is None else x.to(dtype))
+    except Exception as error:
+        raise ValueError(
+            f"encoder for modality {name!r} fails on a batch of shape {tuple(x.shape)}: {_reason(error)}. "
+            f"{_remedy(encoder, x, dtype)}"
+        ) from error
+    encoder.train(was_training)
+    check_features(features, name, tuple(x.shape))
+    return features.shape[1]
+
+
+def try_encoder(
+    encoder: nn.Module, name: str, batches: Iterable[torch.Tensor], *, batch_size: int, n_train_rows: int
+) -> None:
+    """Try one step of an encoder in training mode, on the rows with the lowest and the highest value.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Untrained encoder, on the CPU. Its statistics may change.
+    name : str
+        The modality.
+    batches : iterable of Tensor of shape (n_rows, *sample_shape)
+        All rows that have the modality, on the CPU.
+    batch_size : int
+        Rows of a training batch.
+    n_train_rows : int
+        Number of training rows that have the modality.
+
+    Raises
+    ------
+    ValueError
+        If the input type of the encoder does not hold the values of the rows, or the encoder fails on them.
+    """
+    dtype, extremes = input_dtype(encoder, name), torch.empty(0)
+    for batch in batches:
+        check_values(batch, name, dtype)
+        extremes = _extreme_rows(torch.cat([extremes, batch]) if len(extremes) else batch)
+    encoder.train()
+    for x in extremes.split(min(batch_size, n_train_rows, len(extremes))):
+        try:
+            with torch.no_grad():
+                features = encoder(x if dtype is None else x.to(dtype))
+        except Exception as error:
+            if len(x) == 1 and _runs(encoder, x.repeat(2, *[1] * (x.ndim - 1)), dtype):
+                raise ValueError(
+                    f"encoder for modality {name!r} cannot train on one row at a time, but batch_size={batch_size} and "
+                    f"{n_train_rows} training row(s) have the modality: {_reason(error)}. Raise both to 2 or more, or "
+                    "replace BatchNorm by nn.GroupNorm or nn.LayerNorm."
+                ) from error
+            raise ValueError(
+                f"encoder for modality {name!r} fails in training mode on rows with values from {x.min():g} to "
+                f"{x.max():g}: {_reason(error)}. Change the encoder, or the values of the modality to what it accepts."
+            ) from error
+        check_features(features, name, tuple(x.shape), " in training mode")
+
+
+def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
+    """Raise ValueError unless `dtype`, the input type of an encoder, represents all values of a batch.
+
+    Parameters
+    ----------
+    x : Tensor
+        Batch of the modality, as float32.
+    name : str
+        The modality.
+    dtype : torch.dtype or None
+        The input type. Floating-point types may round, so only others are checked.
+    """
+    if dtype is None or dtype.is_floating_point or dtype.is_complex:
+        return
+    is_held = (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
+    if not is_held.all():
+        raise ValueError(
+            f"modality {name!r} has the value {float(x[~is_held][0])}, but its encoder has input_dtype={dtype}: values "
+            "must be integers of this type, and below 2**24 because blocks are held as float32. Round or renumber them."
+        )
+
+
+def check_features(features: Any, name: str, shape: Shape, when: str = "") -> None:
+    """Raise ValueError unless an encoder has returned a matrix of real numbers with a row for each sample.
+
+    Parameters
+    ----------
+    features : object
+        Output of the encoder.
+    name : str
+        The modality.
+    shape : tuple of int
+        Shape of the batch.
+    when : str, default=""
+        Circumstance for the error message.
+    """
+    expected = f"a tensor of shape ({shape[0]}, n_features)"
+    subject = f"encoder for modality {name!r} returns"
+    if not isinstance(features, torch.Tensor):
+        parts = dict(_tensors(features))
+        content = " and ".join(f"{access} of shape {tuple(part.shape)}" for access, part in parts.items())
+        example = _as_matrix(parts, shape[0])
+        raise ValueError(
+            f"{subject} {type(features).__name__}{when}{f' with {content}' if content else ''}, expected {expected}. "
+            "Wrap it in an nn.Module whose forward returns one tensor"
+            f"{f', such as `self.encoder(x){example}`' if example else ''}."
+        )
+    if features.ndim != 2 or len(features) != shape[0] or not features.shape[1]:
+        raise ValueError(
+            f"{subject} {tuple(features.shape)}{when} for a batch of shape {shape}, expected "
+            f"({shape[0]}, n_features): {_matrix_remedy(features, shape[0])}."
+        )
+    if not features.is_floating_point():
+        raise ValueError(
+            f"{subject} features of type {features.dtype}{when}, expected real floating-point numbers: end its forward "
+            f"with {'.abs()' if features.is_complex() else '.float()'}."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error without its last full stop."""
+    return (str(error) or type(error).__name__).rstrip(". \n")
+
+
+def _remedy(encoder: nn.Module, x: torch.Tensor, dtype: torch.dtype | None) -> str:
+    """Return the way out for an encoder that fails on `x`, by trying other types of input."""
+    accepted = next((other for other in _DTYPES if other is not dtype and _runs(encoder, x, other)), None)
+    if accepted is None:
+        return "Set shapes to what it expects, or choose another encoder."
+    cast = {torch.int64: "x.long()", torch.float64: "x.double()"}.get(accepted, f"x.to({accepted})")
+    received = "Encoders receive float32" if dtype is None else f"It received its input_dtype, {dtype}"
+    return (
+        f"{received}, but it takes {accepted}: call {cast} in its forward, or set `input_dtype = {accepted}` as an "
+        "attribute of it."
+    )
+
+
+def _runs(encoder: nn.Module, x: torch.Tensor, dtype: torch.dtype | None) -> bool:
+    try:
+        with torch.no_grad():
+            encoder(x if dtype is None else x.to(dtype))
+    except Exception:
+        return False
+    return True
+
+
+def _extreme_rows(x: torch.Tensor) -> torch.Tensor:
+    """Return two rows, with the lowest and with the highest value, or the only row."""
+    flat = x.flatten(1)
+    rows = torch.stack([flat.amin(1).argmin(), flat.amax(1).argmax()])
+    if len(x) > 1 and rows[0] == rows[1]:
+        rows[1] = (rows[0] + 1) % len(x)
+    return x[rows[: len(x)]]
+
+
+def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of an output object, with the expression that reads each from it."""
+    if isinstance(output, Mapping):
+        items = [
+            (f".{key}" if getattr(output, str(key), None) is value else f"[{key!r}]", value)
+            for key, value in output.items()
+        ]
+    elif isinstance(output, tuple | list):
+        fields = getattr(output, "_fields", None)
+        items = [(f".{fields[i]}" if fields else f"[{i}]", value) for i, value in enumerate(output)]
+    elif dataclasses.is_dataclass(output):
+        items = [(f".{field.name}", getattr(output, field.name)) for field in dataclasses.fields(output)]
+    else:
+        items = []
+    return ((access, value) for access, value in items if isinstance(value, torch.Tensor))
+
+
+def _as_matrix(parts: Mapping[str, torch.Tensor], n_rows: int) -> str:
+    """Return an expression for a matrix of features from the tensors of an output object, empty if none fits."""
+    for n_axes, reduction in ((2, ""), (3, ".mean(1)"), (4, ".flatten(1)")):
+        for access, part in parts.items():
+            if min(part.ndim, 4) == n_axes and len(part) == n_rows:
+                return access + reduction
+    return ""
+
+
+def _matrix_remedy(features: torch.Tensor, n_rows: int) -> str:
+    if features.ndim == 0 or len(features) != n_rows:
+        return "its first axis must be that of the samples"
+    if features.ndim == 1:
+        return "end its forward with .unsqueeze(1)"
+    return "end it with nn.Flatten() or pooling" if features.ndim > 2 else "it must have at least one feature"
