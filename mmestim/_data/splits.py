@@ -10,10 +10,65 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
-from sklearn.utils.validation import check_consistent_length
 
 # Training rows and held-out rows.
 Split = tuple[np.ndarray, np.ndarray]
+
+
+def check_groups(groups: Any, n_rows: int) -> np.ndarray | None:
+    """Return one label per row as an array, or None without groups.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_rows,) or None
+        Groups of the rows.
+    n_rows : int
+        Number of rows of X.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,) or None
+        The labels, which can be sorted.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another one, a label is missing, or the labels are of several types.
+    """
+    if groups is None:
+        return None
+    try:
+        labels = np.asarray(groups)
+    except ValueError as error:
+        raise ValueError(f"groups is not an array of one label per row: {error}") from error
+    if labels.ndim != 1:
+        raise ValueError(
+            f"groups is of type {type(groups).__name__} and shape {labels.shape}, expected shape ({n_rows},): one "
+            "label per row. Pass one column of a table, or combine several."
+        )
+    if len(labels) != n_rows:
+        raise ValueError(f"groups has {len(labels)} labels, but X has {n_rows} rows. Pass one label per row.")
+    is_missing = np.fromiter(map(_is_missing, labels), bool, n_rows) if labels.dtype == object else labels != labels
+    if isinstance(groups, np.ma.MaskedArray):
+        is_missing |= np.ma.getmaskarray(groups)
+    if is_missing.any():
+        raise ValueError(
+            f"groups has no label (None, NaN or similar) in {is_missing.sum()} of {n_rows} rows, the first is row "
+            f"{is_missing.argmax()}. Give every row a label, such as one of its own, or pass groups=None."
+        )
+    try:
+        np.unique(labels)
+    except TypeError:
+        types = sorted({type(label).__name__ for label in labels})
+        raise ValueError(f"groups has labels of several types: {', '.join(types)}. Convert them to one type.") from None
+    return labels
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pd.NA has no truth value.
+        return True
 
 
 def inner_split(rows: np.ndarray, codes: np.ndarray, groups: Any, fraction: float, seed: int) -> Split:
@@ -37,8 +92,6 @@ def inner_split(rows: np.ndarray, codes: np.ndarray, groups: Any, fraction: floa
     train, valid : int ndarray
         Row numbers. If no row can be held out, all rows are in both.
     """
-    if groups is not None:
-        check_consistent_length(codes, groups)
     if fraction == 0:
         return rows, rows
     rng = np.random.default_rng(seed)

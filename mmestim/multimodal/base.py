@@ -19,7 +19,7 @@ from torch import nn
 from .._data.batches import Batch, Rows, eval_batch_size
 from .._data.modalities import Modalities, check_X
 from .._data.row_weights import row_weights
-from .._data.splits import ensure_training_rows, inner_split
+from .._data.splits import check_groups, ensure_training_rows, inner_split
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._training.checkpoints import Checkpoints, check_checkpoint
@@ -155,7 +155,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             information. They must be at least 0 and are scaled to mean 1. Rows of weight 0 are
             checked but not used.
         groups : array-like of shape (n_samples,), default=None
-            Groups of the rows, such as speakers or patients. The rows of a group go to the same side
+            Groups of the rows, such as speakers or patients. Every row has one. The rows of a group go to the same side
             of the inner split into training and validation rows. Other tools pass `groups` on only if
             metadata routing is enabled; otherwise a search passes them to its splitter alone.
 
@@ -177,6 +177,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self._check_parameters()
         blocks, y = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
         check_classification_targets(y)
+        groups = check_groups(groups, len(y))
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_[0]!r}.")

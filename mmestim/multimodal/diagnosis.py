@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from .._data.splits import check_partition
+from .._data.splits import check_groups, check_partition
 from .._utils.validation import check_confidence_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
@@ -305,6 +305,7 @@ def diagnose(
         raise TypeError("X=None: diagnose trains clones, which require rows.")
     y = column_or_1d(y)
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    groups = check_groups(groups, len(y))
     if groups is not None and isinstance(cv, numbers.Integral):
         cv = StratifiedGroupKFold(cv)
     # One seed for all networks, so that they have equal initial weights and differ only in their training.
@@ -344,14 +345,14 @@ def _diagnose_fold(
     estimator: JointClassifier,
     X: Any,
     y: np.ndarray,
-    groups: Any,
+    groups: np.ndarray | None,
     balancers: Sequence[Balancer],
     train: np.ndarray,
     test: np.ndarray,
 ) -> dict[str, Any]:
     """Train all networks of one fold, and return their measurements by name."""
     X_train, X_test, y_train, y_test = take_rows(X, train), take_rows(X, test), y[train], y[test]
-    fit_params = {} if groups is None else {"groups": np.asarray(groups)[train]}
+    fit_params = {} if groups is None else {"groups": groups[train]}
     joint = clone(estimator)
     if joint.balancer is None:
         joint.set_params(balancer=GradientConflict())

@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
 
 from ..._data.batches import Rows
-from ..._data.splits import check_partition
+from ..._data.splits import check_groups, check_partition
 from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_proba
 from ..._training.options import TrainingOptions
 from ..base import MultimodalClassifier
@@ -108,6 +108,7 @@ def gap_scores(
     check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
     if cv is None:
         return _score(estimator, X, y)
+    groups = check_groups(groups, len(y))
     splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
     check_partition(cv, splits, len(y))
     tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, *split) for split in splits)
