@@ -16,7 +16,7 @@ MAX_LINES = 500
 # The rooms that each room may import. A row covers everything below its name that has no row of its own.
 ARROWS = {
     "_utils": "",
-    "_data": "",
+    "_data": "_utils",
     "encoders": "_utils",
     "_training": "_data _utils",
     "_serialization": "_utils",
