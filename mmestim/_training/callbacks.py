@@ -6,8 +6,59 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, InputShapeSetter, LRScheduler, PassthroughScoring
 from tqdm.auto import tqdm
+
+_NO_BATCH_SCORES = "reads scores per batch, but the history has scores per epoch: use EpochScoring"
+# Callbacks of skorch that do not work with `Net`, and the reason with the way out.
+_UNSUPPORTED = {
+    BatchScoring: _NO_BATCH_SCORES,
+    PassthroughScoring: _NO_BATCH_SCORES,
+    InputShapeSetter: "sets a parameter of skorch's module: use an encoder class that takes input_shape",
+}
+
+
+def check_callbacks(callbacks: Any) -> list[Any]:
+    """Return the parameter `callbacks` as a list, and raise for entries that are not callbacks or do not work.
+
+    Parameters
+    ----------
+    callbacks : list or None
+        Callbacks of skorch, as instances, classes, or pairs of a name and one of these.
+
+    Returns
+    -------
+    list
+        The entries.
+
+    Raises
+    ------
+    TypeError
+        If `callbacks` is not a list, or an entry is not a callback.
+    ValueError
+        If a callback does not work with nets of this package.
+    """
+    if not isinstance(callbacks, list | None):
+        raise TypeError(f"callbacks={callbacks!r} must be a list of skorch callbacks, or None.")
+    for entry in callbacks or []:
+        is_named = isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str)
+        callback = entry[1] if is_named else entry
+        if callback is None:  # skorch skips it.
+            continue
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks has {entry!r}, which is neither a skorch callback nor a pair of a name and a callback."
+            )
+        for unsupported, reason in _UNSUPPORTED.items():
+            if issubclass(kind, unsupported):
+                raise ValueError(f"callbacks has {kind.__name__}, which {reason}.")
+        if isinstance(callback, EpochScoring) and not callback.use_caching:
+            raise ValueError(
+                f"callbacks has EpochScoring(use_caching={callback.use_caching}), which needs a dataset of skorch: "
+                "use_caching=True scores the predictions of the epoch."
+            )
+    return list(callbacks or [])
 
 
 def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:

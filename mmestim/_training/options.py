@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .._utils.validation import check_choice, check_flag, check_number
+from .callbacks import check_callbacks
 from .checkpoints import Checkpoints
 from .devices import autocast, resolve_device
 
@@ -100,8 +101,6 @@ class TrainingOptions:
         check_number("n_iter_no_change", n_iter_no_change, low=1, integer=True)
         verbose = int(verbose) if isinstance(verbose, bool) else verbose
         check_number("verbose", verbose, integer=True)
-        if not isinstance(callbacks or [], list):
-            raise TypeError(f"callbacks={callbacks!r} must be a list of skorch callbacks, or None.")
         if max_grad_norm is not None:
             check_number("max_grad_norm", max_grad_norm, closed=False)
         check_flag("early_stopping", early_stopping)
@@ -125,7 +124,7 @@ class TrainingOptions:
             n_iter_no_change=n_iter_no_change,
             precision=precision,
             compile=compile,
-            callbacks=list(callbacks or []),
+            callbacks=check_callbacks(callbacks),
             verbose=verbose,
         )
 

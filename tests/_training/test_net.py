@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import (
+    BatchScoring,
     Callback,
     Checkpoint,
     EarlyStopping,
     EpochScoring,
     Freezer,
     GradientNormClipping,
+    InputShapeSetter,
     LRScheduler,
+    PassthroughScoring,
 )
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
@@ -137,6 +140,30 @@ def test_gradients_are_clipped(data):
 def test_bad_parameters(parameter, value, error, message, data):
     with pytest.raises(error, match=message):
         JointClassifier(GROUPS, **{parameter: value}).fit(*data)
+
+
+class OwnBatchScoring(BatchScoring):
+    """Callback of a user that derives from one of skorch's."""
+
+
+@pytest.mark.parametrize("with_name", [False, True])
+@pytest.mark.parametrize(
+    "callback, error, message",
+    [
+        (BatchScoring("accuracy"), ValueError, "BatchScoring.* use EpochScoring"),
+        (BatchScoring, ValueError, "BatchScoring.* use EpochScoring"),
+        (OwnBatchScoring("accuracy"), ValueError, "OwnBatchScoring.* use EpochScoring"),
+        (PassthroughScoring("train_loss"), ValueError, "PassthroughScoring.* use EpochScoring"),
+        (EpochScoring("accuracy", use_caching=False), ValueError, "use_caching=True"),
+        (InputShapeSetter(), ValueError, "InputShapeSetter.*takes input_shape"),
+        ("EpochTimer", TypeError, "'EpochTimer'.*neither a skorch callback nor a pair"),
+        (lambda net: None, TypeError, "neither a skorch callback nor a pair"),
+    ],
+)
+def test_callbacks_that_do_not_work_are_refused_before_x_is_read(callback, error, message, with_name):
+    callbacks = [EpochScoring("accuracy"), ("name", callback) if with_name else callback]
+    with pytest.raises(error, match=f"callbacks has .*{message}"):
+        JointClassifier(GROUPS, callbacks=callbacks).fit(None, None)
 
 
 @pytest.mark.parametrize("settings", [{"lr": 1e6}, {"lr": 1e6, "early_stopping": False, "max_grad_norm": None}])
