@@ -48,7 +48,7 @@ class Branch(nn.Module):
     def encode(self, batch: Batch) -> torch.Tensor:
         """Return features of the rows that have the modality, an empty tensor if the batch has none."""
         x = batch.x[self.name]
-        if not len(x):
+        if x.shape[0] == 0:  # `len` would fix the number of rows in torch.export.
             return x.new_zeros(0, self.embedding_dim)
         return self.encoder(x if self.input_dtype is None else x.to(self.input_dtype)).float()
 
@@ -74,8 +74,26 @@ class MultimodalModule(nn.Module):
         """Return the branch of modality `name`."""
         return cast(Branch, self.branches[self.names.index(name)])
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return fused logits, and the features of each modality."""
+    def forward(self, batch: Batch | Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return fused logits, and the features of each modality.
+
+        Parameters
+        ----------
+        batch : Batch or dict of str to Tensor of shape (n_samples, *sample_shape)
+            Rows, or the blocks of rows that have every modality.
+
+        Returns
+        -------
+        logits : Tensor of shape (n_samples, n_classes)
+            Fused logits.
+        features : dict of str to Tensor of shape (n_samples, n_features)
+            Features of each modality.
+        """
+        if not isinstance(batch, Batch):
+            if not isinstance(batch, Mapping) or set(batch) != set(self.names):
+                got = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+                raise TypeError(f"the network takes a dict with one tensor for each of {self.names}, got {got}.")
+            batch = Batch({name: batch[name].float() for name in self.names}, {}, batch[self.names[0]].shape[0])
         features = self.encode(batch)
         return self.fuse(features, batch), features
 

@@ -105,7 +105,9 @@ modalities_ : dict of str to ndarray of int
 shapes_ : dict of str to tuple of int
     Shapes of one sample, from `shapes` or from a dict of arrays.
 module_ : torch.nn.Module
-    Trained network, in eval mode on `device_`.
+    Trained network, in eval mode on `device_`. It maps a dict with one tensor per modality, of rows
+    that have all of them, to fused logits and the features of each modality. Export this network
+    rather than the classifier: ``torch.onnx.export(clf.module_, (blocks, {}), path)``.
 device_ : str
     Device of the network.""",
     "history_attributes": """\

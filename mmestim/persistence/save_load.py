@@ -73,6 +73,10 @@ def save(estimator: Any, path: Path) -> None:
     persistent buffers. Other buffers are compared with new ones; plain attributes are checked only by the output of
     the network for zeros.
 
+    Other formats: `skops` cannot store torch tensors, and `skl2onnx` has no converter for these estimators. For
+    ONNX, pass the network `module_` of a multimodal classifier to `torch.onnx.export`, with the blocks of some rows
+    as a dict of tensors; softmax of its first output gives the probabilities.
+
     Examples
     --------
     >>> import tempfile, os
