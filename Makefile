@@ -23,7 +23,9 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/mypy
 
 bench: .venv/.plot .venv/.bench ## run the benchmarks in full
-	$(BIN)/python benchmarks/balance.py --tune
+	$(BIN)/python benchmarks/balance.py
+	$(BIN)/python benchmarks/balance.py --profile guidance
+	$(BIN)/python benchmarks/balance.py --profile balancers --tune
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/fuzz_models.py

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-from _report import grouped
+from _results import ACCURACY, LOG_LOSS, Metric, grouped, on_common_seeds, values_of
 
 
-def ranks(results: list[dict[str, Any]]) -> tuple[list[str], np.ndarray]:
+def ranks(results: list[dict[str, Any]], metric: Metric = ACCURACY) -> tuple[list[str], np.ndarray]:
     """Return the estimators that ran on every data set, and their ranks of shape (n_data_sets, n_estimators).
 
-    Rank 1 is the best. The accuracies on a data set are means over the seeds that all estimators share.
+    Rank 1 is the best. The scores on a data set are means over the seeds that all estimators share.
     """
     groups = grouped(results)
     names = [name for name in next(iter(groups.values())) if all(name in estimators for estimators in groups.values())]
-    accuracy = []
-    for estimators in groups.values():
-        seeds = set.intersection(*(set(estimators[name]) for name in names))
-        accuracy.append([np.mean([estimators[name][seed]["accuracy"] for seed in seeds]) for name in names])
-    return names, rankdata(-np.round(accuracy, 6), axis=1)
+    if not names:
+        return [], np.empty((len(groups), 0))
+    shared = [on_common_seeds({name: estimators[name] for name in names}) for estimators in groups.values()]
+    scores = [[np.mean(values_of(runs, metric.field)) for runs in estimators.values()] for estimators in shared]
+    return names, rankdata(-metric.sign * np.round(scores, 6), axis=1)
 
 
 def critical_difference(n_estimators: int, n_data_sets: int) -> float:
@@ -38,10 +38,18 @@ def draw_ranks(results: list[dict[str, Any]], path: Path) -> bool:
     names, table = ranks(results)
     if min(table.shape) < 3:
         return False
+    figure = Figure(figsize=(13, 1.2 + 0.25 * len(names)), layout="constrained")
+    for panel, metric in zip(figure.subplots(1, 2), (ACCURACY, LOG_LOSS), strict=True):
+        draw_metric(panel, names, ranks(results, metric)[1], metric)
+    figure.suptitle("Band: no significant difference from the best at the 5 % level (Nemenyi)", fontsize=9)
+    figure.savefig(path, dpi=150)
+    return True
+
+
+def draw_metric(panel: Any, names: list[str], table: np.ndarray, metric: Metric) -> None:
+    """Draw the rank of each estimator on each data set and its mean rank."""
     mean_ranks, difference = table.mean(axis=0), critical_difference(len(names), len(table))
     order = mean_ranks.argsort(kind="stable")
-    figure = Figure(figsize=(8, 1.2 + 0.25 * len(names)), layout="constrained")
-    panel = figure.subplots()
     positions = np.arange(len(names))
     panel.plot(table[:, order].T, positions, "|", color="tab:gray", alpha=0.5)
     panel.plot(mean_ranks[order], positions, "o", color="tab:blue")
@@ -50,12 +58,6 @@ def draw_ranks(results: list[dict[str, Any]], path: Path) -> bool:
     panel.set_yticks(positions, [names[number] for number in order])
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.set_xlabel("rank on each data set and mean rank (1 is the best)")
-    panel.set_title(
-        f"{len(table)} data sets, some of which share rows. Friedman: p = {friedmanchisquare(*table.T).pvalue:.2g}.\n"
-        "Band: no significant difference from the best at the 5 % level (Nemenyi)",
-        loc="left",
-        fontsize=9,
-    )
+    p_value = friedmanchisquare(*table.T).pvalue
+    panel.set_title(f"{metric.name}, {len(table)} data sets. Friedman: p = {p_value:.2g}", loc="left", fontsize=9)
     panel.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=150)
-    return True

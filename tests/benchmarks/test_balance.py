@@ -1,32 +1,32 @@
-"""The smallest runs of benchmarks/balance.py: their files, reports and continuation."""
+"""The smallest runs of benchmarks/balance.py: their files, splits and continuation."""
 
+import csv
 import importlib
-import sys
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
 from sklearn.utils import Bunch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ESTIMATORS = ["joint-concat", "late", "udi-aligned"]
-
-
-@pytest.fixture(scope="module")
-def balance():
-    sys.path.insert(0, str(BENCHMARKS))  # lets the scripts import each other
-    yield importlib.import_module("balance")
-    sys.path.remove(str(BENCHMARKS))
+needs_data = pytest.mark.skipif(
+    not os.environ.get("MMESTIM_DATA"), reason="MMESTIM_DATA does not name the folder of data sets"
+)
 
 
 @pytest.fixture
 def run(balance, tmp_path, capsys):
-    def call(*args, seeds=2):
+    def call(*args, seeds=2, more=()):
         small = ["--data-sets", "digits", "--seeds", str(seeds), "--set", "max_epochs=1", "--out", str(tmp_path)]
-        assert balance.main([*small, "--estimators", *ESTIMATORS, *args]) == 0
+        assert balance.main([*small, "--estimators", *ESTIMATORS, *more, *args]) == 0
         return capsys.readouterr().out
 
     return call
+
+
+def read_lines(folder):
+    with (folder / "balance.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_call_writes_lines_a_table_and_a_plot(run, tmp_path):
@@ -35,8 +35,26 @@ def test_a_call_writes_lines_a_table_and_a_plot(run, tmp_path):
     assert table in printed
     assert "digits: the joint network wastes" in printed
     assert all(f"| {name} " in table for name in ESTIMATORS)
-    assert len((tmp_path / "balance.csv").read_text().splitlines()) == 1 + 2 * len(ESTIMATORS)
+    assert len(read_lines(tmp_path)) == 2 * len(ESTIMATORS)
     assert (tmp_path / "balance.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lines_hold_scores_of_all_kinds(run, tmp_path):
+    run(seeds=1, more=["logistic"])
+    lines = {line["estimator"]: line for line in read_lines(tmp_path)}
+    for line in lines.values():
+        assert 0 < float(line["accuracy"]) <= 1
+        assert float(line["log_loss"]) > 0
+        assert 0 < float(line["calibration_error"]) < 1
+    for name in ESTIMATORS:
+        assert [part.split("=")[0] for part in lines[name]["alone"].split(";")] == ["pixels", "fourier"]
+        assert lines[name]["probe"].count("=") == 2
+    follower = {"pixels": "fourier", "fourier": "pixels"}[lines["udi-aligned"]["anchor"]]
+    assert [part.split("=")[0] for part in lines["udi-aligned"]["guidance"].split(";")] == [
+        f"{follower}.consistency",
+        f"{follower}.complementarity",
+    ]
+    assert lines["logistic"]["alone"] == lines["logistic"]["guidance"] == ""
 
 
 def test_a_later_call_fits_only_what_is_missing(run, tmp_path):
@@ -49,22 +67,47 @@ def test_a_later_call_fits_only_what_is_missing(run, tmp_path):
     path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40] + "\n")  # as after a full disk
     again = run()
     assert "[1/1]" in again
-    assert path.read_text().splitlines()[-1].split(",")[:9] == lines[-1].split(",")[:9]
+    assert path.read_text().splitlines()[-1].split(",")[:8] == lines[-1].split(",")[:8]
     assert [line[:60] for line in again.splitlines()[-3:]] == [line[:60] for line in first.splitlines()[-3:]]
 
     assert "[3/3]" in run(seeds=3)
-    assert "[6/6]" in run("--fresh")
-    assert "[6/6]" in run("--set", "max_epochs=1", "batch_size=128")  # other parameters make other runs
-    assert "[6/6]" in run("--split", "validation")
+    assert "[3/3]" in run("--fresh", seeds=1)
+    assert "[3/3]" in run("--set", "max_epochs=1", "batch_size=128", seeds=1)  # other parameters make other runs
+    assert "[3/3]" in run("--split", "validation", seeds=1)
     assert (tmp_path / "balance-validation.md").exists()
+
+
+def test_lines_of_other_code_are_counted(run, tmp_path):
+    run(seeds=1)
+    path = tmp_path / "balance.csv"
+    code = read_lines(tmp_path)[0]["code"]
+    path.write_text(path.read_text().replace(code, "other", 1))
+    printed = run(seeds=1)
+    assert "Other code of mmestim computed 1 of them." in printed
+    assert "2 states of the package's code" in printed
+
+
+def test_files_with_other_columns_are_refused(balance, tmp_path):
+    (tmp_path / "balance.csv").write_text("data_set,estimator\n")
+    with pytest.raises(SystemExit, match="does not have the columns"):
+        balance.main(["--data-sets", "digits", "--estimators", "logistic", "--out", str(tmp_path)])
 
 
 def test_each_modality_may_be_the_anchor(run, tmp_path):
     run("--anchors", seeds=1)
-    fields = [line.split(",") for line in (tmp_path / "balance.csv").read_text().splitlines()]
-    anchors = {line[1]: line[8] for line in fields[1:]}
+    anchors = {line["estimator"]: line["anchor"] for line in read_lines(tmp_path)}
     assert anchors["udi-aligned@pixels"] == "pixels"
     assert anchors["udi-aligned@fourier"] == "fourier"
+
+
+@pytest.mark.parametrize("name", ["proof", "balancers", "guidance", "quick"])
+def test_profiles_name_what_exists(balance, name):
+    args = balance.parse(["--profile", name])
+    assert set(args.data_sets) <= set(balance.DATA_SETS)
+    assert len(args.estimators) == len(set(args.estimators)) > 3
+    assert args.baseline in args.estimators
+    if name == "proof":
+        assert len(args.data_sets) == 10
 
 
 def test_data_sets_without_files_are_skipped(balance, monkeypatch, tmp_path, capsys):
@@ -82,119 +125,133 @@ def test_unknown_names_are_refused(balance, args, capsys):
     assert "none" in capsys.readouterr().err
 
 
-def test_test_rows_are_used_neither_for_training_nor_for_validation(balance):
+def is_apart(fitted, scored, groups):
+    return set(fitted).isdisjoint(scored) and (groups is None or set(groups[fitted]).isdisjoint(groups[scored]))
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat(list("abcd"), 30)], ids=["rows", "groups"])
+def test_fixed_test_rows_are_used_neither_for_training_nor_for_validation(balance, groups):
     y = np.arange(120) % 3
     test = np.arange(120) >= 90
-    groups = np.repeat(list("abcd"), 30)
-    for task in (
-        balance.Task(Bunch(target=y), ~test, test, 40),
-        balance.Task(Bunch(target=y), ~test, test, 40, groups=groups),
-    ):
-        for seed in range(4):
-            fitted, scored = task.rows(seed, "test")
-            assert len(fitted) == 40
-            assert not test[fitted].any()
-            np.testing.assert_array_equal(scored, np.flatnonzero(test))
-            fitted, scored = task.rows(seed, "validation")
-            assert len(fitted) == 40
-            assert not test[np.union1d(fitted, scored)].any()
-            assert set(fitted).isdisjoint(scored)
-    assert {groups[scored][0] for scored in (task.rows(seed, "validation")[1] for seed in range(3))} == {"a", "b", "c"}
-    assert set(groups[fitted]).isdisjoint(groups[scored])
+    task = balance.Task(Bunch(target=y), 40, test, groups=groups)
+    for seed in range(4):
+        fitted, scored = task.rows(seed, "test")
+        assert len(fitted) == 40
+        assert not test[fitted].any()
+        np.testing.assert_array_equal(scored, np.flatnonzero(test))
+        fitted, scored = task.rows(seed, "validation")
+        assert len(fitted) == 40
+        assert not test[np.union1d(fitted, scored)].any()
+        assert is_apart(fitted, scored, groups)
+    if groups is not None:
+        assert {groups[task.rows(seed, "validation")[1]][0] for seed in range(3)} == {"a", "b", "c"}
 
 
-def results(**estimators):
-    """Return results of three seeds from the accuracy with all modalities and with the image of each estimator."""
-    return [
-        {
-            "data_set": "d",
-            "estimator": name.replace("_", "-"),
-            "seed": seed,
-            "fit_seconds": 1.0,
-            "accuracy": accuracy + offset,
-            "alone": {"audio": 0.8, "image": image},
-            "probe": {"audio": 0.8, "image": image},
-        }
-        for name, (accuracy, image) in estimators.items()
-        for seed, offset in enumerate([0.0, 0.02, 0.001 * len(name)])
-    ]
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(12), 10)], ids=["rows", "groups"])
+@pytest.mark.parametrize("n_train", [40, None])
+def test_drawn_test_rows_are_apart_from_training_and_validation_rows(balance, groups, n_train):
+    y = np.arange(120) % 3
+    task = balance.Task(Bunch(target=y), n_train, groups=groups)
+    scored_before = []
+    for seed in range(4):
+        fitted, scored = task.rows(seed, "test")
+        assert is_apart(fitted, scored, groups)
+        assert set(y[fitted]) == set(y)
+        assert len(fitted) == (n_train or 90)
+        validation_fitted, validated = task.rows(seed, "validation")
+        assert is_apart(validation_fitted, validated, groups)
+        assert is_apart(validated, scored, groups)
+        assert is_apart(validation_fitted, scored, groups)
+        scored_before.append(tuple(scored))
+    assert len(set(scored_before)) == 4
+    if groups is not None:  # consecutive seeds score every row once
+        np.testing.assert_array_equal(np.sort(np.concatenate(scored_before)), np.arange(120))
 
 
-@pytest.mark.parametrize(
-    "joint, udi, expected",
-    [
-        ((0.7, 0.4), (0.9, 0.6), ["wastes image", "does not waste it", "+20", "points."]),
-        ((0.9, 0.4), (0.7, 0.6), ["wastes image", "does not waste it", "-20", "points."]),
-        ((0.8, 0.6), (0.8, 0.6), ["wastes no modality significantly", "which is not significant"]),
-        ((0.8, 0.4), (0.8, 0.4), ["wastes image", "is not significantly better", "which is not significant"]),
-    ],
-)
-def test_the_conclusion_matches_the_numbers(balance, joint, udi, expected):
-    text = balance.conclusion(results(joint_concat=joint, late=(0.8, 0.6), udi_aligned=udi), "udi-aligned")
-    assert [part for part in expected if part not in text] == []
+def test_no_row_is_fitted_that_shares_data_with_a_scored_row(balance):
+    task = balance.Task(Bunch(target=np.arange(120) % 3), 40, shared_ids=np.arange(120) // 2)
+    for seed in range(4):
+        fitted, scored = task.rows(seed, "test")
+        assert set(fitted // 2).isdisjoint(scored // 2)
 
 
-def test_the_table_shows_losses_and_counts_ties_separately(balance):
-    runs = results(joint_concat=(0.8, 0.5), late=(0.8, 0.5))
-    for result, accuracy in zip(runs, [0.8, 0.8, 0.8, 0.8, 0.9, 0.7], strict=True):
-        result["accuracy"] = accuracy
-    table = balance.markdown(runs, {"d": "A note."}, "udi-aligned", "test")
-    late = next(line for line in table.splitlines() if line.startswith("| late"))
-    # The t quantile of two degrees of freedom, 4.303, times 10 points over the root of three seeds.
-    assert [cell.strip() for cell in late.split("|")[2:6]] == ["3", "80.0 ± 24.8", "+0.0 ± 24.8", "1, 1, 1"]
+@needs_data
+@pytest.mark.parametrize("name", ["ravdess", "emoji", "av-digits-speakers", "msrc"])
+def test_real_sets_are_split_by_their_groups(balance, name):
+    task = balance.DATA_SETS[name]()
+    y = task.data.target
+    for seed in range(4):
+        fitted, scored = task.rows(seed, "test")
+        assert is_apart(fitted, scored, task.groups)
+        assert set(y[fitted]) == set(y)
+    X = task.columns(fitted)
+    assert X.shape == (len(y), max(columns.stop for columns in task.data.modalities.values()))
+    assert np.isfinite(X).all()
+
+
+@needs_data
+def test_text_features_are_fitted_to_the_training_rows_alone(balance):
+    task = balance.DATA_SETS["emoji"]()
+    text = task.data.modalities["text"]
+    fitted, _ = task.rows(0, "test")
+    X = task.columns(fitted)
+    assert X[:, text].std() > 0
+    assert not np.allclose(X[:, text], task.columns(fitted[:300])[:, text])
+    np.testing.assert_array_equal(task.columns(fitted), X)
+
+
+def test_references_keep_groups_together_and_summarise_frames(balance):
+    references = importlib.import_module("_references")
+    y, groups = np.arange(60) % 3, np.repeat(np.arange(4), 15)
+    folds = references.inner_folds(y, groups, seed=0)
+    assert len(folds) == 4  # no more than groups
+    for fitted, scored in folds:
+        assert set(groups[fitted]).isdisjoint(groups[scored])
+    X = np.random.default_rng(0).normal(size=(60, 12 + 2))
+    modalities = {"audio": slice(0, 12), "face": slice(12, 14)}
+    data = Bunch(target=y, data=X, modalities=modalities, shapes={"audio": (4, 3)})
+    task = balance.Task(data, groups=groups, summarised=("audio",))
+    assert references.standardised(task, *modalities).fit_transform(X).shape == (60, 3 + 3 + 2)
+    assert references.standardised(task, "face").fit_transform(X).shape == (60, 2)
+    for fit in (references.fit_logistic, references.fit_stacked, references.fit_boosting):
+        np.testing.assert_allclose(fit(task, X, y, folds).predict_proba(X).sum(axis=1), 1)
+
+
+def test_calibration_error(balance):
+    calibration_error = importlib.import_module("_runs").calibration_error
+    proba = np.array([[0.9, 0.1]] * 10 + [[0.3, 0.7]] * 10)
+    codes = np.array([0] * 9 + [1] + [1] * 4 + [0] * 6)
+    # The first bin is calibrated; in the second one, 40 % are right at a confidence of 70 %.
+    assert calibration_error(proba, codes) == pytest.approx(0.5 * 0.3)
+    assert calibration_error(np.eye(2), np.array([0, 1])) == 0
+    assert calibration_error(np.eye(2), np.array([1, 0])) == 1
 
 
 def test_settings_are_chosen_on_validation_rows(balance, tmp_path, capsys):
     small = ["--data-sets", "digits", "--seeds", "1", "--set", "max_epochs=2", "--out", str(tmp_path)]
     assert balance.main([*small, "--estimators", "joint:OGM", "joint-concat", "late", "--tune"]) == 0
     printed = capsys.readouterr().out
-    lines = [line.split(",") for line in (tmp_path / "balance.csv").read_text().splitlines()[1:]]
-    tuning_lines = [line for line in lines if line[3] == "validation"]
+    lines = read_lines(tmp_path)
+    tuning_lines = [line for line in lines if line["split"] == "validation"]
     assert len(tuning_lines) == 9  # three settings, three seeds
     accuracy = {
-        config: np.mean([float(line[5]) for line in tuning_lines if line[4] == config])
-        for config in {line[4] for line in tuning_lines}
+        config: np.mean([float(line["accuracy"]) for line in tuning_lines if line["config"] == config])
+        for config in {line["config"] for line in tuning_lines}
     }
-    (tested,) = [line[4] for line in lines if line[1] == "joint:OGM" and line[3] == "test"]
+    (tested,) = [line["config"] for line in lines if line["estimator"] == "joint:OGM" and line["split"] == "test"]
     assert accuracy[tested] == max(accuracy.values())
-    default = next(line[4] for line in tuning_lines)
+    default = next(line["config"] for line in tuning_lines)
     assert "Settings of 1 estimators were chosen from three each on validation rows of 3 seed(s)." in printed
     assert ("Different from the default" in printed) == (tested != default)
-
-
-def test_the_overview_is_on_common_seeds(balance):
-    runs = results(joint_concat=(0.8, 0.5), late=(0.9, 0.5))
-    runs += [{**run, "data_set": "e"} for run in runs]
-    runs.append({**runs[-1], "seed": 7, "accuracy": 0.1})  # of late only
-    table = balance.markdown(runs, {"d": "", "e": ""}, "udi-aligned", "test")
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert lines[0] == ["estimator", "d (3)", "e (3)"]
-    assert lines[2] == ["joint-concat", *[f"{100 * np.mean([run['accuracy'] for run in runs[:3]]):.1f}"] * 2]
-    assert lines[3] == ["late", "+9.7 ± 1.1", "+9.7 ± 1.1"]
-
-
-def test_ranks(balance, tmp_path):
-    ranks = importlib.import_module("_ranks")
-    runs = results(joint=(0.8, 0.5), late=(0.9, 0.5), udi=(0.7, 0.5))
-    runs += [{**run, "data_set": "e", "accuracy": 0.5 + 0.1 * (run["estimator"] == "udi")} for run in runs]
-    names, table = ranks.ranks(runs)
-    assert names == ["joint", "late", "udi"]
-    np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
-    # Seeds that are missing for an estimator do not count.
-    names, table = ranks.ranks([*runs, {**runs[0], "seed": 7, "accuracy": 5.0}])
-    np.testing.assert_array_equal(table, [[2, 1, 3], [2.5, 2.5, 1]])
-    assert not ranks.draw_ranks(runs, tmp_path / "none.png")
-    runs += [{**run, "data_set": "f"} for run in runs[:9]]
-    # In the table of Demsar, q of ten estimators is 3.164.
-    assert ranks.critical_difference(10, 14) == pytest.approx(3.164 * (110 / 84) ** 0.5, abs=2e-3)
-    assert ranks.draw_ranks(runs, tmp_path / "ranks.png")
-    assert (tmp_path / "ranks.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_settings_cannot_be_chosen_on_the_reported_rows(balance, capsys):
     with pytest.raises(SystemExit):
         balance.main(["--tune", "--split", "validation"])
     assert "--tune chooses on validation rows" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        balance.main(["--tune"])
+    assert "test rows of another seed" in capsys.readouterr().err
 
 
 def test_every_candidate_setting_is_accepted_and_the_first_is_the_default(balance):
