@@ -15,6 +15,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from _simulation_tables import evenly_spaced, head, row
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator
+from mmestim.voice.taxonomy import SYNTHETIC_LABELS
 
 RATE, SECONDS = 16_000, 3.0
 N_CROP = round(SECONDS * RATE)
@@ -50,7 +51,7 @@ def measure_shortcuts(options: argparse.Namespace, command: str) -> None:
     synthetic = options.speech.parent.parent / "tts_local" / "audio"
     for label in [label for label in LABELS[1:] if {"interval", "point"} & set(TAXONOMY[label].scopes)]:
         settings = {}
-        if label in ("tts", "vc"):
+        if label in SYNTHETIC_LABELS:
             if label == "vc" or not synthetic.is_dir():
                 continue
             settings = {"sources": {label: synthetic}}

@@ -23,6 +23,7 @@ from memory import private_mib, watch
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditSimulator
 from mmestim.voice._simulation.simulator import audio_pool
 from mmestim.voice.edits import EDITS, AudioPool
+from mmestim.voice.taxonomy import SYNTHETIC_LABELS
 
 PACKAGES = (
     "mmestim",
@@ -135,7 +136,7 @@ def edits_part(corpus: AudioCorpus, clips: list[np.ndarray], rounds: int) -> Ite
             alone = edit_alone(label, clips, rounds)
         contenders = {}
         for source, X in {"waveforms": clips, "files": corpus}.items():
-            sources = {label: X} if label in ("tts", "vc") else None
+            sources = {label: X} if label in SYNTHETIC_LABELS else None
             simulator = EditSimulator(**settings, sources=sources, random_state=0)
             contenders[source] = lambda _, X=X, simulator=simulator: simulator.simulate(X)
         times = race(contenders, rounds)
