@@ -92,6 +92,8 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     classes_ : list of ndarray or ndarray of shape (n_classes,)
         ``array([0, 1])`` for each label, as scikit-learn's multilabel classifiers have it; the classes, if fitted
         as an ordinary classifier.
+    finds_edits_ : bool
+        Whether the detector was fitted for edits, not as an ordinary classifier of clips.
     categories_ : ndarray of shape (6,)
         Columns of `predict_category`.
     thresholds_ : ndarray of shape (n_labels,)
@@ -272,7 +274,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             as an ordinary classifier.
         """
         proba = self.predict_proba(X)
-        return predicted_labels(proba, self.thresholds_) if self._finds_edits else self.classes_[proba.argmax(axis=1)]
+        return predicted_labels(proba, self.thresholds_) if self.finds_edits_ else self.classes_[proba.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each label in each clip.
@@ -304,7 +306,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             Float32, in the order of `labels_`; one column for two classes, as in scikit-learn.
         """
         check_is_fitted(self)
-        if self._finds_edits:
+        if self.finds_edits_:
             proba = self.predict_proba(X).astype(np.float64).clip(1e-7, 1 - 1e-7)
             return np.log(proba / (1 - proba)).astype(np.float32)
         logits = np.stack([analysis.logits for analysis in self.analyze(X, locate=False)]).astype(np.float32)
@@ -368,7 +370,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             ordinary classifier.
         """
         check_is_fitted(self)
-        if not self._finds_edits:
+        if not self.finds_edits_:
             return float(accuracy_score(y, self.predict(X)))
         return mean_average_precision(self, X, y)
 
@@ -464,13 +466,13 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         return analyze_recording(self, blocks, locate)
 
     @property
-    def _finds_edits(self) -> bool:
-        """Whether the detector was fitted for edits, not as an ordinary classifier."""
+    def finds_edits_(self) -> bool:
+        """Whether the detector was fitted for edits, not as an ordinary classifier of clips."""
         return isinstance(self.classes_, list)
 
     def _check_finds_edits(self, method: str) -> None:
         check_is_fitted(self)
-        if not self._finds_edits:
+        if not self.finds_edits_:
             raise AttributeError(f"{method} needs a detector of edits; this one was fitted as a classifier of clips.")
 
     # Required by `mmestim.save` and `load`.

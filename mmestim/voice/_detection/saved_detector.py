@@ -153,12 +153,11 @@ def from_tensors(
         If a tensor is missing, invalid or not used.
     """
     labels = detector._model_labels
-    finds_edits = isinstance(detector.classes_, list)
-    detector.labels_ = np.array([UNALTERED, *labels] if finds_edits else labels)
+    detector.labels_ = np.array([UNALTERED, *labels] if detector.finds_edits_ else labels)
     detector.categories_ = np.array(CATEGORIES)
     used: set[str] = set()
     detector._unaltered_calibrator = None
-    if finds_edits:
+    if detector.finds_edits_:
         detector.thresholds_ = check_thresholds(_array(tensors, "thresholds"), 1 + len(labels))
         detector.recalls_ = check_recalls(_array(tensors, "recalls"), 1 + len(labels))
         coefficients = _array(tensors, "unaltered")

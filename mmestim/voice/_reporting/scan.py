@@ -172,7 +172,7 @@ def scan_files(
     ...     print(file)
     """
     check_is_fitted(detector)
-    if not isinstance(detector.classes_, list):
+    if not detector.finds_edits_:
         raise AttributeError(
             "scan_files requires a detector of edits, but this detector was fitted as a classifier of clips."
         )

@@ -89,6 +89,7 @@ def test_an_ordinary_classifier_of_clips(clips, model):
     y = np.array(["clean"] * 12 + ["noisy"] * 12)
     detector = VoiceEditDetector(model=model, window=1.2, training_budget=0.005, random_state=0).fit(clips + noisy, y)
     assert detector.classes_.tolist() == ["clean", "noisy"]
+    assert not detector.finds_edits_
     assert detector.score(clips + noisy, y) == 1
     assert detector.decision_function(clips).shape == (12,)
     analysis = detector.analyze(clips[:1])[0]
