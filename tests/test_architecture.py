@@ -62,7 +62,7 @@ ARROWS = {
     ),
     "displays": "multimodal multimodal._analysis voice voice._audio voice.localization _utils",
     "persistence": "multimodal multimodal.base balancers _training _serialization",
-    "_cli": "persistence voice voice._reporting voice._detection voice.formats voice.taxonomy",
+    "_cli": "persistence voice voice._reporting voice._detection voice.formats voice.taxonomy _utils",
     "__main__": "_cli",
 }
 # Saving stands on the floor of the base that calls it, below the classifiers.

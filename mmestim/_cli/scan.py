@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from .._utils.segment_formats import SEGMENT_FORMATS
 from .console import print_escaped, write_utf8
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ exit status:
   130, 141  the scan was interrupted, or its output pipe was closed, before all files were scanned
 """
 _NO_EDITS, _EDITED, _NOTHING_SCANNED, _SOME_UNREADABLE = range(4)
-# Suffixes of the files of each format. The formats below hold one recording, so they write to a folder.
-_SUFFIXES = {"json": ".json", "csv": ".csv", "rttm": ".rttm", "textgrid": ".TextGrid", "audacity": ".txt"}
-_SINGLE_RECORDING_FORMATS = ("textgrid", "audacity")
+# Formats that hold one recording, so they write to a folder.
+_SINGLE_RECORDING_FORMATS = [name for name, info in SEGMENT_FORMATS.items() if not info.holds_many]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, or folder that is searched recursively")
     parser.add_argument("--model", required=True, help="model file written by mmestim train or mmestim.save")
     parser.add_argument("--report", metavar="FILE.html", help="also write an HTML report with spectrograms and sound")
-    parser.add_argument("--format", choices=_SUFFIXES, help="write the detected segments in this format")
+    parser.add_argument("--format", choices=SEGMENT_FORMATS, help="write the detected segments in this format")
     parser.add_argument(
         "--output",
         metavar="PATH",
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     from ..voice._reporting.scan import audio_files, scan_files
 
     detector = load(options.model, device=options.device)
-    if not isinstance(detector, VoiceEditDetector) or not isinstance(detector.classes_, list):
+    if not isinstance(detector, VoiceEditDetector) or not detector.finds_edits_:
         raise ValueError(f"--model {options.model!r} does not contain an edit detector. Create one with mmestim train.")
     files = audio_files(options.paths)
     prints_lines = options.format is None or options.output is not None
@@ -135,7 +135,8 @@ def _write_segments(files: Sequence[ScannedFile], options: argparse.Namespace) -
             write_segments(segments, text := io.StringIO(), options.format)
             write_utf8(text.getvalue())
         return
-    for file, name in zip(files, file_names([file.path for file in files], _SUFFIXES[options.format]), strict=True):
+    suffix = SEGMENT_FORMATS[options.format].suffix
+    for file, name in zip(files, file_names([file.path for file in files], suffix), strict=True):
         target = os.path.join(options.output, name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         duration = file.duration if options.format == "textgrid" else None

@@ -1,1 +1,1 @@
-"""Helpers that depend on no other subpackage: parameter checks, docstrings, atomic writes, malloc, torchaudio."""
+"""Helpers that depend on no other subpackage: checks, docstrings, atomic writes, segment formats, malloc and more."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 
+from ..._utils.segment_formats import SEGMENT_FORMATS
 from ..._utils.validation import check_choice, check_number
 from ..segments import EditSegment, sort_segments
 from .audacity import read_audacity, write_audacity
@@ -18,20 +19,19 @@ from .textgrid import read_textgrid, write_textgrid
 Recordings = Mapping[str, Sequence[EditSegment]]
 
 
-class _Format(NamedTuple):
+class _Functions(NamedTuple):
     write: Callable[[Recordings, Any], str]  # of recordings and a duration
     read: Callable[[str, str], dict[str, list[EditSegment]]]  # of a text and the name of its recording
-    holds_many: bool
 
 
-_FORMATS = {
-    "json": _Format(write_json, read_json, True),
-    "csv": _Format(write_csv, read_csv, True),
-    "rttm": _Format(write_rttm, read_rttm, True),
-    "textgrid": _Format(write_textgrid, read_textgrid, False),
-    "audacity": _Format(write_audacity, read_audacity, False),
+_FUNCTIONS = {
+    "json": _Functions(write_json, read_json),
+    "csv": _Functions(write_csv, read_csv),
+    "rttm": _Functions(write_rttm, read_rttm),
+    "textgrid": _Functions(write_textgrid, read_textgrid),
+    "audacity": _Functions(write_audacity, read_audacity),
 }
-_SUFFIXES = {".json": "json", ".csv": "csv", ".rttm": "rttm", ".textgrid": "textgrid", ".txt": "audacity"}
+_BY_SUFFIX = {info.suffix.lower(): name for name, info in SEGMENT_FORMATS.items()}
 # Errors that the readers raise for a file that is not of their format, whatever it contains.
 _FORMAT_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error)
 
@@ -99,7 +99,7 @@ def write_segments(
     """
     format = _resolve_format(format, file)
     recordings = segments if isinstance(segments, Mapping) else {_recording_name(file): segments}
-    if not _FORMATS[format].holds_many and len(recordings) != 1:
+    if not SEGMENT_FORMATS[format].holds_many and len(recordings) != 1:
         raise ValueError(
             f"format={format!r} holds one recording, not {len(recordings)}. Write one file for each recording."
         )
@@ -110,7 +110,7 @@ def write_segments(
         )
     if duration is not None:
         check_number("duration", duration, closed=False)
-    text = _FORMATS[format].write(recordings, duration)
+    text = _FUNCTIONS[format].write(recordings, duration)
     if isinstance(file, str | os.PathLike):
         # File names need not be valid Unicode, and newlines in labels must not be translated.
         with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -160,7 +160,7 @@ def read_segments(file: str | os.PathLike[str] | TextIO, format: str | None = No
     else:
         content = file.read()
     try:
-        recordings = _FORMATS[format].read(_decode(content), _recording_name(file))
+        recordings = _FUNCTIONS[format].read(_decode(content), _recording_name(file))
     except _FORMAT_ERRORS as error:
         reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         raise ValueError(f"{_display_name(file)} cannot be read as {format}: {reason}") from error
@@ -169,14 +169,15 @@ def read_segments(file: str | os.PathLike[str] | TextIO, format: str | None = No
 
 def _resolve_format(format: str | None, file: Any) -> str:
     if format is not None:
-        check_choice("format", format, _FORMATS)
+        check_choice("format", format, SEGMENT_FORMATS)
         return format
     suffix = PurePath(_path(file)).suffix.lower()
-    if suffix not in _SUFFIXES:
+    if suffix not in _BY_SUFFIX:
         raise ValueError(
-            f"{_display_name(file)} has none of the suffixes {list(_SUFFIXES)}. Give format=, one of {list(_FORMATS)}."
+            f"{_display_name(file)} has none of the suffixes {list(_BY_SUFFIX)}. Give format=, one of "
+            f"{list(SEGMENT_FORMATS)}."
         )
-    return _SUFFIXES[suffix]
+    return _BY_SUFFIX[suffix]
 
 
 def _decode(content: str | bytes) -> str:

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmestim._utils.segment_formats import SEGMENT_FORMATS
 from mmestim.voice.formats import read_segments, write_segments
 from mmestim.voice.localization import EditSegment
 
-FORMATS = {"json": ".json", "csv": ".csv", "rttm": ".rttm", "textgrid": ".TextGrid", "audacity": ".txt"}
-MULTI_RECORDING_FORMATS = ["json", "csv", "rttm"]
+FORMATS = {name: info.suffix for name, info in SEGMENT_FORMATS.items()}
+MULTI_RECORDING_FORMATS = [name for name, info in SEGMENT_FORMATS.items() if info.holds_many]
 SEGMENTS = [
     EditSegment.from_label("mp3", 0, 4.05, 0.75),
     EditSegment.from_label("paste", 0.5, 1.25, 0.5),
