@@ -19,39 +19,33 @@ METHODS = {
 }
 
 
-def with_cv(estimator: Any, cv: Any) -> Any:
-    """Set the number of folds where the estimator has this parameter."""
-    return estimator.set_params(cv=cv) if "cv" in estimator.get_params() else estimator
+def single(estimator: Any) -> Any:
+    """Return an estimator of single networks instead of one per fold of the training rows."""
+    return estimator.set_params(cv=None) if "cv" in estimator.get_params() else estimator
 
 
 def joint(**parameters: Any) -> Any:
-    """Return a single joint network."""
-    return with_cv(JointClassifier(**parameters), None)
+    return single(JointClassifier(**parameters))
 
 
 def gap(**parameters: Any) -> Any:
-    """Return a single network trained with the modality gap."""
-    return with_cv(ModalityGapClassifier(**parameters), None)
+    return single(ModalityGapClassifier(**parameters))
 
 
 # "udi-aligned@audio" is "udi-aligned" with this modality as its anchor.
 ESTIMATORS = {
     BASELINE: joint(fusion="concat"),
-    "joint-folds": with_cv(JointClassifier(fusion="concat"), 5),
     "joint-sum": joint(fusion="sum"),
     "joint-gated": joint(fusion="gated"),
     "joint-film": joint(fusion="film"),
     "joint-concat+unimodal": joint(fusion="concat", unimodal_weight=1.0),
-    # The defaults of the package.
+    # The defaults of the package: networks of folds.
+    "joint-folds": JointClassifier(fusion="concat"),
     LATE: LateFusionClassifier(),
     UDI: UDIClassifier(),
     "gap": ModalityGapClassifier(),
-    # Folds of late fusion and UDI, for their comparison.
-    "late-folds": with_cv(LateFusionClassifier(), 5),
-    "udi-folds": with_cv(UDIClassifier(), 5),
-    "udi-dynamic-folds": with_cv(UDIClassifier(guidance="dynamic"), 5),
-    "udi-aligned-folds": with_cv(UDIClassifier(guidance="aligned"), 5),
-    "udi-consistency-folds": with_cv(UDIClassifier(guidance=(1.0, 0.0)), 5),
+    "late-single": single(LateFusionClassifier()),
+    "udi-single": single(UDIClassifier()),
     "udi-dynamic": UDIClassifier(guidance="dynamic"),  # the rule of the paper
     "udi-aligned": UDIClassifier(guidance="aligned"),  # ours
     "udi-consistency": UDIClassifier(guidance=(1.0, 0.0)),

@@ -6,7 +6,7 @@ written beside it, with plots. A profile names data sets, estimators, numbers of
 
 - proof (balance.*): the defaults and scikit-learn's classifiers on ten real data sets, with the aims as checks;
 - balancers (balancers.*): fusion heads, guidance, gap terms and balancing methods on data sets with fixed test rows;
-- guidance (guidance.*): UDI's rules of guidance against late fusion on ravdess, all of them cross-fitted.
+- guidance (guidance.*): UDI's rules of guidance against late fusion on splits by actor, all of them cross-fitted.
 
 The seed determines random_state of the estimator and the rows that it gets. Rows of the test part are used for scores
 only. To compare settings, score on rows of the training part with --split validation. Data sets that are files are
@@ -33,7 +33,7 @@ from sklearn.base import clone
 import _references
 import mmestim
 from _conclusion import conclusion
-from _estimators import ANCHORED, BASELINE, ESTIMATORS, LATE, METHODS, UDI
+from _estimators import ANCHORED, BASELINE, ESTIMATORS, LATE, UDI
 from _grids import GRIDS
 from _plots import draw
 from _ranks import draw_ranks
@@ -59,21 +59,11 @@ class Profile:
     out: Path = HERE / "results"
 
 
-VARIANTS = ("joint-sum", "joint-gated", "joint-film", "joint-concat+unimodal")
-GUIDED = ("udi-dynamic", "udi-aligned", "udi-consistency", "udi-complementarity")
-GAP_TERMS = [name for name in ESTIMATORS if name.startswith("gap-")]
+GUIDANCE = [UDI, "udi-dynamic", "udi-aligned", "udi-consistency", "udi-complementarity"]
 PROFILES = {
     "proof": Profile(list(DRAWN), [BASELINE, "joint-folds", LATE, UDI, "gap", *REFERENCES], 10, 5, "balance"),
-    "balancers": Profile(
-        list(FIXED),
-        [BASELINE, *VARIANTS, LATE, *GUIDED, *GAP_TERMS, *(f"joint:{name}" for name in METHODS)],
-        10,
-        3,
-        "balancers",
-    ),
-    "guidance": Profile(
-        ["ravdess"], [name for name in ESTIMATORS if name.endswith("-folds")], 12, 12, "guidance", "late-folds"
-    ),
+    "balancers": Profile(list(FIXED), list(ESTIMATORS), 10, 3, "balancers"),
+    "guidance": Profile(["ravdess"], [LATE, *GUIDANCE], 12, 12, "guidance", LATE),
     "quick": Profile(
         ["digits", "synthetic"],
         [BASELINE, LATE, UDI, "logistic"],
