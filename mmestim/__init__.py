@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from . import balancers
+from ._data.containers import SliceDict
 from ._data.modalities import stack_modalities
 from .displays import ContributionDisplay, DiagnosisDisplay, EditTimelineDisplay, ModalityGapDisplay
 from .multimodal import (
@@ -30,6 +31,7 @@ __all__ = [
     "ModalityGapAnalyzer",
     "ModalityGapClassifier",
     "ModalityGapDisplay",
+    "SliceDict",
     "UDIClassifier",
     "VoiceEditDetector",
     "balancers",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import mmap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import torch
 
-Shape = tuple[int, ...]
-# Array of X or of one block, and the numbers of the columns to read, None for all.
-Source = tuple[np.ndarray, np.ndarray | None]
+from .numeric import column_offsets, sampled_rows
+from .sources import Shape, Source
 
 # Number of values to read at a time when a whole block is scanned: 16 MiB of float32.
 _CHUNK_SIZE = 2**22
@@ -23,20 +20,53 @@ class Blocks:
 
     Parameters
     ----------
-    sources : dict of str to (ndarray, ndarray or None)
-        Array of each modality, and the numbers of its columns, None for all.
+    sources : dict of str to Source
+        Rows of each modality.
     shapes : dict of str to tuple of int
         Shape of one sample of each modality.
+    channels_last : collection of str, default=()
+        Modalities whose rows are images of shape (height, width, channels), of which the channels are moved to the
+        front.
+    offsets : dict of str to ndarray, default=None
+        Values that are subtracted before the conversion to float32, of the shape of a sample.
     """
 
-    def __init__(self, sources: Mapping[str, Source], shapes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        shapes: Mapping[str, Shape],
+        channels_last: Collection[str] = (),
+        offsets: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self._sources = dict(sources)
         self.shapes = dict(shapes)
+        self._channels_last = channels_last
+        self._offsets = dict(offsets or {})
         self._tensors: dict[str, torch.Tensor] = {}
         self._present: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return len(next(iter(self._sources.values()))[0])
+        return next(iter(self._sources.values())).shape[0]
+
+    def fit_offsets(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return offsets of the columns whose values float32 cannot tell apart, and subtract them from now on.
+
+        Parameters
+        ----------
+        rows : int ndarray of shape (n_rows,)
+            Training rows, of which a sample is read.
+
+        Returns
+        -------
+        dict of str to float64 ndarray
+            Offsets of the shape of a sample, for the modalities that have any.
+        """
+        self._offsets = {}
+        for name, shape in self.shapes.items():
+            offsets = column_offsets(self._sample(name, rows))
+            if offsets.any():
+                self._offsets[name] = offsets.reshape(shape)
+        return dict(self._offsets)
 
     def load(self, max_memory: float, device: torch.device) -> Blocks:
         """Check every row, and hold blocks in memory.
@@ -44,7 +74,8 @@ class Blocks:
         Parameters
         ----------
         max_memory : float
-            Memory in MiB for blocks, which is given to small blocks first. Memory maps are never held.
+            Memory in MiB for blocks, which is given to small blocks first. Memory maps and sparse matrices are never
+            held.
         device : torch.device
             Device of the tensors.
 
@@ -60,7 +91,7 @@ class Blocks:
         """
         budget = max_memory * 2**20
         for name in sorted(self.shapes, key=self._n_bytes):
-            fits = self._n_bytes(name) <= budget and not _is_memory_map(self._sources[name][0])
+            fits = self._n_bytes(name) <= budget and not self._sources[name].is_lazy
             if fits:
                 budget -= self._n_bytes(name)
                 self._tensors[name] = torch.empty((len(self), *self.shapes[name]), device=device)
@@ -167,19 +198,31 @@ class Blocks:
         return block, present
 
     def _float32(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
-        """Return a writable copy of rows, reading the listed columns alone."""
-        array, columns = self._sources[name]
-        if columns is None:
-            part = array[rows]
-        elif isinstance(rows, np.ndarray):
-            part = array[rows[:, None], columns]
-        else:  # In C order `take` is four times as fast; in other orders it would copy all columns first.
-            part = array[rows].take(columns, axis=1) if array.flags.c_contiguous else array[rows, columns]
+        """Return a writable copy of rows."""
+        part = self._values(name, rows)
         # Values beyond float32 become infinite, which `read` rejects.
         with np.errstate(over="ignore", invalid="ignore"):
+            if name in self._offsets:
+                part = part - self._offsets[name]
             # A slice of rows may be a view of the caller's data, whereas an index array gives a copy.
-            block = part.astype(np.float32, order="C", copy=isinstance(rows, slice))
-        return block.reshape(len(block), *self.shapes[name])
+            return part.astype(np.float32, order="C", copy=isinstance(rows, slice))
+
+    def _values(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
+        """Return rows in the type and precision of the source, in the shape of a sample."""
+        part, shape = self._sources[name].read(rows), self.shapes[name]
+        if name not in self._channels_last:
+            return part.reshape(len(part), *shape)
+        return np.moveaxis(part.reshape(len(part), *shape[1:], shape[0]), -1, 1)
+
+    def _sample(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return some of the rows that have the modality, flattened."""
+        n_values = math.prod(self.shapes[name])
+        sample = _complete_rows(self._values(name, sampled_rows(rows, n_values)))
+        if not len(sample):  # The modality is rare: read on until a row has it.
+            size = max(1, _CHUNK_SIZE // n_values)
+            parts = (self._values(name, rows[start : start + size]) for start in range(0, len(rows), size))
+            sample = next((part for part in map(_complete_rows, parts) if len(part)), sample)
+        return sample[sampled_rows(np.arange(len(sample)), n_values)]
 
     def _check_any_present(self, presence: Mapping[str, np.ndarray], offset: int) -> None:
         present = np.logical_or.reduce(list(presence.values()))
@@ -193,17 +236,7 @@ class Blocks:
         return 4 * len(self) * math.prod(self.shapes[name])
 
 
-def select_columns(array: np.ndarray, columns: np.ndarray) -> Source:
-    """Return a view of the columns if a slice can give one, else the array and the column numbers."""
-    step = int(columns[1] - columns[0]) if len(columns) > 1 else 1
-    if step > 0 and (np.diff(columns) == step).all():
-        return array[:, columns[0] : columns[-1] + 1 : step], None
-    return array, columns
-
-
-def _is_memory_map(array: Any) -> bool:
-    # scikit-learn's validation strips the memmap class but keeps the chain of bases.
-    base = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return isinstance(base, mmap.mmap)
+def _complete_rows(part: np.ndarray) -> np.ndarray:
+    """Return the rows without NaN and infinity, flattened."""
+    flat = part.reshape(len(part), -1)
+    return flat[np.isfinite(flat).all(axis=1)]

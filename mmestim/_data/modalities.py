@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.sparse import issparse
-from sklearn.utils import check_array
+from scipy.sparse import csr_array, hstack, issparse
 from sklearn.utils.validation import validate_data
 
-from .blocks import Blocks, Shape, Source, select_columns
+from .blocks import Blocks
+from .containers import check_is_no_list_of_rows, open_blocks, open_container
+from .layouts import channels_first, fits_when_moved, resolve_layout
+from .numeric import to_numbers
+from .sources import ArrayRows, Shape, Source, SparseRows
 
 Modalities = Mapping[str, slice | Sequence[int] | Sequence[str]]
 
@@ -27,17 +29,19 @@ def stack_modalities(**blocks: Any) -> tuple[np.ndarray, dict[str, slice], dict[
     Parameters
     ----------
     **blocks : array-like of shape (n_samples, ...)
-        One block per modality, all with the same number of rows. A row of NaN in a block marks the
-        modality as absent.
+        One block per modality, all with the same number of rows. A row of NaN, or of another missing marker,
+        marks the modality as absent.
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features)
-        The blocks side by side, each row flattened.
+    X : ndarray or sparse array of shape (n_samples, n_features)
+        The blocks side by side, each row flattened. Sparse in CSR format if a block is sparse. Missing values of
+        every kind are NaN.
     modalities : dict of str to slice
         Columns of `X` in each modality, in the order given.
     shapes : dict of str to tuple of int
-        Shape of one sample of each block with three or more axes.
+        Shape of one sample of each block with three or more axes. The axes of images are not moved; estimators
+        move channels to the front.
 
     Raises
     ------
@@ -52,9 +56,14 @@ def stack_modalities(**blocks: Any) -> tuple[np.ndarray, dict[str, slice], dict[
     >>> X.shape, modalities, shapes
     ((4, 74), {'audio': slice(0, 10, None), 'image': slice(10, 74, None)}, {'image': (8, 8)})
     """
-    arrays = _check_arrays(blocks)
-    flat = [array.reshape(len(array), -1) for array in arrays.values()]
-    return np.concatenate(flat, axis=1), *_layout(arrays)
+    sources = open_blocks(blocks)
+    flat = [
+        source.matrix if isinstance(source, SparseRows) else source.read(slice(None)).reshape(source.shape[0], -1)
+        for source in sources.values()
+    ]
+    if any(map(issparse, flat)):
+        return hstack([csr_array(block) for block in flat], format="csr"), *_layout(sources)
+    return np.concatenate(flat, axis=1), *_layout(sources)
 
 
 def check_X(
@@ -71,7 +80,7 @@ def check_X(
     Parameters
     ----------
     estimator : estimator
-        Estimator that stores `modalities_`, `shapes_`, `n_features_in_` and the column names.
+        Estimator that stores `modalities_`, `shapes_`, `offsets_`, `n_features_in_`, column names and layouts.
     X : array-like or dict of str to array-like
         Data of shape (n_samples, n_features), or one block per modality.
     y : array-like of shape (n_samples,), default=None
@@ -88,26 +97,37 @@ def check_X(
     y : ndarray of shape (n_samples,) or None
         Checked targets.
     """
-    sources: dict[str, Source]
-    if isinstance(X, Mapping) and not issparse(X):  # scipy's dok_matrix is a dict too.
-        arrays = _check_arrays(X)
+    if isinstance(blocks := open_container(X), Mapping):
+        sources = open_blocks(blocks)
         if reset:
-            slices, _ = _layout(arrays)
+            slices, _ = _layout(sources)
             # With an array of as many rows scikit-learn checks y, and deletes feature names of an earlier fit.
-            _, y = validate_data(estimator, np.zeros((len(next(iter(arrays.values()))), 1)), y)
+            n_rows = next(iter(sources.values())).shape[0]
+            check_is_no_list_of_rows(X, y, n_rows)
+            _, y = validate_data(estimator, np.zeros((n_rows, 1)), y)
             estimator.n_features_in_ = max(columns.stop for columns in slices.values())
             _set_modalities(estimator, slices if modalities is None else modalities, shapes)
-        _check_blocks(estimator, X, arrays, reset)
-        sources = {name: (arrays[name], None) for name in estimator.modalities_}
+        channels_last = _check_blocks(estimator, blocks, sources, reset)
+        sources = {name: sources[name] for name in estimator.modalities_}
     else:
+        table, mask = to_numbers(blocks)
+        checks: dict[str, Any] = {"accept_sparse": "csr", "ensure_all_finite": False, "reset": reset}
         if reset:
-            array, y = validate_data(estimator, X, y, ensure_all_finite=False)
+            array, y = validate_data(estimator, table, y, **checks)
             _set_modalities(estimator, {"x": slice(None)} if modalities is None else modalities, shapes)
         else:
-            array = validate_data(estimator, X, reset=False, ensure_all_finite=False)
-        sources = {name: select_columns(array, columns) for name, columns in estimator.modalities_.items()}
+            array = validate_data(estimator, table, **checks)
+        channels_last = estimator._channels_last
+        sources = {
+            name: SparseRows(array, columns) if issparse(array) else ArrayRows(array, columns, mask)
+            for name, columns in estimator.modalities_.items()
+        }
+    if reset and getattr(estimator, "verbose", False):
+        for name in estimator._channels_last:
+            channels, *size = estimator.shapes_[name]
+            print(f"{name}: images {(*size, channels)} are moved to channels first, {(channels, *size)}")
     flat = {name: (len(columns),) for name, columns in estimator.modalities_.items()}
-    return Blocks(sources, flat | estimator.shapes_), y
+    return Blocks(sources, flat | estimator.shapes_, channels_last, estimator.offsets_), y
 
 
 def resolve_modalities(
@@ -182,7 +202,10 @@ def resolve_shapes(shapes: Mapping[str, Shape] | None, groups: Mapping[str, np.n
 def _set_modalities(estimator: Any, modalities: Modalities, shapes: Mapping[str, Shape] | None) -> None:
     names = getattr(estimator, "feature_names_in_", None)
     estimator.modalities_ = groups = resolve_modalities(modalities, estimator.n_features_in_, names)
-    estimator.shapes_ = resolve_shapes(shapes, groups)
+    estimator.offsets_ = {}  # `fit` sets those of its training rows.
+    given = resolve_shapes(shapes, groups)
+    estimator.shapes_ = {name: channels_first(shape) for name, shape in given.items()}
+    estimator._channels_last = [name for name, shape in given.items() if shape != estimator.shapes_[name]]
     estimator._column_names = {} if names is None else {name: [*names[columns]] for name, columns in groups.items()}
 
 
@@ -229,54 +252,41 @@ def _label(column: int, feature_names: Sequence[str] | None) -> str:
     return f"{column}" if feature_names is None else f"{column} ({feature_names[column]!r})"
 
 
-def _check_arrays(X: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the blocks of a dict as arrays; numeric blocks are not copied."""
-    arrays = {}
-    for name, block in X.items():
-        try:
-            block = block.detach().cpu().numpy() if isinstance(block, torch.Tensor) else block
-            array = check_array(block, allow_nd=True, ensure_2d=False, ensure_all_finite=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"modality {name!r}: {error}") from error
-        if array.ndim < 2:
-            raise ValueError(f"modality {name!r} has shape {array.shape}: expected (n_samples, ...), 2 or more axes.")
-        arrays[name] = array
-    if not arrays:
-        raise ValueError("X is an empty dict: give one array per modality, such as {'audio': A, 'image': V}.")
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"the modalities differ in length: {lengths}. Each needs one row per sample.")
-    return arrays
-
-
-def _layout(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, slice], dict[str, Shape]]:
+def _layout(sources: Mapping[str, Source]) -> tuple[dict[str, slice], dict[str, Shape]]:
     """Return the columns of each block after concatenation, and the shapes of blocks with three or more axes."""
     slices, stop = {}, 0
-    for name, array in arrays.items():
-        start, stop = stop, stop + math.prod(array.shape[1:])
+    for name, source in sources.items():
+        start, stop = stop, stop + math.prod(source.shape[1:])
         slices[name] = slice(start, stop)
-    return slices, {name: array.shape[1:] for name, array in arrays.items() if array.ndim > 2}
+    return slices, {name: source.shape[1:] for name, source in sources.items() if len(source.shape) > 2}
 
 
-def _check_blocks(estimator: Any, X: Mapping[str, Any], arrays: Mapping[str, np.ndarray], reset: bool) -> None:
+def _check_blocks(estimator: Any, X: Mapping[str, Any], sources: Mapping[str, Source], reset: bool) -> list[str]:
     """Check a dict against the modalities, shapes and column names of the estimator.
 
-    With `reset` the estimator takes shapes and column names that it does not have yet from the dict.
+    With `reset` the estimator takes layouts, and shapes and column names that it does not have yet, from the dict.
+    Returns the modalities whose blocks have channels in the last axis.
     """
     groups, shapes, names = estimator.modalities_, estimator.shapes_, estimator._column_names
     if set(X) != set(groups):
         raise ValueError(
-            f"X is a dict with the modalities {list(X)}, expected {list(groups)}. Give an absent one as a block of "
-            "NaN; in fit, modalities=None takes the names from the dict."
+            f"X is a dict with the modalities {reprlib.repr(list(X))}, expected {list(groups)}. Give an absent one as "
+            "a block of NaN; in fit, modalities=None takes the names from the dict. Blocks in a list or tuple are "
+            "named x0, x1, ...: join the rows of one block by np.stack."
         )
+    channels_last = []
     for name, columns in groups.items():
-        shape, flat_shape = arrays[name].shape[1:], (len(columns),)
-        if reset and len(shape) > 1 and math.prod(shape) == len(columns):
-            shapes.setdefault(name, shape)
-        if shape not in (flat_shape, expected_shape := shapes.get(name, flat_shape)):
+        shape, flat_shape = sources[name].shape[1:], (len(columns),)
+        if reset and len(shape) > 1 and math.prod(shape) == len(columns) and name not in shapes:
+            shapes[name] = resolve_layout(name, shape)
+        expected_shape = shapes.get(name, flat_shape)
+        if shape not in (flat_shape, expected_shape) and not fits_when_moved(shape, expected_shape):
             raise ValueError(
                 f"modality {name!r} has rows of shape {shape}, expected {expected_shape}: reshape the block."
             )
+        is_moved = name in estimator._channels_last if shape == flat_shape else shape != expected_shape
+        if is_moved:
+            channels_last.append(name)
         labels = list(getattr(X[name], "columns", []))
         if labels and all(isinstance(label, str) for label in labels):
             fitted_labels = names.setdefault(name, labels) if reset else names.get(name, labels)
@@ -285,3 +295,6 @@ def _check_blocks(estimator: Any, X: Mapping[str, Any], arrays: Mapping[str, np.
                     f"modality {name!r} has column {differing[0][0]!r} where fit had {differing[0][1]!r}. The feature "
                     "names should match those of fit, in the same order."
                 )
+    if reset:
+        estimator._channels_last = channels_last
+    return channels_last

@@ -87,7 +87,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     feature_names_in_: np.ndarray
     modalities_: dict[str, Any]
     shapes_: dict[str, tuple[int, ...]]
+    offsets_: dict[str, np.ndarray]
     _column_names: dict[str, list[str]]
+    _channels_last: list[str]
 
     def __init__(
         self,
@@ -147,7 +149,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features), or dict of str to array-like
             Blocks of columns as described by `modalities`, or one array per modality. A row that lacks
-            a modality has NaN in its whole block.
+            a modality has NaN in its whole block. The notes of the class list further containers.
         y : array-like of shape (n_samples,)
             Class labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -183,6 +185,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_[0]!r}.")
         raw_weights = row_weights(sample_weight, self.class_weight, self.classes_, y)
         rows = np.arange(len(y)) if raw_weights is None else np.flatnonzero(raw_weights)
+        self.offsets_ = blocks.fit_offsets(rows)
         blocks.load(self.max_memory, options.device)
         for name in self.modalities_:
             if not blocks.present(name)[rows].any():
@@ -418,6 +421,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = isinstance(self.modalities, Mapping) and len(self.modalities) > 1
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []
         return tags
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .._data.batches import Batch
+from .._data.layouts import channels_first
 from .._data.modalities import resolve_modalities, resolve_shapes
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
@@ -52,7 +53,7 @@ def to_file(estimator: MultimodalClassifier) -> tuple[dict[str, Any], dict[str, 
     facts : dict of str to object
         Attributes for the header, of types that `encode` accepts.
     tensors : dict of str to Tensor
-        Weights as ``module.*`` and column numbers as ``columns.*``.
+        Weights as ``module.*``, column numbers as ``columns.*`` and offsets as ``offsets.*``.
     """
     names = ("classes_", "n_features_in_", "shapes_", *estimator._saved_attributes)
     facts = {name: getattr(estimator, name) for name in names}
@@ -61,11 +62,14 @@ def to_file(estimator: MultimodalClassifier) -> tuple[dict[str, Any], dict[str, 
         facts["feature_names_in_"] = estimator.feature_names_in_
     else:
         facts["column_names"] = estimator._column_names
+    if estimator._channels_last:
+        facts["channels_last"] = estimator._channels_last
     tensors = {f"module.{name}": value for name, value in estimator.module_.state_dict().items()}
     if non_tensors := [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]:
         raise TypeError(f"the network keeps {non_tensors[0]!r}, which is not a tensor: keep it in a buffer.")
     columns = {f"columns.{name}": torch.from_numpy(numbers) for name, numbers in estimator.modalities_.items()}
-    return facts, tensors | columns
+    offsets = {f"offsets.{name}": torch.from_numpy(values) for name, values in estimator.offsets_.items()}
+    return facts, tensors | columns | offsets
 
 
 def from_header(
@@ -105,7 +109,7 @@ def from_header(
     required = {"classes_", "n_features_in_", "shapes_", "modalities_", *estimator._saved_attributes}
     if missing := required - set(facts):
         raise ValueError(f"it lacks {sorted(missing)}.")
-    if unknown := set(facts) - required - {"feature_names_in_", "column_names"}:
+    if unknown := set(facts) - required - {"feature_names_in_", "column_names", "channels_last"}:
         raise ValueError(f"it has {sorted(unknown)}, which {type(estimator).__name__} does not have.")
     for name in ("classes_", "n_features_in_", *estimator._saved_attributes):
         setattr(estimator, name, facts[name])
@@ -114,6 +118,9 @@ def from_header(
     n_columns = {name: _count_columns(name, specs) for name in names}
     estimator.modalities_ = {name: range(number) for name, number in n_columns.items()}
     estimator.shapes_ = resolve_shapes(facts["shapes_"], estimator.modalities_)
+    estimator._channels_last = _checked_strings("channels_last", facts.get("channels_last", []), are_distinct=True)
+    if any(len(estimator.shapes_.get(name, ())) != 3 for name in estimator._channels_last):
+        raise ValueError("channels_last names a modality that has no images.")
     _check_classes(estimator.classes_)
     n_total, n_features_in = sum(n_columns.values()), estimator.n_features_in_
     if type(n_features_in) is not int or n_features_in != n_total or not n_columns:
@@ -150,6 +157,11 @@ def from_tensors(
     columns = np.concatenate(list(estimator.modalities_.values()))
     if not np.array_equal(np.sort(columns), np.arange(estimator.n_features_in_)):
         raise ValueError("its modalities do not partition the columns of X: one is missing, repeated or too high.")
+    estimator.offsets_ = {
+        name: tensors[f"offsets.{name}"].numpy() for name in estimator.modalities_ if f"offsets.{name}" in tensors
+    }
+    if not all(np.isfinite(offsets).all() for offsets in estimator.offsets_.values()):
+        raise ValueError("its offsets are not finite.")
     _check_modality_parameters(estimator)
     if (names := getattr(estimator, "feature_names_in_", None)) is not None:
         estimator._column_names = {name: [*names[numbers]] for name, numbers in estimator.modalities_.items()}
@@ -191,7 +203,9 @@ def _check_modality_parameters(estimator: MultimodalClassifier) -> None:
             not np.array_equal(columns[name], numbers) for name, numbers in estimator.modalities_.items()
         ):
             raise ValueError("its parameter modalities differs from what it was fitted with.")
-    if not resolve_shapes(estimator.shapes, estimator.modalities_).items() <= estimator.shapes_.items():
+    given = resolve_shapes(estimator.shapes, estimator.modalities_)
+    # Version 0.1.0 did not move the channels of images.
+    if any(estimator.shapes_.get(name) not in (shape, channels_first(shape)) for name, shape in given.items()):
         raise ValueError("its parameter shapes differs from what it was fitted with.")
 
 
@@ -225,11 +239,16 @@ def _build_network(
             f"columns.{name}": TensorSpec(torch.int64, (len(numbers),))
             for name, numbers in estimator.modalities_.items()
         }
+        offset_specs = {
+            f"offsets.{name}": TensorSpec(torch.float64, estimator._sample_shape(name))
+            for name in estimator.modalities_
+            if f"offsets.{name}" in specs
+        }
         n_weights = n_classes * sum(branch.embedding_dim for branch in branches.values())
         head_specs = {name: spec for name, spec in specs.items() if name.startswith("module.fusion_head.")}
         return build_on_meta(
             lambda: estimator._assemble(branches, n_classes),
-            lambda module: check_specs(specs_of(module, "module.") | column_specs, specs),
+            lambda module: check_specs(specs_of(module, "module.") | column_specs | offset_specs, specs),
             is_user_defined=has_user_modules,
             is_small_enough=n_weights <= max(_MAX_HEAD_WEIGHTS, count_values(head_specs)),
         )

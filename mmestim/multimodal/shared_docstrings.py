@@ -7,7 +7,8 @@ SHARED_SECTIONS = {
 modalities : dict of str to slice, list of int or list of str, default=None
     Columns of `X` in each modality: a slice, column numbers, or column names of a DataFrame.
     Every column belongs to exactly one modality. `None` treats `X` as a single modality named
-    ``x``. An `X` that is a dict of arrays brings its own names.""",
+    ``x``. An `X` that is a dict of arrays brings its own names. The blocks of a list, tuple or
+    Dataset are named ``x0``, ``x1``, and so on.""",
     "late_fusion_parameter": """\
 fusion : {'sum', 'mean'}, default='sum'
     Sum of the branches' logits, or mean of their probabilities, over the modalities of a row.""",
@@ -20,8 +21,11 @@ fusion : {'concat', 'sum', 'gated', 'film'}, default='concat'
     "training_parameters": """\
 shapes : dict of str to tuple of int, default=None
     Shape of one sample of each modality that is not a plain vector, such as
-    ``{"image": (28, 28)}``. Channels come first. A single axis, such as ``(16000,)``, marks a
-    signal. An `X` that is a dict of arrays brings its own shapes.
+    ``{"image": (28, 28)}``. A single axis, such as ``(16000,)``, marks a signal. An `X` that is
+    a dict of arrays brings its own shapes. Channels come first. Images of shape (height, width,
+    channels) with 1, 3 or 4 channels and a larger height and width are recognised, and their
+    channels are moved to the front. A shape whose first and last axes may both be channels, such
+    as (3, 40, 3), is an error for a dict of arrays; its shape here is that with channels first.
 encoder : str, nn.Module, class, callable or dict, default='auto'
     Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
     ``'mlp'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
@@ -73,7 +77,8 @@ device : str or torch.device, default='auto'
     ``'auto'`` for the first available GPU, or else the CPU.
 max_memory : float, default=1024
     Memory in MiB for blocks that are kept as float32 tensors on the device, smallest blocks
-    first. Blocks that do not fit, and memory maps of any size, are read batch by batch.
+    first. Blocks that do not fit, and memory maps and sparse matrices of any size, are read batch
+    by batch.
 callbacks : list of skorch callbacks, default=None
     Callbacks of the skorch net of every training stage. The history holds losses and scores per
     epoch, not per batch: `EpochScoring` works with its caching alone, and `BatchScoring` and
@@ -89,7 +94,7 @@ checkpoint : str, path-like or None, default=None
     buffers of encoders are resumed; plain attributes are not.
 verbose : int, default=0
     0 is silent, 1 shows a progress bar, 2 prints a line per epoch. Both 1 and 2 print the number
-    of validation rows.
+    of validation rows, and the images whose channels are moved.
 random_state : int, RandomState instance or None, default=None
     Seed of initial weights, shuffling and the inner split. Torch's global generators are not
     changed. Results repeat exactly for the same seed, device and number of threads.""",
@@ -103,7 +108,10 @@ feature_names_in_ : ndarray of shape (n_features_in_,)
 modalities_ : dict of str to ndarray of int
     Column numbers of each modality.
 shapes_ : dict of str to tuple of int
-    Shapes of one sample, from `shapes` or from a dict of arrays.
+    Shapes of one sample, from `shapes` or from a dict of arrays, with channels first.
+offsets_ : dict of str to ndarray
+    Values that are subtracted from a modality before it is converted to float32, of the shape of
+    one sample. Only modalities with a column whose offset is not 0 are listed.
 module_ : torch.nn.Module
     Trained network, in eval mode on `device_`. It maps a dict with one tensor per modality, of rows
     that have all of them, to fused logits and the features of each modality. Export this network
@@ -117,9 +125,19 @@ history_ : list of dict
 n_iter_ : int
     Total number of epochs of all stages.""",
     "absent_modality_notes": """\
-A modality is absent from a row if its whole block is NaN. The row is trained and predicted with
-the modalities that it has. Tools that permute single columns, such as `permutation_importance`,
-create blocks that are partly NaN, which are rejected: impute first. Tools that drop columns do
-not update modalities given by position. `BaggingClassifier` also drops column names, so it
-requires all features or a single modality.""",
+A modality is absent from a row if its whole block is missing: NaN, None, pd.NA, NaT or masked.
+The row is trained and predicted with the modalities that it has. Tools that permute single
+columns, such as `permutation_importance`, create blocks that are partly NaN, which are rejected:
+impute first. Tools that drop columns do not update modalities given by position.
+`BaggingClassifier` also drops column names, so it requires all features or a single modality.
+
+Encoders receive float32. A column gets an offset if float32 could not tell its values apart: if
+its median exceeds 2^16 times the median distance of the values that differ from it, among 256
+training rows. Other columns are unchanged, whole numbers up to 2^24 in any case. Dates are
+converted to seconds since 1970.
+
+`X` may be an array, DataFrame, nested list, tensor, masked array or sparse matrix; a dict,
+`SliceDict`, list or tuple of these, one per modality; or a map-style Dataset, whose items are
+dicts or tuples of arrays. Sparse matrices are made dense batch by batch. Targets in the items of
+a Dataset, which are int, bool or str, are left out: pass them as `y`.""",
 }

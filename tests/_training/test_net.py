@@ -24,6 +24,7 @@ from skorch.callbacks import (
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
 from mmestim._data.batches import Rows
 from mmestim._data.blocks import Blocks
+from mmestim._data.sources import ArrayRows
 from mmestim._data.splits import inner_split
 from mmestim._training.callbacks import one_cycle
 from mmestim._training.devices import seed_for
@@ -420,7 +421,7 @@ def test_objective_hooks_are_called_in_order(data):
             events.append("end_epoch")
 
     X, y = data
-    blocks = Blocks({"x": (X, None)}, {"x": (8,)}).load(100, torch.device("cpu"))
+    blocks = Blocks({"x": ArrayRows(X)}, {"x": (8,)}).load(100, torch.device("cpu"))
     rows = Rows(blocks, torch.tensor(y), None, torch.arange(150), ["x"])
 
     class Module(torch.nn.Linear):

@@ -4,12 +4,13 @@ import os
 import pickle
 import traceback
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
 from torch import nn
 
-from mmestim import load, save
+from mmestim import LateFusionClassifier, load, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
 
@@ -85,6 +86,36 @@ def with_classes(*values):
 )
 def test_forged_files_are_refused_despite_valid_checksums(fitted, path, change, message, forge):
     save(fitted, path)
+    path.write_bytes(forge(path.read_bytes(), change))
+    with pytest.raises(ValueError, match=rf"model\.mme' cannot be loaded: .*{message}"):
+        load(path, device="cpu")
+
+
+def with_offset(value):
+    def change(parts):
+        offset_bytes = parts.bytes_of("offsets.x")
+        parts.data[offset_bytes.start : offset_bytes.start + 8] = np.float64(value).tobytes()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (with_offset(np.nan), "offsets are not finite"),
+        (with_offset(-np.inf), "offsets are not finite"),
+        (with_facts(channels_last=["y"]), "channels_last names a modality that has no images"),
+        (with_facts(channels_last=["x", "x"]), "twice"),
+        (with_facts(channels_last=7), "not a list of names"),
+        (with_facts(shapes_={"dict": [["x", {"tuple": [48]}]]}), "channels_last names a modality that has no images"),
+        (with_facts(shapes_={"dict": [["x", {"tuple": [3, 4, 4]}]]}), "its tensors do not match its parameters"),
+    ],
+)
+def test_forged_offsets_and_layouts_are_refused(path, change, message, forge, fast_options):
+    X = 1e9 + np.arange(20.0)[:, None, None, None] + np.zeros((20, 8, 6, 1))
+    clf = LateFusionClassifier(**fast_options).fit({"x": X}, np.arange(20) % 2)
+    save(clf, path)
+    assert_array_equal(load(path, device="cpu").predict_proba({"x": X}), clf.predict_proba({"x": X}))
     path.write_bytes(forge(path.read_bytes(), change))
     with pytest.raises(ValueError, match=rf"model\.mme' cannot be loaded: .*{message}"):
         load(path, device="cpu")

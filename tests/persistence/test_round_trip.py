@@ -53,6 +53,18 @@ def test_predictions_are_identical_with_absent_modalities_too(
     assert loaded.score(X, y) == clf.score(X, y)
 
 
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_offsets_and_layouts_are_saved(classifier, digits, save_and_load, fast_options, assert_same_predictions):
+    X, y, modalities = digits
+    far = {"pixels": X[:, modalities["pixels"]].reshape(-1, 8, 8, 1) + 1e9, "fourier": X[:, modalities["fourier"]]}
+    clf = classifier(**fast_options).fit(far, y)
+    loaded = save_and_load(clf)
+    assert_same_predictions(loaded, clf, far)
+    assert loaded.shapes_ == {"pixels": (1, 8, 8)}
+    assert list(loaded.offsets_) == ["pixels"]
+    assert_array_equal(loaded.offsets_["pixels"], clf.offsets_["pixels"])
+
+
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 def test_labels_keep_their_type(labels, digits, save_and_load, fast_options):
     X, y, modalities = digits
