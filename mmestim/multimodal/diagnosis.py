@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,16 @@ from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
+from .._data.containers import open_rows, take_rows
 from .._data.splits import check_groups, check_partition
 from .._utils.validation import check_confidence_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
 from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._analysis.shapley import MAX_MODALITIES, modality_contributions
-from ._analysis.true_class_scores import gap_scores, take_rows
+from ._analysis.true_class_scores import gap_scores
 from .base import MultimodalClassifier
 from .joint import JointClassifier
 from .late_fusion import LateFusionClassifier
@@ -304,7 +305,7 @@ def diagnose(
     if X is None:
         raise TypeError("X=None: diagnose trains clones, which require rows.")
     y = column_or_1d(y)
-    check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    X = open_rows(X, y)
     groups = check_groups(groups, len(y))
     if groups is not None and isinstance(cv, numbers.Integral):
         cv = StratifiedGroupKFold(cv)

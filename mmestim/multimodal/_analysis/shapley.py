@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from scipy.stats import t
 from sklearn.utils import Bunch
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from ..._data.batches import Batch
+from ..._data.containers import open_rows
 from ..._networks.multimodal_networks import MultimodalModule, true_class_proba
 from ..._training.devices import autocast
 from ..._utils.validation import check_confidence_level
@@ -84,9 +85,8 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
             "ends in one, or a fitted search over one."
         )
     check_confidence_level(confidence_level)
-    estimator, X = unwrap(estimator, X)
     y = column_or_1d(y)
-    check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    estimator, X = unwrap(estimator, open_rows(X, y))
     names = estimator._fitted_names()
     if len(names) > MAX_MODALITIES:
         raise ValueError(f"the classifier has {len(names)} modalities: contributions are exact for up to six.")

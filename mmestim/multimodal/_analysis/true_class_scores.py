@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
 
 from ..._data.batches import Rows
+from ..._data.containers import open_rows, present_rows, take_rows
 from ..._data.splits import check_groups, check_partition
 from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_proba
 from ..._training.options import TrainingOptions
@@ -105,7 +104,7 @@ def gap_scores(
         raise ValueError("labels is for given probabilities: classifiers have their own classes_.")
     if X is None:
         raise ValueError("X=None, but classifiers need rows to score; only probabilities need no X.")
-    check_consistent_length(*(X.values() if isinstance(X, Mapping) else [X]), y)
+    X = open_rows(X, y)
     if cv is None:
         return _score(estimator, X, y)
     groups = check_groups(groups, len(y))
@@ -165,13 +164,6 @@ def _score(estimator: Any, X: Any, y: np.ndarray) -> np.ndarray:
     return _select_true_class(estimator.predict_proba_per_modality(X), estimator.classes_, y)
 
 
-def take_rows(X: Any, rows: np.ndarray) -> Any:
-    """Return some rows of an array, a data frame or a dict of these."""
-    if isinstance(X, Mapping):
-        return {name: _safe_indexing(block, rows) for name, block in X.items()}
-    return _safe_indexing(X, rows)
-
-
 def _select_block(X: Any, name: str) -> tuple[Any, np.ndarray]:
     """Return the input of one modality's classifier, and the numbers of its rows."""
     if not isinstance(X, Mapping):
@@ -179,15 +171,11 @@ def _select_block(X: Any, name: str) -> tuple[Any, np.ndarray]:
     if name not in X:
         raise ValueError(f"X has no block {name!r}, but estimator has a classifier for it. Its blocks are {list(X)}.")
     block = X[name]
-    all_rows = np.arange(_num_samples(block))
-    # Keep sparse matrices, and lists of texts or tokens: converting them fails, or pads all rows to the longest.
-    if issparse(block) or (isinstance(block, list) and np.asarray(block[0]).dtype.kind not in "biuf"):
-        return block, all_rows
-    values = np.asarray(block)
-    if values.dtype.kind != "f":
-        return block, all_rows
-    present = np.flatnonzero(~np.isnan(values.reshape(len(values), -1)).all(axis=1))
-    return _safe_indexing(block, present), present
+    # Keep lists of texts or tokens: converting them fails, or pads all rows to the longest.
+    if isinstance(block, list) and np.asarray(block[0]).dtype.kind not in "biuf":
+        return block, np.arange(len(block))
+    present = present_rows(block)
+    return take_rows(block, present), present
 
 
 def is_multimodal(estimator: Any) -> bool:

@@ -499,7 +499,7 @@ def test_y_is_checked(source, late, data):
 
 def test_unequal_blocks(data):
     X, y = data
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError, match="differ in length"):
         gap_scores(naive_bayes(X, y), blocks_of(X) | {"audio": X[:80, :5]}, y)
 
 
