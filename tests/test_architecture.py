@@ -20,13 +20,17 @@ ARROWS = {
     "encoders": "_utils",
     "_training": "_data _utils",
     "_serialization": "_utils",
-    "_networks": "_data",
+    "_networks": "_data encoders",
     "balancers": "_networks _training _data encoders _utils",
     "multimodal.base": "_networks _training _serialization _data encoders _utils",
     "multimodal._analysis": "multimodal.base _networks _training _serialization _data _utils",
-    "multimodal._objectives": "multimodal._analysis multimodal.base balancers _networks _training _data",
+    "multimodal._cross_fitting": "multimodal.base _networks _training _data _utils",
+    "multimodal._objectives": (
+        "multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks _training _data"
+    ),
     "multimodal": (
-        "multimodal._objectives multimodal._analysis multimodal.base balancers _networks _training _data _utils"
+        "multimodal._objectives multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks "
+        "_training _data _utils"
     ),
     "datasets": "_utils",
     "voice._constants": "",
@@ -66,7 +70,7 @@ ARROWS = {
     "__main__": "_cli",
 }
 # Saving stands on the floor of the base that calls it, below the classifiers.
-FLOORS = {"multimodal.saved_classifier": "multimodal.base"}
+FLOORS = {"multimodal.saved_classifier": "multimodal.base", "multimodal.fit_context": "multimodal.base"}
 
 
 def module_name(path):

@@ -28,6 +28,8 @@ class Batch(NamedTuple):
         Weight of each row's loss.
     rows : Tensor of shape (size,)
         Row numbers in the data.
+    counts : tuple of int
+        Number of rows of each fold, in a batch whose tensors have an axis of folds in front (`FoldRows`).
     """
 
     x: dict[str, torch.Tensor]
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     y: torch.Tensor = torch.empty(0)
     weight: torch.Tensor | None = None
     rows: torch.Tensor = torch.empty(0)
+    counts: tuple[int, ...] = ()
 
     def with_modality(self, name: str) -> Batch:
         """Return the batch with targets, weights and numbers only of the rows that have modality `name`."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numbers
 import reprlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
+
+from .._utils.validation import check_choice, check_number
+
+# Number of folds of cv='auto', and rows up to which it splits at all. Both are our choice.
+AUTO_FOLDS, AUTO_ROWS = 5, 5000
 
 # Training rows and held-out rows.
 Split = tuple[np.ndarray, np.ndarray]
@@ -162,6 +167,72 @@ def _grouped_folds(codes: np.ndarray, group_codes: np.ndarray, n_splits: int, se
         # Classes smaller than the number of folds are allowed here.
         warnings.simplefilter("ignore", UserWarning)
         return list(splitter.split(codes, codes, group_codes))
+
+
+def check_cv_parameter(cv: Any) -> None:
+    """Raise unless `cv` is 'auto', None, a number of folds, a splitter or a list of splits."""
+    if isinstance(cv, numbers.Integral):
+        check_number("cv", cv, low=2, integer=True)
+    elif isinstance(cv, str):
+        check_choice("cv", cv, ("auto", None), ", a number of folds, a splitter, or a list of splits")
+    elif cv is not None and not hasattr(cv, "split") and not isinstance(cv, Sequence):
+        raise TypeError(
+            f"cv={cv!r} must be 'auto', a number of folds, a scikit-learn splitter, a list of splits, or None for one "
+            "hold-out."
+        )
+
+
+def fold_splits(
+    rows: np.ndarray, codes: np.ndarray, presence: np.ndarray, groups: Any, cv: Any, seed: int
+) -> list[Split] | None:
+    """Return the training rows and the held-out rows of each fold of a cross-fit.
+
+    Folds given by a number are stratified over the class and the modalities that a row has. Without
+    groups, the only row of a class is held out in no fold.
+
+    Parameters
+    ----------
+    rows : int ndarray of shape (n_rows,)
+        Rows to split.
+    codes : int ndarray of shape (n_rows_of_X,)
+        Class of every row of X.
+    presence : bool ndarray of shape (n_modalities, n_rows_of_X)
+        Rows that have each modality.
+    groups : array-like of shape (n_rows_of_X,) or None
+        Group of every row of X. A group is not split.
+    cv : 'auto', int, splitter, iterable or None
+        Number of folds, or splits of all rows of X. ``'auto'`` is 5 folds for at most 5000 rows, and none
+        for more rows.
+    seed : int
+        Seed of the split, if `cv` is a number.
+
+    Returns
+    -------
+    list of (int ndarray, int ndarray) or None
+        Row numbers; None if there is to be one hold-out instead.
+    """
+    if isinstance(cv, str):
+        n_units = len(rows if groups is None else np.unique(np.asarray(groups)[rows]))
+        cv = min(AUTO_FOLDS, n_units, np.bincount(codes[rows]).max())
+        if len(rows) > AUTO_ROWS or cv < 2:
+            return None
+    if cv is None:
+        return None
+    if not isinstance(cv, numbers.Integral):
+        return cross_splits(rows, codes, groups, cv, seed)
+    strata = np.unique(np.vstack([codes, presence]), axis=1, return_inverse=True)[1].ravel()
+    if groups is not None:
+        # Splits of groups need a stratum with as many rows as folds.
+        return cross_splits(rows, strata if np.bincount(strata[rows]).max() >= cv else codes, groups, cv, seed)
+    splits = [_with_every_class(codes, *split) for split in cross_splits(rows, strata, None, cv, seed)]
+    splits = [split for split in splits if len(split[1])]
+    return splits if len(splits) > 1 else None
+
+
+def _with_every_class(codes: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> Split:
+    """Move the held-out rows of classes that no training row has to the training rows."""
+    is_moved = ~np.isin(codes[held_out], codes[train])
+    return np.union1d(train, held_out[is_moved]), held_out[~is_moved]
 
 
 def cross_splits(rows: np.ndarray, codes: np.ndarray, groups: Any, cv: Any, seed: int) -> list[Split]:

@@ -27,6 +27,8 @@ class Branch(nn.Module):
         Length of the encoder's feature vectors.
     n_classes : int
         Number of classes.
+    head : nn.Module, default=None
+        Map from features to logits; None is a new linear layer.
 
     Attributes
     ----------
@@ -34,11 +36,13 @@ class Branch(nn.Module):
         Type to which blocks are cast for the encoder: its attribute of this name. None is float32.
     """
 
-    def __init__(self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int) -> None:
+    def __init__(
+        self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int, head: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.name, self.embedding_dim, self.n_classes = name, embedding_dim, n_classes
         self.encoder, self.input_dtype = encoder, getattr(encoder, "input_dtype", None)
-        self.head: nn.Module = nn.Linear(embedding_dim, n_classes)
+        self.head: nn.Module = nn.Linear(embedding_dim, n_classes) if head is None else head
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and features of the rows that have the modality."""
@@ -111,30 +115,37 @@ class MultimodalModule(nn.Module):
 
 
 class LateFusion(MultimodalModule):
-    """Independent branches whose logits are summed, or whose probabilities are averaged, over present modalities.
+    """Independent branches that are fused in their predictions, over the modalities that are present in a row.
 
     Parameters
     ----------
     branches : dict of str to Branch
         Branch of each modality.
-    fusion : {'sum', 'mean'}
-        Sum of logits, or mean of probabilities.
+    fusion : {'weighted', 'sum', 'mean'}
+        Weighted sum of log-probabilities, sum of logits, or mean of probabilities.
+    weights : dict of str to float, default=None
+        Weight of each modality in the weighted sum, 1 by default.
     """
 
-    def __init__(self, branches: Mapping[str, Branch], fusion: str) -> None:
+    fusion_weights: torch.Tensor | None
+
+    def __init__(self, branches: Mapping[str, Branch], fusion: str, weights: Mapping[str, float] | None = None) -> None:
         super().__init__()
         # The order is fixed, because a floating-point sum must not depend on the order of the user's dict.
         self.names, self.fusion = sorted(branches), fusion
         self.branches = nn.ModuleList(branches[name] for name in self.names)
         self.embedding_sizes = {name: branch.embedding_dim for name, branch in branches.items()}
+        values = [1.0 if weights is None else float(weights[name]) for name in self.names]
+        self.register_buffer("fusion_weights", torch.tensor(values) if fusion == "weighted" else None)
 
     def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Return fused logits from the present modalities."""
         logits = [self.unimodal_logits(features, name) for name in self.names]
         if not batch.present:
-            return fuse(logits, None, self.fusion)
+            return fuse(logits, None, self.fusion, self.fusion_weights)
         masks = [present_mask(batch, name) for name in self.names]
-        return fuse([z * mask.unsqueeze(1) for z, mask in zip(logits, masks, strict=True)], masks, self.fusion)
+        masked_logits = [z * mask.unsqueeze(1) for z, mask in zip(logits, masks, strict=True)]
+        return fuse(masked_logits, masks, self.fusion, self.fusion_weights)
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
         """Return logits from modality `name` alone."""
@@ -188,7 +199,12 @@ def present_mask(batch: Batch, name: str) -> torch.Tensor:
     return scatter_rows(ones, batch, name)
 
 
-def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, fusion: str) -> torch.Tensor:
+def fuse(
+    logits: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor] | None,
+    fusion: str,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return the logits of late fusion over the modalities that are present in each row.
 
     Parameters
@@ -197,8 +213,10 @@ def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, f
         Logits of each modality, zero in rows that lack it.
     masks : sequence of bool Tensor of shape (n_samples,) or None
         Rows that have each modality. None if no row lacks any.
-    fusion : {'sum', 'mean'}
-        Sum of logits, or logarithm of the mean of probabilities.
+    fusion : {'weighted', 'sum', 'mean'}
+        Weighted sum of log-probabilities, sum of logits, or logarithm of the mean of probabilities.
+    weights : Tensor of shape (n_modalities,), default=None
+        Weights of the weighted sum. A row whose modalities all have weight 0 is fused by equal weights.
 
     Returns
     -------
@@ -208,6 +226,13 @@ def fuse(logits: Sequence[torch.Tensor], masks: Sequence[torch.Tensor] | None, f
     if fusion == "sum":
         return torch.stack(list(logits)).sum(0)
     log_proba = torch.stack([F.log_softmax(z, dim=1) for z in logits])
+    if fusion == "weighted" and weights is not None:
+        if masks is None:
+            return torch.tensordot(weights if bool(weights.any()) else torch.ones_like(weights), log_proba, dims=1)
+        used = torch.stack(list(masks)).float()
+        row_weights = used * weights.unsqueeze(1)
+        row_weights = torch.where(row_weights.any(0), row_weights, used)
+        return (row_weights.unsqueeze(2) * log_proba).sum(0)
     if masks is None:
         return log_proba.logsumexp(0) - math.log(len(log_proba))
     is_present = torch.stack(list(masks))

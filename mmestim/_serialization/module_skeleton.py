@@ -81,6 +81,9 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in state.items():
         child_name, _, name_in_child = name.partition(".")
         states[child_name][name_in_child] = tensor
+    for name, buffer in module.named_buffers(recurse=False):
+        if name in state:
+            module.register_buffer(name, state[name] if buffer.is_meta else buffer.copy_(state[name]))
     for child_name, child in module.named_children():
         load_weights(child, states[child_name])
 

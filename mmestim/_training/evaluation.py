@@ -24,7 +24,8 @@ def evaluate(
     Parameters
     ----------
     module : nn.Module
-        The network, which is put in eval mode. Its first output is the logits.
+        The network, which is put in eval mode. Its first output is the logits. An axis of folds in front counts as
+        more rows.
     rows : RowSource
         Rows to evaluate on.
     options : TrainingOptions
@@ -42,15 +43,16 @@ def evaluate(
     for row_numbers in rows.epoch(rows.eval_batch_size(options.batch_size)):
         batch = rows.batch(row_numbers)
         with options.autocast():
-            logits = module(batch)[0]
+            logits = module(batch)[0].flatten(0, -2)
+        y = batch.y.flatten()
         log_proba = F.log_softmax(logits, dim=1)
         scores = [
-            F.nll_loss(log_proba, batch.y, reduction="none"),
-            (logits.argmax(1) == batch.y).float(),
+            F.nll_loss(log_proba, y, reduction="none"),
+            (logits.argmax(1) == y).float(),
             -(log_proba.exp() * log_proba).sum(1),
             torch.ones_like(log_proba[:, 0]),
         ]
-        weight = 1.0 if batch.weight is None else batch.weight
+        weight = 1.0 if batch.weight is None else batch.weight.flatten()
         totals += torch.stack([(score * weight).sum() for score in scores])
         if on_batch is not None:
             on_batch(batch, logits)
@@ -58,6 +60,19 @@ def evaluate(
     return loss / total_weight, n_correct / total_weight, entropy / total_weight
 
 
-def selection_score(loss: float, accuracy: float) -> float:
-    """Return the score for model selection: accuracy, with ties broken by the lower loss."""
-    return accuracy - 1e-6 * loss
+def selection_loss(monitor: str, loss: float, accuracy: float) -> float:
+    """Return the value by which weights are selected, the lower the better.
+
+    Parameters
+    ----------
+    monitor : {'valid_loss', 'valid_accuracy'}
+        Score that decides. The lower loss breaks ties of the accuracy.
+    loss, accuracy : float
+        Scores on validation rows.
+
+    Returns
+    -------
+    float
+        The value.
+    """
+    return loss if monitor == "valid_loss" else 1e-6 * loss - accuracy

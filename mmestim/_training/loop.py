@@ -15,7 +15,7 @@ from torch._functorch import config as functorch_config
 from .._data.batches import Batch, RowSource
 from .devices import seed_for, seeded
 from .losses import weighted_cross_entropy
-from .net import Net
+from .net import SELECTION, Net
 from .options import TrainingOptions
 from .state_encoding import Stateful
 
@@ -114,10 +114,13 @@ class TrainingRun(NamedTuple):
         Scores of each epoch.
     interrupted : bool
         Whether Ctrl-C ended the training.
+    n_best : int
+        Number of epochs after which the weights were kept.
     """
 
     history: list[dict[str, Any]]
     interrupted: bool
+    n_best: int
 
 
 def train(
@@ -172,4 +175,5 @@ def train(
     history = [
         {"stage": stage, "modality": modality, **{key: row[key] for key in keys if key in row}} for row in net.history
     ]
-    return TrainingRun(history, interrupted)
+    selection = [row[SELECTION] for row in net.history if SELECTION in row]
+    return TrainingRun(history, interrupted, int(np.argmin(selection)) + 1 if selection else len(history))

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PrintLog
 from torch import nn
 
 from .._data.batches import Batch, RowSource
+from .._data.folds import PADDING, samples
 from .callbacks import ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators
-from .evaluation import evaluate, selection_score
+from .evaluation import evaluate, selection_loss
 from .options import TrainingOptions
 
 if TYPE_CHECKING:
     from .loop import Objective
+
+# Entry of the history that early stopping reads, the lower the better.
+SELECTION = "selection_loss"
+
+# Epochs whose validation losses are averaged if there are fewer validation rows than this. Both are our choice.
+_SMOOTHED_EPOCHS, _FEW_ROWS = 3, 200
 
 # Name of the early-stopping callback, with a prefix that keeps it apart from callbacks of the user.
 EARLY_STOPPING_NAME = "mmestim_early_stopping"
@@ -76,9 +85,8 @@ class Net(NeuralNetClassifier):
                 (
                     EARLY_STOPPING_NAME,
                     EarlyStopping(
-                        "selection_score",
+                        SELECTION,
                         options.n_iter_no_change,
-                        lower_is_better=False,
                         threshold=0,
                         threshold_mode="abs",
                         sink=discard_output,
@@ -105,7 +113,7 @@ class Net(NeuralNetClassifier):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         defaults: list[tuple[str, Callback]] = [("epoch_timer", EpochTimer())]
-        epochs = self.options.max_epochs
+        epochs = self.options.schedule_epochs or self.options.max_epochs
         if self.options.lr_schedule == "step":
             # The rate falls to 10 % after 70 % of the epochs, as in OGM-GE.
             milestone = max(1, round(0.7 * epochs))
@@ -117,7 +125,7 @@ class Net(NeuralNetClassifier):
         if self.options.verbose == 1:
             defaults.append(("progress", ProgressBar(self.title)))
         elif self.options.verbose > 1:
-            defaults.append(("print_log", PrintLog()))
+            defaults.append(("print_log", PrintLog(keys_ignored=[SELECTION, f"{SELECTION}_best"])))
         return defaults
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Any:
@@ -205,6 +213,8 @@ class Net(NeuralNetClassifier):
         try:
             while len(self.history) < self.max_epochs:
                 if not self._run_epoch(train, valid, generator):
+                    if self._is_out_of_patience():
+                        self._warn_if_loss_still_fell()
                     break
                 if checkpoint is not None and len(self.history) < self.max_epochs:
                     checkpoint.write(self._parts(generator))
@@ -230,11 +240,11 @@ class Net(NeuralNetClassifier):
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
             self.check_finite(bool(np.isfinite(scores["valid_loss"])), f"validation loss is {scores['valid_loss']}")
-            scores["selection_score"] = selection_score(scores["valid_loss"], scores["valid_accuracy"])
+            scores[SELECTION] = self._selection_loss(len(valid), scores["valid_loss"], scores["valid_accuracy"])
         for name, score in scores.items():
             previous_scores = [row[name] for row in self.history[:-1]]
             self.history.record(name, score)
-            if name.endswith("loss"):
+            if name in ("train_loss", "valid_loss"):
                 self.history.record(f"{name}_best", score < min(previous_scores, default=np.inf))
         self.objective.end_epoch(self)
         try:
@@ -252,18 +262,19 @@ class Net(NeuralNetClassifier):
         for step, rows in enumerate(epoch):
             batch = train.batch(rows, training=True)
             for callback in begin_listeners:
-                callback.on_batch_begin(self, batch=(batch.x, batch.y), training=True)
+                callback.on_batch_begin(self, batch=samples(batch), training=True)
             losses[step], logits = self.objective.train_batch(self, batch)
             for callback in end_listeners:
-                callback.on_batch_end(self, batch=(batch.x, batch.y), training=True, loss=losses[step], y_pred=logits)
-        sizes = torch.tensor([len(rows) for rows in epoch], dtype=torch.float32)
+                callback.on_batch_end(self, batch=samples(batch), training=True, loss=losses[step], y_pred=logits)
+        sizes = torch.tensor([rows.numel() for rows in epoch], dtype=torch.float32)
         return float((losses.cpu() * sizes).sum() / sizes.sum())
 
     def step(self, batch: Batch) -> None:
         """Update the weights by their gradients."""
         for callback in self.gradient_listeners:
             named = list(self.module_.named_parameters())
-            callback.on_grad_computed(self, named_parameters=named, X=batch.x, y=batch.y, training=True)
+            x, y = samples(batch)
+            callback.on_grad_computed(self, named_parameters=named, X=x, y=y, training=True)
         if self.options.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.module_.parameters(), self.options.max_grad_norm)
         self.optimizer_.step()
@@ -278,26 +289,53 @@ class Net(NeuralNetClassifier):
     def infer(self, batch: Batch, **fit_params: Any) -> Any:
         """Return the outputs of the module for a batch, in the chosen precision."""
         with self.options.autocast():
-            return self.module_(batch)
+            return self.module_(batch, **fit_params)
 
     def forward_iter(self, X: RowSource, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """Yield the first output of the module for every batch of `X`, for skorch's scoring callbacks."""
         self.module_.train(training)
         with torch.set_grad_enabled(training):
             for rows in X.epoch(X.eval_batch_size(self.batch_size)):
-                yield self.infer(X.batch(rows))[0].to(device)
+                yield self.infer(X.batch(rows))[0].flatten(0, -2).to(device)
 
     def validate(self, valid: RowSource) -> tuple[float, float]:
         """Return weighted cross-entropy and accuracy of the module in eval mode."""
         callbacks = self._listeners("on_batch_end")
 
         def notify_callbacks(batch: Batch, logits: torch.Tensor) -> None:
-            loss = F.cross_entropy(logits, batch.y)
+            x, y = samples(batch)
+            logits = logits if len(logits) == len(y) else logits[batch.rows.flatten() != PADDING]
+            loss = F.cross_entropy(logits, y)
             for callback in callbacks:
-                callback.on_batch_end(self, batch=(batch.x, batch.y), training=False, loss=loss, y_pred=logits)
+                callback.on_batch_end(self, batch=(x, y), training=False, loss=loss, y_pred=logits)
 
         loss, accuracy, _ = evaluate(self.module_, valid, self.options, notify_callbacks if callbacks else None)
         return loss, accuracy
+
+    def _selection_loss(self, n_valid: int, loss: float, accuracy: float) -> float:
+        """Return the value of the current epoch by which epochs are selected, the lower the better."""
+        if self.options.monitor != "valid_loss" or n_valid >= _FEW_ROWS:
+            return selection_loss(self.options.monitor, loss, accuracy)
+        earlier = [row["valid_loss"] for row in self.history[-_SMOOTHED_EPOCHS:-1]]
+        return float(np.mean([*earlier, loss]))
+
+    def _is_out_of_patience(self) -> bool:
+        """Return whether early stopping, rather than another callback, ended the training."""
+        stopper = dict(self.callbacks_).get(EARLY_STOPPING_NAME)
+        return stopper is not None and stopper.misses_ >= stopper.patience
+
+    def _warn_if_loss_still_fell(self) -> None:
+        """Warn if patience ran out while the validation loss still fell, which patience in accuracy allows."""
+        losses = [row["valid_loss"] for row in self.history]
+        n_since_lowest = len(losses) - 1 - int(np.argmin(losses))
+        if self.options.monitor == "valid_accuracy" and n_since_lowest < max(1, self.options.n_iter_no_change // 3):
+            warnings.warn(
+                f"{self.title}: training stopped after epoch {len(losses)} of {self.max_epochs}, because the accuracy "
+                f"on the validation rows had not improved for {self.options.n_iter_no_change} epochs, but their loss "
+                "still fell. Use monitor='valid_loss', or raise n_iter_no_change.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def _listeners(self, event: str) -> list[Callback]:
         """Return the callbacks that override the method `event`."""

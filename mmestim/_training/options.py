@@ -17,6 +17,7 @@ from .devices import autocast, resolve_device
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 SCHEDULES = ("step", "cosine", None)
+MONITORS = ("valid_loss", "valid_accuracy")
 PRECISIONS = ("float32", "bf16")
 
 
@@ -46,6 +47,8 @@ class TrainingOptions:
         Whether to stop by scores on validation rows, and restore the best epoch.
     n_iter_no_change : int
         Epochs without improvement after which to stop.
+    monitor : {'valid_loss', 'valid_accuracy'}
+        Score of the validation rows that selects the epoch.
     precision : {'float32', 'bf16'}
         Precision of encoders and heads.
     compile : bool
@@ -56,6 +59,8 @@ class TrainingOptions:
         0 is silent, 1 shows a progress bar, larger numbers print a line per epoch.
     checkpoints : Checkpoints or None
         Files of the fit.
+    schedule_epochs : int or None
+        Epochs of the learning-rate schedule, if they differ from `max_epochs`.
     """
 
     device: torch.device
@@ -68,11 +73,13 @@ class TrainingOptions:
     max_epochs: int
     early_stopping: bool
     n_iter_no_change: int
+    monitor: str
     precision: str
     compile: bool
     callbacks: list[Any]
     verbose: int
     checkpoints: Checkpoints | None = None
+    schedule_epochs: int | None = None
 
     @classmethod
     def from_parameters(
@@ -87,6 +94,7 @@ class TrainingOptions:
         max_epochs: int = 1,
         early_stopping: bool = False,
         n_iter_no_change: int = 1,
+        monitor: str = "valid_loss",
         precision: str = "float32",
         compile: bool = False,
         device: str | torch.device = "auto",
@@ -105,6 +113,7 @@ class TrainingOptions:
             check_number("max_grad_norm", max_grad_norm, closed=False)
         check_flag("early_stopping", early_stopping)
         check_flag("compile", compile)
+        check_choice("monitor", monitor, MONITORS)
         check_choice("precision", precision, PRECISIONS)
         check_choice("lr_schedule", lr_schedule, SCHEDULES, ", or pass skorch's LRScheduler in callbacks")
         resolved_device = resolve_device(device)
@@ -122,6 +131,7 @@ class TrainingOptions:
             max_epochs=max_epochs,
             early_stopping=early_stopping,
             n_iter_no_change=n_iter_no_change,
+            monitor=monitor,
             precision=precision,
             compile=compile,
             callbacks=check_callbacks(callbacks),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,57 +17,28 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._data.batches import Batch, Rows, eval_batch_size
+from .._data.blocks import Blocks
 from .._data.modalities import Modalities, check_X
 from .._data.row_weights import row_weights
-from .._data.splits import check_groups, ensure_training_rows, inner_split
+from .._data.splits import (
+    Split,
+    check_cv_parameter,
+    check_groups,
+    ensure_training_rows,
+    fold_splits,
+    inner_split,
+)
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._training.checkpoints import Checkpoints, check_checkpoint
-from .._training.devices import autocast, available_device, seed_for, seeded
+from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import fingerprint
 from .._training.options import TrainingOptions
 from .._utils.validation import check_number
 from ..encoders.choice import build_encoder, encoder_for, fit_statistics
 from ..encoders.trial import check_values, try_encoder
 from . import saved_classifier
-
-
-@dataclass
-class FitContext:
-    """Data, options and seed of one fit, shared by all of its training stages.
-
-    Attributes
-    ----------
-    train, valid : Rows
-        Training and validation rows; the same rows if none is held out.
-    options : TrainingOptions
-        Resolved training parameters of the classifier.
-    seed : int
-        Seed from which all seeds of the fit are derived.
-    n_classes : int
-        Number of classes.
-    groups : array-like of shape (n_samples,) or None
-        Groups of all rows of X.
-    history : list of dict
-        One entry per epoch of the stages so far, which each stage extends.
-    """
-
-    train: Rows
-    valid: Rows
-    options: TrainingOptions
-    seed: int
-    n_classes: int
-    groups: Any = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def seed_for(self, *purpose: str) -> int:
-        """Return the seed of one branch or helper network."""
-        return seed_for(self.seed, *purpose)
-
-    def split_for(self, name: str) -> tuple[Rows, Rows]:
-        """Return the training rows that have a modality, and validation rows: the former if no other row has it."""
-        train, valid = self.train.with_modality(name), self.valid.with_modality(name)
-        return train, valid if len(valid) else train
+from .fit_context import FitContext
 
 
 class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
@@ -77,7 +48,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     __metadata_request__fit: ClassVar = {"groups": True}
 
     # Fitted attributes that a saved file stores for its reader, beside those that predictions need.
-    _saved_attributes: ClassVar[tuple[str, ...]] = ("n_iter_",)
+    _saved_attributes: ClassVar[tuple[str, ...]] = ("n_iter_", "n_networks_")
     # Parameters that hold classes, functions or networks, of which a file stores only the names.
     _parameters_with_modules: ClassVar[tuple[str, ...]] = ("encoder",)
     # Parameters of the training machine, which a file does not store.
@@ -88,6 +59,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     modalities_: dict[str, Any]
     shapes_: dict[str, tuple[int, ...]]
     offsets_: dict[str, np.ndarray]
+    n_networks_: int
     _column_names: dict[str, list[str]]
     _channels_last: list[str]
 
@@ -98,6 +70,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto",
         embedding_dim: int = 64,
+        cv: Any = "auto",
         optimizer: Any = "sgd",
         lr: float = 0.01,
         lr_schedule: str | None = "step",
@@ -108,6 +81,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        monitor: str = "valid_loss",
         class_weight: Mapping[Any, float] | str | None = None,
         precision: str = "float32",
         compile: bool = False,
@@ -122,6 +96,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.shapes = shapes
         self.encoder = encoder
         self.embedding_dim = embedding_dim
+        self.cv = cv
         self.optimizer = optimizer
         self.lr = lr
         self.lr_schedule = lr_schedule
@@ -132,6 +107,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.monitor = monitor
         self.class_weight = class_weight
         self.precision = precision
         self.compile = compile
@@ -174,8 +150,14 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.__dict__.pop("module_", None)  # If this fit fails, the network of an earlier fit must not predict.
         options = TrainingOptions.from_estimator(self)
         check_number("validation_fraction", self.validation_fraction, high=0.999, closed=False)
+        check_cv_parameter(self.cv)
         if self.checkpoint is not None:
             check_checkpoint(self.checkpoint, self.random_state)
+            if getattr(self.cv, "shuffle", False) and getattr(self.cv, "random_state", 0) is None:
+                raise ValueError(
+                    f"checkpoint={str(self.checkpoint)!r} requires a reproducible fit, but cv={self.cv!r} shuffles "
+                    "differently each time. Give it a random_state."
+                )
         self._check_parameters()
         blocks, y = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
         check_classification_targets(y)
@@ -194,23 +176,25 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     "from modalities, or pass rows that have it."
                 )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
-        for name in self.modalities_:
-            train, valid = ensure_training_rows(blocks.present(name), train, valid)
+        folds = self._split(rows, codes, blocks, groups, seed)
         weight = None
         if raw_weights is not None:
-            mean_one = raw_weights / raw_weights[train].mean()
+            mean_one = raw_weights / raw_weights[np.unique(np.concatenate([train for train, _ in folds]))].mean()
             weight = torch.tensor(mean_one, dtype=torch.float32, device=options.device)
         targets = torch.from_numpy(codes.astype(np.int64)).to(options.device)
         if options.verbose:
-            print(f"{type(self).__name__}: {len(train)} rows train, {len(valid)} rows validate, on {options.device}")
+            if len(folds) > 1:
+                text = f"{len(rows)} rows in {len(folds)} folds"
+            else:
+                text = f"{len(folds[0][0])} rows train, {len(folds[0][1])} rows validate"
+            print(f"{type(self).__name__}: {text}, on {options.device}")
         all_rows = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
         if self.checkpoint is not None:
             fit_name = fingerprint(self, all_rows, groups, seed, options.device)
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, fit_name, options.device))
-        context = FitContext(all_rows.subset(train), all_rows.subset(valid), options, seed, len(self.classes_), groups)
+        context = FitContext(all_rows, folds, options, seed, len(self.classes_))
         self._try_encoders(context)
-        self.history_ = context.history
+        self.history_, self.n_networks_ = context.history, 1
         self.module_, interrupted = self._fit_module(context)
         self.module_.eval()
         self.n_iter_ = len(self.history_)
@@ -327,6 +311,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     def _check_saved_attributes(self) -> None:
         """Check the attributes that a file sets; subclasses add theirs."""
         check_number("n_iter_", self.n_iter_, integer=True)
+        check_number("n_networks_", self.n_networks_, low=1, integer=True)
 
     # Saving and loading --------------------------------------------------------------------------
 
@@ -348,11 +333,22 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     # Used by subclasses ---------------------------------------------------------------------------
 
+    def _split(self, rows: np.ndarray, codes: np.ndarray, blocks: Blocks, groups: Any, seed: int) -> list[Split]:
+        """Return training and held-out rows of each network of the fit."""
+        presence = np.stack([blocks.present(name) for name in sorted(self.modalities_)])
+        folds = fold_splits(rows, codes, presence, groups, self.cv, seed)
+        if folds is not None:
+            return folds
+        train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
+        for present in presence:
+            train, valid = ensure_training_rows(present, train, valid)
+        return [(train, valid)]
+
     def _build_branch(self, context: FitContext, name: str) -> Branch:
         """Return a new branch for one modality, with the same initial weights at every call of a fit."""
         with seeded(context.seed_for(name), context.options.device):
             branch = Branch(name, *self._new_encoder(name), context.n_classes)
-        rows = context.train.with_modality(name)
+        rows = context.split_for(name)[0]
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
         fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
         return branch.to(context.options.device)

@@ -10,12 +10,13 @@ import numpy as np
 from sklearn.base import clone
 
 from .._data.modalities import Modalities
+from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
 from .._utils.docstrings import fill_docstring
 from ..balancers._base import Balancer
 from ._objectives.balanced import BalancedObjective
 from ._objectives.joint import JointObjective
-from .base import FitContext
+from .fit_context import FitContext
 from .joint_base import JointBase
 from .shared_docstrings import SHARED_SECTIONS
 
@@ -43,11 +44,12 @@ class JointClassifier(JointBase):
     Attributes
     ----------
     ${data_attributes}
-    balancer_ : Balancer or None
-        Balancer of this fit: a clone of `balancer` with its state as arrays. None without a balancer
-        or with a single modality.
-    balance_history_ : dict of str to ndarray
-        Values that the balancer recorded, such as its coefficients, with one row per epoch.
+    balancers_ : list of Balancer
+        Balancer of each network, one without cross-fitting: clones of `balancer` with their state as
+        arrays. Empty without a balancer or with a single modality.
+    balance_history_ : list of dict of str to ndarray
+        For each balancer, the values that it recorded, such as its coefficients, with one row per
+        epoch.
     ${history_attributes}
 
     See Also
@@ -83,6 +85,7 @@ class JointClassifier(JointBase):
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto",
         embedding_dim: int = 64,
+        cv: Any = "auto",
         optimizer: Any = "sgd",
         lr: float = 0.01,
         lr_schedule: str | None = "step",
@@ -93,6 +96,7 @@ class JointClassifier(JointBase):
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        monitor: str = "valid_loss",
         class_weight: Mapping[Any, float] | str | None = None,
         precision: str = "float32",
         compile: bool = False,
@@ -108,6 +112,7 @@ class JointClassifier(JointBase):
             shapes=shapes,
             encoder=encoder,
             embedding_dim=embedding_dim,
+            cv=cv,
             optimizer=optimizer,
             lr=lr,
             lr_schedule=lr_schedule,
@@ -118,6 +123,7 @@ class JointClassifier(JointBase):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            monitor=monitor,
             class_weight=class_weight,
             precision=precision,
             compile=compile,
@@ -138,17 +144,34 @@ class JointClassifier(JointBase):
             raise TypeError(f"balancer={self.balancer!r} must be an instance of a class in mmestim.balancers, or None.")
 
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
-        self.balancer_: Balancer | None = None
-        self.balance_history_: dict[str, np.ndarray] = {}
+        self.balancers_: list[Balancer] = []
+        self.balance_history_: list[dict[str, np.ndarray]] = []
+        networks: list[JointModule] = []
+        for fold in context.fold_contexts():
+            try:
+                network, interrupted = self._fit_network(fold)
+            except KeyboardInterrupt:
+                if not networks:
+                    raise
+                interrupted = True
+            else:
+                networks.append(network)
+            if interrupted:
+                break
+        self.n_networks_ = len(networks)
+        return join_networks(networks), interrupted
+
+    def _fit_network(self, context: FitContext) -> tuple[JointModule, bool]:
+        """Train one network, and return it with whether Ctrl-C cut its training short."""
         balancer = self._new_balancer()
+        module = self._build_joint(context, balancer)
         if balancer is None:
-            module = self._build_joint(context)
             run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
         else:
-            module = self._build_joint(context, balancer)
             objective = BalancedObjective(self.unimodal_weight, balancer, context)
             run = self._train_joint(context, module, objective)
-            self.balancer_, self.balance_history_ = balancer, objective.history(len(run.history))
+            self.balancers_.append(balancer)
+            self.balance_history_.append(objective.history(len(run.history)))
             context.history += objective.training.history
         context.history += run.history
         return module, run.interrupted

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from .._networks.fusion_heads import build_head
+from collections.abc import Mapping
+
+from .._networks.fold_networks import FoldHeads
+from .._networks.fusion_heads import FusionHead, build_head
 from .._networks.multimodal_networks import Branch, JointModule
 from .._training.devices import seeded
 from .._training.loop import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
 from ..balancers._base import Balancer
-from .base import FitContext, MultimodalClassifier
+from .base import MultimodalClassifier
+from .fit_context import FitContext
 
 FUSIONS = ("concat", "sum", "gated", "film")
 
@@ -31,22 +35,33 @@ class JointBase(MultimodalClassifier):
         return module.to(context.options.device)
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> JointModule:
-        return self._join(branches, n_classes, self._new_balancer())
+        n_networks = self.n_networks_
+        balancers = [self._new_balancer() for _ in range(n_networks)]
+        sizes = {name: branches[name].embedding_dim // n_networks for name in sorted(branches)}
+        heads = [self._new_head(sizes, n_classes, balancer) for balancer in balancers]
+        head = heads[0] if n_networks == 1 else FoldHeads(heads)
+        return JointModule(branches, head, self._has_unimodal_heads(heads[0], balancers[0]))
 
     def _new_balancer(self) -> Balancer | None:
-        """Return the balancer of one fit, or None."""
+        """Return the balancer of one network, or None."""
         return None
 
     def _join(self, branches: dict[str, Branch], n_classes: int, balancer: Balancer | None) -> JointModule:
-        """Join the branches under the balancer's fusion head if it has one, or else the head that `fusion` names."""
-        names_as_listed = list(self.modalities_)
+        """Join the branches of one network under its fusion head."""
         sizes = {name: branches[name].embedding_dim for name in sorted(branches)}
+        head = self._new_head(sizes, n_classes, balancer)
+        return JointModule(branches, head, self._has_unimodal_heads(head, balancer))
+
+    def _new_head(self, sizes: Mapping[str, int], n_classes: int, balancer: Balancer | None) -> FusionHead:
+        """Return the balancer's fusion head if it has one, or else the head that `fusion` names."""
         head = None if balancer is None else balancer.build_head(sizes, n_classes)
         if head is None:
-            self._check_gates(names_as_listed)
-            head = build_head(self.fusion, sizes, n_classes, names_as_listed)
-        has_unimodal_heads = self.unimodal_weight > 0 or (balancer is not None and balancer._needs_unimodal_heads(head))
-        return JointModule(branches, head, has_unimodal_heads)
+            self._check_gates(list(self.modalities_))
+            head = build_head(self.fusion, sizes, n_classes, list(self.modalities_))
+        return head
+
+    def _has_unimodal_heads(self, head: FusionHead, balancer: Balancer | None) -> bool:
+        return self.unimodal_weight > 0 or (balancer is not None and balancer._needs_unimodal_heads(head))
 
     def _check_gates(self, names: list[str]) -> None:
         if self.fusion in ("gated", "film") and len(names) != 2:

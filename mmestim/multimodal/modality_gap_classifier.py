@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-import numbers
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import JointModule
-from .._training.evaluation import evaluate, selection_score
+from .._training.evaluation import evaluate, selection_loss
 from .._training.loop import train
 from .._utils.docstrings import fill_docstring
 from .._utils.validation import check_choice, check_flag, check_number
@@ -24,7 +23,7 @@ from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._objectives.gap_scorers import OutOfFoldScores, TrainingScores, has_gaps
 from ._objectives.joint import JointObjective
 from ._objectives.modality_gap import GapObjective, GapTerms, gap_history
-from .base import FitContext
+from .fit_context import FitContext
 from .joint_base import JointBase
 from .shared_docstrings import SHARED_SECTIONS
 
@@ -168,11 +167,11 @@ class ModalityGapClassifier(JointBase):
         detach_stronger: bool = False,
         warmup_fraction: float = 0.1,
         gap_source: str = "train",
-        cv: Any = 3,
         fine_tune_epochs: int = 10,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto",
         embedding_dim: int = 64,
+        cv: Any = "auto",
         optimizer: Any = "sgd",
         lr: float = 0.01,
         lr_schedule: str | None = "step",
@@ -183,6 +182,7 @@ class ModalityGapClassifier(JointBase):
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        monitor: str = "valid_loss",
         class_weight: Mapping[Any, float] | str | None = None,
         precision: str = "float32",
         compile: bool = False,
@@ -198,6 +198,7 @@ class ModalityGapClassifier(JointBase):
             shapes=shapes,
             encoder=encoder,
             embedding_dim=embedding_dim,
+            cv=cv,
             optimizer=optimizer,
             lr=lr,
             lr_schedule=lr_schedule,
@@ -208,6 +209,7 @@ class ModalityGapClassifier(JointBase):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            monitor=monitor,
             class_weight=class_weight,
             precision=precision,
             compile=compile,
@@ -227,7 +229,6 @@ class ModalityGapClassifier(JointBase):
         self.detach_stronger = detach_stronger
         self.warmup_fraction = warmup_fraction
         self.gap_source = gap_source
-        self.cv = cv
         self.fine_tune_epochs = fine_tune_epochs
 
     _saved_attributes: ClassVar = (*JointBase._saved_attributes, "n_warmup_", "fine_tuned_")
@@ -239,16 +240,6 @@ class ModalityGapClassifier(JointBase):
         check_flag("detach_stronger", self.detach_stronger)
         check_number("warmup_fraction", self.warmup_fraction, high=1)
         check_choice("gap_source", self.gap_source, GAP_SOURCES)
-        if isinstance(self.cv, numbers.Integral):
-            check_number("cv", self.cv, low=2, integer=True)
-        elif not hasattr(self.cv, "split") and not isinstance(self.cv, Sequence):
-            raise TypeError(f"cv={self.cv!r} must be a number of folds, a scikit-learn splitter, or a list of splits.")
-        is_random = getattr(self.cv, "shuffle", False) and getattr(self.cv, "random_state", 0) is None
-        if self.checkpoint is not None and self.gap_source == "out_of_fold" and is_random:
-            raise ValueError(
-                f"checkpoint={str(self.checkpoint)!r} requires a reproducible fit, but cv={self.cv!r} shuffles "
-                "differently each time. Give it a random_state."
-            )
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
     def _check_saved_attributes(self) -> None:
@@ -326,7 +317,9 @@ class ModalityGapClassifier(JointBase):
             return True
         context.history += run.history
         after = evaluate(module, context.valid, options)
-        self.fine_tuned_ = not options.early_stopping or selection_score(*after[:2]) > selection_score(*before[:2])
+        monitor = options.monitor
+        is_better = selection_loss(monitor, *after[:2]) < selection_loss(monitor, *before[:2])
+        self.fine_tuned_ = is_better or not options.early_stopping
         if not self.fine_tuned_:
             module.load_state_dict(weights)
         return run.interrupted

@@ -14,6 +14,7 @@ from torch import nn
 from .._data.batches import Batch
 from .._data.layouts import channels_first
 from .._data.modalities import resolve_modalities, resolve_shapes
+from .._networks.fold_networks import FoldEncoders
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._serialization.module_skeleton import (
@@ -106,12 +107,17 @@ def from_header(
     ValueError
         If the attributes contradict each other, the parameters or the tensors.
     """
+    facts = _of_earlier_version(facts) | dict(facts)
     required = {"classes_", "n_features_in_", "shapes_", "modalities_", *estimator._saved_attributes}
+    if "branch_scores_" not in facts and "anchor_" not in estimator._saved_attributes:
+        required -= {"branch_scores_"}  # Late fusion did not store them before it was cross-fitted.
     if missing := required - set(facts):
         raise ValueError(f"it lacks {sorted(missing)}.")
+    if "fusion_weights_" not in estimator._saved_attributes:
+        facts.pop("fusion_weights_")
     if unknown := set(facts) - required - {"feature_names_in_", "column_names", "channels_last"}:
         raise ValueError(f"it has {sorted(unknown)}, which {type(estimator).__name__} does not have.")
-    for name in ("classes_", "n_features_in_", *estimator._saved_attributes):
+    for name in sorted(required - {"shapes_", "modalities_"}):
         setattr(estimator, name, facts[name])
     # Before the tensors are read, only the number of columns is available.
     names = _checked_strings("modalities_", facts["modalities_"], are_distinct=True)
@@ -130,6 +136,13 @@ def from_header(
     TrainingOptions.from_estimator(estimator, device)
     estimator._check_parameters()
     return _build_network(estimator, specs, has_user_modules)
+
+
+def _of_earlier_version(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that files of earlier versions lack, whose networks were fused as equals, one per branch."""
+    names = facts.get("modalities_")
+    weights = dict.fromkeys(map(str, names), 1.0) if isinstance(names, list) else {}
+    return {"n_networks_": 1, "fusion_weights_": weights}
 
 
 def from_tensors(
@@ -262,13 +275,27 @@ def _build_encoder(
     # Reject a file without weights at once: building thousands of networks would take long.
     if isinstance(encoder, str) and len(specs) < _MIN_ENCODER_TENSORS:
         raise ValueError(f"its {len(specs)} tensors are too few for the encoder of modality {name!r}.")
+    if estimator.n_networks_ > max(1, len(specs)):
+        raise ValueError(f"its {len(specs)} tensors are too few for {estimator.n_networks_} networks of {name!r}.")
     n_features = 0 if isinstance(encoder, nn.Module) else estimator.embedding_dim
-    return build_on_meta(
-        lambda: estimator._new_encoder(name),
-        lambda built: check_specs(specs_of(built[0], prefix), specs),
-        is_user_defined=not isinstance(encoder, str),
-        is_small_enough=n_features <= max(_MAX_FEATURES, count_values(specs)),
-    )
+    n_networks = estimator.n_networks_
+    prefixes = [prefix] if n_networks == 1 else [f"{prefix}encoders.{k}." for k in range(n_networks)]
+
+    def check_all(built: tuple[nn.Module, int]) -> None:
+        check_specs({name: spec for part in prefixes for name, spec in specs_of(built[0], part).items()}, specs)
+
+    # The first encoder is checked before memory is taken for the others.
+    networks = [
+        build_on_meta(
+            lambda: estimator._new_encoder(name),
+            check_all if number == 0 else lambda built: None,
+            is_user_defined=not isinstance(encoder, str),
+            is_small_enough=n_features <= max(_MAX_FEATURES, count_values(specs)),
+        )
+        for number in range(n_networks)
+    ]
+    encoders, sizes = zip(*networks, strict=True)
+    return (encoders[0] if n_networks == 1 else FoldEncoders(encoders)), sum(sizes)
 
 
 def _group_by_encoder(specs: Mapping[str, TensorSpec]) -> defaultdict[str, dict[str, TensorSpec]]:

@@ -10,8 +10,16 @@ modalities : dict of str to slice, list of int or list of str, default=None
     ``x``. An `X` that is a dict of arrays brings its own names. The blocks of a list, tuple or
     Dataset are named ``x0``, ``x1``, and so on.""",
     "late_fusion_parameter": """\
-fusion : {'sum', 'mean'}, default='sum'
-    Sum of the branches' logits, or mean of their probabilities, over the modalities of a row.""",
+fusion : {'weighted', 'sum', 'mean'}, default='weighted'
+    Fusion of the modalities that a row has. ``'weighted'`` adds their log-probabilities, each
+    multiplied by a weight of at least 0 (see `fusion_weights_`). ``'sum'`` adds their logits, as in
+    most papers; ``'mean'`` averages their probabilities.
+ensemble : bool, default=True
+    Whether the networks of the folds together are the branch of a modality. With False, one network
+    per modality is trained again on all rows, for as many epochs as were best for the folds. It
+    predicts faster.
+store_oof : bool, default=False
+    Whether to store `oof_proba_`.""",
     "joint_fusion_parameter": """\
 fusion : {'concat', 'sum', 'gated', 'film'}, default='concat'
     Fusion head, which maps the features z to logits. ``'concat'`` is one linear layer of all
@@ -38,6 +46,14 @@ encoder : str, nn.Module, class, callable or dict, default='auto'
     then be integers below 2**24, up to which float32 is exact.
 embedding_dim : int, default=64
     Length of the feature vector of built-in encoders.
+cv : 'auto', int, splitter, list of splits or None, default='auto'
+    Cross-fitting. With an int K, K networks are trained for each one that would be trained without
+    it. Each leaves out another fold of the rows, and their mean log-probability is the prediction.
+    Folds are stratified by class and by the modalities that a row has, and are of whole groups if
+    `fit` gets `groups`. A scikit-learn splitter, or a list of pairs of row numbers, splits all rows
+    of X and must hold out every row once. `None` trains one network, with the hold-out of
+    `validation_fraction`. ``'auto'`` is 5 folds for at most 5000 rows, where a tenth of the rows
+    would judge too coarsely, and None for more rows; the limit is our choice.
 optimizer : {'sgd', 'adamw'} or torch.optim class, default='sgd'
     ``'sgd'`` has momentum 0.9, the protocol of most papers. A class, or a `functools.partial` of
     one, is called with the parameters and `lr`. It also gets `weight_decay` if it accepts one
@@ -56,15 +72,20 @@ batch_size : int, default=64
 max_epochs : int, default=100
     Maximum number of epochs of each training stage.
 early_stopping : bool, default=True
-    Whether to hold out rows of the training data and keep the epoch with the best accuracy on
-    them, with ties broken by the lower loss. Training stops when this has not improved for
-    `n_iter_no_change` epochs. If no row can be held out, the training rows validate. With False,
-    all rows train for `max_epochs`.
+    Whether to keep the epoch that is best on held-out rows by `monitor`, and to stop when it has not
+    improved for `n_iter_no_change` epochs. The held-out rows are those of the folds, or of
+    `validation_fraction` without folds. If no row can be held out, the training rows validate.
+    With False, training lasts for `max_epochs`, and no row is held out without folds.
 validation_fraction : float, default=0.1
-    Fraction of the training rows to hold out, stratified by class. If `fit` gets `groups`, whole
-    groups are held out.
+    Fraction of the training rows to hold out if there are no folds, stratified by class. If `fit`
+    gets `groups`, whole groups are held out.
 n_iter_no_change : int, default=10
     Number of epochs without improvement before training stops.
+monitor : {'valid_loss', 'valid_accuracy'}, default='valid_loss'
+    Score of the held-out rows that selects the epoch. The cross-entropy is averaged over the last
+    three epochs if there are fewer than 200 such rows (our choice). Papers select by accuracy;
+    ties are broken by the loss then, and a warning follows if the loss still fell when training
+    stopped.
 class_weight : dict, 'balanced' or None, default=None
     Weight of each class in the losses and validation scores. ``'balanced'`` weighs classes
     inversely to their numbers of rows.
@@ -121,9 +142,23 @@ device_ : str
     "history_attributes": """\
 history_ : list of dict
     One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
-    stopping, valid_loss and valid_accuracy.
+    stopping, valid_loss and valid_accuracy. Networks of folds that train in step share an entry,
+    with means over the folds.
 n_iter_ : int
-    Total number of epochs of all stages.""",
+    Total number of epochs of all stages.
+n_networks_ : int
+    Number of networks of each modality: the number of folds, or 1.""",
+    "fusion_attributes": """\
+branch_scores_ : dict of str to float
+    Accuracy of each modality trained alone, on rows that its network has not seen: out of fold, or on
+    the rows of the hold-out. Without such rows, accuracy on the training rows.
+fusion_weights_ : dict of str to float
+    Weight of each modality in the fused prediction. For ``fusion='weighted'`` the weights minimise the
+    cross-entropy on held-out rows, with a weak pull towards 1; otherwise they are 1.
+oof_proba_ : dict of str to ndarray of shape (n_samples, n_classes)
+    Probabilities per modality from a network that was not trained on the row. NaN in rows that no
+    network has left out, lack the modality, or are the only ones of their class. Only
+    with ``store_oof=True``.""",
     "absent_modality_notes": """\
 A modality is absent from a row if its whole block is missing: NaN, None, pd.NA, NaT or masked.
 The row is trained and predicted with the modalities that it has. Tools that permute single

@@ -6,18 +6,27 @@ import copy
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .._data.folds import FoldRows
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
-from .._training.evaluation import evaluate
 from .._utils.docstrings import fill_docstring
 from .._utils.validation import check_choice, check_number
+from ._cross_fitting.branch_training import TrainedBranches, refit_branch, train_branches, train_folds
+from ._cross_fitting.late_fusion import (
+    check_fusion_parameters,
+    check_saved_branches,
+    join_modalities,
+    store_oof_proba,
+)
+from ._cross_fitting.outputs import BranchOutputs, evaluate_branches
 from ._objectives.guidance import GUIDANCE_RULES, FrozenBranches, Guidance
-from .base import FitContext, MultimodalClassifier
-from .branch_training import train_branch, train_branches
+from .base import MultimodalClassifier
+from .fit_context import FitContext
 from .shared_docstrings import SHARED_SECTIONS
 
 
@@ -25,26 +34,27 @@ from .shared_docstrings import SHARED_SECTIONS
 class UDIClassifier(MultimodalClassifier):
     r"""Unidirectional dynamic interaction: the strongest modality guides the others.
 
-    Every modality is first trained alone. The most accurate one on the validation rows becomes the
-    anchor and is frozen. The others, the followers, are then trained again, from the strongest to the
-    weakest. Each minimises its own cross-entropy and two unsupervised losses against the frozen
-    modalities. A divergence pulls its predictions towards theirs, and a bound of mutual information
-    keeps its features different from theirs. The weights of both losses adapt during training.
-    Predictions add the logits of all branches [1]_.
+    Every modality is first trained alone. The most accurate one on held-out rows becomes the anchor and
+    is frozen. The others, the followers, are then trained again, from the strongest to the weakest.
+    Each minimises its own cross-entropy and two unsupervised losses against the frozen modalities. A
+    divergence pulls its predictions towards theirs, and a bound of mutual information keeps its
+    features different from theirs [1]_. By default every branch is cross-fitted, and the frozen
+    modalities guide by predictions on rows that their networks have not seen.
 
     Parameters
     ----------
     ${modalities_parameter}
-    guidance : {'aligned', 'dynamic'}, (float, float) or None, default='aligned'
-        Weights of the consistency and the complementarity loss. ``'dynamic'`` is the rule of the paper:
-        once per epoch, on one mini-batch, each loss gets its fraction of the positive inner products
-        of its gradient with that of the fused loss. ``'aligned'`` is our variant: it uses cosines
-        instead of inner products, over all parameters of the follower, averaged over eight
-        mini-batches, so that neither the scale of a loss nor a single batch decides. Two numbers are
-        fixed weights. `None` skips the guided stage, which makes it `LateFusionClassifier`.
+    guidance : {'validated', 'aligned', 'dynamic'}, (float, float) or None, default='validated'
+        Weights of the consistency and the complementarity loss, set once per epoch. ``'dynamic'`` is
+        the rule of the paper: on one mini-batch, each loss gets its fraction of the positive inner
+        products of its gradient with that of the fused loss. ``'aligned'`` and ``'validated'`` are
+        ours. ``'aligned'`` uses cosines instead of inner products, averaged over at most eight
+        mini-batches, so that neither the scale of a loss nor a single batch decides. ``'validated'``
+        takes the gradient of the fused loss on held-out rows, which neither side has seen, and uses
+        the positive cosines themselves as weights. Two numbers are fixed weights. `None` skips the
+        guided stage, which makes it `LateFusionClassifier`.
     anchor : str, default='auto'
-        Modality that guides the others, or ``'auto'`` for the most accurate one on the validation
-        rows. Without early stopping, accuracy is measured on the training rows.
+        Modality that guides the others, or ``'auto'`` for the most accurate one on held-out rows.
     anchor_tolerance : float, default=0.015
         Largest difference in accuracy at which modalities count as equally good. Among those, the one
         with the lowest mean predictive entropy is the anchor. The paper gives no value.
@@ -56,8 +66,7 @@ class UDIClassifier(MultimodalClassifier):
     Attributes
     ----------
     ${data_attributes}
-    branch_scores_ : dict of str to float
-        Accuracy of each modality trained alone, on the rows that choose the anchor.
+    ${fusion_attributes}
     anchor_ : str
         Modality that guides the others.
     order_ : list of str
@@ -93,7 +102,11 @@ class UDIClassifier(MultimodalClassifier):
     The paper leaves several choices open. Ours are the initial weights of the followers, the mean
     instead of the sum over samples in equation 5, the network of the bound and its training, the
     batches that set the weights (the first of the epoch), the learning-rate schedule, the validation
-    split and the tolerance. Frozen branches are evaluated once, not once per epoch.
+    split and the tolerance. Frozen branches are evaluated once, not once per epoch. The rules judge
+    by at most 512 rows and a quarter of the batches of an epoch. With cross-fitting, which is ours,
+    the gradients of all folds count as one, the consistency loss and the fused loss use the
+    out-of-fold predictions of the frozen modalities, and each fold of the bound compares
+    the features of two networks that were trained on the same rows.
 
     ${absent_modality_notes}
 
@@ -120,14 +133,17 @@ class UDIClassifier(MultimodalClassifier):
         self,
         modalities: Modalities | None = None,
         *,
-        guidance: str | Sequence[float] | None = "aligned",
+        guidance: str | Sequence[float] | None = "validated",
         anchor: str = "auto",
         anchor_tolerance: float = 0.015,
         follower_init: str = "fresh",
-        fusion: str = "sum",
+        fusion: str = "weighted",
+        ensemble: bool = True,
+        store_oof: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto",
         embedding_dim: int = 64,
+        cv: Any = "auto",
         optimizer: Any = "sgd",
         lr: float = 0.01,
         lr_schedule: str | None = "step",
@@ -138,6 +154,7 @@ class UDIClassifier(MultimodalClassifier):
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        monitor: str = "valid_loss",
         class_weight: Mapping[Any, float] | str | None = None,
         precision: str = "float32",
         compile: bool = False,
@@ -153,6 +170,7 @@ class UDIClassifier(MultimodalClassifier):
             shapes=shapes,
             encoder=encoder,
             embedding_dim=embedding_dim,
+            cv=cv,
             optimizer=optimizer,
             lr=lr,
             lr_schedule=lr_schedule,
@@ -163,6 +181,7 @@ class UDIClassifier(MultimodalClassifier):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            monitor=monitor,
             class_weight=class_weight,
             precision=precision,
             compile=compile,
@@ -178,11 +197,19 @@ class UDIClassifier(MultimodalClassifier):
         self.anchor_tolerance = anchor_tolerance
         self.follower_init = follower_init
         self.fusion = fusion
+        self.ensemble = ensemble
+        self.store_oof = store_oof
 
-    _saved_attributes: ClassVar = (*MultimodalClassifier._saved_attributes, "branch_scores_", "anchor_", "order_")
+    _saved_attributes: ClassVar = (
+        *MultimodalClassifier._saved_attributes,
+        "branch_scores_",
+        "fusion_weights_",
+        "anchor_",
+        "order_",
+    )
 
     def _check_parameters(self) -> None:
-        check_choice("fusion", self.fusion, ("sum", "mean"))
+        check_fusion_parameters(self)
         if isinstance(self.guidance, Sequence | np.ndarray) and not isinstance(self.guidance, str):
             if len(self.guidance) != 2:
                 raise ValueError(f"guidance={self.guidance!r} must be two weights, (consistency, complementarity).")
@@ -195,29 +222,32 @@ class UDIClassifier(MultimodalClassifier):
 
     def _check_saved_attributes(self) -> None:
         super()._check_saved_attributes()
+        check_saved_branches(self)
         names = sorted(self.modalities_)
         if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
             raise ValueError(f"order_={self.order_!r} must be the modalities {names}, starting with {self.anchor_!r}.")
-        if sorted(self.branch_scores_) != names:
-            raise ValueError(f"branch_scores_={self.branch_scores_!r} do not have the modalities {names}.")
-        for name, score in self.branch_scores_.items():
-            check_number(f"branch_scores_[{name!r}]", score, high=1)
 
     def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
         check_choice("anchor", self.anchor, ["auto", *self.modalities_])
-        branches, interrupted = train_branches(
-            context, self.modalities_, lambda name: self._build_branch(context, name)
-        )
-        self.order_ = self._rank_modalities({name: _validate(context, branch) for name, branch in branches.items()})
+        is_guided = self.guidance is not None
+        trained, interrupted = train_branches(context, self.modalities_, self._build_branch)
+        epochs_alone = {name: n_epochs for name, (_, n_epochs) in trained.items()}
+        outputs = {name: evaluate_branches(context, branches, is_guided) for name, (branches, _) in trained.items()}
+        self.order_ = self._rank_modalities({name: outputs[name].score(context.rows) for name in outputs})
         self.anchor_ = self.order_[0]
         self.guidance_history_: dict[str, dict[str, np.ndarray]] = {}
-        if self.guidance is not None:
-            frozen = FrozenBranches(context.train, self.fusion)
+        if is_guided:
+            frozen = FrozenBranches(context, self.fusion)
             for previous, name in itertools.pairwise(self.order_):
                 if not interrupted:
-                    frozen.add(branches[previous], context.options)
-                    branches[name], interrupted = self._fit_follower(context, branches[name], frozen)
-        return LateFusion(branches, self.fusion), interrupted
+                    frozen.add(outputs[previous])
+                    trained[name], interrupted = self._fit_follower(context, trained[name], frozen)
+                    outputs[name] = evaluate_branches(context, trained[name].branches, True)
+        store_oof_proba(self, outputs)
+        branches = {name: fold_branches for name, (fold_branches, _) in trained.items()}
+        if not self.ensemble and not interrupted:
+            branches, interrupted = self._refit(context, trained, outputs, epochs_alone)
+        return join_modalities(self, context, branches, outputs), interrupted
 
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
         return LateFusion(branches, self.fusion)
@@ -238,26 +268,66 @@ class UDIClassifier(MultimodalClassifier):
         followers = sorted(validation.keys() - {anchor}, key=lambda name: (-self.branch_scores_[name], name))
         return [anchor, *followers]
 
-    def _fit_follower(self, context: FitContext, alone: Branch, frozen: FrozenBranches) -> tuple[Branch, bool]:
-        """Train a branch again under guidance, and return it with whether Ctrl-C cut its training short.
+    def _fit_follower(
+        self, context: FitContext, alone: TrainedBranches, frozen: FrozenBranches
+    ) -> tuple[TrainedBranches, bool]:
+        """Train the branches of a modality again under guidance, and report whether Ctrl-C cut it short.
 
-        `alone` is the branch as it was trained by itself, which is returned if no epoch was completed.
+        `alone` are the branches as they were trained by themselves, which are returned if no epoch was completed.
         """
-        branch = copy.deepcopy(alone) if self.follower_init == "warm" else self._build_branch(context, alone.name)
-        guidance = Guidance(frozen, self.guidance, context.seed_for(alone.name, "mutual information"))
+        name = alone.branches[0].name
+        if self.follower_init == "warm":
+            branches = copy.deepcopy(alone.branches)
+        else:
+            branches = [self._build_branch(fold, name) for fold in context.fold_contexts()]
+        held_out = FoldRows([valid for _, valid in context.folds_for(name)])
+        guidance = Guidance(frozen, self.guidance, context.seed_for(name, "mutual information"), held_out)
         try:
-            run = train_branch(context, branch, "guided", guidance)
+            run = train_folds(context, branches, "guided", guidance)
         except KeyboardInterrupt:
             return alone, True
         # After Ctrl-C within an epoch, the guidance has one record more than the history.
-        self.guidance_history_[alone.name] = {
-            key: values[: len(run.history)] for key, values in guidance.history().items()
-        }
-        return branch, run.interrupted
+        self.guidance_history_[name] = {key: values[: len(run.history)] for key, values in guidance.history().items()}
+        return TrainedBranches(branches, run.n_best), run.interrupted
 
+    def _refit(
+        self,
+        context: FitContext,
+        trained: dict[str, TrainedBranches],
+        outputs: dict[str, BranchOutputs],
+        epochs_alone: dict[str, int],
+    ) -> tuple[dict[str, list[Branch]], bool]:
+        """Train one branch per modality on all rows, by the epochs and the guiding weights of the folds.
 
-def _validate(context: FitContext, branch: Branch) -> tuple[float, float]:
-    """Return the accuracy of a branch on the validation rows, and the mean entropy of its predictions in nats."""
-    _, valid = context.split_for(branch.name)
-    _, accuracy, entropy = evaluate(branch, valid, context.options)
-    return accuracy, entropy
+        Predictions of the frozen modalities stay the out-of-fold ones; their features are those of the new branches.
+        """
+
+        def train_alone(unsplit: FitContext, name: str) -> tuple[Branch, bool]:
+            return refit_branch(unsplit, name, epochs_alone[name], self._build_branch, "unimodal, all rows")
+
+        def build_warm(unsplit: FitContext, name: str) -> Branch:
+            branch, interrupted = train_alone(context, name)
+            if interrupted:
+                raise KeyboardInterrupt
+            return branch
+
+        interrupted = False
+        frozen = FrozenBranches(context, self.fusion)
+        branches: dict[str, list[Branch]] = {}
+        for name in self.order_:
+            if interrupted:
+                raise KeyboardInterrupt
+            if name in self.guidance_history_:
+                weights, seed = self.guidance_history_[name]["weights"], context.seed_for(name, "mutual information")
+                guidance = Guidance(frozen, weights, seed, FoldRows([context.train.with_modality(name)]))
+                build = build_warm if self.follower_init == "warm" else self._build_branch
+                branch, interrupted = refit_branch(
+                    context, name, trained[name].n_epochs, build, "guided, all rows", guidance
+                )
+            else:
+                branch, interrupted = train_alone(context, name)
+            branches[name] = [branch]
+            if self.guidance is not None:
+                features = evaluate_branches(context.unsplit(context.options), [branch], True).features
+                frozen.add(replace(outputs[name], features=features))
+        return branches, interrupted

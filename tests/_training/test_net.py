@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import (
     BatchScoring,
     Callback,
@@ -33,7 +34,7 @@ from mmestim._training.losses import weighted_cross_entropy
 from mmestim._training.net import Net
 from mmestim._training.options import TrainingOptions
 
-FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu", "cv": None}
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
 
 
@@ -48,14 +49,40 @@ def epochs(clf, key):
     return [row[key] for row in clf.history_]
 
 
-def test_early_stopping_keeps_the_best_epoch(data):
-    settings = {"n_iter_no_change": 3, "lr_schedule": None, "random_state": 0, "device": "cpu"}
+@pytest.mark.filterwarnings("ignore:.*loss still fell")
+@pytest.mark.parametrize("monitor", ["valid_loss", "valid_accuracy"])
+def test_early_stopping_keeps_the_best_epoch(monitor, data):
+    settings = {"n_iter_no_change": 3, "lr_schedule": None, "monitor": monitor, "cv": None}
+    settings |= {"random_state": 0, "device": "cpu", "lr": 0.1, "validation_fraction": 0.3}
     clf = JointClassifier(GROUPS, **settings).fit(*data)
     accuracy, loss = epochs(clf, "valid_accuracy"), epochs(clf, "valid_loss")
-    best = max(range(len(accuracy)), key=lambda i: (accuracy[i], -loss[i]))
+    # There are 45 validation rows, so their loss is averaged over three epochs.
+    smoothed = [np.mean(loss[max(0, i - 2) : i + 1]) for i in range(len(loss))]
+    if monitor == "valid_loss":
+        best = int(np.argmin(smoothed))
+    else:
+        best = max(range(len(accuracy)), key=lambda i: (accuracy[i], -loss[i]))
     assert len(accuracy) == best + 1 + 3 < 100
     shorter = JointClassifier(GROUPS, max_epochs=best + 1, **settings).fit(*data)
     np.testing.assert_array_equal(shorter.predict_proba(data[0]), clf.predict_proba(data[0]))
+
+
+def test_many_validation_rows_judge_every_epoch_by_itself():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 500)
+    X = rng.normal(size=(500, 8)) + 0.4 * y[:, None]
+    settings = {"n_iter_no_change": 3, "lr_schedule": None, "validation_fraction": 0.5, "cv": None, "lr": 0.1}
+    clf = JointClassifier(GROUPS, random_state=0, device="cpu", **settings).fit(X, y)
+    assert len(clf.history_) == int(np.argmin(epochs(clf, "valid_loss"))) + 1 + 3
+
+
+def test_stopping_by_accuracy_while_the_loss_falls_is_reported(data):
+    X, y = data
+    settings = {"monitor": "valid_accuracy", "n_iter_no_change": 3, "lr": 1e-4, "cv": None, "random_state": 0}
+    with pytest.warns(ConvergenceWarning, match=r"joint: .* stopped after epoch \d+ of 100.*monitor='valid_loss'"):
+        stopped = JointClassifier(GROUPS, device="cpu", **settings).fit(X, y)
+    patient = JointClassifier(GROUPS, device="cpu", **settings | {"monitor": "valid_loss"}).fit(X, y)
+    assert stopped.n_iter_ < patient.n_iter_ == 100
 
 
 def test_without_early_stopping_all_rows_train_to_the_end(data):
@@ -227,7 +254,7 @@ def test_callback_may_stop_a_stage(data):
         Checkpoint("valid_loss_best", f_params=None, f_optimizer=None, f_criterion=None, f_history=None),
         EarlyStopping(patience=2, sink=lambda text: None),
         ("early_stopping", GradientNormClipping(1.0)),
-        Freezer("encoder.*"),
+        Freezer("*encoder.*"),
         LRScheduler("CyclicLR", base_lr=0.01, max_lr=0.1, step_every="batch"),
     ],
     ids=lambda callback: type(callback).__name__,
@@ -249,7 +276,9 @@ def test_callbacks_may_predict_with_the_net(data):
     np.testing.assert_allclose(*zip(*accuracies, strict=True), atol=1e-6)
 
 
-def test_skorch_scoring_agrees_with_ours(data):
+@pytest.mark.parametrize("cv", [None, 3])
+@pytest.mark.parametrize("classifier", [JointClassifier, LateFusionClassifier])
+def test_skorch_scoring_agrees_with_ours(classifier, cv, data):
     scores = []
 
     class RecordScores(Callback):
@@ -257,8 +286,9 @@ def test_skorch_scoring_agrees_with_ours(data):
             scores.append((net.history[-1]["acc"], net.history[-1]["valid_accuracy"]))
 
     scoring = EpochScoring("accuracy", name="acc", lower_is_better=False)
-    JointClassifier(GROUPS, callbacks=[("acc", scoring), RecordScores()], **FAST).fit(*data)
-    assert len(scores) == 4
+    X, y = data[0][:, :5], data[1]
+    classifier(callbacks=[("acc", scoring), RecordScores()], **FAST | {"cv": cv}).fit(X, y)
+    assert len(scores) == (12 if cv and classifier is JointClassifier else 4)
     np.testing.assert_allclose(*zip(*scores, strict=True), atol=1e-6)
 
 
@@ -273,7 +303,8 @@ def test_ctrl_c_keeps_the_best_epoch_if_every_branch_has_one(interrupt_in, is_fi
     assert hasattr(clf, "module_") == is_fitted
     if is_fitted:
         assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 4, 1, 2]
-        best = max(row["valid_accuracy"] for row in clf.history_[4:])
+        losses = [row["valid_loss"] for row in clf.history_[4:]]
+        best = clf.history_[4 + int(np.argmin(np.cumsum(losses) / [1, 2]))]["valid_accuracy"]
         X, y = data
         valid = inner_split(np.arange(150), y, None, 0.1, int(np.random.RandomState(0).randint(2**31 - 1)))[1]
         proba = clf.predict_proba_per_modality(X[valid])["image"]
@@ -294,7 +325,8 @@ def test_ctrl_c_discards_the_unfinished_epoch(monkeypatch, data):
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(*data)
     monkeypatch.undo()
-    best = max(interrupted.history_, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))["epoch"]
+    losses = [row["valid_loss"] for row in interrupted.history_]
+    best = 1 + int(np.argmin(np.cumsum(losses) / np.arange(1, len(losses) + 1)))
     plain = JointClassifier(GROUPS, lr_schedule=None, **FAST | {"max_epochs": best}).fit(*data)
     np.testing.assert_array_equal(interrupted.predict_proba(data[0]), plain.predict_proba(data[0]))
 
@@ -325,7 +357,7 @@ def test_bf16_is_close_to_float32_and_returns_float32(data):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training_gives_the_same_model(data):
-    settings = FAST | {"max_epochs": 2, "early_stopping": False}
+    settings = FAST | {"max_epochs": 2, "early_stopping": False, "fusion": "sum"}
     plain = UDIClassifier(GROUPS, **settings).fit(*data)
     compiled = UDIClassifier(GROUPS, compile=True, **settings).fit(*data)
     np.testing.assert_allclose(compiled.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4)

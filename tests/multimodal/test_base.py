@@ -11,7 +11,7 @@ from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier
 
 CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
-FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu", "cv": None}
 
 
 @pytest.fixture(scope="module")
@@ -49,64 +49,71 @@ def test_fit_learns_and_sets_the_attributes(classifier, data):
     assert {"stage", "modality", "epoch", "train_loss", "valid_loss", "valid_accuracy"} <= set(clf.history_[0])
     names = clf.get_feature_names_out()
     assert clf.transform(X).shape == (150, len(names))
-    assert (names[0], names[-1]) == ("audio0", "image63")
+    assert (names[0], names[-1]) == ("audio0", f"image{64 * clf.n_networks_ - 1}")
 
 
+@pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_outputs_are_float32_and_do_not_depend_on_the_batch(classifier, with_absent):
+def test_outputs_are_float32_and_do_not_depend_on_the_batch(classifier, cv, with_absent):
     X, y = with_absent
-    clf = classifier(GROUPS, **FAST).fit(X, y)
+    clf = classifier(GROUPS, **FAST | {"cv": cv}).fit(X, y)
     all_rows = clf.predict_proba(X)
     assert all_rows.dtype == clf.transform(X).dtype == np.float32
     np.testing.assert_allclose(all_rows, np.concatenate([clf.predict_proba(row[None]) for row in X]), atol=1e-5)
 
 
+@pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_order_of_modalities_does_not_change_predictions(classifier, with_absent):
+def test_order_of_modalities_does_not_change_predictions(classifier, cv, with_absent):
     X, y = with_absent
-    first = classifier(GROUPS, **FAST).fit(X, y)
-    second = classifier({"image": slice(0, 3), "audio": slice(3, 8)}, **FAST)
+    settings = FAST | {"cv": cv}
+    first = classifier(GROUPS, **settings).fit(X, y)
+    second = classifier({"image": slice(0, 3), "audio": slice(3, 8)}, **settings)
     swapped = np.hstack([X[:, 5:], X[:, :5]])
     np.testing.assert_allclose(second.fit(swapped, y).predict_proba(swapped), first.predict_proba(X), atol=1e-5)
 
 
+@pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_same_seed_gives_same_model_and_keeps_torch_state(classifier, data):
+def test_same_seed_gives_same_model_and_keeps_torch_state(classifier, cv, data):
     X, y = data
+    settings = FAST | {"cv": cv}
     before = torch.get_rng_state()
-    first = classifier(GROUPS, **FAST).fit(X, y).predict_proba(X)
+    first = classifier(GROUPS, **settings).fit(X, y).predict_proba(X)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(123)
-    np.testing.assert_array_equal(classifier(GROUPS, **FAST).fit(X, y).predict_proba(X), first)
-    assert not np.array_equal(classifier(GROUPS, **FAST | {"random_state": 1}).fit(X, y).predict_proba(X), first)
+    np.testing.assert_array_equal(classifier(GROUPS, **settings).fit(X, y).predict_proba(X), first)
+    assert not np.array_equal(classifier(GROUPS, **settings | {"random_state": 1}).fit(X, y).predict_proba(X), first)
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_rows_are_predicted_from_the_modalities_present(classifier, with_absent):
     X, y = with_absent
     # Without unimodal heads, a modality is scored by the fused prediction with the others absent.
-    settings = {"unimodal_weight": 0.0} if issubclass(classifier, JointClassifier | ModalityGapClassifier) else {}
+    is_joint = issubclass(classifier, JointClassifier | ModalityGapClassifier)
+    settings = {"unimodal_weight": 0.0} if is_joint else {"fusion": "sum"}
     clf = classifier(GROUPS, random_state=0, device="cpu", **settings).fit(X, y)
     assert clf.score(X, y) > 0.55
     per_modality = clf.predict_proba_per_modality(X)
     np.testing.assert_array_equal(np.isnan(per_modality["audio"]).all(1), np.isnan(X[:, 0]))
     np.testing.assert_array_equal(np.isnan(per_modality["image"]).any(1), np.isnan(X[:, 5]))
     np.testing.assert_allclose(clf.predict_proba(X)[::3], per_modality["image"][::3], atol=1e-6)
-    assert (clf.transform(X)[::3, :64] == 0).all()
+    assert (clf.transform(X)[::3, : 64 * clf.n_networks_] == 0).all()
 
 
 def test_branches_of_late_fusion_train_independently(data):
     X, y = data
     both = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)["audio"]
-    alone = LateFusionClassifier({"audio": slice(None)}, **FAST).fit(X[:, :5], y).predict_proba(X[:, :5])
-    np.testing.assert_array_equal(both, alone)
+    alone = LateFusionClassifier({"audio": slice(None)}, **FAST, fusion="sum").fit(X[:, :5], y)
+    np.testing.assert_array_equal(both, alone.predict_proba(X[:, :5]))
 
 
 def test_rows_of_weight_zero_are_ignored(data):
     X, y = data
     weight = np.ones(len(y))
     weight[100:] = 0
-    unweighted = LateFusionClassifier(GROUPS, **FAST | {"early_stopping": False}).fit(X[:100], y[:100])
+    settings = FAST | {"early_stopping": False, "fusion": "sum"}
+    unweighted = LateFusionClassifier(GROUPS, **settings).fit(X[:100], y[:100])
     weighted = clone(unweighted).fit(X, y, sample_weight=weight)
     np.testing.assert_array_equal(weighted.predict_proba(X), unweighted.predict_proba(X))
 
@@ -140,7 +147,7 @@ def test_rare_modality_keeps_a_training_row(data):
     X, y = data[0].copy(), data[1]
     X[1:, 5:] = np.nan
     for seed in range(20):
-        clf = LateFusionClassifier(GROUPS, max_epochs=1, random_state=seed, device="cpu").fit(X, y)
+        clf = LateFusionClassifier(GROUPS, **FAST | {"max_epochs": 1, "random_state": seed}).fit(X, y)
         assert np.isfinite(clf.predict_proba(X)).all()
 
 
@@ -186,7 +193,7 @@ def test_late_fusion_sums_logits_or_averages_probabilities(data):
     probabilities = LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba_per_modality(X)
     summed = probabilities["audio"] * probabilities["image"]
     np.testing.assert_allclose(
-        LateFusionClassifier(GROUPS, **FAST).fit(X, y).predict_proba(X),
+        LateFusionClassifier(GROUPS, fusion="sum", **FAST).fit(X, y).predict_proba(X),
         summed / summed.sum(1, keepdims=True),
         atol=1e-5,
     )
@@ -223,9 +230,10 @@ class Normed(nn.Module):
         return self.layers(x)
 
 
+@pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
-def test_batch_norm_never_trains_on_one_row(classifier, data):
+def test_batch_norm_never_trains_on_one_row(classifier, cv, data):
     X, y = data[0][:65].copy(), data[1][:65]
     X[1:60, 5:] = np.nan
-    clf = classifier(GROUPS, encoder=Normed, early_stopping=False, **FAST).fit(X, y)
+    clf = classifier(GROUPS, encoder=Normed, **FAST | {"cv": cv}).fit(X, y)
     assert np.isfinite(clf.predict_proba(X)).all()

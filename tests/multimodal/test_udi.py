@@ -6,23 +6,27 @@ import torch
 from torch import nn
 
 from mmestim import LateFusionClassifier, UDIClassifier
+from mmestim._data.folds import PADDING
 from mmestim._networks.multimodal_networks import fuse
 from mmestim._training.net import Net
 from mmestim.multimodal._objectives.guidance import FrozenBranches, Guidance
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
+# One network per branch, fused as in the paper.
+SINGLE = FAST | {"cv": None, "fusion": "sum"}
 
 
 def parameters(branch):
     return [p.detach().clone() for p in branch.parameters()]
 
 
+@pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize("guidance", [None, (0, 0), (0.0, 0.0)])
-def test_without_guidance_equals_late_fusion(guidance, data):
+def test_without_guidance_equals_late_fusion(guidance, cv, data):
     X, y = data
-    late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
-    udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
+    late = LateFusionClassifier(GROUPS, cv=cv, **FAST).fit(X, y)
+    udi = UDIClassifier(GROUPS, cv=cv, guidance=guidance, **FAST).fit(X, y)
     np.testing.assert_array_equal(udi.predict_proba(X), late.predict_proba(X))
 
 
@@ -43,7 +47,7 @@ def test_anchor_can_be_named(data):
 
 def test_lowest_entropy_breaks_ties_between_anchors(data):
     X, y = data
-    settings = FAST | {"early_stopping": False}
+    settings = SINGLE | {"early_stopping": False}
     clf = UDIClassifier(GROUPS, anchor_tolerance=1.0, **settings).fit(X, y)
     alone = LateFusionClassifier(GROUPS, **settings).fit(X, y).predict_proba_per_modality(X)
     entropy = {name: -(p * np.log(p)).sum(1).mean() for name, p in alone.items()}
@@ -52,11 +56,12 @@ def test_lowest_entropy_breaks_ties_between_anchors(data):
     assert clf.branch_scores_ == pytest.approx(scores)
 
 
-@pytest.mark.parametrize("guidance", ["dynamic", "aligned", (1.0, 0.0), (0.0, 0.01)])
-def test_guidance_changes_followers_and_not_the_anchor(guidance, data):
+@pytest.mark.parametrize("cv", [None, 3])
+@pytest.mark.parametrize("guidance", ["validated", "dynamic", "aligned", (1.0, 0.0), (0.0, 0.01)])
+def test_guidance_changes_followers_and_not_the_anchor(guidance, cv, data):
     X, y = data
-    late = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
-    udi = UDIClassifier(GROUPS, guidance=guidance, **FAST).fit(X, y)
+    late = LateFusionClassifier(GROUPS, cv=cv, **FAST).fit(X, y)
+    udi = UDIClassifier(GROUPS, cv=cv, guidance=guidance, **FAST).fit(X, y)
     for before, after in zip(
         parameters(late.module_.branch("text")), parameters(udi.module_.branch("text")), strict=True
     ):
@@ -75,6 +80,53 @@ def test_adaptive_weights_are_fractions_of_positive_alignments(guidance, data):
     np.testing.assert_allclose(history["weights"], expected, atol=1e-5)
     if guidance == "aligned":
         assert (np.abs(history["alignment"]) <= 1).all()
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_validated_weights_are_positive_cosines(cv, data):
+    history = UDIClassifier(GROUPS, guidance="validated", cv=cv, **FAST).fit(*data).guidance_history_["image"]
+    np.testing.assert_allclose(history["weights"], np.maximum(history["alignment"], 0), atol=1e-6)
+    assert (np.abs(history["alignment"]) <= 1 + 1e-5).all()
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_validated_weights_are_judged_on_rows_that_neither_side_has_seen(cv, monkeypatch, data):
+    judged = []
+    original = Guidance._gradient_products
+
+    def gradient_products(self, net, guided_rows, fused_rows):
+        judged.append((guided_rows, fused_rows, net.train_rows))
+        return original(self, net, guided_rows, fused_rows)
+
+    monkeypatch.setattr(Guidance, "_gradient_products", gradient_products)
+    UDIClassifier(GROUPS, guidance="validated", cv=cv, **FAST).fit(*data)
+    assert judged
+    for guided, fused, train in judged:
+        for guided_rows, fused_rows, fold in zip(guided.tolist(), fused.tolist(), train.folds, strict=True):
+            assert set(guided_rows) - {PADDING} <= set(fold.rows.tolist())
+            assert not set(fused_rows) & set(fold.rows.tolist())
+
+
+@pytest.mark.parametrize("rule", ["validated", "aligned", "dynamic"])
+@pytest.mark.parametrize("n_rows", [60, 600])
+def test_few_rows_judge_the_weights_of_an_epoch(rule, n_rows, monkeypatch, draw_modalities):
+    n_judged = []
+    original = Guidance._gradient_products
+
+    def gradient_products(self, net, guided_rows, fused_rows):
+        n_judged[-1].append(guided_rows.numel())
+        return original(self, net, guided_rows, fused_rows)
+
+    begin_epoch = Guidance.begin_epoch
+    monkeypatch.setattr(Guidance, "begin_epoch", lambda self, *args: (n_judged.append([]), begin_epoch(self, *args))[1])
+    monkeypatch.setattr(Guidance, "_gradient_products", gradient_products)
+    X, y = draw_modalities(n_rows, (1.0, 2.0))
+    pair = {"image": slice(0, 4), "text": slice(4, 8)}
+    UDIClassifier(pair, guidance=rule, batch_size=16, cv=3, max_epochs=2, random_state=0, device="cpu").fit(X, y)
+    n_batches = -(-n_rows * 2 // 3 // 16)
+    for batches in n_judged:
+        assert sum(batches) <= 516
+        assert len(batches) <= max(1, n_batches / 4)
 
 
 def test_fixed_weights_are_constant(data):
@@ -147,12 +199,12 @@ def naive_alignment(guidance, net, rows):
         net.module_.zero_grad()
         logits, features = net.module_(batch)
         if loss == "fused":
-            fused = fuse([*(z[batch.rows] for z in guidance.frozen.logits), logits], None, "sum")
-            torch.nn.functional.cross_entropy(fused, batch.y).backward()
+            frozen = [branch.log_proba[batch.rows[0]] for branch in guidance.frozen.outputs]
+            torch.nn.functional.cross_entropy(fuse([*frozen, logits[0]], None, "sum"), batch.y[0]).backward()
         elif loss == "consistency":
-            guidance._consistency(logits, batch).backward()
+            guidance._consistency(logits, batch).sum().backward()
         else:
-            guidance._complementarity(features, batch).backward()
+            guidance._complementarity(features, batch, None).sum().backward()
         gradients.append([None if p.grad is None else p.grad.clone() for p in net.module_.parameters()])
         net.module_.zero_grad()
     return [
@@ -163,7 +215,7 @@ def naive_alignment(guidance, net, rows):
 
 def test_dynamic_rule_uses_gradient_products_and_leaves_no_gradients(monkeypatch, data):
     records = spy_on_guidance(monkeypatch)
-    UDIClassifier(GROUPS, guidance="dynamic", **FAST).fit(*data)
+    UDIClassifier(GROUPS, guidance="dynamic", **SINGLE).fit(*data)
     assert len(records) == 10
     for alignment, expected, gradients in records:
         np.testing.assert_allclose(alignment, expected, rtol=1e-3, atol=1e-6)
@@ -179,8 +231,8 @@ class Normed(nn.Sequential):
 
 
 def test_setting_the_weights_keeps_batch_norm_statistics(data):
-    clf = UDIClassifier(GROUPS, encoder=Normed, early_stopping=False, **FAST).fit(*data)
-    # Five epochs of four batches, without the eight batches that set the weights of each epoch.
+    clf = UDIClassifier(GROUPS, encoder=Normed, early_stopping=False, **SINGLE).fit(*data)
+    # Five epochs of four batches, without the batches that set the weights of each epoch.
     assert [int(b.encoder[0].num_batches_tracked) for b in clf.module_.branches] == [20, 20, 20]
 
 
@@ -195,7 +247,7 @@ def test_followers_may_have_frozen_encoders(guidance, data):
 def test_weights_of_rows_reach_the_consistency_loss(data):
     X, y = data[0][:, 4:].copy(), data[1]
     pair, weight = {"image": slice(0, 4), "text": slice(4, 8)}, np.where(np.arange(len(y)) < 120, 1.0, 1e-9)
-    settings = FAST | {"early_stopping": False, "anchor": "text", "guidance": (5.0, 0.0)}
+    settings = SINGLE | {"early_stopping": False, "anchor": "text", "guidance": (5.0, 0.0)}
     first = UDIClassifier(pair, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
     X[120:, 4:] = X[120:, 4:][::-1]
     other = UDIClassifier(pair, **settings).fit(X, y, sample_weight=weight).predict_proba(X[:120])
@@ -232,13 +284,16 @@ def test_ctrl_c_keeps_usable_networks(stopped_in, is_fitted, monkeypatch, data):
 @pytest.mark.parametrize(
     "parameter, value, message",
     [
-        ("guidance", "strong", r"guidance='strong'.*'dynamic', 'aligned', None.*two weights"),
+        ("guidance", "strong", r"guidance='strong'.*'validated', 'aligned', 'dynamic', None.*two weights"),
         ("guidance", (1.0,), "two weights"),
         ("guidance", (1.0, -1.0), "at least 0"),
         ("anchor", "smell", r"anchor='smell'.*'auto', 'audio', 'image', 'text'"),
         ("anchor_tolerance", 2.0, "at most 1"),
         ("follower_init", "cold", "'fresh', 'warm'"),
-        ("fusion", "max", "'sum', 'mean'"),
+        ("fusion", "max", "'weighted', 'sum', 'mean'"),
+        ("cv", 1, "cv=1 must be at least 2"),
+        ("cv", "loo", "cv='loo' is not supported.*'auto', None.*splitter"),
+        ("monitor", "f1", "'valid_loss', 'valid_accuracy'"),
     ],
 )
 def test_invalid_parameters_raise(parameter, value, message, data):

@@ -14,7 +14,7 @@ from mmestim.datasets import load_digit_views
 @pytest.fixture(scope="session")
 def fast_options():
     """Return parameters of a classifier that is fitted quickly."""
-    return {"max_epochs": 2, "embedding_dim": 8, "random_state": 0, "device": "cpu"}
+    return {"max_epochs": 2, "embedding_dim": 8, "random_state": 0, "device": "cpu", "cv": None}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from ..._data.batches import Batch
 from ..._training.loop import Objective
 from ...balancers._base import Balancer
 from ...balancers._joint_training import Training
-from ..base import FitContext
+from ..fit_context import FitContext
 
 
 class BalancedObjective(Objective):

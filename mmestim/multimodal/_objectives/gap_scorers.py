@@ -13,7 +13,7 @@ from ..._networks.multimodal_networks import MultimodalModule
 from ..._training.loop import ShadowNetwork
 from ..._training.state_encoding import Stateful
 from .._analysis.true_class_scores import true_class_scores
-from ..base import FitContext
+from ..fit_context import FitContext
 
 
 class TrainingScores(Stateful):
@@ -43,7 +43,7 @@ class OutOfFoldScores(TrainingScores):
         codes = context.train.y.cpu().numpy()
         self.splits: list[tuple[np.ndarray, np.ndarray]] = []
         for training_rows, held_out_rows in cross_splits(
-            context.train.rows.numpy(), codes, context.groups, cv, context.seed_for("folds")
+            context.train.rows.numpy(), codes, None, cv if isinstance(cv, int) else 3, context.seed_for("folds")
         ):
             # An untrained class scores near zero for every modality, which would look like agreement.
             is_trained_class = np.isin(codes[held_out_rows], codes[training_rows])

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import nn
+
+from ..._networks.stacking import stack_networks
 
 
 class CLUB(nn.Module):
@@ -55,52 +61,65 @@ class CLUB(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, n_features_x)
+        x : Tensor of shape (..., n_samples, n_features_x)
             Conditioning features.
-        y : Tensor of shape (n_samples, n_features_y)
+        y : Tensor of shape (..., n_samples, n_features_y)
             Features whose density is fitted.
-        mask : bool Tensor of shape (n_samples,), default=None
+        mask : bool Tensor of shape (..., n_samples), default=None
             Rows to include; all by default.
 
         Returns
         -------
-        Tensor of shape ()
+        Tensor of shape (...)
             Loss (UDI, eq. 10).
         """
         log_variance = self.log_variance(x)
         squares = (self.mean(x) - y) ** 2
-        return masked_mean(0.5 * (squares * (-log_variance).exp() + log_variance).sum(1), mask)
+        return masked_mean(0.5 * (squares * (-log_variance).exp() + log_variance).sum(-1), mask)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return the bound over all pairs of rows of a batch, differentiable in y.
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, n_features_x)
+        x : Tensor of shape (..., n_samples, n_features_x)
             Conditioning features.
-        y : Tensor of shape (n_samples, n_features_y)
+        y : Tensor of shape (..., n_samples, n_features_y)
             Features to be made independent of x.
-        mask : bool Tensor of shape (n_samples,), default=None
+        mask : bool Tensor of shape (..., n_samples), default=None
             Rows to include; all by default.
 
         Returns
         -------
-        Tensor of shape ()
+        Tensor of shape (...)
             Bound, in nats.
         """
         with torch.no_grad():  # Only the features get a gradient; q is fitted by `fitting_loss`.
             mean, precision = self.mean(x), (-self.log_variance(x)).exp()
-        weight = None if mask is None else (mask / mask.sum().clamp(min=1)).unsqueeze(1)
-        center = y.mean(0) if weight is None else (weight * y).sum(0)
-        deviations = (y - center) ** 2
-        variance = deviations.mean(0) if weight is None else (weight * deviations).sum(0)
+        if mask is None:
+            center = y.mean(-2, keepdim=True)
+            variance = ((y - center) ** 2).mean(-2, keepdim=True)
+        else:
+            weight = (mask / mask.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(-1)
+            center = (weight * y).sum(-2, keepdim=True)
+            variance = (weight * (y - center) ** 2).sum(-2, keepdim=True)
         # mean_j (m_i - y_j)^2 = (m_i - center)^2 + variance, so pairs need not be formed.
         unpaired = (mean - center) ** 2 + variance
-        return masked_mean(0.5 * (precision * (unpaired - (mean - y) ** 2)).sum(1), mask)
+        return masked_mean(0.5 * (precision * (unpaired - (mean - y) ** 2)).sum(-1), mask)
+
+
+def stacked_clubs(clubs: Sequence[CLUB]) -> CLUB:
+    """Return one bound that computes those of several folds; their axis is in front of the rows."""
+    stack = copy.copy(clubs[0])
+    stack._modules = {
+        name: cast(nn.Module, stack_networks([getattr(club, name) for club in clubs]))
+        for name in ("mean", "log_variance")
+    }
+    return stack
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Return the mean of the values where `mask` is True, or zero if it is True nowhere."""
+    """Return the mean over the last axis of the values where `mask` is True, or zero if it is True nowhere."""
     if mask is None:
-        return values.mean()
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+        return values.mean(-1)
+    return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)

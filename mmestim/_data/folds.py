@@ -1,0 +1,113 @@
+"""Rows of several folds, which networks of one shape train on in step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from .batches import Batch, Rows
+
+# Number that stands in a batch for a row that a smaller fold lacks.
+PADDING = -1
+
+
+class FoldRows:
+    """Rows of several folds in batches, which hold a part of every fold.
+
+    Tensors of a batch have one more axis in front, over the folds. Every fold has the same number of
+    batches, so that the networks take the same number of steps. Folds differ in size, so that parts
+    are padded to the largest one by rows of weight 0 and number `PADDING`.
+
+    Parameters
+    ----------
+    folds : sequence of Rows
+        Rows of each fold, of one modality that all of them have.
+    """
+
+    def __init__(self, folds: Sequence[Rows]) -> None:
+        self.folds = list(folds)
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.folds)
+
+    def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
+        """Return the row numbers of every batch of an epoch, one line per fold, shuffled if a generator is given."""
+        if len(self.folds) == 1:
+            return [rows.unsqueeze(0) for rows in self.folds[0].epoch(batch_size, generator)]
+        sizes = [len(rows) for rows in self.folds]
+        n_batches = -(-max(sizes) // int(batch_size))
+        if generator is not None:  # BatchNorm cannot train on one row.
+            n_batches = max(1, min(n_batches, min(sizes) // 2))
+        orders = [
+            rows.rows if generator is None else rows.rows[torch.randperm(len(rows), generator=generator)]
+            for rows in self.folds
+        ]
+        parts = zip(*(order.tensor_split(n_batches) for order in orders), strict=True)
+        return [pad_sequence(list(part), batch_first=True, padding_value=PADDING) for part in parts]
+
+    def sample(self, n_rows: int, generator: torch.Generator) -> torch.Tensor:
+        """Return the numbers of at most `n_rows` random rows of each fold, padded like a batch."""
+        chosen = [rows.rows[torch.randperm(len(rows), generator=generator)[:n_rows]] for rows in self.folds]
+        return pad_sequence(chosen, batch_first=True, padding_value=PADDING)
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Return the batch with these row numbers of shape (n_folds, n_rows)."""
+        is_row = rows != PADDING
+        flat = self.folds[0].batch(rows.clamp(min=0).flatten(), training)
+        n_folds, n_rows = rows.shape
+        x = {name: block.reshape(n_folds, n_rows, *block.shape[1:]) for name, block in flat.x.items()}
+        weight = None if flat.weight is None else flat.weight.view(rows.shape)
+        numbers = flat.rows.view(rows.shape)
+        if not is_row.all():
+            on_device = is_row.to(numbers.device)
+            weight = on_device.float() if weight is None else weight * on_device
+            numbers = numbers.masked_fill(~on_device, PADDING)
+        counts = tuple(is_row.sum(1).tolist())
+        return Batch(x, {}, rows.numel(), flat.y.view(rows.shape), weight, numbers, counts)
+
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Return the number of rows of each fold to evaluate at once."""
+        return max(int(batch_size), self.folds[0].eval_batch_size(batch_size) // len(self.folds))
+
+
+def only_fold(batch: Batch, fold: int) -> Batch:
+    """Return the part of a batch that belongs to one fold, without padding; the axis of the folds has size 1."""
+    n_rows = batch.counts[fold]
+    part = slice(fold, fold + 1)
+    x = {name: block[part, :n_rows] for name, block in batch.x.items()}
+    weight = None if batch.weight is None else batch.weight[part, :n_rows]
+    return Batch(x, {}, n_rows, batch.y[part, :n_rows], weight, batch.rows[part, :n_rows], (n_rows,))
+
+
+def samples(batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return the blocks and targets of a batch, with the rows of its folds one after the other."""
+    if not batch.counts:
+        return batch.x, batch.y
+    is_row = batch.rows != PADDING
+    return {name: block[is_row] for name, block in batch.x.items()}, batch.y[is_row]
+
+
+def fold_mean(values: torch.Tensor, batch: Batch, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the weighted mean of the values of each fold, over its rows or those where `mask` is True.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_folds, n_rows)
+        One value per row.
+    batch : Batch
+        Batch of all folds.
+    mask : bool Tensor of shape (n_folds, n_rows), default=None
+        Rows to include.
+
+    Returns
+    -------
+    Tensor of shape (n_folds,)
+        Means; 0 for a fold without rows.
+    """
+    if batch.weight is None and mask is None:
+        return values.mean(1)
+    counted = batch.rows != PADDING if mask is None else mask & (batch.rows != PADDING)
+    weighted = values if batch.weight is None else values * batch.weight
+    return torch.where(counted, weighted, 0.0).sum(1) / counted.sum(1).clamp(min=1)

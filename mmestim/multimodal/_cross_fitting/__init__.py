@@ -1,0 +1,1 @@
+"""Cross-fitting of branches: networks of folds, their outputs on rows they have not seen, and fusion weights."""
