@@ -228,7 +228,7 @@ def fuse(
     log_proba = torch.stack([F.log_softmax(z, dim=1) for z in logits])
     if fusion == "weighted" and weights is not None:
         if masks is None:
-            return torch.tensordot(weights if bool(weights.any()) else torch.ones_like(weights), log_proba, dims=1)
+            return torch.tensordot(torch.where(weights.any(), weights, 1.0), log_proba, dims=1)
         used = torch.stack(list(masks)).float()
         row_weights = used * weights.unsqueeze(1)
         row_weights = torch.where(row_weights.any(0), row_weights, used)
