@@ -29,7 +29,7 @@ def fit_logistic(task: Task, X: np.ndarray, y: np.ndarray, folds: Folds) -> Any:
 def fit_stacked(task: Task, X: np.ndarray, y: np.ndarray, folds: Folds) -> Any:
     """Fit a logistic regression to the out-of-fold probabilities of one logistic regression per modality."""
     branches = [(name, with_chosen_penalty(standardised(task, name), X, y, folds)) for name in task.data.modalities]
-    final = GridSearchCV(LogisticRegression(max_iter=1000), {"C": [0.1, 1, 10, 100]}, scoring="neg_log_loss")
+    final = GridSearchCV(LogisticRegression(max_iter=1000), {"C": [0.1, 1, 10, 100]}, scoring=negative_log_loss)
     return StackingClassifier(branches, final, cv=folds, stack_method="predict_proba").fit(X, y)
 
 
@@ -57,9 +57,21 @@ def with_chosen_penalty(columns: ColumnTransformer, X: np.ndarray, y: np.ndarray
     """Return an unfitted logistic regression with the C of the lowest log-loss on the folds."""
     model = make_pipeline(columns, LogisticRegression(max_iter=1000))
     search = GridSearchCV(
-        model, {"logisticregression__C": np.logspace(-4, 2, 7)}, scoring="neg_log_loss", cv=folds, refit=False
+        model, {"logisticregression__C": np.logspace(-4, 2, 7)}, scoring=negative_log_loss, cv=folds, refit=False
     )
     return model.set_params(**search.fit(X, y).best_params_)
+
+
+def negative_log_loss(model: Any, X: np.ndarray, y: np.ndarray) -> float:
+    """Return the negative log-loss; scikit-learn's scorer fails where the rows lack a class."""
+    return -log_loss(model.predict_proba(X), model.classes_, y)
+
+
+def log_loss(proba: np.ndarray, classes: np.ndarray, y: np.ndarray) -> float:
+    """Return the mean negative log-probability of the true class, which is at least 1e-15 here."""
+    columns = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+    true_class = np.where(classes[columns] == y, proba[np.arange(len(y)), columns], 0)
+    return float(-np.log(true_class.clip(1e-15)).mean())
 
 
 def standardised(task: Task, *names: str) -> ColumnTransformer:

@@ -17,13 +17,12 @@ from sklearn.base import clone
 from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import mmestim
-from _references import REFERENCES, inner_folds
+from _references import REFERENCES, inner_folds, log_loss
 from _results import FIELDS, KEY, append_line, format_scores, load_results, parse_line
 from _tasks import Task
 
@@ -72,8 +71,8 @@ class Run:
         line = dict.fromkeys(FIELDS, "") | dict(zip(KEY, self.key, strict=True))
         line |= {
             "accuracy": f"{np.mean(model.classes_[proba.argmax(axis=1)] == y_new):.5f}",
-            "log_loss": f"{log_loss(y_new, proba, labels=model.classes_):.5f}",
-            "calibration_error": f"{calibration_error(proba, np.searchsorted(model.classes_, y_new)):.5f}",
+            "log_loss": f"{log_loss(proba, model.classes_, y_new):.5f}",
+            "calibration_error": f"{calibration_error(proba, model.classes_ == y_new[:, None]):.5f}",
             "fit_seconds": f"{seconds:.3f}",
         }
         return line | (
@@ -124,11 +123,14 @@ def reference_details(model: Any, X_new: np.ndarray, y_new: np.ndarray) -> dict[
     return {"alone": format_scores(alone), "device": "cpu"}
 
 
-def calibration_error(proba: np.ndarray, codes: np.ndarray, n_bins: int = 15) -> float:
-    """Return the expected calibration error of the most probable class, with bins of equal width."""
-    confidence, is_correct = proba.max(axis=1), proba.argmax(axis=1) == codes
+def calibration_error(proba: np.ndarray, is_true: np.ndarray, n_bins: int = 15) -> float:
+    """Return the expected calibration error of the most probable class, with bins of equal width.
+
+    `is_true` has the shape of `proba`, and marks the true class of each row.
+    """
+    confidence, is_correct = proba.max(axis=1), is_true[np.arange(len(proba)), proba.argmax(axis=1)]
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    return float(np.abs(np.bincount(bins, is_correct - confidence)).sum() / len(codes))
+    return float(np.abs(np.bincount(bins, is_correct - confidence)).sum() / len(proba))
 
 
 def run_all(

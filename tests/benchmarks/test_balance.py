@@ -220,11 +220,34 @@ def test_references_keep_groups_together_and_summarise_frames(balance):
 def test_calibration_error(balance):
     calibration_error = importlib.import_module("_runs").calibration_error
     proba = np.array([[0.9, 0.1]] * 10 + [[0.3, 0.7]] * 10)
-    codes = np.array([0] * 9 + [1] + [1] * 4 + [0] * 6)
+    is_true = np.eye(2, dtype=bool)[[0] * 9 + [1] + [1] * 4 + [0] * 6]
     # The first bin is calibrated; in the second one, 40 % are right at a confidence of 70 %.
-    assert calibration_error(proba, codes) == pytest.approx(0.5 * 0.3)
-    assert calibration_error(np.eye(2), np.array([0, 1])) == 0
-    assert calibration_error(np.eye(2), np.array([1, 0])) == 1
+    assert calibration_error(proba, is_true) == pytest.approx(0.5 * 0.3)
+    assert calibration_error(np.eye(2), np.eye(2, dtype=bool)) == 0
+    assert calibration_error(np.eye(2), ~np.eye(2, dtype=bool)) == 1
+
+
+def test_log_loss_does_not_need_all_classes_on_either_side(balance):
+    from sklearn.metrics import log_loss
+
+    ours = importlib.import_module("_references").log_loss
+    classes, y = np.array([1, 3, 7]), np.array([3, 1, 3])
+    proba = np.random.default_rng(0).dirichlet(np.ones(3), size=3)
+    assert ours(proba, classes, y) == pytest.approx(log_loss(y, proba, labels=classes))
+    for unseen in (0, 2, 9):
+        assert ours(proba[:1], classes, np.array([unseen])) == pytest.approx(15 * np.log(10))
+
+
+def test_references_choose_where_a_fold_lacks_a_class(balance):
+    y = np.repeat([0, 1, 2], 20)
+    groups = np.concatenate([np.arange(40) % 4, np.arange(20) // 10])  # two groups have no row of class 2
+    X = np.random.default_rng(0).normal(size=(60, 4)) + 3 * np.eye(4)[y]
+    data = Bunch(target=y, data=X, modalities={"a": slice(0, 2), "b": slice(2, 4)}, shapes={})
+    task, references = balance.Task(data, groups=groups), importlib.import_module("_references")
+    folds = references.inner_folds(y, groups, seed=0)
+    assert min(len(np.unique(y[scored])) for _, scored in folds) == 2
+    for fit in (references.fit_logistic, references.fit_stacked):
+        assert fit(task, X, y, folds).score(X, y) > 0.8
 
 
 def test_settings_are_chosen_on_validation_rows(balance, tmp_path, capsys):
