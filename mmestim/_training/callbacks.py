@@ -1,12 +1,21 @@
-"""Learning rate schedule, progress bar and other extensions of skorch's training."""
+"""Stages of a fit, and extensions of skorch's training: learning rate schedule, progress bar and others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from skorch.callbacks import BatchScoring, Callback, EpochScoring, InputShapeSetter, LRScheduler, PassthroughScoring
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EpochScoring,
+    InputShapeSetter,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+)
 from tqdm.auto import tqdm
 
 _NO_BATCH_SCORES = "reads scores per batch, but the history has scores per epoch: use EpochScoring"
@@ -59,6 +68,78 @@ def check_callbacks(callbacks: Any) -> list[Any]:
                 "use_caching=True scores the predictions of the epoch."
             )
     return list(callbacks or [])
+
+
+class Stages:
+    """Stages of one fit, counted as they start.
+
+    Parameters
+    ----------
+    n_stages : int
+        Number of stages of the whole fit.
+
+    Attributes
+    ----------
+    n_started : int
+        Number of stages that have started.
+    n_epochs : int
+        Number of complete epochs of the latest stage.
+    """
+
+    def __init__(self, n_stages: int) -> None:
+        self.n_stages, self.n_started, self.n_epochs = n_stages, 0, 0
+        self._title, self._is_running = "", False
+
+    @contextlib.contextmanager
+    def start(self, net: Any) -> Iterator[None]:
+        """Count the training of a net inside the context, and name it in the net's heading.
+
+        A training inside another one, such as that of a balancer's helper network, is not a stage of its own.
+
+        Parameters
+        ----------
+        net : Net
+            The net, before its training.
+        """
+        if self._is_running:
+            yield
+            return
+        self.n_started, self.n_epochs, self._title, self._is_running = self.n_started + 1, 0, net.title, True
+        if self.n_stages > 1:
+            net.heading = f"stage {self.n_started} of {self.n_stages}: {net.title}"
+        try:
+            yield
+        finally:
+            self.n_epochs, self._is_running = len(net.history or []), False
+
+    def interruption(self, owner: str, checkpoint: Any, is_fitted: bool) -> str:
+        """Return the message of a fit that Ctrl-C has ended: where it was, what is kept, and how to resume.
+
+        Parameters
+        ----------
+        owner : str
+            Name of the classifier.
+        checkpoint : path-like or None
+            Its parameter `checkpoint`.
+        is_fitted : bool
+            Whether the epochs so far give a classifier.
+
+        Returns
+        -------
+        str
+            The message.
+        """
+        stage = f" of stage {self.n_started} of {self.n_stages} ({self._title})" if self.n_stages > 1 else ""
+        place = f"after {self.n_epochs} complete epoch(s){stage}" if self.n_started else "before its first stage"
+        kept = "Nothing is kept: the classifier is not fitted."
+        if is_fitted:
+            n_left = self.n_stages - self.n_started
+            left = f", without {n_left} later stage(s)" if n_left else ""
+            kept = f"The classifier is fitted with the epochs so far{left}."
+        resume = f"The next fit with checkpoint={str(checkpoint)!r} resumes from there."
+        if checkpoint is None:
+            resume = "With checkpoint='folder' and an int as random_state, the next fit could resume from there."
+        return f"{owner}.fit was interrupted {place}. {kept} {resume}"
 
 
 def one_cycle(rates: Sequence[float], n_steps: int) -> Callback:
@@ -116,6 +197,26 @@ class ProgressBar(Callback):
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar."""
         self.bar_.close()
+
+
+class EpochTable(PrintLog):
+    """Table of the epochs under the title of the training.
+
+    Parameters
+    ----------
+    title : str
+        Title of the training.
+    keys_ignored : list of str
+        Entries of the history that are not shown.
+    """
+
+    def __init__(self, title: str, keys_ignored: list[str]) -> None:
+        super().__init__(keys_ignored=keys_ignored)
+        self.title = title
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Print the title."""
+        self.sink(self.title)
 
 
 def discard_output(*args: Any) -> None:

@@ -168,7 +168,8 @@ def train(
     net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
     # Some objectives run backward twice through a compiled graph, whose buffers must not be reused then.
     graph_settings = functorch_config.patch(donated_buffer=False) if options.compile else contextlib.nullcontext()
-    with graph_settings, seeded(seed, options.device):
+    counted = contextlib.nullcontext() if options.stages is None else options.stages.start(net)
+    with graph_settings, seeded(seed, options.device), counted:
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
     module.eval()
     keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")

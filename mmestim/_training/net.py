@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler
 from torch import nn
 
 from .._data.batches import Batch, RowSource
 from .._data.folds import PADDING, samples
-from .callbacks import ProgressBar, discard_output, fill_momentum
+from .callbacks import EpochTable, ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators
 from .evaluation import evaluate, selection_loss
@@ -59,10 +59,12 @@ class Net(NeuralNetClassifier):
     n_classes : int
         Number of classes.
     title : str
-        Title in the progress bar and in error messages.
+        Title in error messages.
 
     Attributes
     ----------
+    heading : str
+        Title in the progress bar and above the table of epochs.
     train_rows : RowSource
         Rows of the training under way.
     gradient_listeners : list of skorch.callbacks.Callback
@@ -77,7 +79,7 @@ class Net(NeuralNetClassifier):
     def __init__(
         self, module: nn.Module, *, objective: Objective, options: TrainingOptions, n_classes: int, title: str
     ) -> None:
-        self.objective, self.options, self.title = objective, options, title
+        self.objective, self.options, self.title, self.heading = objective, options, title, title
         callbacks = list(options.callbacks)
         if options.early_stopping:
             # It must be last, because callbacks after the one that stops are not called.
@@ -123,9 +125,9 @@ class Net(NeuralNetClassifier):
             policy = torch.optim.lr_scheduler.CosineAnnealingLR
             defaults.append(("lr_schedule", LRScheduler(policy=policy, T_max=epochs, event_name="lr")))
         if self.options.verbose == 1:
-            defaults.append(("progress", ProgressBar(self.title)))
+            defaults.append(("progress", ProgressBar(self.heading)))
         elif self.options.verbose > 1:
-            defaults.append(("print_log", PrintLog(keys_ignored=[SELECTION, f"{SELECTION}_best"])))
+            defaults.append(("print_log", EpochTable(self.heading, [SELECTION, f"{SELECTION}_best"])))
         return defaults
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Any:

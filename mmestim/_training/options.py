@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .._utils.validation import check_choice, check_flag, check_number
-from .callbacks import check_callbacks
+from .callbacks import Stages, check_callbacks
 from .checkpoints import Checkpoints
 from .devices import autocast, resolve_device
 
@@ -59,6 +59,8 @@ class TrainingOptions:
         0 is silent, 1 shows a progress bar, larger numbers print a line per epoch.
     checkpoints : Checkpoints or None
         Files of the fit.
+    stages : Stages or None
+        Stages of the fit; None if it has only one.
     schedule_epochs : int or None
         Epochs of the learning-rate schedule, if they differ from `max_epochs`.
     """
@@ -79,6 +81,7 @@ class TrainingOptions:
     callbacks: list[Any]
     verbose: int
     checkpoints: Checkpoints | None = None
+    stages: Stages | None = None
     schedule_epochs: int | None = None
 
     @classmethod

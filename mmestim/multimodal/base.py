@@ -30,6 +30,7 @@ from .._data.splits import (
 )
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
+from .._training.callbacks import Stages
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import fingerprint
@@ -192,15 +193,20 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         if self.checkpoint is not None:
             fit_name = fingerprint(self, all_rows, groups, seed, options.device)
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, fit_name, options.device))
-        context = FitContext(all_rows, folds, options, seed, len(self.classes_))
+        stages = Stages(self._n_stages(len(folds)))
+        context = FitContext(all_rows, folds, replace(options, stages=stages), seed, len(self.classes_))
         self._try_encoders(context)
         self.history_, self.n_networks_ = context.history, 1
-        self.module_, interrupted = self._fit_module(context)
+        try:
+            self.module_, interrupted = self._fit_module(context)
+        except KeyboardInterrupt:
+            message = stages.interruption(type(self).__name__, self.checkpoint, is_fitted=False)
+            raise KeyboardInterrupt(message) from None
         self.module_.eval()
         self.n_iter_ = len(self.history_)
         self.device_ = str(options.device)
         if interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(stages.interruption(type(self).__name__, self.checkpoint, is_fitted=True))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -299,6 +305,10 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Check the parameters of the subclass."""
+
+    def _n_stages(self, n_folds: int) -> int:
+        """Return the number of training stages of a fit, one for each call of `train`."""
+        return n_folds
 
     def _fit_module(self, context: FitContext) -> tuple[MultimodalModule, bool]:
         """Return the trained network, and whether Ctrl-C cut its training short."""

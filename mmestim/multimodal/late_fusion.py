@@ -140,6 +140,9 @@ class LateFusionClassifier(MultimodalClassifier):
         super()._check_saved_attributes()
         check_saved_branches(self)
 
+    def _n_stages(self, n_folds: int) -> int:
+        return len(self.modalities_) * (1 if self.ensemble else 2)
+
     def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
         trained, interrupted = train_branches(context, self.modalities_, self._build_branch)
         outputs = {name: evaluate_branches(context, branches, False) for name, (branches, _) in trained.items()}

@@ -247,6 +247,9 @@ class ModalityGapClassifier(JointBase):
         check_number("n_warmup_", self.n_warmup_, high=self.n_iter_, integer=True)
         check_flag("fine_tuned_", self.fine_tuned_)
 
+    def _n_stages(self, n_folds: int) -> int:
+        return n_folds * (2 if self.fine_tune_epochs else 1)
+
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False

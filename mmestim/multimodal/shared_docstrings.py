@@ -114,8 +114,8 @@ checkpoint : str, path-like or None, default=None
     schedulers, stoppers or scorers, or have `state_dict` and `load_state_dict`. Parameters and
     buffers of encoders are resumed; plain attributes are not.
 verbose : int, default=0
-    0 is silent, 1 shows a progress bar, 2 prints a line per epoch. Both 1 and 2 print the number
-    of validation rows, and the images whose channels are moved.
+    0 is silent, 1 shows a progress bar per training stage, 2 prints a line per epoch. Both print
+    the number of validation rows, and the images whose channels are moved.
 random_state : int, RandomState instance or None, default=None
     Seed of initial weights, shuffling and the inner split. Torch's global generators are not
     changed. Results repeat exactly for the same seed, device and number of threads.""",

@@ -227,6 +227,11 @@ class UDIClassifier(MultimodalClassifier):
         if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
             raise ValueError(f"order_={self.order_!r} must be the modalities {names}, starting with {self.anchor_!r}.")
 
+    def _n_stages(self, n_folds: int) -> int:
+        n_alone, n_guided = len(self.modalities_), 0 if self.guidance is None else len(self.modalities_) - 1
+        n_refits = n_alone + (n_guided if self.follower_init == "warm" else 0)
+        return n_alone + n_guided + (0 if self.ensemble else n_refits)
+
     def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:
         check_choice("anchor", self.anchor, ["auto", *self.modalities_])
         is_guided = self.guidance is not None
