@@ -379,15 +379,15 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         for name in self.modalities_:
             if isinstance(encoder_for(self.encoder, name), str):
                 continue
-            train, valid = context.train.with_modality(name), context.valid.with_modality(name)
             batches = (
                 rows.batch(part).x[name].cpu()
-                for rows in (train, valid)
+                for rows in (context.train.with_modality(name), context.valid.with_modality(name))
                 for part in rows.epoch(rows.eval_batch_size(self.batch_size))
             )
+            n_train_rows = min(len(train) for train, _ in context.folds_for(name))
             with seeded(context.seed_for(name), context.options.device):
                 encoder, _ = self._new_encoder(name)
-                try_encoder(encoder, name, batches, batch_size=int(self.batch_size), n_train_rows=len(train))
+                try_encoder(encoder, name, batches, batch_size=int(self.batch_size), n_train_rows=n_train_rows)
 
     def _sample_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one sample of a modality."""

@@ -124,6 +124,16 @@ def test_word_numbers_are_learnt_with_absent_rows_and_saved(data, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
 
 
+def test_large_numbers_reach_the_encoder_unchanged(data):
+    class CyclicWords(IntegerWords):
+        def forward(self, x):
+            return super().forward(x % 20)
+
+    near, far = data[0], data[0] + 16_000_000 * np.array([1, 1, 1, 1, 0, 0, 0])
+    expected = fit(CyclicWords, data).predict_proba(near)
+    np.testing.assert_array_equal(fit(CyclicWords, (far, data[1])).predict_proba(far), expected)
+
+
 @pytest.mark.parametrize("value, shown", [(3.5, "3.5"), (2**24, "16777216.0"), (1e12, "1e12|99999")])
 @pytest.mark.parametrize("at", ["fit", "predict"])
 def test_values_that_integers_do_not_hold_are_refused(value, shown, at, data):
@@ -240,7 +250,7 @@ def test_an_encoder_is_tried_in_training_mode_too(data):
 
 def test_every_encoder_is_tried_before_the_first_is_trained(data, monkeypatch):
     clf = LateFusionClassifier(GROUPS, encoder={"other": Function(lambda x: x[:, 0])}, **FAST)
-    monkeypatch.setattr("mmestim.multimodal.branch_training.train", None)
+    monkeypatch.setattr(LateFusionClassifier, "_fit_module", None)
     with pytest.raises(ValueError, match="modality 'other' returns"):
         clf.fit(*data)
 
@@ -258,14 +268,15 @@ def test_batch_norm_with_batches_of_one_row_is_refused(classifier, data):
         fit(normed(4, nn.BatchNorm1d(4)), data, classifier, batch_size=1)
 
 
-@pytest.mark.parametrize("by", ["absent rows", "weights"])
+@pytest.mark.parametrize("by", ["absent rows", "folds", "weights"])
 def test_batch_norm_with_one_training_row_is_refused(by, data):
     X, weight = data[0].copy(), None
     if by == "weights":
         weight = (np.arange(80) == 3).astype(float)
     else:
-        X[1:, :4] = np.nan
-    clf = LateFusionClassifier(GROUPS, encoder={"text": normed(4, nn.BatchNorm1d(4))}, **FAST)
+        X[2 if by == "folds" else 1 :, :4] = np.nan
+    encoder = {"text": normed(4, nn.BatchNorm1d(4))}
+    clf = LateFusionClassifier(GROUPS, encoder=encoder, cv=2 if by == "folds" else None, **FAST)
     with pytest.raises(ValueError, match=ONE_ROW.format(64, 1)):
         clf.fit(X, data[1], sample_weight=weight)
 
