@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -19,10 +19,13 @@ from .._utils.atomic_write import write_atomically
 from .state_encoding import StateEncoder, decode, named_tensors
 
 # Version of the files. It is part of the fingerprint, so files of other versions are not read.
-FORMAT = 3
+FORMAT = 4
 
 # Age in seconds at which a temporary file is considered left over from a fit that was killed.
 _STALE_AGE = 3600
+
+# Seconds between two writes of unfinished trainings. A write takes as long as a short epoch.
+_WRITE_INTERVAL = 1.0
 
 # Parts of a finished training that are stored.
 _RESULTS = ("module", "objective", "history")
@@ -88,9 +91,11 @@ class Checkpoints:
 
 
 class Checkpoint:
-    """File of one training: read before it starts, restored once its objects exist, written after each epoch.
+    """File of one training: read before it starts, restored once its objects exist, updated after each epoch.
 
-    The parts are all objects that the next epoch depends on, by name; "module" is the network.
+    The parts are all objects that the next epoch depends on, by name; "module" is the network. Epochs are
+    written at most once a second. As a context manager, a checkpoint writes the last one if an exception,
+    such as Ctrl-C, ends the training.
 
     Parameters
     ----------
@@ -108,6 +113,9 @@ class Checkpoint:
     def __init__(self, fit: Checkpoints, number: int) -> None:
         self.fit, self.path = fit, fit.path(number)
         self._content = self._read()
+        # Each training has its own time, so that trainings within an epoch do not keep it from being written.
+        self._last_write = time.monotonic()
+        self._pending: dict[str, Any] | None = None  # the last epoch, if it is not written
         self.is_finished = self._content is not None and self._content["finished"]
 
     def restore(self, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,25 +151,52 @@ class Checkpoint:
         return dict(parts) | restored
 
     def write(self, parts: Mapping[str, Any], finished: bool = False) -> None:
-        """Store the parts or, if training has `finished`, its results alone, without optimizers."""
-        encoder = StateEncoder(parts["module"], with_optimizers=not finished)
+        """Store the parts after an epoch or, if training has `finished`, its results alone, without optimizers.
+
+        Epochs that end within a second after the last write are kept in memory only.
+
+        Parameters
+        ----------
+        parts : dict of str to object
+            Objects that the next epoch depends on.
+        finished : bool, default=False
+            Whether training is complete.
+        """
+        is_due = finished or time.monotonic() - self._last_write >= _WRITE_INTERVAL
+        encoder = StateEncoder(parts["module"], with_optimizers=not finished, copies=not is_due)
         encoded = encoder.encode_each({name: parts[name] for name in _RESULTS} if finished else parts)
         if late := encoder.in_place - self._in_place:
             raise TypeError(
                 f"checkpoint: {min(late)} was created after the first epoch began, so a resumed fit could not restore "
                 "it. Create it in `begin`."
             )
+        self._pending = {"finished": finished, "n_started": self.fit.n_started, "parts": encoded}
+        if is_due:
+            self._write_pending()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *args: object) -> None:
+        if error is not None:
+            self._write_pending()
+
+    def _write_pending(self) -> None:
+        content, self._pending = self._pending, None
+        if content is None:
+            return
         buffer = io.BytesIO()
-        torch.save({"finished": finished, "n_started": self.fit.n_started, "parts": encoded}, buffer)
+        torch.save(content, buffer)
         try:
             self.fit.folder.mkdir(parents=True, exist_ok=True)  # It may have been deleted during training.
             write_atomically(self.path, [_digest(buffer.getbuffer()), buffer.getbuffer()])
         except OSError as error:
             error.add_note(f"The state of training could not be written to checkpoint={str(self.fit.folder)!r}.")
             raise
-        for number in range(self._n_deleted, self.fit.n_started):  # Trainings inside the epochs that are stored now.
+        self._last_write = time.monotonic()
+        for number in range(self._n_deleted, content["n_started"]):  # Trainings inside the epochs that are stored now.
             self.fit.path(number).unlink(missing_ok=True)
-        self._n_deleted = self.fit.n_started
+        self._n_deleted = content["n_started"]
 
     def _read(self) -> dict[str, Any] | None:
         try:

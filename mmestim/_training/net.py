@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -213,13 +214,14 @@ class Net(NeuralNetClassifier):
     ) -> bool:
         """Train the remaining epochs, and return whether Ctrl-C ended the training."""
         try:
-            while len(self.history) < self.max_epochs:
-                if not self._run_epoch(train, valid, generator):
-                    if self._is_out_of_patience():
-                        self._warn_if_loss_still_fell()
-                    break
-                if checkpoint is not None and len(self.history) < self.max_epochs:
-                    checkpoint.write(self._parts(generator))
+            with checkpoint or contextlib.nullcontext():
+                while len(self.history) < self.max_epochs:
+                    if not self._run_epoch(train, valid, generator):
+                        if self._is_out_of_patience():
+                            self._warn_if_loss_still_fell()
+                        break
+                    if checkpoint is not None and len(self.history) < self.max_epochs:
+                        checkpoint.write(self._parts(generator))
         except KeyboardInterrupt:
             if self.history and "train_loss" not in self.history[-1]:
                 self.history.pop()

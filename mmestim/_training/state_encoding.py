@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
@@ -37,8 +38,8 @@ class Stateful:
 class StateEncoder:
     """Encoder of objects as tensors and plain containers.
 
-    Tensors are not copied, so those that share memory still do after they are read. A tensor of the
-    network is replaced by its name, wherever it is referenced.
+    Tensors that share memory still do after they are read. A tensor of the network is replaced by its
+    name, wherever it is referenced.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ class StateEncoder:
         The network.
     with_optimizers : bool, default=True
         Whether to include the state of optimizers inside other objects.
+    copies : bool, default=False
+        Whether to copy tensors, so that later training does not change what is encoded.
 
     Attributes
     ----------
@@ -53,11 +56,12 @@ class StateEncoder:
         Paths of the objects that cannot be created from a file, only restored in place.
     """
 
-    def __init__(self, module: nn.Module, with_optimizers: bool = True) -> None:
+    def __init__(self, module: nn.Module, with_optimizers: bool = True, copies: bool = False) -> None:
         tensors = named_tensors(module)
         self.names = {id(tensor): name for name, tensor in tensors.items()}
         self.addresses = {_storage_address(tensor) for tensor in tensors.values()} - {0}
-        self.with_optimizers = with_optimizers
+        self.with_optimizers, self.copies = with_optimizers, copies
+        self._copied: dict[int, Any] = {}  # keeps copies together that share memory
         self.in_place: set[str] = set()
 
     def encode_each(self, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +81,8 @@ class StateEncoder:
                     f"checkpoint: {path} shares memory with the network. Keep the parameter itself, or a clone of it."
                 )
             # A trainable tensor may be referenced by an optimizer, so it must stay the same object.
-            return self.register_in_place("parameter", path, value.detach()) if value.requires_grad else value
+            tensor = self._tensor(value.detach())
+            return self.register_in_place("parameter", path, tensor) if value.requires_grad else tensor
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             buffer = io.BytesIO()
             np.save(buffer, value, allow_pickle=False)
@@ -90,7 +95,7 @@ class StateEncoder:
             return self.register_in_place("numpy generator", path, self.encode(value.bit_generator.state, path))
         if isinstance(value, nn.Module):
             state = value.state_dict()
-            buffers = {name: buffer for name, buffer in value.named_buffers() if name not in state}
+            buffers = {name: self._tensor(buffer) for name, buffer in value.named_buffers() if name not in state}
             return self.register_in_place("module", path, (self._encode_state(value, state), buffers))
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
             return self.register_in_place("state", path, self._encode_state(value, value.state_dict()))
@@ -105,6 +110,9 @@ class StateEncoder:
         self.in_place.add(path)
         return kind, content
 
+    def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        return copy.deepcopy(tensor, self._copied) if self.copies else tensor
+
     def _encode_items(self, container: Any, path: str) -> list[Any]:
         if isinstance(container, dict):
             return [(self.encode(key, path), self.encode(item, f"{path}[{key!r}]")) for key, item in container.items()]
@@ -115,7 +123,7 @@ class StateEncoder:
         for name, value in state.items():
             if isinstance(owner, nn.Module) and isinstance(value, torch.Tensor):
                 # The module may be the network itself, whose tensors must not be replaced by names.
-                encoded[name] = value
+                encoded[name] = self._tensor(value)
             elif self.with_optimizers or not isinstance(value, torch.optim.Optimizer):
                 encoded[name] = self.encode(value, f"{type(owner).__name__}.{name}")
         return encoded

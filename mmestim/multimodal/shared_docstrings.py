@@ -106,13 +106,15 @@ callbacks : list of skorch callbacks, default=None
     `PassthroughScoring` are refused.
     A callback that raises KeyboardInterrupt at the end of an epoch ends the stage.
 checkpoint : str, path-like or None, default=None
-    Folder for the state of training after every epoch; it is created if missing. After an
-    interrupted `fit`, the next one with the same data and parameters resumes, and ends with the
-    weights of an uninterrupted fit. It requires an int as `random_state`. Finished stages are not
-    trained again. The folder grows by one network per stage and can be deleted at any time.
-    Callbacks run in the remaining epochs only. Their state is resumed if they are skorch's
-    schedulers, stoppers or scorers, or have `state_dict` and `load_state_dict`. Parameters and
-    buffers of encoders are resumed; plain attributes are not.
+    Folder for the state of training; it is created if missing. The state is written after an
+    epoch, at most once a second: a fit that is killed loses the epochs of a second, one that
+    ends by Ctrl-C or an error loses none. After an interrupted `fit`, the next one with the
+    same data and parameters resumes, and ends with the weights of an uninterrupted fit. It
+    requires an int as `random_state`. Finished stages are not trained again. The folder grows
+    by one network per stage and can be deleted at any time. Callbacks run in the remaining
+    epochs only. Their state is resumed if they are skorch's schedulers, stoppers or scorers,
+    or have `state_dict` and `load_state_dict`. Parameters and buffers of encoders are resumed;
+    plain attributes are not.
 verbose : int, default=0
     0 is silent, 1 shows a progress bar per training stage, 2 prints a line per epoch. Both print
     the number of validation rows, and the images whose channels are moved.

@@ -19,9 +19,10 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRS
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
+from mmestim._training import checkpoints
 from mmestim._training.fingerprint import Fingerprint
 from mmestim._training.net import Net
-from mmestim.balancers import OGM, PMR, UMT, Balancer, GradientBlending
+from mmestim.balancers import OGM, PMR, QMF, UMT, Balancer, GradientBlending
 from mmestim.datasets import load_digit_views
 
 DIGITS = load_digit_views(views=["pixels", "fourier"])
@@ -129,6 +130,7 @@ def test_kill_before_obsolete_files_are_deleted(tmp_path, monkeypatch):
     def kill(path, missing_ok):
         raise Killed
 
+    monkeypatch.setattr(checkpoints, "_WRITE_INTERVAL", 0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", kill)
         with pytest.raises(Killed):
@@ -270,12 +272,14 @@ KILL = """
 import os, signal, sys
 import torch
 from mmestim import JointClassifier, UDIClassifier
+from mmestim._training import checkpoints
 from mmestim._training.fingerprint import Fingerprint
 from mmestim.balancers import PMR
 from mmestim.datasets import load_digit_views
 from mmestim._training.net import Net
 
 torch.set_num_threads(1)
+checkpoints._WRITE_INTERVAL = 0
 digits = load_digit_views(views=["pixels", "fourier"])
 n_left, step = int(sys.argv[1]), Net.step
 
@@ -318,6 +322,62 @@ def test_sigkill(make, n_steps, tmp_path, epochs):
     n_resumed = len(epochs)
     assert_same_fit(clf, make(GROUPS, **settings).fit(X, Y))
     assert n_resumed == len(clf.history_) - (n_steps - 1) // 3
+
+
+class Clock:
+    """Clock that only passes between epochs."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Replace the clock of checkpoints by one that each epoch advances by 0.4 s."""
+    clock, run_epoch = Clock(), Net._run_epoch
+
+    def timed(net, *args):
+        clock.seconds += 0.4
+        return run_epoch(net, *args)
+
+    monkeypatch.setattr(checkpoints.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(Net, "_run_epoch", timed)
+    return clock
+
+
+def test_short_epochs_are_written_once_a_second(tmp_path, clock, monkeypatch):
+    writes, write_atomically = [], checkpoints.write_atomically
+
+    def spy(path, parts):
+        writes.append((path.stem[-1], round(clock.seconds, 1)))
+        write_atomically(path, parts)
+
+    monkeypatch.setattr(checkpoints, "write_atomically", spy)
+    LateFusionClassifier(GROUPS, checkpoint=tmp_path, **FAST).fit(X, Y)
+    # Epochs of the two trainings end at 0.4, 0.8, ... 2.0 s and 2.4, ... 4.0 s. The last write is of the results.
+    assert writes == [("0", 1.2), ("0", 2.0), ("1", 3.2), ("1", 4.0)]
+
+
+@pytest.mark.parametrize(
+    "make, place, n_lost",
+    [
+        (LateFusionClassifier, ("unimodal fourier", 2), 2),
+        (partial(JointClassifier, balancer=GradientBlending(1, super_epoch=2)), ("joint", 4), 1),
+        (partial(JointClassifier, balancer=QMF()), ("joint", 4), 1),
+    ],
+    ids=["late", "nested", "balanced"],
+)
+def test_a_killed_fit_loses_the_epochs_of_a_second(make, place, n_lost, tmp_path, clock, epochs, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "__exit__", lambda *args: None)  # nothing runs after SIGKILL
+        fit_until_killed(make(GROUPS, checkpoint=tmp_path, **FAST), *place)
+    epochs.clear()
+    resumed = make(GROUPS, checkpoint=tmp_path, **FAST).fit(X, Y)
+    assert epochs.count(place[0]) == 5 - place[1] + n_lost
+    assert_same_fit(resumed, make(GROUPS, **FAST).fit(X, Y))
 
 
 def test_resumes_after_ctrl_c(tmp_path):
