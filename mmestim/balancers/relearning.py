@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 
@@ -138,6 +137,8 @@ class Relearning(Balancer):
 
 def purity(features: np.ndarray, classes: np.ndarray, n_classes: int) -> float:
     """Return the fraction of the rows that belong to the largest class of their cluster."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # takes as long to import as the package
+
     method = KMeans if len(features) < _MIN_MINI_BATCH_ROWS else MiniBatchKMeans
     k_means = method(n_clusters=min(n_classes, len(features)), n_init=3, random_state=0)
     with warnings.catch_warnings():

@@ -13,7 +13,6 @@ from joblib import Parallel, delayed
 from scipy.stats import t
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -417,6 +416,8 @@ def _probe_accuracies(
     classifier: MultimodalClassifier, X_train: Any, y_train: np.ndarray, X_test: Any, y_test: np.ndarray
 ) -> np.ndarray:
     """Return the accuracy of a linear classifier of each modality's features, on the rows that have it."""
+    from sklearn.linear_model import LogisticRegression  # takes as long to import as the package
+
     accuracies = []
     train_features = _features_per_modality(classifier, X_train, y_train)
     test_features = _features_per_modality(classifier, X_test, y_test)
