@@ -81,6 +81,22 @@ class Balancer(BaseEstimator):
         """
         return None
 
+    def needs_unimodal_heads(self, head: FusionHead) -> bool:
+        """Return whether the network needs unimodal heads beside the fusion head; by default as `unimodal` says.
+
+        Parameters
+        ----------
+        head : FusionHead
+            Fusion head of the network.
+
+        Returns
+        -------
+        bool
+            Whether every modality gets a head of its own.
+        """
+        check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
+        return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)
+
     def begin(self, training: Training) -> None:
         """Check the parameters and set up the state, before the first epoch.
 
@@ -119,10 +135,11 @@ class Balancer(BaseEstimator):
         training.zero_grad()
         outputs = training.forward(batch)
         loss = self.loss(training, outputs)
+        logits = outputs.logits  # fused before the step changes the weights
         self.backward(training, outputs, loss)
         self.after_backward(training, outputs)
         training.step(batch)
-        return loss.detach(), outputs.logits
+        return loss.detach(), logits
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         """Return the loss to minimise; by default the joint loss.
@@ -175,6 +192,14 @@ class Balancer(BaseEstimator):
             The current training.
         """
 
+    def end(self) -> None:
+        """Finish the fit: by default convert the state to arrays, readable on any machine, and delete private ones."""
+        for name, value in list(vars(self).items()):
+            if name.startswith("_"):
+                delattr(self, name)
+            elif name.endswith("_"):
+                setattr(self, name, _as_arrays(value))
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which an interrupted training resumes: by default all attributes but parameters.
 
@@ -198,19 +223,6 @@ class Balancer(BaseEstimator):
         """
         for name, value in state.items():
             setattr(self, name, value)
-
-    def _needs_unimodal_heads(self, head: FusionHead) -> bool:
-        """Return whether the network needs unimodal heads beside the fusion head."""
-        check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
-        return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)
-
-    def _keep_state(self) -> None:
-        """Convert the state to numpy after the fit, readable on any machine, and delete private attributes."""
-        for name, value in list(vars(self).items()):
-            if name.startswith("_"):
-                delattr(self, name)
-            elif name.endswith("_"):
-                setattr(self, name, _as_arrays(value))
 
 
 def _as_arrays(value: Any) -> Any:

@@ -5,21 +5,49 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from .._data.batches import Batch, Rows
-from .._networks.multimodal_networks import Branch, JointModule, present_mask, true_class_proba
+from .._networks.multimodal_networks import Branch, JointModule, present_mask
 from .._training.devices import seeded
 from .._training.loop import train
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
+from .._training.options import TrainingOptions
 from .._training.state_encoding import Stateful
 
 
+class FitContext(Protocol):
+    """Rows, options and seeds of a fit, as a classifier provides them.
+
+    Attributes
+    ----------
+    train, valid : Rows
+        Training and validation rows.
+    options : TrainingOptions
+        Options of the training.
+    n_classes : int
+        Number of classes.
+    """
+
+    train: Rows
+    valid: Rows
+    options: TrainingOptions
+    n_classes: int
+
+    def seed_for(self, *purpose: str) -> int:
+        """Return the seed of one branch or helper network."""
+        ...
+
+    def split_for(self, name: str) -> tuple[Rows, Rows]:
+        """Return the training and validation rows that have a modality."""
+        ...
+
+
 class Outputs:
-    """Outputs of the joint network for one batch; unimodal logits and scores are computed on first access.
+    """Outputs of the joint network for one batch; all but the features are computed on first access.
 
     Parameters
     ----------
@@ -27,8 +55,9 @@ class Outputs:
         The current training.
     batch : Batch
         The rows.
-    output : (Tensor, dict of str to Tensor)
-        Fused logits and features.
+    output : (Tensor or None, dict of str to Tensor)
+        Fused logits and features. With None the logits are fused from the features on first access, so that methods
+        that replace them do not compute them.
 
     Attributes
     ----------
@@ -40,9 +69,18 @@ class Outputs:
         Features of each modality, zero in rows that lack it.
     """
 
-    def __init__(self, training: Training, batch: Batch, output: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> None:
+    def __init__(
+        self, training: Training, batch: Batch, output: tuple[torch.Tensor | None, dict[str, torch.Tensor]]
+    ) -> None:
         self.training, self.batch = training, batch
-        self.logits, self.features = output
+        logits, self.features = output
+        if logits is not None:
+            self.logits = logits
+
+    @cached_property
+    def logits(self) -> torch.Tensor:
+        """Fused logits of shape (n_rows, n_classes)."""
+        return self.training.fuse(self.features, self.batch)
 
     @cached_property
     def unimodal(self) -> dict[str, torch.Tensor]:
@@ -52,12 +90,18 @@ class Outputs:
     @cached_property
     def present(self) -> torch.Tensor:
         """Boolean mask of shape (n_modalities, n_rows) of the rows that have each modality."""
+        if not self.batch.present:
+            return torch.ones(len(self.features), self.batch.size, dtype=torch.bool, device=self.batch.y.device)
         return torch.stack([present_mask(self.batch, name) for name in self.features])
 
     @cached_property
+    @torch.no_grad()
     def scores(self) -> torch.Tensor:
         """Probability of the true class from each modality, of shape (n_modalities, n_rows), without gradient."""
-        return torch.stack([true_class_proba(z.detach(), self.batch.y) for z in self.unimodal.values()])
+        is_computed = "unimodal" in vars(self)
+        logits = self.unimodal if is_computed else self.training.unimodal_logits(self.features)
+        proba = torch.stack(list(logits.values())).softmax(2)
+        return proba.gather(2, self.batch.y.expand(len(proba), -1).unsqueeze(2)).squeeze(2)
 
     @cached_property
     def mean_scores(self) -> torch.Tensor:
@@ -99,19 +143,20 @@ class Training(Stateful):
         Weight of the losses of the modalities' own heads.
     epoch : int
         Number of completed epochs.
+    batches : list of Tensor
+        Row numbers of the batches of the current epoch, in their order.
     """
 
     state_attributes = ("records", "history", "_sums", "_counts")
 
-    def __init__(self, net: Any, context: Any, unimodal: str | None, unimodal_weight: float) -> None:
+    def __init__(self, net: Any, context: FitContext, unimodal: str | None, unimodal_weight: float) -> None:
         self.net, self.context = net, context
         self.module: JointModule = getattr(net.module_, "_orig_mod", net.module_)
         self.names = self.module.names
-        self.rows: Rows = context.train
-        self.valid: Rows = context.valid
-        self.n_classes: int = context.n_classes
-        self.device: torch.device = context.options.device
+        self.rows, self.valid = context.train, context.valid
+        self.n_classes, self.device = context.n_classes, context.options.device
         self.epoch = 0
+        self.batches: list[torch.Tensor] = []
         self.parameters = {
             name: [p for p in self.module.branch(name).encoder.parameters() if p.requires_grad] for name in self.names
         }
@@ -124,7 +169,15 @@ class Training(Stateful):
 
     def forward(self, batch: Batch) -> Outputs:
         """Return the outputs of the network for a batch."""
-        return Outputs(self, batch, self.net.infer(batch))
+        if self.context.options.compile:
+            return Outputs(self, batch, self.net.infer(batch))
+        with self.context.options.autocast():
+            return Outputs(self, batch, (None, self.module.encode(batch)))
+
+    def fuse(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Return the fused logits from the features of the modalities that are present in each row."""
+        with self.context.options.autocast():
+            return self.module.fuse(features, batch)
 
     def step(self, batch: Batch) -> None:
         """Update the weights from the current gradients."""
@@ -216,14 +269,15 @@ class Training(Stateful):
         self.module.eval()
         try:
             for row_numbers in rows.epoch(rows.eval_batch_size(self.context.options.batch_size)):
-                yield self.forward(rows.batch(row_numbers))
+                batch = rows.batch(row_numbers)
+                yield Outputs(self, batch, self.net.infer(batch))
         finally:
             self.module.train(was_training)
 
     def record(self, name: str, value: torch.Tensor | float) -> None:
         """Record a number, or one per modality; `balance_history_` holds the mean of each epoch."""
-        value = torch.as_tensor(value).detach().float()
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        value = torch.as_tensor(value, dtype=torch.float32).detach()
+        self._sums[name] = self._sums[name].add_(value) if name in self._sums else value.clone()
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def end_epoch(self) -> None:

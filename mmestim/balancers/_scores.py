@@ -44,14 +44,13 @@ def score_ratios(outputs: Outputs) -> torch.Tensor:
     """Return each modality's score over the mean score of the others; 1 if no row has it and another one."""
     modality_sums, other_sums, total_weights = against_others(outputs.scores, outputs)
     ratios = (modality_sums / other_sums.clamp(min=torch.finfo(other_sums.dtype).tiny)).clamp(max=1e6)
-    return torch.where(total_weights > 0, ratios, 1.0)
+    return torch.where(total_weights > 0, ratios, 1.0) if outputs.batch.present else ratios
 
 
 def fuse(training: Training, outputs: Outputs, factors: torch.Tensor) -> torch.Tensor:
     """Return the fused logits of features that are multiplied by a factor per modality and row."""
     scaled = {name: f * k.unsqueeze(1) for (name, f), k in zip(outputs.features.items(), factors, strict=True)}
-    with training.context.options.autocast():
-        return training.module.fusion_head(scaled, outputs.batch).float()
+    return training.fuse(scaled, outputs.batch)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import cast
 
@@ -25,13 +26,16 @@ class CosineHead(FusionHead):
         self.linears = nn.ModuleList(nn.Linear(size, n_classes, bias=False) for size in sizes.values())
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return cast(torch.Tensor, sum(self.split(features).values()))
+        return self.scale * functools.reduce(torch.add, self._cosines(features))
 
     def split(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {
-            name: self.scale * F.linear(_normalize(f), _normalize(cast(torch.Tensor, linear.weight)))
-            for (name, f), linear in zip(features.items(), self.linears, strict=True)
-        }
+        return {name: self.scale * cosines for name, cosines in zip(features, self._cosines(features), strict=True)}
+
+    def _cosines(self, features: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Return the cosines between each modality's features and the weights of each class."""
+        weights = [cast(torch.Tensor, linear.weight) for linear in self.linears]
+        unit = _unit_rows([*features.values(), *weights])
+        return [F.linear(z, w) for z, w in zip(unit[: len(weights)], unit[len(weights) :], strict=True)]
 
 
 class MMCosine(Balancer):
@@ -81,7 +85,13 @@ class MMCosine(Balancer):
         return CosineHead(sizes, n_classes, self.scale)
 
 
-def _normalize(x: torch.Tensor) -> torch.Tensor:
-    """Scale rows to length one; rows of zeros stay zero, with a finite gradient."""
-    length = x.norm(dim=1, keepdim=True)
-    return x / torch.where(length > 0, length, 1.0)
+def _unit_rows(matrices: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Scale all rows to length one; rows of zeros stay zero, with a finite gradient.
+
+    The matrices are scaled at once, because small ones cost as much as large ones. Zeros bring them to one width, which
+    changes neither lengths nor products.
+    """
+    width = max(x.shape[1] for x in matrices)
+    rows = torch.cat([x if x.shape[1] == width else F.pad(x, (0, width - x.shape[1])) for x in matrices])
+    length = rows.norm(dim=1, keepdim=True)
+    return (rows / torch.where(length > 0, length, 1.0)).split([len(x) for x in matrices])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_number
@@ -75,6 +77,13 @@ class MMPareto(Balancer):
                 "Give each modality an encoder of its own, or choose another balancer."
             )
 
+    def begin_epoch(self, training: Training) -> None:
+        # Listed in every epoch, because callbacks may freeze parameters.
+        branches = [training.module.branch(name) for name in training.names]
+        self._encoders = [_trainable(branch.encoder) for branch in branches]
+        self._fusion_head = _trainable(training.module.fusion_head)
+        self._heads = [p for branch in branches for p in _trainable(branch.head)]
+
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
         fused = weighted_cross_entropy(outputs.logits, outputs.batch)
         unimodal = training.unimodal_weight * training.unimodal_loss(outputs.features, outputs.batch)
@@ -83,41 +92,57 @@ class MMPareto(Balancer):
 
     def backward(self, training: Training, outputs: Outputs, loss: torch.Tensor) -> None:
         fused_loss, unimodal_loss = self.__dict__.pop("_losses")  # a graph could not be copied with `self`
-        parameters = [p for p in training.module.parameters() if p.requires_grad]
-        fused = dict(zip(parameters, _gradients(fused_loss, parameters, retain_graph=True), strict=True))
-        unimodal = dict(zip(parameters, _gradients(unimodal_loss, parameters), strict=True))
-        weights, cosines = [], []
-        for name in training.names:
-            pairs = {p: (fused.pop(p), unimodal.pop(p)) for p in training.parameters[name]}
-            reached = [p for p, pair in pairs.items() if any(g is not None for g in pair)]
-            weight, cosine = loss.new_full((), 0.5), loss.new_zeros(())
-            if reached:
-                both = ([torch.zeros_like(p) if (g := pairs[p][i]) is None else g for p in reached] for i in (0, 1))
-                weight, cosine = self._combine(reached, *both)
-            weights.append(weight)
-            cosines.append(cosine)
-        for p, a in fused.items():  # the parameters of the heads remain
-            u = unimodal[p]
-            p.grad = a if u is None else u if a is None else a + u
-        training.record("weight", torch.stack(weights))
-        training.record("cosine", torch.stack(cosines))
+        parameters = list(itertools.chain(*self._encoders))
+        # Neither loss reaches the heads of the other.
+        fused = _gradients(fused_loss, [*parameters, *self._fusion_head], retain_graph=True)
+        unimodal = _gradients(unimodal_loss, [*parameters, *self._heads])
+        n = len(parameters)
+        for p, gradient in zip([*self._fusion_head, *self._heads], [*fused[n:], *unimodal[n:]], strict=True):
+            p.grad = gradient
+        pairs = {
+            p: (_flat(a, p), _flat(u, p))
+            for p, a, u in zip(parameters, fused[:n], unimodal[:n], strict=True)
+            if a is not None or u is not None
+        }
+        reached = [[p for p in encoder if p in pairs] for encoder in self._encoders]
+        weights, cosines = loss.new_full((len(reached),), 0.5), loss.new_zeros(len(reached))
+        if pairs:
+            weights, cosines = self._combine(reached, *zip(*pairs.values(), strict=True))
+        training.record("weight", weights)
+        training.record("cosine", cosines)
 
     def _combine(
-        self, parameters: Sequence[torch.Tensor], fused: Sequence[torch.Tensor], unimodal: Sequence[torch.Tensor]
+        self,
+        encoders: Sequence[Sequence[torch.Tensor]],
+        fused: Sequence[torch.Tensor],
+        unimodal: Sequence[torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Set the gradients of one encoder from those of the two losses; return their weight and cosine."""
-        sizes = [p.numel() for p in parameters]
-        a, u = (torch.cat([g.reshape(-1) for g in gradients]) for gradients in (fused, unimodal))
-        aa, uu, au = a.dot(a), u.dot(u), a.dot(u)
-        weight = torch.where(au < 0, (uu - au) / (aa + uu - 2 * au), 0.5)
-        combined = (2 * torch.lerp(u, a, weight)).split(sizes)
+        """Set the gradients of all encoders from those of the two losses; return their weights and cosines.
+
+        Gradients are flat, in the order of the parameters of all encoders.
+        """
+        parameters = list(itertools.chain(*encoders))
+        sizes, encoder_sizes = [p.numel() for p in parameters], [sum(p.numel() for p in ps) for ps in encoders]
+        a, u = torch.cat(list(fused)), torch.cat(list(unimodal))
+        pairs = list(zip(a.split(encoder_sizes), u.split(encoder_sizes), strict=True))
+        products = [v.dot(w) for x, y in pairs for v, w in ((x, x), (y, y), (x, y))]
+        aa, uu, au = torch.stack(products).view(-1, 3).unbind(1)
+        weights = torch.where(au < 0, (uu - au) / (aa + uu - 2 * au), 0.5)
+        # Half of h, of all encoders.
+        halves = torch.cat([torch.lerp(y, x, w) for (x, y), w in zip(pairs, weights.unbind(), strict=True)])
+        combined = halves.split(sizes)
         lengths = _norms(combined)
-        factors = self.gamma * (_norms((a + u).split(sizes)) / lengths).clamp(min=1)
-        factors = torch.where(lengths > 0, factors, 0.0)
-        for p, h, factor in zip(parameters, combined, factors.unbind(), strict=True):
-            p.grad = h.mul_(factor).view_as(p)
-        norm_product = (aa * uu).sqrt()
-        return weight, torch.where(norm_product > 0, au / norm_product, 0.0)
+        factors = self.gamma * (_norms((a + u).split(sizes)) / lengths).clamp(min=2)
+        torch._foreach_mul_(combined, torch.where(lengths > 0, factors, 0.0).unbind())
+        for p, gradient in zip(parameters, combined, strict=True):
+            p.grad = gradient.view_as(p)
+        norm_products = (aa * uu).sqrt()
+        return weights, torch.where(norm_products > 0, au / norm_products, 0.0)
+
+
+def _trainable(module: nn.Module) -> list[torch.Tensor]:
+    """Return the parameters of a module that are trained."""
+    return [p for p in module.parameters() if p.requires_grad]
 
 
 def _gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor], retain_graph: bool = False) -> Gradients:
@@ -125,6 +150,11 @@ def _gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor], retain_gr
     if not loss.requires_grad:
         return [None] * len(parameters)
     return torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+
+
+def _flat(gradient: torch.Tensor | None, parameter: torch.Tensor) -> torch.Tensor:
+    """Return a gradient as a vector, of zeros if it is None."""
+    return torch.zeros_like(parameter).view(-1) if gradient is None else gradient.reshape(-1)
 
 
 def _norms(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:

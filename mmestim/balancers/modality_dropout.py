@@ -68,5 +68,5 @@ class ModalityDropout(Balancer):
         u = torch.where(present, torch.stack(draws), -1.0)
         is_kept = present & ((u >= self.p) | (u == u.amax(0)))
         training.record("dropped", (present & ~is_kept).sum(1) / present.sum(1).clamp(min=1))
-        logits = fuse(training, outputs, is_kept)
-        return training.joint_loss(Outputs(training, batch, (logits, outputs.features)))
+        outputs.logits = fuse(training, outputs, is_kept)
+        return training.joint_loss(outputs)

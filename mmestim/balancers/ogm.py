@@ -89,8 +89,8 @@ class OGM(Balancer):
             training.record("coefficient", torch.ones(len(training.names)))
             return
         ratios = score_ratios(outputs)
-        coefficients = torch.where(ratios > 1, 1 - torch.tanh(self.alpha * ratios), 1.0)
-        for name, coefficient in zip(training.names, coefficients, strict=True):
+        coefficients = 1 - torch.tanh(self.alpha * ratios) * (ratios > 1)
+        for name, coefficient in zip(training.names, coefficients.unbind(), strict=True):
             parameters = training.parameters[name]
             gradients = [p.grad for p in parameters if p.grad is not None and p.ndim >= 2]
             if gradients:

@@ -84,6 +84,7 @@ class OPM(Balancer):
         check_number("starts", self.starts, integer=True)
         lengths = [[float(training.module.embedding_sizes[name])] for name in training.names]
         self._lengths = torch.tensor(lengths, device=training.device)
+        self._total_length = sum(training.module.embedding_sizes.values())
         self._generators = training.generators("OPM")
         self._batch_generator = torch.Generator(training.device).manual_seed(training.context.seed_for("OPM"))
 
@@ -91,23 +92,31 @@ class OPM(Balancer):
         if training.epoch < self.starts:
             training.record("drop_probability", torch.zeros(len(training.names)))
             return training.joint_loss(outputs)
-        batch, present = outputs.batch, outputs.present
+        batch = outputs.batch
         ratios = score_ratios(outputs)
         leads = torch.tanh((ratios - 1).clamp(min=0))
-        q = torch.where(leads > 0, (self.q_base * (1 + self.alpha * leads)).clamp(max=1), 0.0)
+        q = (self.q_base * (1 + self.alpha * leads)).clamp(max=1) * (leads > 0)
         is_dropping_batch = torch.rand(1, generator=self._batch_generator, device=training.device) < self.p_exe
-        # Per modality and row; a row's only modality is never dropped.
-        probabilities = torch.where(present & (present.sum(0) > 1) & is_dropping_batch, q.unsqueeze(1), 0.0)
+        probabilities = (q * is_dropping_batch).unsqueeze(1)
         draws = [torch.rand(batch.size, generator=g, device=training.device) for g in self._generators.values()]
-        is_kept = present & (torch.stack(draws) >= probabilities)
-        lengths = self._lengths * present
-        theta = (lengths * probabilities).sum(0) / lengths.sum(0).clamp(min=1)
+        if batch.present:
+            present = outputs.present
+            # Per modality and row; a row's only modality is never dropped.
+            probabilities = probabilities * (present & (present.sum(0) > 1))
+            is_kept = present & (torch.stack(draws) >= probabilities)
+            lengths = self._lengths * present
+            theta = (lengths * probabilities).sum(0) / lengths.sum(0).clamp(min=1)
+            in_loss = is_kept.any(0) | ~present.any(0)
+        else:
+            is_kept = torch.stack(draws) >= probabilities
+            theta = (self._lengths * probabilities).sum(0) / self._total_length
+            in_loss = is_kept.any(0)
         factors = is_kept / (1 - theta).clamp(min=1e-5)
-        in_loss = is_kept.any(0) | ~present.any(0)
+        n_in_loss = in_loss.sum()
         training.record("drop_probability", q)
         training.record("ratio", ratios)
-        training.record("lost", 1 - in_loss.float().mean())
+        training.record("lost", 1 - n_in_loss / batch.size)
         # The loss divides by the batch size; the factor makes it the mean over the rows in the loss.
-        fused_batch = batch.reweighted(in_loss * batch.size / in_loss.sum().clamp(min=1))
-        logits = fuse(training, outputs, factors)
-        return training.joint_loss(Outputs(training, batch, (logits, outputs.features)), fused_batch)
+        fused_batch = batch.reweighted(in_loss * (batch.size / n_in_loss.clamp(min=1)))
+        outputs.logits = fuse(training, outputs, factors)
+        return training.joint_loss(outputs, fused_batch)

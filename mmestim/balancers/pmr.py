@@ -131,33 +131,38 @@ class PMR(Balancer):
         self.known_ = self.known_ | has_rows
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        y, present = outputs.batch.y, outputs.present
-        distances = [
-            torch.cdist(features, self.prototypes_[name], compute_mode="donot_use_mm_for_euclid_dist")
-            for name, features in outputs.features.items()
-        ]
-        similarities = -torch.stack(distances)
-        log_proba = similarities.masked_fill(~self.known_.unsqueeze(1), _NO_PROTOTYPE).log_softmax(2)
-        cross_entropies = -log_proba.gather(2, y.expand(len(present), -1).unsqueeze(2)).squeeze(2)
-        entropies = -(log_proba.exp() * log_proba).sum(2)
-        has_prototype = present & self.known_[:, y]
-
-        shared = has_prototype & (present.sum(0) > 1)
-        row_weights = torch.ones_like(cross_entropies[0]) if outputs.batch.weight is None else outputs.batch.weight
-        weights = shared * row_weights
+        y = outputs.batch.y
+        distances = torch.cdist(
+            _stack_padded(list(outputs.features.values())),
+            _stack_padded(list(self.prototypes_.values())),
+            compute_mode="donot_use_mm_for_euclid_dist",
+        )
+        log_proba = (-distances).masked_fill(~self.known_.unsqueeze(1), _NO_PROTOTYPE).log_softmax(2)
+        cross_entropies = -log_proba.gather(2, y.expand(len(log_proba), -1).unsqueeze(2)).squeeze(2)
+        present, has_prototype = outputs.present, self.known_[:, y]
+        shared = has_prototype
+        if outputs.batch.present:
+            has_prototype = has_prototype & present
+            shared = has_prototype & (present.sum(0) > 1)
+        row_weights = outputs.batch.weight
+        weights = shared if row_weights is None else shared * row_weights
         is_compared = shared.any(1)
         proba_sums = (cross_entropies.detach().neg().exp() * weights).sum(1)
         scores = proba_sums / torch.where(is_compared, weights.sum(1), 1.0)
         slow, fast = self._weights(scores, is_compared)
-        if training.epoch >= self.entropy_epochs:
-            fast = torch.zeros_like(fast)
         training.record("score", scores)
         training.record("weight", slow)
-        training.record("entropy_weight", fast)
 
-        slow_loss = self.alpha * (slow * _masked_means(cross_entropies * row_weights, has_prototype)).sum()
-        fast_entropy = self.mu * (fast * _masked_means(entropies * row_weights, present)).sum()
-        return training.joint_loss(outputs) + slow_loss - fast_entropy
+        # The weight of each row's loss: that of the modality in the mean over the rows that have a prototype.
+        slow_terms = (self.alpha * slow / has_prototype.sum(1).clamp(min=1)).unsqueeze(1) * has_prototype
+        loss = training.joint_loss(outputs) + _weighted_sum(slow_terms, cross_entropies, row_weights)
+        if training.epoch < self.entropy_epochs:
+            training.record("entropy_weight", fast)
+            fast_terms = (self.mu * fast / present.sum(1).clamp(min=1)).unsqueeze(1) * present
+            loss = loss + _weighted_sum(fast_terms, (log_proba.exp() * log_proba).sum(2), row_weights)
+        else:
+            training.record("entropy_weight", torch.zeros_like(fast))
+        return loss
 
     def _weights(self, scores: torch.Tensor, is_compared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the weights of the slow modalities' losses and of the fastest modality's entropy.
@@ -182,6 +187,12 @@ class PMR(Balancer):
         return shuffled[by_class[rank < np.repeat(np.ceil(self.fraction * counts), counts)]]
 
 
-def _masked_means(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean of each row of `values` over the mask; 0 where the mask is empty."""
-    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+def _stack_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Stack matrices, with zeros to the width of the widest, which leave Euclidean distances unchanged."""
+    width = max(x.shape[1] for x in tensors)
+    return torch.stack([x if x.shape[1] == width else F.pad(x, (0, width - x.shape[1])) for x in tensors])
+
+
+def _weighted_sum(terms: torch.Tensor, values: torch.Tensor, row_weights: torch.Tensor | None) -> torch.Tensor:
+    """Return the sum of the values times their weights."""
+    return (terms * values if row_weights is None else terms * values * row_weights).sum()

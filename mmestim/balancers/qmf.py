@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -12,7 +12,6 @@ from torch import nn
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._networks.multimodal_networks import present_mask
-from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_flag, check_number
 from ._base import Balancer
 from ._joint_training import Outputs, Training
@@ -34,19 +33,21 @@ class EnergyHead(FusionHead):
         return logits.logsumexp(-1) / self.temperature
 
     def fuse(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return self._weighted_logits(features).sum(0)
+        return self.combine(self.stacked_logits(features), None)
 
     def forward(self, features: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        if not batch.present:
-            return self.fuse(features)
-        masks = torch.stack([present_mask(batch, name) for name in features])
-        return (masks.unsqueeze(2) * self._weighted_logits(features)).sum(0)
+        present = torch.stack([present_mask(batch, name) for name in features]) if batch.present else None
+        return self.combine(self.stacked_logits(features), present)
 
-    def _weighted_logits(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return each modality's logits times its confidence, of shape (n_modalities, n_rows, n_classes)."""
-        logits = torch.stack([self.unimodal(features, name).float() for name in features])
+    def stacked_logits(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return each modality's logits, of shape (n_modalities, n_rows, n_classes)."""
+        return torch.stack([self.unimodal(features, name).float() for name in features])
+
+    def combine(self, logits: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+        """Return fused logits, in which each row's present modalities count by their confidence; None if all are."""
         # Detached, because the fused loss must not make a modality confident.
-        return self.confidence(logits.detach()).unsqueeze(2) * logits
+        confidence = self.confidence(logits.detach())
+        return ((confidence if present is None else confidence * present).unsqueeze(2) * logits).sum(0)
 
 
 class QMF(Balancer):
@@ -119,42 +120,73 @@ class QMF(Balancer):
     def begin(self, training: Training) -> None:
         check_number("rank_weight", self.rank_weight)
         check_flag("released_margin", self.released_margin)
-        n_rows, device = len(training.rows.y), training.device
-        self._loss_sums = {name: torch.zeros(n_rows, device=device) for name in training.names}
-        self._row_numbers = {name: training.rows.with_modality(name).rows.to(device) for name in training.names}
+        # Infinite in rows that lack the modality, which the lowest sum leaves out.
+        shape = len(training.names), len(training.rows.y)
+        self._loss_sums = torch.full(shape, torch.inf, device=training.device)
+        for name, sums in zip(training.names, self._loss_sums, strict=True):
+            sums[training.rows.with_modality(name).rows.to(training.device)] = 0
+        self._highest = torch.zeros(len(training.names), device=training.device)
+
+    def begin_epoch(self, training: Training) -> None:
+        # An epoch visits each row once. The lowest sum is thus the lower of two: that of the rows before a position in
+        # the epoch, and that of the rows from there on, which are the same as at the start. No step scans all rows.
+        sums = self._loss_sums[:, torch.cat(training.batches).to(training.device)]
+        self._lowest_before = torch.full_like(self._highest, torch.inf)
+        self._lowest_from = F.pad(sums.flip(1).cummin(1).values.flip(1), (0, 1), value=torch.inf)
+        self._position = 0
+
+    def end_epoch(self, training: Training) -> None:
+        del self._lowest_from  # as large as the data, and of no use to a resumed fit
 
     def loss(self, training: Training, outputs: Outputs) -> torch.Tensor:
-        head, loss = cast(EnergyHead, training.module.fusion_head), training.joint_loss(outputs)
-        confidences, rank_losses = [], []
-        for name in training.names:
-            with training.context.options.autocast():
-                logits = head.unimodal(outputs.features, name).float()
-            batch = outputs.batch.with_modality(name)
-            if batch is not outputs.batch:
-                logits = logits[outputs.batch.present[name]]
-            confidence = head.confidence(logits)
-            if batch.size:
-                loss = loss + weighted_cross_entropy(logits, batch)
-            rank_losses.append(self._rank_loss(name, logits, confidence, batch))
-            confidences.append(confidence.sum() / max(1, batch.size))
-        training.record("confidence", torch.stack(confidences))
-        training.record("rank", torch.stack(rank_losses))
-        return loss + self.rank_weight * torch.stack(rank_losses).sum()
-
-    def _rank_loss(self, name: str, logits: torch.Tensor, confidence: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Add this batch's losses to the sums of one modality, and return its ranking loss."""
-        sums = self._loss_sums[name]
-        sums[batch.rows] += F.cross_entropy(logits.detach(), batch.y, reduction="none")
-        low, high = sums[self._row_numbers[name]].aminmax()
-        hardness = (sums[batch.rows] - low) / (high - low).clamp(min=1e-12)
-        difference = hardness - _next_row(hardness)
+        head, batch = cast(EnergyHead, training.module.fusion_head), outputs.batch
+        present = outputs.present if batch.present else None
+        with training.context.options.autocast():
+            logits = head.stacked_logits(outputs.features)
+        outputs.logits, confidence = head.combine(logits, present), head.confidence(logits)
+        targets = batch.y.repeat(len(logits))
+        losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none").view_as(confidence)
+        # Factors that give each modality's mean over the rows that have it.
+        means = (
+            torch.full_like(losses, 1 / batch.size)
+            if present is None
+            else present / present.sum(1, keepdim=True).clamp(min=1)
+        )
+        following = _following(batch, list(outputs.features))
+        hardness = self._hardness(losses.detach(), batch, present)
+        difference = hardness - following(hardness)
         margin = -difference.abs() if self.released_margin else difference.abs()
-        losses = (torch.sign(difference) * (confidence - _next_row(confidence)) + margin).relu()
+        ranking = (torch.sign(difference) * (confidence - following(confidence)) + margin).relu()
+        training.record("confidence", (confidence * means).sum(1))
         if batch.weight is not None:
-            losses = losses * (batch.weight + _next_row(batch.weight)) / 2
-        return losses.sum() / max(1, batch.size)
+            weight = batch.weight.expand_as(losses)
+            losses, ranking = losses * weight, ranking * (weight + following(weight)) / 2
+        rank_losses = (ranking * means).sum(1)
+        training.record("rank", rank_losses)
+        return training.joint_loss(outputs) + (losses * means).sum() + self.rank_weight * rank_losses.sum()
+
+    def _hardness(self, losses: torch.Tensor, batch: Batch, present: torch.Tensor | None) -> torch.Tensor:
+        """Add this batch's losses to the sums, and return the sums scaled to 0...1 over the training rows."""
+        sums = self._loss_sums[:, batch.rows] + (losses if present is None else losses * present)
+        self._loss_sums[:, batch.rows] = sums
+        self._position += batch.size
+        self._lowest_before = torch.minimum(self._lowest_before, sums.amin(1))
+        if present is not None:
+            sums = torch.where(present, sums, 0.0)
+        self._highest = torch.maximum(self._highest, sums.amax(1))  # exact, because sums only grow
+        low = torch.minimum(self._lowest_before, self._lowest_from[:, self._position]).unsqueeze(1)
+        return (sums - low) / (self._highest.unsqueeze(1) - low).clamp(min=1e-12)
 
 
-def _next_row(values: torch.Tensor) -> torch.Tensor:
-    """Return the values of the next rows; the first row follows the last one."""
-    return values.roll(-1)
+def _following(batch: Batch, names: list[str]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that takes the values, of shape (n_modalities, n_rows), of each row's next row.
+
+    The next row is among those that have the modality, and the first row follows the last one.
+    """
+    if not batch.present:
+        return lambda values: values.roll(-1, 1)
+    order = torch.arange(batch.size, device=batch.y.device).roll(-1).repeat(len(names), 1)
+    for number, name in enumerate(names):
+        if name in batch.present:
+            order[number, batch.present[name]] = batch.present[name].roll(-1)
+    return lambda values: values.gather(1, order)

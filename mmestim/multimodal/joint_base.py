@@ -61,7 +61,7 @@ class JointBase(MultimodalClassifier):
         return head
 
     def _has_unimodal_heads(self, head: FusionHead, balancer: Balancer | None) -> bool:
-        return self.unimodal_weight > 0 or (balancer is not None and balancer._needs_unimodal_heads(head))
+        return self.unimodal_weight > 0 or (balancer is not None and balancer.needs_unimodal_heads(head))
 
     def _check_gates(self, names: list[str]) -> None:
         if self.fusion in ("gated", "film") and len(names) != 2:

@@ -169,7 +169,7 @@ class Spy(AGM):
         self.steps_[-1]["gradient"] = [p.grad.clone() for p in parameters]
         self.steps_[-1]["sizes"] = [len(training.parameters[name]) for name in training.names]
 
-    def _keep_state(self):
+    def end(self):
         pass
 
 
@@ -255,7 +255,7 @@ def test_coefficients_multiply_gradients_of_contributions_under_other_fusions(da
             self.coefficients = super()._coefficients(training, outputs, parts)
             return self.coefficients
 
-        def _keep_state(self):
+        def end(self):
             pass
 
     settings = ONE_BATCH | {"fusion": "gated", "lr": 0.2, "max_epochs": 5}

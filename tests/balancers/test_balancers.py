@@ -1,5 +1,6 @@
 """Contract that every balancing method fulfils, whatever its formula."""
 
+import contextlib
 import inspect
 import pickle
 import shutil
@@ -11,9 +12,12 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from skorch.callbacks import EarlyStopping
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmestim import JointClassifier, balancers
 from mmestim.balancers import AGM, MLA, OGM, UMT, AMCo, Balancer, GradientConflict, MMCosine, MMPareto, PreTraining
+from mmestim.multimodal._objectives.balanced import BalancedObjective
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
@@ -64,6 +68,44 @@ def test_training_with_one_modality_is_plain(balancer, data):
     clf = fit(balancer, data, None)
     np.testing.assert_array_equal(clf.predict_proba(data[0]), JointClassifier(**FAST).fit(*data).predict_proba(data[0]))
     assert (clf.balancer_, clf.balance_history_) == (None, {})
+
+
+class ScanRecorder(TorchDispatchMode):
+    """Record the operations that compute on tensors of `n_values` or more; views and look-ups do not."""
+
+    LOOK_UPS = ("index", "index_put_", "index_select", "gather", "detach", "_unsafe_index")
+
+    def __init__(self, n_values):
+        super().__init__()
+        self.n_values, self.scans = n_values, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        is_look_up = function.is_view or function.overloadpacket.__name__ in self.LOOK_UPS
+        read = [] if is_look_up else [args, kwargs]
+        written = [] if function.overloadpacket.__name__ == "index_put_" or function.is_view else [result]
+        sizes = [value.numel() for value in tree_leaves([read, written]) if isinstance(value, torch.Tensor)]
+        if max(sizes, default=0) >= self.n_values:
+            self.scans.append(str(function))
+        return result
+
+
+def test_no_step_scans_all_rows(balancer, monkeypatch):
+    """The time of a step does not grow with the number of rows."""
+    train_batch, recorder, steps = BalancedObjective.train_batch, ScanRecorder(1100), []
+
+    def watched(objective, net, batch):
+        steps.append(batch.size)
+        with recorder if len(steps) % 40 == 0 else contextlib.nullcontext():
+            return train_batch(objective, net, batch)
+
+    monkeypatch.setattr(BalancedObjective, "train_batch", watched)
+    X = np.random.default_rng(0).normal(size=(1300, 12)).astype(np.float32)
+    X[::7, :4] = np.nan
+    settings = {"batch_size": 16, "max_epochs": 2, "embedding_dim": 4, "encoder": "linear"}
+    fit(balancer, (X, np.arange(1300) % 3), **settings)
+    assert len(steps) > 120
+    assert recorder.scans == []
 
 
 def test_all_methods_but_gradient_conflict_change_the_training(balancer, data):

@@ -21,10 +21,11 @@ class OutputsRecorder(Balancer):
     def loss(self, training, outputs):
         self.outputs_ = outputs
         # Computed here, before the step changes the weights.
+        assert outputs.unimodal.keys() == outputs.features.keys()
         assert outputs.scores.shape == (len(training.names), outputs.batch.size)
         return super().loss(training, outputs)
 
-    def _keep_state(self):
+    def end(self):
         """Leave the tensors as they are."""
 
 

@@ -113,7 +113,7 @@ def test_the_other_gradient_is_followed_if_one_is_zero(data, zeroed, case):
 def test_conflicting_gradients_match_hand_computed_values():
     p, q = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
     a, u = [torch.tensor([1.0, 0.0]), torch.zeros(1)], [torch.tensor([-1.0, 1.0]), torch.zeros(1)]
-    weight, cosine = MMPareto()._combine([p, q], a, u)
+    weight, cosine = MMPareto()._combine([[p, q]], a, u)
     # a.a = 1, u.u = 2, a.u = -1: w = (2 + 1) / (1 + 2 + 2), h = 1.2 a + 0.8 u = (0.4, 0.8), of length 0.8 ** 0.5.
     assert weight.item() == pytest.approx(0.6)
     assert cosine.item() == pytest.approx(-(0.5**0.5))
@@ -126,7 +126,7 @@ def test_conflicting_gradients_match_hand_computed_values():
 
 def test_orthogonal_gradients_are_summed():
     p = nn.Parameter(torch.zeros(2))
-    weight, _ = MMPareto(gamma=2.0)._combine([p], [torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 3.0])])
+    weight, _ = MMPareto(gamma=2.0)._combine([[p]], [torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 3.0])])
     assert weight.item() == 0.5
     np.testing.assert_allclose(p.grad.numpy(), [2.0, 6.0])
 

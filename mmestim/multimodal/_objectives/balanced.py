@@ -27,7 +27,7 @@ class BalancedObjective(Objective):
         self.balancer.begin(self.training)
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
-        self.training.epoch = len(net.history) - 1
+        self.training.epoch, self.training.batches = len(net.history) - 1, epoch
         self.balancer.begin_epoch(self.training)
 
     def train_batch(self, net: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +39,7 @@ class BalancedObjective(Objective):
 
     def end(self, net: Any) -> None:
         """Convert the state of the balancer to arrays."""
-        self.balancer._keep_state()
+        self.balancer.end()
 
     def history(self, n_epochs: int) -> dict[str, np.ndarray]:
         """Return the records as arrays with one row per epoch, NaN in epochs without a record."""
