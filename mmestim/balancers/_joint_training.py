@@ -20,22 +20,20 @@ from .._training.state_encoding import Stateful
 
 
 class FitContext(Protocol):
-    """Rows, options and seeds of a fit, as a classifier provides them.
+    """Rows, options and seeds of a fit, as a classifier provides them."""
 
-    Attributes
-    ----------
-    train, valid : Rows
-        Training and validation rows.
-    options : TrainingOptions
-        Options of the training.
-    n_classes : int
-        Number of classes.
-    """
-
-    train: Rows
-    valid: Rows
     options: TrainingOptions
     n_classes: int
+
+    @property
+    def train(self) -> Rows:
+        """Training rows."""
+        ...
+
+    @property
+    def valid(self) -> Rows:
+        """Validation rows."""
+        ...
 
     def seed_for(self, *purpose: str) -> int:
         """Return the seed of one branch or helper network."""
