@@ -64,7 +64,7 @@ ARROWS = {
         "voice._reporting voice._detection voice._simulation voice.edits voice.records voice.taxonomy voice.time_map "
         "voice._audio"
     ),
-    "displays": "multimodal multimodal._analysis voice voice._audio voice.localization _utils",
+    "displays": "multimodal multimodal._analysis voice voice._audio voice.localization _data _utils",
     "persistence": "multimodal multimodal.base balancers _training _serialization",
     "_cli": "persistence voice voice._reporting voice._detection voice.formats voice.taxonomy _utils",
     "__main__": "_cli",

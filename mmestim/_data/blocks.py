@@ -91,14 +91,15 @@ class Blocks:
         """
         budget = max_memory * 2**20
         for name in sorted(self.shapes, key=self._n_bytes):
-            fits = self._n_bytes(name) <= budget and not self._sources[name].is_lazy
-            if fits:
+            if self._n_bytes(name) <= budget and not self._sources[name].is_lazy:
                 budget -= self._n_bytes(name)
                 self._tensors[name] = torch.empty((len(self), *self.shapes[name]), device=device)
             self._present[name] = np.empty(len(self), dtype=bool)
-            for rows in self.chunks(name):
+        # All modalities of a row are read together, because they may lie in one page of a file or one sample.
+        for rows in self.chunks(*self.shapes):
+            for name in self.shapes:
                 block, self._present[name][rows] = self.read(name, rows)
-                if fits:
+                if name in self._tensors:
                     self._tensors[name][rows] = torch.from_numpy(block)
         self._check_any_present(self._present, 0)
         return self
@@ -118,9 +119,9 @@ class Blocks:
             return tensor.index_select(0, rows.to(tensor.device, non_blocking=True))
         return torch.from_numpy(self._float32(name, rows.numpy())).to(device)
 
-    def chunks(self, name: str) -> Iterator[slice]:
-        """Yield consecutive slices of rows of bounded size, for one pass over modality `name`."""
-        step = max(1, _CHUNK_SIZE // math.prod(self.shapes[name]))
+    def chunks(self, *names: str) -> Iterator[slice]:
+        """Yield consecutive slices of rows of bounded size, for one pass over the modalities."""
+        step = max(1, _CHUNK_SIZE // max(math.prod(self.shapes[name]) for name in names))
         for start in range(0, len(self), step):
             yield slice(start, min(start + step, len(self)))
 

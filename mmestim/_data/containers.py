@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from collections.abc import Iterator, Mapping, ValuesView
@@ -9,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
+from scipy.sparse import coo_array, issparse
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from .numeric import ACCEPTED, READERS, missing_values, to_numbers
 from .sources import ArrayRows, SampleRows, Samples, Source, SparseRows
@@ -102,19 +103,11 @@ def open_container(X: Any) -> Any:
         return X.tocsr()
     if isinstance(X, Mapping):
         return X
-    if isinstance(X, str | bytes | os.PathLike):
-        raise TypeError(f"X={X!r} is a path or string: {READERS}")
-    if isinstance(X, DataLoader | IterableDataset):
-        raise TypeError(
-            f"X is a {type(X).__name__}, which yields rows in an order of its own. Pass a map-style Dataset as X, and "
-            f"its targets as y. {ACCEPTED}"
-        )
+    _check_is_readable(X)
     if isinstance(X, TensorDataset):
         return _tensor_blocks(X)
     if isinstance(X, Dataset):
         return Samples(X).by_modality()
-    if isinstance(X, Iterator | ValuesView):
-        raise TypeError(f"X is a {type(X).__name__}, whose rows cannot be read by number. {ACCEPTED}")
     if isinstance(X, list | tuple) and X:
         return _open_list(X)
     return X
@@ -152,7 +145,10 @@ def open_rows(X: Any, y: Any) -> Any:
 def take_rows(X: Any, rows: np.ndarray) -> Any:
     """Return some rows of an array-like or of a dict of blocks."""
     if issparse(X):
-        return X.tocsr()[rows]
+        flat = X.reshape(X.shape[0], -1).tocsr()[rows]
+        return flat if X.ndim == 2 else coo_array(flat).reshape(flat.shape[0], *X.shape[1:])
+    if isinstance(X, Dataset):
+        return Subset(X, np.arange(len(X))[rows].tolist())
     if not isinstance(X, Mapping):
         return X[rows] if isinstance(X, torch.Tensor | np.ndarray) else _safe_indexing(X, rows)
     if samples := [block.samples for block in X.values() if isinstance(block, SampleRows)]:
@@ -164,8 +160,8 @@ def present_rows(block: Any) -> np.ndarray:
     """Return the numbers of the rows of a block, such as an array or text, that are not missing as a whole."""
     if issparse(block):
         coordinates = block.tocoo()
-        n_missing = np.bincount(coordinates.row[np.isnan(coordinates.data)], minlength=block.shape[0])
-        return np.flatnonzero(n_missing < block.shape[1])
+        n_missing = np.bincount(coordinates.coords[0][np.isnan(coordinates.data)], minlength=block.shape[0])
+        return np.flatnonzero(n_missing < math.prod(block.shape[1:]))
     try:
         values, mask = to_numbers(block)
         array = check_array(values, allow_nd=True, ensure_2d=False, ensure_all_finite=False)
@@ -185,18 +181,40 @@ def check_is_no_list_of_rows(X: Any, y: Any, n_rows: int) -> None:
 
 
 def _open_block(name: str, block: Any) -> Source:
-    if isinstance(block, SampleRows):
-        return block
+    shape = block.shape if issparse(block) and block.ndim > 2 else None
     try:
-        if isinstance(block, str | bytes | os.PathLike):
-            raise TypeError(f"{block!r} is a path or string: {READERS}")
-        values, mask = to_numbers(block)
+        _check_is_readable(block)
+        if isinstance(block, Dataset):
+            block = _only_block(block)
+        if isinstance(block, SampleRows):
+            return block
+        values, mask = to_numbers(block if shape is None else block.reshape(shape[0], -1))
         array = check_array(values, accept_sparse="csr", allow_nd=True, ensure_2d=False, ensure_all_finite=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"modality {name!r}: {error}") from error
     if array.ndim < 2:
         raise ValueError(f"modality {name!r} has shape {array.shape}: expected (n_samples, ...), 2 or more axes.")
-    return SparseRows(array) if issparse(array) else ArrayRows(array, mask=mask)
+    return SparseRows(array, shape=shape) if issparse(array) else ArrayRows(array, mask=mask)
+
+
+def _only_block(dataset: Dataset[Any]) -> Any:
+    blocks = list(open_container(dataset).values())
+    if len(blocks) > 1:
+        raise ValueError(f"this Dataset has {len(blocks)} arrays per sample: pass it as X itself.")
+    return blocks[0]
+
+
+def _check_is_readable(X: Any) -> None:
+    """Raise TypeError if X, or a block, is a path, or an object whose rows cannot be read by number."""
+    if isinstance(X, str | bytes | os.PathLike):
+        raise TypeError(f"{X!r} is a path or string: {READERS}")
+    if isinstance(X, DataLoader | IterableDataset):
+        raise TypeError(
+            f"a {type(X).__name__} yields rows in an order of its own. Pass a map-style Dataset as X, and its targets "
+            f"as y. {ACCEPTED}"
+        )
+    if isinstance(X, Iterator | ValuesView):
+        raise TypeError(f"a {type(X).__name__} has no rows that are read by number. {ACCEPTED}")
 
 
 def _tensor_blocks(dataset: TensorDataset) -> dict[str, torch.Tensor]:

@@ -66,6 +66,12 @@ def to_numbers(values: Any) -> tuple[Any, np.ndarray | None]:
     return _objects_to_numbers(values), None
 
 
+def with_nan(values: Any) -> Any:
+    """Return array-like values as numbers, with NaN for masked values and all other missing markers."""
+    values, mask = to_numbers(values)
+    return values if mask is None else np.where(mask, np.nan, values)
+
+
 def dates_to_seconds(dates: np.ndarray) -> np.ndarray:
     """Return dates as seconds since 1970 and durations in seconds, as float64 with NaN for NaT."""
     return (dates - _EPOCH if dates.dtype.kind == "M" else dates) / _SECOND

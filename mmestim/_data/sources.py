@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from .numeric import dates_to_seconds, to_numbers
+from .numeric import dates_to_seconds, to_numbers, with_nan
 
 Shape = tuple[int, ...]
 
@@ -70,6 +70,8 @@ class SparseRows:
         Numbers in CSR format.
     columns : int ndarray or None, default=None
         Columns to read, None for all.
+    shape : tuple of int, default=None
+        Number of rows and shape of one row, None for vectors.
 
     Attributes
     ----------
@@ -79,10 +81,10 @@ class SparseRows:
 
     is_lazy = True
 
-    def __init__(self, matrix: Any, columns: np.ndarray | None = None) -> None:
+    def __init__(self, matrix: Any, columns: np.ndarray | None = None, shape: Shape | None = None) -> None:
         is_whole = columns is None or np.array_equal(columns, np.arange(matrix.shape[1]))
         self.matrix = matrix if is_whole else matrix[:, columns]
-        self.shape = self.matrix.shape
+        self.shape = shape or self.matrix.shape
 
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return rows as a dense array."""
@@ -139,7 +141,7 @@ class Samples:
     def _stack(self, name: str, parts: Sequence[Mapping[str, Any]], numbers: np.ndarray) -> np.ndarray:
         shape, arrays = self._shapes[name], []
         for number, part in zip(numbers.tolist(), parts, strict=True):
-            array = np.full(shape, np.nan) if part.get(name) is None else _filled(part[name])
+            array = np.full(shape, np.nan) if part.get(name) is None else np.asarray(with_nan(part[name]))
             if array.shape != shape:
                 raise ValueError(
                     f"modality {name!r} has shape {array.shape} in sample {number}, expected {shape} as in the first "
@@ -197,12 +199,6 @@ def _is_label(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return value.ndim == 0 and not value.is_floating_point()
     return np.ndim(value) == 0 and isinstance(value, str | bytes | int | np.integer | np.bool_)
-
-
-def _filled(value: Any) -> np.ndarray:
-    """Return one sample as an array with NaN for missing values."""
-    array, mask = to_numbers(value)
-    return ArrayRows(np.asarray(array), mask=mask).read(slice(None))
 
 
 def _take(array: np.ndarray, rows: slice | np.ndarray, columns: np.ndarray | None) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names, check_array, check_is_fitted
 
+from .._data.containers import open_rows
+from .._data.numeric import with_nan
 from .._utils.validation import check_number
 from ..multimodal._analysis.gap_mixture import GapMixture
 from ..multimodal._analysis.modality_gap import ModalityGapAnalyzer
@@ -139,7 +141,7 @@ class ModalityGapDisplay:
         """
         import_pyplot()  # Report a missing package before training clones.
         scores = gap_scores(estimator, X, y, cv=cv, groups=groups, labels=labels, n_jobs=n_jobs)
-        names = _modality_names(estimator, X, refitted=cv is not None)
+        names = _modality_names(estimator, X if X is None else open_rows(X, y), refitted=cv is not None)
         return cls.from_scores(scores, analyzer=analyzer, modality_names=names, signed=signed, ax=ax, bins=bins)
 
     @classmethod
@@ -236,7 +238,7 @@ class ModalityGapDisplay:
         if not has_gap.any():
             raise ValueError("no row of scores has the scores of two modalities, so there is no gap to draw.")
         gaps = gaps[has_gap]
-        scores = check_array(self.scores, dtype=np.float64, ensure_all_finite="allow-nan")[has_gap]
+        scores = check_array(with_nan(self.scores), dtype=np.float64, ensure_all_finite="allow-nan")[has_gap]
         mixture = GapMixture(analyzer.means_, analyzer.variances_, analyzer.weights_)
         edges = _bin_edges(bins, gaps, mixture, analyzer.signed)
 

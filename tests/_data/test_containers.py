@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.sparse import coo_matrix, csr_array, dok_matrix
+from scipy.sparse import coo_array, coo_matrix, csr_array, dok_matrix
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
@@ -54,6 +54,8 @@ CONTAINERS = {
     "dict": {"x0": A, "x1": V},
     "dict of flat": {"x0": A, "x1": V_FRAME},
     "dict of sparse": {"x0": csr_array(A), "x1": coo_matrix(V.reshape(60, 6))},
+    "dict of sparse of three axes": {"x0": coo_array(A), "x1": coo_array(V)},
+    "dict of Datasets": {"x0": TensorDataset(torch.from_numpy(A)), "x1": Items(lambda a, v, y: (v, y))},
     "dict of columns of arrays": {"x0": pd.Series([*A]), "x1": pd.DataFrame({"image": [*V]})["image"]},
     "dict of lists of tensors": {"x0": [*torch.from_numpy(A).requires_grad_()], "x1": [*torch.from_numpy(V)]},
     "SliceDict": SliceDict(x0=A, x1=V),
@@ -152,7 +154,11 @@ def test_stacking_keeps_sparse_blocks_sparse(expected):
 def test_items_of_a_dataset_are_read_once_per_batch_for_all_modalities():
     X = Items(lambda a, v, y: (a, v, y))
     clf = model(max_memory=0, early_stopping=False, max_epochs=1)
-    clf.fit(X, Y)
+    model().fit(X, Y)
+    assert X.n_reads <= 2 * 60 + 3  # for offsets and to load
+    X.n_reads = 0
+    clf.fit(X, Y).predict(X)
+    assert X.n_reads <= 5 * 60 + 6
     X.n_reads = 0
     clf.predict(X)
     assert X.n_reads <= 60 + 3  # the first item gives the names and the shapes
@@ -251,14 +257,22 @@ REFUSED = {
     "ragged tensors": ([torch.ones(2), torch.ones(3)] * 30, rf"different shapes.*{WAYS_OUT}"),
     "list of images": ([*V], rf"list of 60 arrays.*np\.stack.*{WAYS_OUT}"),
     "blocks and a vector": ([A, Y], rf"element 1 of X has fewer than 2 axes.*{WAYS_OUT}"),
-    "DataLoader": (DataLoader(TensorDataset(torch.ones(60, 2))), rf"X is a DataLoader.*map-style.*{WAYS_OUT}"),
-    "IterableDataset": (Stream(), rf"X is a Stream.*{WAYS_OUT}"),
-    "generator": ((row for row in A), rf"X is a generator.*{WAYS_OUT}"),
-    "values of a dict": ({"a": A}.values(), rf"X is a dict_values.*{WAYS_OUT}"),
+    "DataLoader": (DataLoader(TensorDataset(torch.ones(60, 2))), rf"a DataLoader yields.*map-style.*{WAYS_OUT}"),
+    "IterableDataset": (Stream(), rf"a Stream yields.*{WAYS_OUT}"),
+    "generator": ((row for row in A), rf"a generator has no rows.*{WAYS_OUT}"),
+    "values of a dict": ({"a": A}.values(), rf"a dict_values has no rows.*{WAYS_OUT}"),
     "sparse tensor": (torch.from_numpy(A).to_sparse(), rf"sparse or nested tensor.*to_dense.*{WAYS_OUT}"),
     "block of a path": ({"audio": "a.npy"}, rf"'audio': 'a.npy'.*{FILES}"),
     "block of paths": ({"audio": [["a.wav"]] * 60}, rf"'audio':.*{FILES}"),
     "block of ragged rows": ({"audio": pd.Series([A[0], A[0, :2]] * 30)}, rf"'audio':.*different shapes.*{WAYS_OUT}"),
+    "block of a DataLoader": (
+        {"audio": DataLoader(TensorDataset(torch.ones(60, 2)))},
+        rf"'audio': a DataLoader.*{WAYS_OUT}",
+    ),
+    "block of a Dataset of two": (
+        {"audio": Items(lambda a, v, y: (a, v))},
+        "'audio': this Dataset has 2 arrays.*as X itself",
+    ),
     "vector in a TensorDataset": (
         TensorDataset(torch.from_numpy(A), torch.ones(60)),
         r"tensor 1 .*shape \(60,\).*reshape\(-1, 1\)",

@@ -8,12 +8,13 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from mmestim import LateFusionClassifier, gap_scores
+from mmestim import LateFusionClassifier, ModalityGapAnalyzer, gap_scores
 from mmestim._data.numeric import column_offsets, sampled_rows
 
 AUDIO = np.arange(12.0).reshape(6, 2) + 1
 IMAGE = np.arange(18.0).reshape(6, 3)
 ABSENT = [0, 4]
+RNG = np.random.default_rng(0)
 TWO = {"audio": slice(0, 2), "image": slice(2, None)}
 NAMES = [*"abcde"]
 
@@ -135,6 +136,27 @@ def test_scores_of_one_classifier_per_modality_recognise_absent_rows(marker):
     assert not np.isnan(scores[:, 1]).any()
 
 
+def test_analysis_of_given_scores_recognises_every_marker():
+    scores = RNG.uniform(0.2, 0.8, size=(40, 2))
+    missing = np.zeros((40, 2), dtype=bool)
+    missing[::5, 1] = True
+    with_nan = np.where(missing, np.nan, scores)
+    expected = ModalityGapAnalyzer(max_iter=500).fit(with_nan)
+    y = np.arange(40) % 2
+    tables = {"audio": np.column_stack([scores[:, 0], 1 - scores[:, 0]])}
+    tables["image"] = np.column_stack([with_nan[:, 1], 1 - with_nan[:, 1]])
+    masked_tables = {name: np.ma.masked_invalid(table) for name, table in tables.items()}
+    np.testing.assert_array_equal(gap_scores(masked_tables, None, y), gap_scores(tables, None, y))
+    for marked in (
+        np.ma.masked_array(scores, missing),
+        np.where(missing, None, scores),
+        pd.DataFrame(with_nan).convert_dtypes(),
+        torch.from_numpy(with_nan).requires_grad_(),
+    ):
+        analyzer = ModalityGapAnalyzer(max_iter=500).fit(marked)
+        np.testing.assert_array_equal(analyzer.transform(marked), expected.transform(with_nan))
+
+
 @pytest.mark.parametrize("unit", ["D", "s", "ms", "us", "ns"])
 def test_dates_are_seconds_in_every_unit_and_container(unit, fit, read):
     days = np.array(["2020-01-01", "2020-01-02", "NaT", "2020-01-05", "2020-02-01", "2021-01-01"], dtype="M8[D]")
@@ -157,7 +179,6 @@ def test_date_objects_are_refused(fit):
 
 # Offsets -------------------------------------------------------------------------------------------
 
-RNG = np.random.default_rng(0)
 NOISE = RNG.normal(size=200)
 
 

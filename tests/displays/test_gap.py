@@ -275,6 +275,7 @@ def test_blocks_name_the_modalities_of_an_unfitted_classifier(views):
     blocks = {"strong": X[:, :2], "weak": X[:, 2:]}
     clf = LateFusionClassifier(max_epochs=3, random_state=0)
     assert ModalityGapDisplay.from_estimator(clf, blocks, y, cv=2).modality_names == ["strong", "weak"]
+    assert ModalityGapDisplay.from_estimator(clf, [X[:, :2], X[:, 2:]], y, cv=2).modality_names == ["x0", "x1"]
     # A fitted classifier keeps its own order.
     clf.fit(blocks, y)
     reversed_blocks = dict(reversed(blocks.items()))

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..._data.numeric import with_nan
 from ..._serialization.model_file import TensorSpec
 from ..._utils.validation import check_flag, check_number
 from . import saved_analyzer
@@ -272,7 +273,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         """Return X as a validated array."""
         X = validate_data(
             self,
-            X,
+            with_nan(X),
             reset=reset,
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan",

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 
 from ..._data.batches import Rows
 from ..._data.containers import open_rows, present_rows, take_rows
+from ..._data.numeric import with_nan
 from ..._data.splits import check_groups, check_partition
 from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_proba
 from ..._training.options import TrainingOptions
@@ -216,7 +217,7 @@ def _check_probabilities(probabilities: Mapping[str, Any], classes: np.ndarray, 
         raise ValueError(f"labels={classes.tolist()} has a class twice.")
     checked = {}
     for name, table in probabilities.items():
-        table = check_array(table, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
+        table = check_array(with_nan(table), dtype=np.float64, ensure_all_finite="allow-nan", input_name=name)
         check_consistent_length(table, y)
         if table.shape[1] != len(classes):
             raise ValueError(
