@@ -2,6 +2,7 @@
 
 All contenders train the same networks on the same batches and epochs in one process. Each round runs every contender,
 starting with a different one. The tables have the medians over the rounds and their ratios to a reference contender.
+A last table has the fewest seconds of an import, of a fit with checkpoints, and of steps on many rows.
 Times depend on the machine; compare the ratios.
 """
 
@@ -22,7 +23,9 @@ import torch.nn.functional as F
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier, balancers
+from _costs import COSTS
+from _early_methods import METHODS, early_method
+from mmestim import JointClassifier, LateFusionClassifier, UDIClassifier
 from mmestim.encoders.choice import ENCODERS
 from mmestim.multimodal._objectives.guidance import jensen_shannon
 from mmestim.multimodal._objectives.mutual_information import CLUB
@@ -31,13 +34,6 @@ N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 # Encoder, number of rows, shape of a sample and epochs of each network.
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
-# Parameters of methods that with their defaults start later than these few epochs, or need more of them.
-EARLY_PARAMETERS = {
-    "OPM": {"starts": 0},
-    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
-    "Relearning": {"interval": 2},
-    "Valuation": {"warmup": 0},
-}
 # Weights of the losses of the follower in UDI. The second is small because random data offer no guidance.
 GUIDANCE = (1.0, 0.01)
 
@@ -122,6 +118,7 @@ def one_modality(network: str, batch_size: int, rounds: int, device: str) -> dic
     X = rng.standard_normal((n_rows, int(np.prod(shape))), dtype=np.float32)
     y = rng.integers(0, N_CLASSES, n_rows)
     settings = {"encoder": encoder, "embedding_dim": EMBEDDING_DIM, "batch_size": batch_size, "max_epochs": epochs}
+    settings["cv"] = None  # one network, as the others train
     ours = LateFusionClassifier(
         **settings, shapes={"x": shape}, early_stopping=False, lr_schedule=None, device=device, random_state=0
     )
@@ -173,6 +170,7 @@ def udi(network: str, batch_size: int, rounds: int, device: str) -> dict[str, di
             shapes={"a": shape, "b": shape},
             guidance=guidance,
             anchor="a",
+            cv=None,
             encoder=encoder,
             embedding_dim=EMBEDDING_DIM,
             batch_size=batch_size,
@@ -195,11 +193,7 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
     size, rng = int(np.prod(shape)), np.random.default_rng(0)
     X = rng.standard_normal((n_rows, 2 * size), dtype=np.float32)
     y = rng.integers(0, N_CLASSES, n_rows)
-    methods = {"plain": None}
-    for name in balancers.__all__:
-        method = getattr(balancers, name)
-        if issubclass(method, balancers.Balancer) and method is not balancers.Balancer:
-            methods[name] = method(**EARLY_PARAMETERS.get(name, {}))
+    methods = {"plain": None, **{name: early_method(name) for name in METHODS}}
     steps, fits = defaultdict(list), defaultdict(list)
     for round_number in range(rounds + 1):
         for name in [*methods][round_number:] + [*methods][:round_number]:
@@ -208,6 +202,7 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
                 shapes={"a": shape, "b": shape},
                 encoder=encoder,
                 balancer=methods[name],
+                cv=None,
                 embedding_dim=EMBEDDING_DIM,
                 batch_size=batch_size,
                 max_epochs=epochs,
@@ -245,9 +240,23 @@ def report(cases: list[Callable[..., dict[str, dict[str, float]]]], reference: s
         csv.writer(file).writerows([("network", "batch_size", "task", "contender", "seconds", "ratio"), *rows])
 
 
+def report_costs(path: Path, options: Any) -> None:
+    """Print and store the table of the costs beside the steps, with ratios to the first contender of each."""
+    rows = []
+    print("\n| cost | contender | seconds | ratio |\n|---|---|---|---|")
+    for cost, case in COSTS.items():
+        seconds = case(options.rounds, options.device)
+        reference = next(iter(seconds.values()))
+        for contender, value in seconds.items():
+            rows.append((cost, contender, f"{value:.5f}", f"{value / reference:.2f}"))
+            print("| " + " | ".join(rows[-1]) + " |", flush=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("cost", "contender", "seconds", "ratio"), *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables = ["loops", "balancers"]
+    tables = ["loops", "balancers", "costs"]
     parser.add_argument("--tables", nargs="+", choices=tables, default=tables, help="tables to compute (default: all)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 512])
@@ -263,6 +272,8 @@ def main() -> None:
         report([one_modality, udi], "hand-written", options.out / "speed.csv", options)
     if "balancers" in options.tables:
         report([balancing], "plain", options.out / "speed-balancers.csv", options)
+    if "costs" in options.tables:
+        report_costs(options.out / "speed-costs.csv", options)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from mmestim import balancers
+from _early_methods import METHODS, early_method
 
 os.environ["OMP_NUM_THREADS"] = "1"  # joblib's workers inherit it.
 torch.set_num_threads(1)
@@ -27,22 +27,7 @@ def data_folder():
     return Path(folder)
 
 
-BALANCING_METHODS = [
-    value
-    for value in vars(balancers).values()
-    if isinstance(value, type) and issubclass(value, balancers.Balancer) and value is not balancers.Balancer
-]
-# Parameters of methods that by default start after more epochs than tests train, or need more of them.
-EARLY_PARAMETERS = {
-    "GradientBlending": {"n_epochs": 1, "super_epoch": 2},
-    "OPM": {"starts": 0},
-    "ReconBoost": {"stage_epochs": 1, "rectify_epochs": 1},
-    "Relearning": {"interval": 1},
-    "Valuation": {"warmup": 0},
-}
-
-
-@pytest.fixture(params=BALANCING_METHODS, ids=lambda method: method.__name__)
+@pytest.fixture(params=METHODS.values(), ids=lambda method: method.__name__)
 def balancing_method(request):
     """Class of each balancing method in turn."""
     return request.param
@@ -51,7 +36,7 @@ def balancing_method(request):
 @pytest.fixture
 def balancer(balancing_method):
     """Instance of each balancing method in turn, with parameters that take effect in the first epochs."""
-    return balancing_method(**EARLY_PARAMETERS.get(balancing_method.__name__, {}))
+    return early_method(balancing_method.__name__)
 
 
 # Scans, in Python and by the command line ------------------------------------------------------------
