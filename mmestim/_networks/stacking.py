@@ -11,17 +11,18 @@ from torch import nn
 
 from ..encoders.linear import LinearEncoder
 from ..encoders.mlp import MLPEncoder
-from ..encoders.standardize import Standardize
+from ..encoders.standardize import SoftStandardize, Standardize
+from ..encoders.tabular import TabularEncoder
 from .multimodal_networks import Branch
 
 # Modules without tensors of their own: a stack has the same forward pass, over stacked children.
-_CONTAINERS = {nn.Sequential, LinearEncoder, MLPEncoder, Branch}
+_CONTAINERS = {nn.Sequential, LinearEncoder, MLPEncoder, TabularEncoder, Branch}
 
 # Layers without tensors, which treat every value or the last axis alone.
 _STATELESS = {nn.ReLU, nn.Tanh, nn.GELU, nn.SELU, nn.SiLU, nn.Mish, nn.Dropout, nn.Identity}
 
 # Layers whose tensors act on single values, so that they only need an axis for the rows.
-_ELEMENTWISE = {Standardize}
+_ELEMENTWISE = {Standardize, SoftStandardize}
 
 M = TypeVar("M", bound=nn.Module)
 

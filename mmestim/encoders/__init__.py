@@ -4,6 +4,15 @@ from .choice import build_encoder
 from .conv import ConvEncoder
 from .linear import LinearEncoder
 from .mlp import MLPEncoder
-from .standardize import Standardize
+from .standardize import SoftStandardize, Standardize
+from .tabular import TabularEncoder
 
-__all__ = ["ConvEncoder", "LinearEncoder", "MLPEncoder", "Standardize", "build_encoder"]
+__all__ = [
+    "ConvEncoder",
+    "LinearEncoder",
+    "MLPEncoder",
+    "SoftStandardize",
+    "Standardize",
+    "TabularEncoder",
+    "build_encoder",
+]

@@ -17,9 +17,11 @@ from .conv import ConvEncoder
 from .linear import LinearEncoder
 from .mlp import MLPEncoder
 from .standardize import Standardize
+from .tabular import TabularEncoder
 from .trial import count_features
 
 ENCODERS = {
+    "tabular": TabularEncoder,
     "linear": LinearEncoder,
     "mlp": MLPEncoder,
     "conv1d": partial(ConvEncoder, n_dims=1),
@@ -34,7 +36,7 @@ def build_encoder(
 
     Parameters
     ----------
-    encoder : {'auto', 'linear', 'mlp', 'conv1d', 'conv2d'}, type, callable, nn.Module or dict
+    encoder : {'auto', 'tabular', 'linear', 'mlp', 'conv1d', 'conv2d'}, type, callable, nn.Module or dict
         Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or factory is
         called with those of `input_shape` and `embedding_dim` that it accepts; an instance is copied.
     name : str
@@ -109,7 +111,7 @@ def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
 
 def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> str:
     if len(shape) == 1:
-        return "conv1d" if is_signal else "mlp"
+        return "conv1d" if is_signal else "tabular"
     if len(shape) > 3:
         raise ValueError(
             f"encoder='auto' has no network for modality {name!r} with samples of shape {shape}: it supports vectors, "

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from ._shapes import Shape
+
+# Constants of `SoftStandardize`, chosen on validation rows of real and synthetic sets.
+REFERENCE_WIDTH = 64  # sum of the squared weights: the number of columns that have a weight of 1 on average
+MAX_DEVIATION = 4.0  # limit of standardised values
+MAX_WEIGHT = 4.0  # limit of the ratio between a weight and the typical one
+LARGE_LOG_SPREAD = 0.8  # standard deviation of log spreads above which columns seem to have different units
 
 
 class Standardize(nn.Module):
@@ -76,4 +83,73 @@ class Standardize(nn.Module):
         constant = deviation <= 1e-7 * mean.abs()
         self.mean.copy_(mean.reshape(self.mean.shape))
         self.scale.copy_(torch.where(constant, 1.0, 1 / deviation).reshape(self.scale.shape))
+        self._fit_deviation(deviation, constant)
         self.is_fitted.fill_(True)
+
+    def _fit_deviation(self, deviation: torch.Tensor, constant: torch.Tensor) -> None:
+        """Set further statistics from the standard deviations and the mask of constant columns."""
+
+
+class SoftStandardize(Standardize):
+    """Standardisation for tables, which limits outliers and keeps part of the columns' relative spread.
+
+    Each column is standardised, limited smoothly to 4 standard deviations by ``z / sqrt(1 + (z / 4)**2)``
+    and multiplied by its weight. To weigh all columns equally inflates faint ones, which often are
+    noise; to weigh them by their spread lets the unit of a column decide. Weights are therefore the
+    spread, relative to the geometric mean of the block, where spreads differ little. The more they
+    differ, the nearer weights are to 1, since columns then have different units: the exponent of the
+    spread is the square of 0.8 over the standard deviation of its logarithm, and 1 at most. Weights are
+    clipped to a factor of 4 either way. Constant columns weigh 0, whatever their values are later.
+
+    The weights of a block have a sum of squares of 64, whatever its number of columns. With optimizers
+    whose steps do not depend on the size of gradients, such as AdamW, networks of wide and of narrow
+    blocks then learn at similar speed. One pass over the training rows suffices.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of a sample.
+
+    Attributes
+    ----------
+    mean : Tensor
+        Mean of the training rows, of shape `shape`.
+    scale : Tensor
+        Reciprocal of the standard deviation, of shape `shape`; 1 for constant columns.
+    weight : Tensor
+        Weight of each column, of shape `shape`; 0 for constant columns.
+    is_fitted : Tensor
+        Boolean tensor without axes: whether the statistics are set.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmestim.encoders import SoftStandardize
+    >>> standardize = SoftStandardize((3,))
+    >>> standardize.fit([torch.tensor([[-1.0, -2.0, 5.0], [1.0, 2.0, 5.0]])])
+    >>> standardize(torch.tensor([[1.0, 2.0, 6.0]]))
+    tensor([[3.4709, 6.9418, 0.0000]])
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.register_buffer("weight", torch.ones(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = ((x - self.mean) * self.scale).clamp(-1e9, 1e9)  # so that the square is finite
+        return z * torch.rsqrt(1 + (z / MAX_DEVIATION).square()) * self.weight
+
+    def _fit_deviation(self, deviation: torch.Tensor, constant: torch.Tensor) -> None:
+        if constant.all():
+            self.weight.zero_()
+            return
+        log_spread = deviation.log()
+        varying = log_spread[~constant]
+        log_spread = log_spread - varying.mean()
+        exponent = (LARGE_LOG_SPREAD / varying.std(correction=0).clamp(min=LARGE_LOG_SPREAD)).square()
+        limit = math.log(MAX_WEIGHT)
+        weight = (exponent * log_spread).clamp(-limit, limit).exp().masked_fill(constant, 0)
+        weight = weight * (REFERENCE_WIDTH / weight.square().sum()).sqrt()
+        self.weight.copy_(weight.reshape(self.weight.shape))

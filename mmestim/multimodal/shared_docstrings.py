@@ -36,9 +36,11 @@ shapes : dict of str to tuple of int, default=None
     as (3, 40, 3), is an error for a dict of arrays; its shape here is that with channels first.
 encoder : str, nn.Module, class, callable or dict, default='auto'
     Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
-    ``'mlp'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
-    ``'linear'`` is one affine map. These four standardise their input with statistics of the
-    training rows. A class or factory is called with `input_shape` and `embedding_dim` if it
+    ``'tabular'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
+    ``'tabular'`` adds an affine map and a perceptron; ``'mlp'`` is a perceptron of two layers, as
+    in most papers; ``'linear'`` is one affine map. All of them standardise their input with
+    statistics of the training rows; ``'tabular'`` keeps the relative spread of the columns, up to
+    a factor of 4. A class or factory is called with `input_shape` and `embedding_dim` if it
     accepts them, and must map a batch to (n_samples, n_features). An instance is copied with its
     weights and never trained in place. A dict gives one of these per modality; modalities that
     it omits get ``'auto'``. Encoders receive float32. One with an attribute `input_dtype`

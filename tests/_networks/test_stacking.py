@@ -8,7 +8,7 @@ from torch import nn
 from mmestim._data.batches import Batch
 from mmestim._networks.multimodal_networks import Branch
 from mmestim._networks.stacking import copy_weights_back, stack_networks
-from mmestim.encoders import ConvEncoder, LinearEncoder, MLPEncoder
+from mmestim.encoders import ConvEncoder, LinearEncoder, MLPEncoder, TabularEncoder
 from mmestim.encoders.choice import fit_statistics
 
 
@@ -34,7 +34,7 @@ def branches(encoder, rng):
     return built
 
 
-@pytest.mark.parametrize("encoder", [LinearEncoder, MLPEncoder])
+@pytest.mark.parametrize("encoder", [LinearEncoder, MLPEncoder, TabularEncoder])
 def test_a_stack_computes_all_networks_and_their_gradients(encoder):
     rng = np.random.default_rng(0)
     networks = branches(encoder, rng)

@@ -281,7 +281,7 @@ class ScaleText(Callback):
 
 def test_growing_leads_shrink_gradients_and_steady_leads_do_not(data):
     X, y = data
-    trained = JointClassifier(GROUPS, **FAST | {"max_epochs": 30, "lr": 0.1}).fit(X, y)
+    trained = JointClassifier(GROUPS, **FAST | {"max_epochs": 30, "lr": 0.1, "encoder": "mlp"}).fit(X, y)
     still = ONE_BATCH | {"max_epochs": 6, "lr": 1e-12, "weight_decay": 0.0}
     encoders = {name: trained.module_.branch(name).encoder for name in GROUPS}
 

@@ -9,10 +9,10 @@ from mmestim import LateFusionClassifier
 from mmestim.encoders.choice import build_encoder
 from mmestim.encoders.conv import ConvEncoder
 from mmestim.encoders.linear import LinearEncoder
-from mmestim.encoders.mlp import MLPEncoder
-from mmestim.encoders.standardize import Standardize
+from mmestim.encoders.standardize import SoftStandardize, Standardize
+from mmestim.encoders.tabular import TabularEncoder
 
-FAST = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 
 def build(encoder, shape, is_signal=False, embedding_dim=8):
@@ -22,7 +22,7 @@ def build(encoder, shape, is_signal=False, embedding_dim=8):
 @pytest.mark.parametrize(
     "shape, is_signal, expected_type, n_dims",
     [
-        ((30,), False, MLPEncoder, None),
+        ((30,), False, TabularEncoder, None),
         ((30,), True, ConvEncoder, 1),
         ((16000,), True, ConvEncoder, 1),
         ((5,), True, ConvEncoder, 1),
@@ -38,13 +38,15 @@ def test_auto_chooses_by_shape(shape, is_signal, expected_type, n_dims):
     assert module(torch.randn(3, *shape)).shape == (3, size) == (3, 8)
 
 
-@pytest.mark.parametrize("name, shape", [("linear", (4, 5)), ("mlp", (4, 5)), ("conv1d", (2, 40)), ("conv2d", (4, 5))])
+@pytest.mark.parametrize(
+    "name, shape", [("tabular", (4, 5)), ("linear", (4, 5)), ("mlp", (4, 5)), ("conv1d", (2, 40)), ("conv2d", (4, 5))]
+)
 def test_encoders_by_name(name, shape):
     module, size = build(name, shape)
     assert module(torch.randn(3, *shape)).shape == (3, size)
 
 
-@pytest.mark.parametrize("encoder", ["linear", "mlp", "conv2d"])
+@pytest.mark.parametrize("encoder", ["tabular", "linear", "mlp", "conv2d"])
 def test_features_depend_on_their_row_alone(encoder):
     module, _ = build(encoder, (6, 7))
     x = torch.randn(5, 6, 7)
@@ -67,6 +69,81 @@ def test_constant_columns_stay_finite():
     standardize = Standardize((2,))
     standardize.fit([torch.tensor([[7.0, 1.0], [7.0, 3.0]])])
     torch.testing.assert_close(standardize(torch.tensor([[7.0, 3.0], [8.0, 3.0]])), torch.tensor([[0.0, 1], [1, 1]]))
+
+
+def fitted_soft(x, n_batches=1):
+    standardize = SoftStandardize(tuple(x.shape[1:]))
+    standardize.fit(x.chunk(n_batches))
+    return standardize
+
+
+def normal(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def columns(*deviations):
+    x = normal(400, len(deviations)).double()
+    return ((x - x.mean(0)) / x.std(0, correction=0) * torch.tensor(deviations)).float()
+
+
+@pytest.mark.parametrize(
+    "deviations, weights",
+    [
+        ([0.5, 1.0, 2.0], [0.5, 1.0, 2.0]),  # one unit: the spread counts
+        ([5e-9, 1e-8, 2e-8], [0.5, 1.0, 2.0]),
+        ([0.1, *[1.0] * 98, 10.0], [0.25, *[1.0] * 98, 4.0]),  # up to a factor of 4
+        ([1e-12, 1.0, 1e12], [1.0, 1.0, 1.0]),  # units: it does not
+        ([3.0], [1.0]),
+    ],
+)
+def test_weights_keep_the_spread_unless_units_differ(deviations, weights):
+    weight = fitted_soft(columns(*deviations), 3).weight
+    torch.testing.assert_close(weight / weight.log().mean().exp(), torch.tensor(weights), atol=0, rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (500,), (4, 1, 6)])
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_size_of_a_row_does_not_depend_on_width_and_unit(shape, unit):
+    x = normal(50, *shape) * unit + unit
+    assert 0.7 * 64 < fitted_soft(x, 7)(x).square().flatten(1).sum(1).mean() < 64
+
+
+def test_outliers_are_limited_and_remain_in_order():
+    x = normal(100, 2)
+    standardize = fitted_soft(x)
+    scaled = standardize(torch.tensor([[1.0], [1e2], [1e3], [3e38]]).expand(-1, 2)) / standardize.weight
+    assert (scaled.diff(dim=0) > 0).all()
+    assert scaled[1].min() > 3.9
+    assert scaled.max() <= 4
+
+
+@pytest.mark.parametrize("constant", [0.0, 7.0, -1e8])
+@pytest.mark.parametrize("n_varying", [0, 1, 3])
+def test_constant_columns_are_ignored(constant, n_varying):
+    x = torch.cat([normal(20, n_varying), torch.full((20, 2), constant)], dim=1)
+    standardize = fitted_soft(x)
+    assert (standardize(x + 5)[:, n_varying:] == 0).all()
+    if n_varying:
+        varying = x[:, :n_varying]
+        torch.testing.assert_close(standardize(x)[:, :n_varying], fitted_soft(varying)(varying))
+
+
+@pytest.mark.parametrize("n_inputs", [2, 64, 1000])
+def test_initial_features_do_not_depend_on_the_width(n_inputs):
+    torch.manual_seed(0)
+    x = normal(200, n_inputs)
+    module = TabularEncoder((n_inputs,), 64)
+    module.standardize.fit([x])
+    assert 0.4 < module.linear(module.standardize(x)).std() < 0.8
+
+
+def test_tabular_is_affine_without_its_perceptron():
+    module = TabularEncoder((3,), 2)
+    module.standardize = nn.Identity()
+    nn.init.zeros_(module.layers[-1].weight)
+    x, y = torch.randn(2, 1, 3)
+    zero = module(torch.zeros(1, 3))
+    torch.testing.assert_close(module(x + y) - zero, module(x) + module(y) - 2 * zero)
 
 
 def test_columns_of_any_scale_learn():
@@ -125,7 +202,7 @@ def test_instance_is_copied_with_its_weights(data):
 @pytest.mark.parametrize(
     "encoder, error, message",
     [
-        ("resnet", ValueError, r"encoder='resnet' .*'auto', 'linear', 'mlp', 'conv1d', 'conv2d'"),
+        ("resnet", ValueError, r"encoder='resnet' .*'auto', 'tabular', 'linear', 'mlp', 'conv1d', 'conv2d'"),
         ({"smell": "mlp"}, ValueError, r"encoder names \['smell'\].*\['x'\]"),
         (3, TypeError, "encoder=3 for modality 'x'"),
         (nn.Linear, TypeError, "encoder for modality 'x' cannot be created from no arguments: .*Pass an instance"),

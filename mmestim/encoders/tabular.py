@@ -1,0 +1,60 @@
+"""Encoder for vectors: a linear map and a multi-layer perceptron side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ._shapes import Shape, n_values
+from .standardize import REFERENCE_WIDTH, SoftStandardize
+
+
+class TabularEncoder(nn.Module):
+    """Sum of an affine map and a multi-layer perceptron, both of the scaled, flattened sample.
+
+    With a linear head, the affine map alone is a logistic regression of rank `embedding_dim` or less.
+    The perceptron, whose hidden layer has twice the length of the feature vector, adds what is not
+    linear. `forward` maps a batch of shape (n_samples, *input_shape) to features of shape
+    (n_samples, embedding_dim).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one sample.
+    embedding_dim : int
+        Length of the feature vector.
+
+    Attributes
+    ----------
+    standardize : SoftStandardize
+        Input statistics.
+    flatten : nn.Flatten
+        Flattening.
+    linear : nn.Linear
+        The affine map.
+    layers : nn.Sequential
+        The perceptron.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmestim.encoders import TabularEncoder
+    >>> TabularEncoder((40,), embedding_dim=8)(torch.zeros(2, 40)).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(self, input_shape: Shape, embedding_dim: int) -> None:
+        super().__init__()
+        n_inputs, n_hidden = n_values(input_shape), 2 * embedding_dim
+        self.standardize = SoftStandardize(input_shape)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(n_inputs, embedding_dim)
+        self.layers = nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, embedding_dim))
+        with torch.no_grad():
+            # Undo the factor by which `SoftStandardize` scales wide blocks, so that only steps become smaller.
+            for layer in (self.linear, self.layers[0]):
+                layer.weight.mul_((n_inputs / REFERENCE_WIDTH) ** 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.flatten(self.standardize(x))
+        return self.linear(x) + self.layers(x)
