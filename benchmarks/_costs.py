@@ -1,4 +1,4 @@
-"""Costs beside the steps: of the import, of checkpoints, and of steps on many rows."""
+"""Costs beside the steps: of the import, of checkpoints, of steps on many rows, and of the networks of folds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from _early_methods import early_method
-from mmestim import JointClassifier
+from mmestim import JointClassifier, LateFusionClassifier
+from mmestim._networks.fold_networks import FoldBranches
+from mmestim.multimodal._cross_fitting import branch_training
 
 PEERS = "torch, sklearn, skorch"
 
@@ -72,6 +74,29 @@ def growth(rounds: int, device: str) -> dict[str, float]:
     )
 
 
+def folds(rounds: int, device: str) -> dict[str, float]:
+    """Return the seconds of a fit of one network, and of five on as many rows each: stacked, and one by one."""
+    X, y = random_data(2_000, 128)
+
+    def seconds(cv: int | None, stacked: bool = True) -> float:
+        settings = {"validation_fraction": 0.2, "max_epochs": 10, "n_iter_no_change": 10, "lr_schedule": None}
+        clf = LateFusionClassifier(cv=cv, encoder="mlp", device=device, random_state=0, **settings)
+        branch_training.FoldBranches = lambda branches, **_: FoldBranches(branches, stacked=stacked)
+        try:
+            start = time.perf_counter()
+            clf.fit(X, y)
+            return time.perf_counter() - start
+        finally:
+            branch_training.FoldBranches = FoldBranches
+
+    contenders = {
+        "one network": lambda: seconds(None),
+        "five folds, stacked": lambda: seconds(5),
+        "five folds, one by one": lambda: seconds(5, stacked=False),
+    }
+    return fastest(contenders, rounds)
+
+
 def classifier(device: str, **settings: Any) -> JointClassifier:
     """Return a light classifier of two modalities that trains one network on all rows."""
     fixed = {"cv": None, "early_stopping": False, "lr_schedule": None, "random_state": 0, "device": device}
@@ -85,4 +110,9 @@ def random_data(n_rows: int, size: int) -> tuple[dict[str, np.ndarray], np.ndarr
     return blocks, rng.integers(0, 10, n_rows)
 
 
-COSTS = {"import": importing, "checkpoints of short epochs": checkpoints, "step on many rows": growth}
+COSTS = {
+    "import": importing,
+    "checkpoints of short epochs": checkpoints,
+    "step on many rows": growth,
+    "fit of MLPs": folds,
+}

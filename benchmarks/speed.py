@@ -2,7 +2,8 @@
 
 All contenders train the same networks on the same batches and epochs in one process. Each round runs every contender,
 starting with a different one. The tables have the medians over the rounds and their ratios to a reference contender.
-A last table has the fewest seconds of an import, of a fit with checkpoints, and of steps on many rows.
+A last table has the fewest seconds of an import, of a fit with checkpoints, of steps on many rows, and of fits of
+the networks of folds.
 Times depend on the machine; compare the ratios.
 """
 
