@@ -19,7 +19,7 @@ class Balancer(BaseEstimator):
 
     A method is one class: its parameters follow the conventions of scikit-learn, and it overrides the hooks below
     that it needs. State is kept in attributes that end in an underscore and are set in `begin`. It belongs to one
-    fit; afterwards `balancer_` holds it as numpy arrays. Attributes that begin with an underscore exist during
+    fit; afterwards `balancers_` holds it as numpy arrays. Attributes that begin with an underscore exist during
     training only.
 
     Attributes
@@ -57,8 +57,8 @@ class Balancer(BaseEstimator):
     ...             training.scale_gradients(name, factor)
     ...         training.record("factor", factors)
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=SlowLeader(), max_epochs=3, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["factor"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=SlowLeader(), cv=None, max_epochs=3, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["factor"].shape
     (3, 2)
     """
 

@@ -81,8 +81,8 @@ class AGM(Balancer):
     >>> from mmestim.balancers import AGM
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=AGM(alpha=0.5), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["coefficient"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=AGM(alpha=0.5), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["coefficient"].shape
     (2, 2)
     """
 

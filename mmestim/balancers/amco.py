@@ -87,8 +87,8 @@ class AMCo(Balancer):
     >>> from mmestim.balancers import AMCo
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=AMCo(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["lead"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=AMCo(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["lead"].shape
     (2, 2)
     """
 

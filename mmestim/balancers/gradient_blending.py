@@ -80,8 +80,8 @@ class GradientBlending(Balancer):
     >>> from mmestim.balancers import GradientBlending
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=GradientBlending(1), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["weights"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=GradientBlending(1), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weights"].shape
     (2, 3)
     """
 

@@ -37,8 +37,8 @@ class GradientConflict(Balancer):
     >>> from mmestim.balancers import GradientConflict
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=GradientConflict(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["cosine"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=GradientConflict(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["cosine"].shape
     (2, 2)
     """
 

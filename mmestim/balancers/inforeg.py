@@ -72,8 +72,8 @@ class InfoReg(Balancer):
     >>> from mmestim.balancers import InfoReg
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=InfoReg(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["pull"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=InfoReg(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["pull"].shape
     (2, 2)
     """
 

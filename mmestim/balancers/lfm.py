@@ -55,8 +55,8 @@ class LFM(Balancer):
     >>> from mmestim.balancers import LFM
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=LFM(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["weight"].round(3)
+    >>> clf = JointClassifier(digits.modalities, balancer=LFM(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].round(3)
     array([0.632, 0.393], dtype=float32)
     """
 

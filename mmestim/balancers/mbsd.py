@@ -53,8 +53,8 @@ class MBSD(Balancer):
     >>> from mmestim.balancers import MBSD
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MBSD(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["distillation"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=MBSD(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["distillation"].shape
     (2,)
     """
 

@@ -138,8 +138,8 @@ class MLA(Balancer):
     >>> from mmestim.balancers import MLA
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MLA(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balancer_.projector_.shape
+    >>> clf = JointClassifier(digits.modalities, balancer=MLA(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balancers_[0].projector_.shape
     (64, 64)
     """
 

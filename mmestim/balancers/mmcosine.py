@@ -72,7 +72,7 @@ class MMCosine(Balancer):
     >>> from mmestim.balancers import MMCosine
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MMCosine(), max_epochs=2, random_state=0)
+    >>> clf = JointClassifier(digits.modalities, balancer=MMCosine(), cv=None, max_epochs=2, random_state=0)
     >>> clf.fit(digits.data, digits.target).predict_proba(digits.data).shape
     (1797, 10)
     """

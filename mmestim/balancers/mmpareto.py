@@ -58,8 +58,8 @@ class MMPareto(Balancer):
     >>> from mmestim.balancers import MMPareto
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MMPareto(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["weight"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=MMPareto(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].shape
     (2, 2)
     """
 

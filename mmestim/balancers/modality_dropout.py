@@ -50,8 +50,8 @@ class ModalityDropout(Balancer):
     >>> from mmestim.balancers import ModalityDropout
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=ModalityDropout(0.2), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["dropped"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=ModalityDropout(0.2), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["dropped"].shape
     (2, 2)
     """
 

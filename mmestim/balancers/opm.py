@@ -64,8 +64,8 @@ class OPM(Balancer):
     >>> from mmestim.balancers import OPM
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=OPM(starts=0), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["drop_probability"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=OPM(starts=0), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["drop_probability"].shape
     (2, 2)
     """
 

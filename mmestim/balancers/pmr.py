@@ -76,8 +76,8 @@ class PMR(Balancer):
     >>> from mmestim.balancers import PMR
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=PMR(alpha=2.0), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balancer_.prototypes_["pixels"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=PMR(alpha=2.0), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balancers_[0].prototypes_["pixels"].shape
     (10, 64)
     """
 

@@ -58,7 +58,7 @@ class PreTraining(Balancer):
     >>> from mmestim.balancers import PreTraining
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=PreTraining("frozen"), max_epochs=2, random_state=0)
+    >>> clf = JointClassifier(digits.modalities, balancer=PreTraining("frozen"), cv=None, max_epochs=2, random_state=0)
     >>> [row["stage"] for row in clf.fit(digits.data, digits.target).history_]
     ['unimodal', 'unimodal', 'unimodal', 'unimodal', 'joint', 'joint']
     """

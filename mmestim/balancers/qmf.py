@@ -103,8 +103,8 @@ class QMF(Balancer):
     >>> from mmestim.balancers import QMF
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=QMF(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["confidence"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=QMF(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["confidence"].shape
     (2, 2)
     """
 

@@ -108,8 +108,8 @@ class ReconBoost(Balancer):
     >>> from mmestim.balancers import ReconBoost
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=ReconBoost(1, 1), max_epochs=4, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["active"]
+    >>> clf = JointClassifier(digits.modalities, balancer=ReconBoost(1, 1), cv=None, max_epochs=4, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["active"]
     array([[1., 0.],
            [1., 1.],
            [0., 1.],

@@ -73,8 +73,8 @@ class Relearning(Balancer):
     >>> from mmestim.balancers import Relearning
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=Relearning(interval=1), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["weight"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=Relearning(interval=1), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].shape
     (2, 2)
     """
 

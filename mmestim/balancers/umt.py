@@ -51,8 +51,8 @@ class UMT(Balancer):
     >>> from mmestim.balancers import UMT
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=UMT(), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_["distance"].shape
+    >>> clf = JointClassifier(digits.modalities, balancer=UMT(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["distance"].shape
     (2, 2)
     """
 

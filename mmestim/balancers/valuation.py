@@ -80,8 +80,8 @@ class Valuation(Balancer):
     >>> from mmestim.balancers import Valuation
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=Valuation(warmup=1), max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balancer_.contributions_.shape
+    >>> clf = JointClassifier(digits.modalities, balancer=Valuation(warmup=1), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balancers_[0].contributions_.shape
     (2, 1797)
     """
 

@@ -368,7 +368,7 @@ def _diagnose_fold(
     for balancer in balancers:
         other = clone(estimator).set_params(balancer=clone(balancer))
         alternatives[repr(balancer)] = other.fit(X_train, y_train, **fit_params).score(X_test, y_test)
-    history = joint.balance_history_ if isinstance(joint.balancer_, GradientConflict) else {}
+    histories = joint.balance_history_ if isinstance(joint.balancer, GradientConflict) else []
     return {
         "modalities": list(joint.modalities_),
         "joint": joint.score(X_test, y_test),
@@ -379,7 +379,10 @@ def _diagnose_fold(
         "alone_probe": _probe_accuracies(apart, X_train, y_train, X_test, y_test),
         "contributions": _mean_contributions(joint, X_test, y_test),
         "scores": gap_scores(joint, X_test, y_test),
-        **{key: _reorder(joint, _mean_over_epochs(values)) for key, values in history.items()},
+        **{
+            key: _reorder(joint, _mean_over_epochs(np.concatenate([history[key] for history in histories])))
+            for key in (histories[0] if histories else ())
+        },
     }
 
 

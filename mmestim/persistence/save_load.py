@@ -61,7 +61,7 @@ def save(estimator: Any, path: Path) -> None:
 
     Notes
     -----
-    Attributes that only describe the training are not saved: `history_`, `balance_history_`, `balancer_`,
+    Attributes that only describe the training are not saved: `history_`, `balance_history_`, `balancers_`,
     `guidance_history_`, `gap_history_` and `analyzer_`, which can be saved separately. Parameters that are not data,
     such as callbacks, a splitter or a `RandomState`, and the parameter `checkpoint` are saved as their defaults;
     ``python -m mmestim info`` lists them.

@@ -16,7 +16,7 @@ from mmestim.balancers.agm import contributions
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
-FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
+FAST = {"cv": None, "max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
 ONE_BATCH = FAST | {"batch_size": 96}
 
 
@@ -201,8 +201,8 @@ def test_coefficients_of_two_modalities_match_the_released_code(encoder, fusion,
         encoder = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 8))
     settings = ONE_BATCH | {"encoder": encoder, "fusion": fusion, "lr": 0.3, "max_epochs": 6}
     clf = JointClassifier(PAIR, balancer=Spy(20.0, cap=0.005), **settings).fit(X, y)
-    expected = published(clf.balancer_.steps_, 20.0, 0.005)
-    coefficients = clf.balance_history_["coefficient"]
+    expected = published(clf.balancers_[0].steps_, 20.0, 0.005)
+    coefficients = clf.balance_history_[0]["coefficient"]
     assert expected.min() < 0.95
     assert expected.max() == pytest.approx(math.exp(0.1))  # the cap
     np.testing.assert_allclose(coefficients[0], 1)
@@ -215,8 +215,8 @@ def test_coefficients_multiply_encoder_gradients_under_a_sum(fusion, groups, dat
     X, y = data[0][:, -3 * len(groups) :], data[1]
     settings = ONE_BATCH | {"fusion": fusion, "lr": 0.1, "max_epochs": 4}
     clf = JointClassifier(groups, balancer=Spy(10.0), **settings).fit(X, y)
-    assert np.abs(clf.balance_history_["coefficient"][1:] - 1).max() > 0.05
-    for step, coefficients in zip(clf.balancer_.steps_, clf.balance_history_["coefficient"], strict=True):
+    assert np.abs(clf.balance_history_[0]["coefficient"][1:] - 1).max() > 0.05
+    for step, coefficients in zip(clf.balancers_[0].steps_, clf.balance_history_[0]["coefficient"], strict=True):
         factors = np.repeat(coefficients, step["sizes"])
         for gradient, plain, factor in zip(step["gradient"], step["plain"], factors, strict=True):
             torch.testing.assert_close(gradient, float(factor) * plain, rtol=1e-4, atol=1e-7)
@@ -295,7 +295,7 @@ def test_growing_leads_shrink_gradients_and_steady_leads_do_not(data):
     for factor, change in ((1.0, 0), (3.0, -1), (0.1, 1)):
         callbacks = [Start(), ScaleText(factor)]
         clf = JointClassifier(GROUPS, balancer=AGM(), **settings, callbacks=callbacks).fit(X, y)
-        history = clf.balance_history_
+        history = clf.balance_history_[0]
         assert history["lead"][0].argmax() == 2
         assert history["lead"][0, 2] > 0.2
         np.testing.assert_allclose(history["coefficient"][:4], 1, atol=1e-4)  # the lead is steady
@@ -315,12 +315,12 @@ def test_levels_are_means_over_the_batches_with_comparable_rows(with_absent):
     X[:, 3:6] = np.where(np.isnan(X[:, 3:6]), 0, X[:, 3:6])
     X[1, :3] = 1
     clf = JointClassifier(GROUPS, balancer=AGM(), **FAST | {"batch_size": 8}).fit(X, y)
-    n = clf.balancer_.n_batches_
+    n = clf.balancers_[0].n_batches_
     assert n[0] < n[1] == n[2] == 36
-    lead = clf.balance_history_["lead"]
-    np.testing.assert_allclose(clf.balancer_.lead_[1:], lead.mean(axis=0)[1:], atol=1e-5)
+    lead = clf.balance_history_[0]["lead"]
+    np.testing.assert_allclose(clf.balancers_[0].lead_[1:], lead.mean(axis=0)[1:], atol=1e-5)
     if n[0]:
-        np.testing.assert_allclose(clf.balancer_.lead_[0], lead[:, 0].sum() * 12 / n[0], atol=1e-5)
+        np.testing.assert_allclose(clf.balancers_[0].lead_[0], lead[:, 0].sum() * 12 / n[0], atol=1e-5)
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
@@ -333,7 +333,7 @@ def test_zero_alpha_is_plain_training(with_absent):
     clf = JointClassifier(GROUPS, unimodal_weight=0.5, balancer=AGM(0), **FAST).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), plain.predict_proba(X))
     on = JointClassifier(GROUPS, balancer=AGM(3.0), **FAST | {"lr": 0.1, "max_epochs": 6}).fit(X, y)
-    assert np.abs(on.balance_history_["coefficient"] - 1).max() > 0.02
+    assert np.abs(on.balance_history_[0]["coefficient"] - 1).max() > 0.02
 
 
 def test_muted_inputs_do_not_change_the_encoders(data):

@@ -12,7 +12,15 @@ from mmestim import JointClassifier
 from mmestim.balancers.amco import AMCo, _leads
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 4, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}
+FAST = {
+    "cv": None,
+    "max_epochs": 4,
+    "batch_size": 16,
+    "embedding_dim": 6,
+    "lr": 0.05,
+    "random_state": 0,
+    "device": "cpu",
+}
 N_CLASSES = 5
 
 
@@ -97,7 +105,7 @@ def test_loss_matches_the_formula(request, kind, names):
     clf = JointClassifier({name: GROUPS[name] for name in names}, balancer=Checked(eps=1.5), **FAST)
     X = X[:, : 4 * len(names)]
     clf.fit(X, y, sample_weight=np.random.default_rng(1).uniform(0.5, 2, len(y)))
-    sets, amounts = clf.balancer_.sets_, clf.balancer_.amounts_
+    sets, amounts = clf.balancers_[0].sets_, clf.balancers_[0].amounts_
     # No class is hidden in the first epoch or at the start of a later one; the number then grows with every batch.
     assert not any(n for epoch, n in amounts if epoch == 0)
     for epoch in (1, 2, 3):
@@ -106,7 +114,7 @@ def test_loss_matches_the_formula(request, kind, names):
         assert grown == sorted(grown)
     assert {len(s) for s in sets} > {1, 2}
     assert len(set(sets)) > 3
-    history = clf.balance_history_
+    history = clf.balance_history_[0]
     assert history["masked"].shape == (4,)
     assert history["masked"][0] == 0 < history["masked"][3]
     assert (history["dominant"] > 0).any()
@@ -124,8 +132,8 @@ def test_leads_match_hand_computed_values():
 
 def test_no_modality_is_dominant_with_sigma_1(data):
     fit = {eps: JointClassifier(GROUPS, balancer=AMCo(1.0, eps), **FAST).fit(*data) for eps in (0.1, 1e9)}
-    assert not fit[0.1].balance_history_["dominant"].any()
-    assert fit[0.1].balance_history_["masked"].max() > 0.5
+    assert not fit[0.1].balance_history_[0]["dominant"].any()
+    assert fit[0.1].balance_history_[0]["masked"].max() > 0.5
     # No class is hidden: in one fit no modality is dominant, in the other the mask time stays near zero.
     np.testing.assert_allclose(*(clf.predict_proba(data[0]) for clf in fit.values()), atol=1e-6)
 

@@ -15,13 +15,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmestim import JointClassifier, balancers
+from mmestim import JointClassifier, balancers, load, save
 from mmestim.balancers import AGM, MLA, OGM, UMT, AMCo, Balancer, GradientConflict, MMCosine, MMPareto, PreTraining
 from mmestim.multimodal._objectives.balanced import BalancedObjective
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
-FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 # With six modalities ReconBoost needs more epochs than these tests train.
 pytestmark = pytest.mark.filterwarnings("ignore:max_epochs:sklearn.exceptions.ConvergenceWarning")
@@ -67,7 +67,7 @@ def test_methods_learn_from_any_number_of_modalities(balancer, n_modalities, dat
 def test_training_with_one_modality_is_plain(balancer, data):
     clf = fit(balancer, data, None)
     np.testing.assert_array_equal(clf.predict_proba(data[0]), JointClassifier(**FAST).fit(*data).predict_proba(data[0]))
-    assert (clf.balancer_, clf.balance_history_) == (None, {})
+    assert (clf.balancers_, clf.balance_history_) == ([], [])
 
 
 class ScanRecorder(TorchDispatchMode):
@@ -128,7 +128,7 @@ def test_fits_are_reproducible_and_do_not_change_the_parameter(balancer, data):
     clf, parameters = JointClassifier(GROUPS, balancer=balancer, **FAST), balancer.get_params()
     first = clf.fit(X, y).predict_proba(X)
     assert vars(clf.balancer) == parameters
-    assert clf.balancer_ is not clf.balancer
+    assert clf.balancers_[0] is not clf.balancer
     torch.manual_seed(7)
     np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), first)
     np.testing.assert_array_equal(clone(clf).fit(X, y).predict_proba(X), first)
@@ -141,11 +141,31 @@ def test_fitted_methods_survive_pickling_and_hold_no_tensors(balancer, data):
     np.testing.assert_array_equal(
         unpickled.predict_proba_per_modality(data[0])["text"], clf.predict_proba_per_modality(data[0])["text"]
     )
-    np.testing.assert_equal(vars(unpickled.balancer_), vars(clf.balancer_))
-    assert not [value for value in nested_values(vars(clf.balancer_)) if isinstance(value, torch.Tensor | nn.Module)]
+    np.testing.assert_equal(vars(unpickled.balancers_[0]), vars(clf.balancers_[0]))
+    assert not [
+        value for value in nested_values(vars(clf.balancers_[0])) if isinstance(value, torch.Tensor | nn.Module)
+    ]
     assert all(
-        len(values) == sum(row["stage"] == "joint" for row in clf.history_) for values in clf.balance_history_.values()
+        len(values) == sum(row["stage"] == "joint" for row in clf.history_)
+        for values in clf.balance_history_[0].values()
     )
+
+
+def test_every_fold_has_its_own_network_and_balancer(balancer, with_absent, tmp_path):
+    X, y = with_absent
+    clf = fit(balancer, (X, y), cv=2, max_epochs=2)
+    assert (clf.n_networks_, len(clf.balancers_), len(clf.balance_history_)) == (2, 2, 2)
+    assert clf.balancers_[0] is not clf.balancers_[1]
+    for fold in (0, 1):
+        is_joint = [row["stage"] == "joint" for row in clf.history_ if row["fold"] == fold]
+        assert all(len(values) == sum(is_joint) > 0 for values in clf.balance_history_[fold].values())
+    assert len({tuple(values.ravel()) for values in clf.predict_proba_per_modality(X).values()}) == 3
+    assert clf.transform(X).shape == (len(X), 2 * 3 * 64)
+    save(clf, tmp_path / "model.mme")
+    loaded = load(tmp_path / "model.mme", device="cpu")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    for name, probabilities in clf.predict_proba_per_modality(X).items():
+        np.testing.assert_array_equal(loaded.predict_proba_per_modality(X)[name], probabilities)
 
 
 def nested_values(container):
@@ -162,7 +182,7 @@ def test_methods_work_with_any_fusion(balancer, fusion, with_absent):
     X[np.isnan(X).all(1), 4:] = 0
     clf = fit(balancer, (X, y), {"image": slice(0, 4), "text": slice(4, 8)}, fusion=fusion)
     assert np.isfinite(clf.predict_proba(X)).all()
-    assert all(np.isfinite(values).all() for values in clf.balance_history_.values())
+    assert all(np.isfinite(values).all() for values in clf.balance_history_[0].values())
 
 
 def test_methods_work_with_encoders_without_parameters(balancer, data):

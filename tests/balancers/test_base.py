@@ -10,7 +10,7 @@ from mmestim.balancers import Balancer
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
-FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 
 @pytest.mark.parametrize("hook", [name for name, value in vars(Balancer).items() if callable(value) and name[0] != "_"])
@@ -54,9 +54,9 @@ def test_hooks_are_called_in_order_and_records_are_averaged(data):
     clf = JointClassifier(PAIR, balancer=HookRecorder(), **settings).fit(*data)
     step = ["loss", "backward", "after_backward"]
     epochs = [["begin_epoch 0", *step, *step, "end_epoch"], ["begin_epoch 1", *step, *step, "end_epoch"]]
-    assert clf.balancer_.calls_ == ["begin", *epochs[0], *epochs[1]]
+    assert clf.balancers_[0].calls_ == ["begin", *epochs[0], *epochs[1]]
     # The values are recorded after 5 and 8 calls in the first epoch, and after 13 and 16 in the second.
-    np.testing.assert_allclose(clf.balance_history_["n_calls"], [[6.5, 13.0], [14.5, 29.0]])
+    np.testing.assert_allclose(clf.balance_history_[0]["n_calls"], [[6.5, 13.0], [14.5, 29.0]])
 
 
 def test_plain_numbers_can_be_recorded(data):
@@ -65,7 +65,7 @@ def test_plain_numbers_can_be_recorded(data):
             training.record("half", 0.5)
 
     clf = JointClassifier(GROUPS, balancer=NumberRecorder(), **FAST).fit(*data)
-    np.testing.assert_array_equal(clf.balance_history_["half"], [0.5] * 4)
+    np.testing.assert_array_equal(clf.balance_history_[0]["half"], [0.5] * 4)
 
 
 def test_an_unknown_kind_of_unimodal_logits_is_named_in_the_error(data):

@@ -14,7 +14,15 @@ from mmestim.balancers.gradient_blending import blending_weights
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
-FULL = {"encoder": "linear", "embedding_dim": 5, "batch_size": 200, "max_epochs": 3, "random_state": 0, "device": "cpu"}
+FULL = {
+    "encoder": "linear",
+    "embedding_dim": 5,
+    "batch_size": 200,
+    "cv": None,
+    "max_epochs": 3,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 class Spy(GradientBlending):
@@ -63,23 +71,23 @@ def measured(module, rows, valid, names, n_epochs, lr):
 def test_weights_match_a_plain_training_of_each_branch(groups, with_absent):
     X, y = with_absent[0][:, -4 * len(groups) :], with_absent[1]
     clf = JointClassifier(groups, balancer=Spy(n_epochs=4, super_epoch=2, eps=1e-4), **FULL).fit(X, y)
-    history = clf.balance_history_
+    history = clf.balance_history_[0]
     for epoch, lr in ((0, 0.01), (2, 0.001)):  # learning rates of the schedule
-        gains, excesses = measured(*clf.balancer_.epoch_starts[epoch], sorted(groups), 4, lr)
+        gains, excesses = measured(*clf.balancers_[0].epoch_starts[epoch], sorted(groups), 4, lr)
         np.testing.assert_allclose(history["generalisation"][epoch], gains, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(history["overfitting"][epoch], excesses, rtol=1e-3, atol=1e-5)
         ratios = np.abs(gains) / (excesses**2 + 1e-4)
         np.testing.assert_allclose(history["weights"][epoch], ratios / ratios.sum(), rtol=0.02)
     for values in history.values():
         np.testing.assert_array_equal(values[1], values[0])
-    np.testing.assert_array_equal(clf.balancer_.weights_, history["weights"][-1])
+    np.testing.assert_array_equal(clf.balancers_[0].weights_, history["weights"][-1])
     blending = [(row["modality"], row["epoch"]) for row in clf.history_ if row["stage"] == "blending"]
     assert blending == 2 * [(name, epoch) for name in [*sorted(groups), None] for epoch in range(1, 5)]
 
 
 def test_offline_blending_measures_once(data):
     clf = JointClassifier(GROUPS, balancer=GradientBlending(1), **FULL).fit(*data)
-    history = clf.balance_history_
+    history = clf.balance_history_[0]
     assert sum(row["stage"] == "blending" for row in clf.history_) == 4
     assert (history["weights"] == history["weights"][0]).all()
     np.testing.assert_allclose(history["weights"].sum(axis=1), 1, rtol=1e-6)
@@ -88,11 +96,14 @@ def test_offline_blending_measures_once(data):
 @pytest.mark.parametrize("unimodal_weight", [0, 3])
 def test_loss_is_the_weighted_sum_of_the_branch_losses(unimodal_weight, with_absent):
     clf = JointClassifier(GROUPS, unimodal_weight=unimodal_weight, balancer=Spy(1), **FULL).fit(*with_absent)
-    module, rows, _ = clf.balancer_.epoch_starts[0]
+    module, rows, _ = clf.balancers_[0].epoch_starts[0]
     expected = sum(
         w * scale * loss.item()
         for w, scale, loss in zip(
-            clf.balancer_.weights_, [unimodal_weight or 1] * 3 + [1], losses(module, rows, sorted(GROUPS)), strict=True
+            clf.balancers_[0].weights_,
+            [unimodal_weight or 1] * 3 + [1],
+            losses(module, rows, sorted(GROUPS)),
+            strict=True,
         )
     )
     first = next(row for row in clf.history_ if row["stage"] == "joint")

@@ -13,7 +13,7 @@ from mmestim.balancers import InfoReg
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
-FAST = {"max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 class Spy(InfoReg):
@@ -64,7 +64,7 @@ def test_gradients_and_traces_match_the_formula(groups, absent, data, with_absen
     X = X[:, -4 * len(groups) :]
     clf = JointClassifier(groups, balancer=Spy(strength=0.5), **FAST).fit(X, y)
     pulls, traces = [[] for _ in range(4)], [[] for _ in range(4)]
-    for epoch, is_open, scores, present, state, after, starts in clf.balancer_.steps:
+    for epoch, is_open, scores, present, state, after, starts in clf.balancers_[0].steps:
         pull = expected_pulls(scores, present, is_open, 0.5)
         if len(groups) == 2 and is_open.all():  # the published rule
             assert pull.max() == pytest.approx(0.5 * np.exp(np.tanh(np.ptp(scores.sum(axis=1)))), rel=1e-5)
@@ -74,10 +74,10 @@ def test_gradients_and_traces_match_the_formula(groups, absent, data, with_absen
             for (old, weight), new, start in zip(state[k], after[k], starts[k], strict=True):
                 expected = old.numpy() + pull[k] * (weight.numpy() - start.numpy())
                 np.testing.assert_allclose(new.numpy(), expected, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(clf.balance_history_["pull"], [np.mean(p, axis=0) for p in pulls], rtol=1e-4)
-    np.testing.assert_allclose(clf.balance_history_["fisher"], [np.mean(t, axis=0) for t in traces], rtol=1e-4)
-    assert (clf.balance_history_["pull"] > 0).any(axis=1).all()
-    np.testing.assert_array_equal(clf.balancer_.fisher_, clf.balance_history_["fisher"])
+    np.testing.assert_allclose(clf.balance_history_[0]["pull"], [np.mean(p, axis=0) for p in pulls], rtol=1e-4)
+    np.testing.assert_allclose(clf.balance_history_[0]["fisher"], [np.mean(t, axis=0) for t in traces], rtol=1e-4)
+    assert (clf.balance_history_[0]["pull"] > 0).any(axis=1).all()
+    np.testing.assert_array_equal(clf.balancers_[0].fisher_, clf.balance_history_[0]["fisher"])
 
 
 class GivenTraces(InfoReg):
@@ -94,8 +94,8 @@ def test_windows_match_hand_computed_values(data):
     clf = JointClassifier(PAIR, balancer=GivenTraces(threshold=0.25, window=2), **settings).fit(data[0][:, 4:], data[1])
     # Sums over two epochs, current minus previous: image 1-0, 4-1, 7-4, 5-7, 6-5; text 4-0, 8-4, 8-8, 7-8, 3-7.
     expected = [[1, 1], [1, 1], [1, 1], [1, 0], [0, 0], [0, 0]]
-    np.testing.assert_array_equal(clf.balance_history_["open"], expected)
-    assert (clf.balance_history_["pull"][~np.array(expected, dtype=bool)] == 0).all()
+    np.testing.assert_array_equal(clf.balance_history_[0]["open"], expected)
+    assert (clf.balance_history_[0]["pull"][~np.array(expected, dtype=bool)] == 0).all()
 
 
 def test_zero_strength_is_plain_training(with_absent):
@@ -106,9 +106,9 @@ def test_zero_strength_is_plain_training(with_absent):
 
 def test_an_encoder_without_weights_has_no_trace(data):
     clf = JointClassifier(GROUPS, encoder={"text": nn.Identity()}, balancer=InfoReg(), **FAST).fit(*data)
-    assert (clf.balance_history_["fisher"][:, 2] == 0).all()
-    assert (clf.balance_history_["fisher"][:, :2] > 0).all()
-    assert not clf.balance_history_["open"][1:, 2].any()
+    assert (clf.balance_history_[0]["fisher"][:, 2] == 0).all()
+    assert (clf.balance_history_[0]["fisher"][:, :2] > 0).all()
+    assert not clf.balance_history_[0]["open"][1:, 2].any()
 
 
 @pytest.mark.parametrize("parameters", [{"strength": -1}, {"threshold": 1.1}, {"window": 0}])

@@ -9,7 +9,7 @@ from mmestim.balancers import Balancer
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
-FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 4, "random_state": 0, "device": "cpu"}
 ONE_BATCH = FAST | {"max_epochs": 1, "early_stopping": False, "batch_size": 96}
 
 
@@ -32,14 +32,14 @@ class OutputsRecorder(Balancer):
 @pytest.mark.parametrize("fusion", ["concat", "sum"])
 def test_unimodal_logits_add_up_to_the_fused_logits(fusion, with_absent):
     clf = JointClassifier(GROUPS, fusion=fusion, balancer=OutputsRecorder(), **FAST | {"max_epochs": 1})
-    outputs = clf.fit(*with_absent).balancer_.outputs_
+    outputs = clf.fit(*with_absent).balancers_[0].outputs_
     total = torch.stack(list(outputs.unimodal.values())).sum(0)
     torch.testing.assert_close(total, outputs.logits, atol=1e-5, rtol=1e-5)
 
 
 def test_mean_scores_are_over_rows_with_two_modalities(with_absent):
     clf = JointClassifier(GROUPS, balancer=OutputsRecorder(), **ONE_BATCH).fit(*with_absent)
-    outputs = clf.balancer_.outputs_
+    outputs = clf.balancers_[0].outputs_
     rows = outputs.batch.rows.numpy()
     present = np.stack([~np.isnan(with_absent[0][rows, column]) for column in (0, 4, 8)])
     np.testing.assert_array_equal(outputs.present.numpy(), present)
@@ -54,7 +54,7 @@ def test_mean_scores_use_row_weights(data):
     X, y = data
     weight = np.where(y == 0, 3.0, 1.0)
     clf = JointClassifier(PAIR, balancer=OutputsRecorder(), **ONE_BATCH).fit(X, y, sample_weight=weight)
-    outputs = clf.balancer_.outputs_
+    outputs = clf.balancers_[0].outputs_
     expected = np.average(outputs.scores.numpy(), axis=1, weights=weight[outputs.batch.rows.numpy()])
     np.testing.assert_allclose(outputs.mean_scores, expected, rtol=1e-5)
 

@@ -16,7 +16,7 @@ from mmestim.balancers import LFM
 from mmestim.balancers.lfm import info_nce
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 def stub_outputs(present, weight=None):
@@ -95,16 +95,16 @@ class Spy(LFM):
 def test_loss_follows_the_schedule(data):
     clf = JointClassifier(GROUPS, balancer=Spy(temperature=0.2, strength=0.8), **FAST).fit(*data)
     weights = 0.8 * (1 - np.exp(-1 / np.array([1, 2, 3])))
-    np.testing.assert_allclose(clf.balance_history_["weight"], weights, rtol=1e-6)
-    for epoch, loss, plain, contrast in clf.balancer_.steps:
+    np.testing.assert_allclose(clf.balance_history_[0]["weight"], weights, rtol=1e-6)
+    for epoch, loss, plain, contrast in clf.balancers_[0].steps:
         assert loss == pytest.approx((1 - weights[epoch]) * plain + weights[epoch] * contrast, rel=1e-5)
-    assert len(clf.balancer_.steps) == 9
+    assert len(clf.balancers_[0].steps) == 9
 
 
 def test_longer_features_are_mapped_by_orthonormal_columns(data):
     encoder = {"audio": nn.Linear(4, 3), "image": nn.Linear(4, 200), "text": nn.Linear(4, 200)}
     clf = JointClassifier(GROUPS, encoder=encoder, balancer=Spy(), **FAST).fit(*data)
-    maps = clf.balancer_.maps
+    maps = clf.balancers_[0].maps
     assert sorted(maps) == ["image", "text"]
     for columns in maps.values():
         np.testing.assert_allclose((columns.T @ columns).numpy(), np.eye(3), atol=1e-6)

@@ -15,7 +15,7 @@ from mmestim.balancers.mbsd import distill
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
-FAST = {"max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 def distillation(logits, y, present, row_weight=None):
@@ -66,7 +66,7 @@ def test_loss_matches_the_formula(groups, fusion, unimodal_weight, weighted, wit
     X, y = with_absent[0][12:, -4 * len(groups) :], with_absent[1][12:]
     clf = JointClassifier(groups, fusion=fusion, unimodal_weight=unimodal_weight, balancer=Spy(0.7), **FAST)
     clf.fit(X, y, sample_weight=1 + y if weighted else None)
-    for loss, (fused, unimodal, y_batch, weight, present) in clf.balancer_.steps:
+    for loss, (fused, unimodal, y_batch, weight, present) in clf.balancers_[0].steps:
         expected = cross_entropy(fused, y_batch, weight) + 0.7 * distillation(unimodal, y_batch, present, weight)
         for z, has in zip(unimodal, present, strict=True):
             expected += (unimodal_weight or 1) * cross_entropy(z[has], y_batch[has], weight[has])

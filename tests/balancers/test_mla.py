@@ -17,6 +17,7 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "encoder": "linear",
     "embedding_dim": 5,
+    "cv": None,
     "max_epochs": 2,
     "batch_size": 32,
     "early_stopping": False,
@@ -79,7 +80,7 @@ def test_gradient_of_the_head_matches_the_formula(data, modalities, projection):
             P = P / np.linalg.norm(P)
             assert np.abs(raw @ P.T - raw).max() > 0.1 * np.abs(raw).max()
         np.testing.assert_allclose(step["grad"], raw @ P.T, atol=2e-6)
-    np.testing.assert_allclose(clf.balancer_.projector_, P, atol=1e-5)
+    np.testing.assert_allclose(clf.balancers_[0].projector_, P, atol=1e-5)
 
 
 class Plain(nn.Module):
@@ -129,7 +130,7 @@ def test_prediction_is_the_weighted_sum_of_present_modalities(with_absent, weigh
             w = dict.fromkeys(logits, 1.0) if weights == "sum" else weights
         fused[row] = sum(w[name] * z for name, z in logits.items())
     np.testing.assert_allclose(clf.predict_proba(X), softmax(fused, axis=1), atol=1e-5)
-    assert np.isfinite(clf.balance_history_["weight"]).all()
+    assert np.isfinite(clf.balance_history_[0]["weight"]).all()
 
 
 def test_batches_may_lack_a_modality(data):
@@ -160,7 +161,7 @@ def test_features_of_different_lengths_are_mapped_to_the_longest(data):
     clf = JointClassifier(GROUPS, balancer=MLA(), **FAST | {"encoder": {"text": Wide, "image": "linear"}}).fit(*data)
     maps = dict(zip(clf.module_.fusion_head.names, clf.module_.fusion_head.maps, strict=True))
     assert [type(maps[name]) for name in GROUPS] == [nn.Linear, nn.Linear, nn.Identity]
-    assert clf.balancer_.projector_.shape == (7, 7)
+    assert clf.balancers_[0].projector_.shape == (7, 7)
     same = JointClassifier(GROUPS, balancer=MLA(), **FAST).fit(*data).module_.fusion_head
     assert all(isinstance(layer, nn.Identity) for layer in same.maps)
 

@@ -10,7 +10,15 @@ from mmestim import JointClassifier
 from mmestim.balancers.mmcosine import CosineHead, MMCosine
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}
+FAST = {
+    "cv": None,
+    "max_epochs": 3,
+    "batch_size": 16,
+    "embedding_dim": 6,
+    "lr": 0.05,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 def test_logits_match_hand_computed_values():

@@ -9,7 +9,7 @@ from mmestim.balancers import ModalityDropout, Training, modality_dropout
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
-FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
+FAST = {"cv": None, "max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,9 @@ def test_drop_frequencies_match_the_formula(p, steps, with_absent):
         np.testing.assert_allclose(lost, expected, atol=2 / np.sqrt(trials.max()) if n > 1 else 1e-9)
         history += lost * trials
     assert set(present.sum(axis=0)) == {1, 2, 3}
-    np.testing.assert_allclose(clf.balance_history_["dropped"].mean(axis=0), history / present.sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        clf.balance_history_[0]["dropped"].mean(axis=0), history / present.sum(axis=1), atol=1e-5
+    )
     if p == 1:
         assert (is_kept.sum(axis=0) == 1).all()
 
@@ -91,7 +93,7 @@ def test_zero_probability_is_plain_training(with_absent):
     plain = JointClassifier(GROUPS, unimodal_weight=0.5, **FAST).fit(X, y)
     clf = JointClassifier(GROUPS, unimodal_weight=0.5, balancer=ModalityDropout(0), **FAST).fit(X, y)
     np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-6)
-    assert (clf.balance_history_["dropped"] == 0).all()
+    assert (clf.balance_history_[0]["dropped"] == 0).all()
 
 
 def test_a_weak_modality_predicts_better_alone(data):

@@ -12,7 +12,7 @@ from mmestim.balancers import OGM
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
-FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
+FAST = {"cv": None, "max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ class Spy(OGM):
 def test_gradients_are_scaled_by_the_coefficients(modalities, data):
     X, y = data[0][:, : 3 * len(modalities)], data[1]
     settings = FAST | {"max_epochs": 1, "batch_size": 96}
-    spy = JointClassifier(modalities, balancer=Spy(alpha=0.7, enhance=False), **settings).fit(X, y).balancer_
+    spy = JointClassifier(modalities, balancer=Spy(alpha=0.7, enhance=False), **settings).fit(X, y).balancers_[0]
     sums = [sum(softmax(z, axis=1)[i, c] for i, c in enumerate(spy.y_)) for z in spy.logits_.values()]
     factors = {}
     for m, (name, score_sum) in enumerate(zip(sorted(modalities), sums, strict=True)):
@@ -65,10 +65,10 @@ def test_convolutions_of_any_rank_are_scaled(data):
     X = np.hstack([data[0]] * 2).astype(np.float32)  # 18 columns
     wide = {"audio": slice(0, 9), "image": slice(9, 18)}
     clf = JointClassifier(wide, balancer=Spy(enhance=False), shapes={"audio": (9,), "image": (3, 3)}, **FAST)
-    spy = clf.fit(X, data[1]).balancer_
+    spy = clf.fit(X, data[1]).balancers_[0]
     ndims = {before.ndim for before, _ in spy.seen_}
     assert ndims == {1, 2, 3, 4}
-    slowest = min(range(2), key=lambda m: clf.balance_history_["coefficient"][:, m].mean())
+    slowest = min(range(2), key=lambda m: clf.balance_history_[0]["coefficient"][:, m].mean())
     name = sorted(wide)[slowest]
     pairs = [pair for label, pair in zip(spy.names_, spy.seen_, strict=True) if label.startswith(name)]
     assert {before.ndim for before, after in pairs if not np.array_equal(before, after)} <= {2, 3, 4}
@@ -86,7 +86,7 @@ def test_noise_has_the_standard_deviation_of_the_unscaled_gradient(data):
             self.after_ = {m: [p.grad.clone() for p in training.parameters[m]] for m in training.names}
 
     plain, noisy = (
-        JointClassifier(GROUPS, balancer=Wide(enhance=e), **settings).fit(X, y).balancer_ for e in (False, True)
+        JointClassifier(GROUPS, balancer=Wide(enhance=e), **settings).fit(X, y).balancers_[0] for e in (False, True)
     )
     draws = []
     for name in GROUPS:
@@ -108,22 +108,22 @@ def test_zero_alpha_without_noise_is_plain_training(with_absent):
     late = JointClassifier(GROUPS, balancer=OGM(starts=3), **FAST).fit(X, y)
     np.testing.assert_array_equal(off.predict_proba(X), plain.predict_proba(X))
     np.testing.assert_array_equal(late.predict_proba(X), plain.predict_proba(X))
-    assert (off.balance_history_["coefficient"] == 1).all()
-    assert (late.balance_history_["coefficient"] == 1).all()  # recorded in epochs without modulation as well
+    assert (off.balance_history_[0]["coefficient"] == 1).all()
+    assert (late.balance_history_[0]["coefficient"] == 1).all()  # recorded in epochs without modulation as well
 
 
 def test_gradients_are_modulated_from_starts_to_ends(data):
     clf = JointClassifier(GROUPS, balancer=OGM(starts=1, ends=1), **FAST).fit(*data)
-    shown = np.isfinite(clf.balance_history_["ratio"]).all(axis=1)
+    shown = np.isfinite(clf.balance_history_[0]["ratio"]).all(axis=1)
     assert shown.tolist() == [False, True, False]
-    assert (clf.balance_history_["coefficient"][[0, 2]] == 1).all()
+    assert (clf.balance_history_[0]["coefficient"][[0, 2]] == 1).all()
     with pytest.raises(ValueError, match="ends=1 must be at least 2"):
         JointClassifier(GROUPS, balancer=OGM(starts=2, ends=1), **FAST).fit(*data)
 
 
 def test_the_leading_modality_learns_more_slowly(data):
     clf = JointClassifier(GROUPS, balancer=OGM(enhance=False), **FAST | {"max_epochs": 12, "lr": 0.1}).fit(*data)
-    coefficient, ratio = (clf.balance_history_[key][-1] for key in ("coefficient", "ratio"))
+    coefficient, ratio = (clf.balance_history_[0][key][-1] for key in ("coefficient", "ratio"))
     assert ratio.argmax() == coefficient.argmin() == 2  # text
     assert coefficient[2] < 0.5
     assert coefficient[0] > 0.9

@@ -10,7 +10,7 @@ from mmestim.balancers import OPM, Training, opm
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
-FAST = {"max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
+FAST = {"cv": None, "max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +139,14 @@ def test_rows_that_lose_all_modalities_are_excluded_from_the_loss(steps, data):
     clf = JointClassifier(GROUPS, balancer=balancer, **settings).fit(X, y)
     _, n_lost = check_steps(steps, 0.9, 0.5)
     assert n_lost > 50
-    assert clf.balance_history_["lost"].sum() == pytest.approx(n_lost / 120)
+    assert clf.balance_history_[0]["lost"].sum() == pytest.approx(n_lost / 120)
 
 
 def test_batches_that_lose_all_rows_change_no_weights(monkeypatch, data):
     monkeypatch.setattr(opm, "score_ratios", lambda outputs: torch.full((3,), 9.0))
     settings = FAST | {"weight_decay": 0.0, "max_epochs": 2}
     clf = JointClassifier(GROUPS, balancer=OPM(1.0, p_exe=1.0, starts=0), **settings).fit(*data)
-    assert (clf.balance_history_["lost"] == 1).all()
+    assert (clf.balance_history_[0]["lost"] == 1).all()
     start = JointClassifier(GROUPS, **settings | {"lr": 1e-30}).fit(*data)
     np.testing.assert_allclose(clf.predict_proba(data[0]), start.predict_proba(data[0]), atol=1e-6)
 

@@ -9,7 +9,15 @@ from mmestim import JointClassifier
 from mmestim.balancers.pmr import PMR
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 3, "batch_size": 16, "embedding_dim": 6, "lr": 0.05, "random_state": 0, "device": "cpu"}
+FAST = {
+    "cv": None,
+    "max_epochs": 3,
+    "batch_size": 16,
+    "embedding_dim": 6,
+    "lr": 0.05,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 def published(t, rule):
@@ -73,7 +81,7 @@ def test_loss_matches_the_formula(request, kind, names, rule):
     balancer = Checked(alpha=1.5, mu=0.3, entropy_epochs=2, rule=rule)
     clf = JointClassifier(groups, balancer=balancer, **FAST)
     clf.fit(X[:, -4 * len(names) :], y, sample_weight=np.random.default_rng(1).uniform(0.5, 2, len(y)))
-    history = clf.balance_history_
+    history = clf.balance_history_[0]
     assert (history["weight"] > 0).any()
     # The entropy term is used in the first two epochs only.
     assert (history["entropy_weight"].max(axis=1) > 0).tolist() == [True, True, False]
@@ -142,7 +150,7 @@ def test_prototypes_are_running_class_means(with_absent):
 
     clf = JointClassifier(GROUPS, balancer=Checked(momentum=0.4, fraction=1.0), **FAST)
     clf.fit(X, y, sample_weight=weights)
-    assert clf.balancer_.known_.all()
+    assert clf.balancers_[0].known_.all()
 
 
 def test_drawn_rows_contain_every_class_and_change_with_the_epoch(data):
@@ -166,9 +174,9 @@ def test_a_class_missing_from_one_modality_has_prototypes_in_the_others(data):
     X, y = data[0].copy(), data[1]
     X[y == 2, :4] = np.nan
     clf = JointClassifier(GROUPS, balancer=Checked(alpha=1.5, mu=0.3), **FAST).fit(X, y)
-    np.testing.assert_array_equal(clf.balancer_.known_, [[True, True, False], [True] * 3, [True] * 3])
-    assert not clf.balancer_.prototypes_["audio"][2].any()
-    assert all(np.isfinite(values).all() for values in clf.balance_history_.values())
+    np.testing.assert_array_equal(clf.balancers_[0].known_, [[True, True, False], [True] * 3, [True] * 3])
+    assert not clf.balancers_[0].prototypes_["audio"][2].any()
+    assert all(np.isfinite(values).all() for values in clf.balance_history_[0].values())
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
@@ -177,13 +185,13 @@ def test_rows_of_classes_without_prototype_are_left_out(data):
     X[np.flatnonzero(y == 2)[6:], :4] = np.nan
     balancer = Checked(alpha=1.5, mu=0.3, fraction=0.01)  # one row of each class
     clf = JointClassifier(GROUPS, balancer=balancer, **(FAST | {"batch_size": 40, "random_state": 2})).fit(X, y)
-    assert clf.balancer_.n_without_prototype_ > 0
+    assert clf.balancers_[0].n_without_prototype_ > 0
 
 
 def test_a_class_without_weight_has_no_prototype(data):
     X, y = data
     clf = JointClassifier(GROUPS, balancer=PMR(), **FAST).fit(X, y, sample_weight=(y < 2).astype(float))
-    assert clf.balancer_.known_.tolist() == [[True, True, False]] * 3
+    assert clf.balancers_[0].known_.tolist() == [[True, True, False]] * 3
     assert np.isfinite(clf.predict_proba(X)).all()
 
 

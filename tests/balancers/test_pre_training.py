@@ -14,6 +14,7 @@ from mmestim.balancers import PreTraining
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "embedding_dim": 5,
+    "cv": None,
     "max_epochs": 3,
     "batch_size": 32,
     "early_stopping": False,
@@ -138,7 +139,7 @@ class Compared(PreTraining):
 def test_finetune_equals_a_parameter_group_with_its_own_learning_rate(data, optimizer, factor):
     balancer = Compared(factor)
     clf = JointClassifier(GROUPS, balancer=balancer, optimizer=optimizer, weight_decay=0.1, lr=0.05, **FAST)
-    assert len(clf.fit(*data).balancer_.rates) == 2  # the schedule has reduced the learning rate once
+    assert len(clf.fit(*data).balancers_[0].rates) == 2  # the schedule has reduced the learning rate once
 
 
 def test_encoders_without_parameters_are_not_trained(data):
@@ -155,7 +156,7 @@ def test_encoders_without_parameters_are_not_trained(data):
 
 def test_a_fitted_balancer_holds_no_tensors(data):
     for finetune in (0.1, "frozen"):
-        fitted = JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST).fit(*data).balancer_
+        fitted = JointClassifier(GROUPS, balancer=PreTraining(finetune), **FAST).fit(*data).balancers_[0]
         assert not [value for value in vars(fitted).values() if isinstance(value, list | dict | torch.Tensor)]
 
 

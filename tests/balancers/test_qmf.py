@@ -11,6 +11,7 @@ from mmestim.balancers import QMF
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "embedding_dim": 5,
+    "cv": None,
     "max_epochs": 3,
     "batch_size": 32,
     "early_stopping": False,
@@ -68,7 +69,7 @@ def test_loss_matches_the_formula(data, with_absent, case, released):
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
     balancer = Compared(0.7, temperature=5.0, released_margin=released)
     clf = JointClassifier(groups, balancer=balancer, **FAST).fit(X, y, sample_weight=weight)
-    assert clf.balancer_.checked == 9
+    assert clf.balancers_[0].checked == 9
 
 
 def test_predictions_weight_present_modalities_by_energy(with_absent):

@@ -15,6 +15,7 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "encoder": "linear",
     "embedding_dim": 5,
+    "cv": None,
     "max_epochs": 7,
     "batch_size": 32,
     "early_stopping": False,
@@ -78,9 +79,9 @@ def test_only_the_modality_of_the_stage_changes(with_absent, rectify, optimizer)
             owner = [n for n in range(3) if f"branches.{n}." in key or f"linears.{n}." in key]
             moves = turn == "all" or (owner and turns[owner[0]] == turn)
             assert torch.equal(before[key], after[key]) != bool(moves), (key, turn)
-    active = clf.balance_history_["active"]
+    active = clf.balance_history_[0]["active"]
     np.testing.assert_array_equal(active, [[turn in ("all", name) for name in turns] for turn in expected[:7]])
-    rates = clf.balance_history_["rate"]
+    rates = clf.balance_history_[0]["rate"]
     assert (rates == 1.0).all() if rectify == 0 else np.ptp(rates) > 0
 
 
@@ -139,7 +140,7 @@ def test_gradient_of_a_stage_matches_the_formula(data, with_absent, case, detach
     groups = {"b": slice(4, 12), "a": slice(0, 4)} if case == "pair" else GROUPS
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
     balancer = Compared(1, 1, ce_weight=4.0, residual_weight=2.0, agreement=30.0, detach_agreement=detach, rate=1.5)
-    pulls = JointClassifier(groups, balancer=balancer, **FAST).fit(X, y, sample_weight=weight).balancer_.pulls
+    pulls = JointClassifier(groups, balancer=balancer, **FAST).fit(X, y, sample_weight=weight).balancers_[0].pulls
     # The three batches of the first stage have no agreement term, all others have one with a gradient.
     assert pulls[:3] == [0, 0, 0]
     assert min(pulls[3:]) > 1e-4

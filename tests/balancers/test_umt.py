@@ -12,6 +12,7 @@ from mmestim.balancers import UMT
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "embedding_dim": 5,
+    "cv": None,
     "max_epochs": 3,
     "batch_size": 32,
     "early_stopping": False,
@@ -69,8 +70,8 @@ def test_loss_and_gradient_match_the_formula(data, with_absent, case):
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y)) if case == "absent" else None
     encoder = {"text": Noisy} if case != "pair" else "auto"
     clf = JointClassifier(groups, balancer=Compared(3.0), unimodal_weight=0.5, **FAST | {"encoder": encoder})
-    assert clf.fit(X, y, sample_weight=weight).balancer_.checked == 9
-    assert clf.balance_history_["distance"].shape == (3, len(groups))
+    assert clf.fit(X, y, sample_weight=weight).balancers_[0].checked == 9
+    assert clf.balance_history_[0]["distance"].shape == (3, len(groups))
 
 
 def test_zero_scale_is_plain_training(with_absent):
@@ -83,7 +84,7 @@ def test_zero_scale_is_plain_training(with_absent):
 def test_encoders_come_closer_to_their_teachers(data):
     def distance(scale):
         clf = JointClassifier(GROUPS, balancer=UMT(scale), **FAST | {"max_epochs": 10}).fit(*data)
-        return clf.balance_history_["distance"][-1]
+        return clf.balance_history_[0]["distance"][-1]
 
     assert (distance(30.0) < 0.5 * distance(1e-6)).all()
 
@@ -92,8 +93,8 @@ def test_encoders_without_parameters_have_no_teacher(data):
     frozen = {name: nn.Identity() for name in ("audio", "image")}
     clf = JointClassifier(GROUPS, balancer=UMT(), **FAST | {"encoder": frozen}).fit(*data)
     assert {row["modality"] for row in clf.history_} == {"text", None}
-    assert (clf.balance_history_["distance"][:, :2] == 0).all()
-    assert (clf.balance_history_["distance"][1:, 2] > 0).all()
+    assert (clf.balance_history_[0]["distance"][:, :2] == 0).all()
+    assert (clf.balance_history_[0]["distance"][1:, 2] > 0).all()
     nothing = FAST | {"encoder": {name: nn.Identity() for name in GROUPS}}
     plain = JointClassifier(GROUPS, **nothing).fit(*data)
     clf = JointClassifier(GROUPS, balancer=UMT(), **nothing).fit(*data)

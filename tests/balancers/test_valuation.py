@@ -15,7 +15,7 @@ from mmestim.balancers.valuation import copy_probabilities, shapley_factors
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
-FAST = {"max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 class Spy(Valuation):
@@ -65,10 +65,10 @@ def copies_of(value):
 def test_contributions_and_copies_match_all_orders(groups, absent, data, with_absent):
     X, y = with_absent if absent else data
     clf = JointClassifier(groups, balancer=Spy(warmup=2), **FAST).fit(X[:, -4 * len(groups) :], y)
-    rows = clf.balancer_.training.rows
+    rows = clf.balancers_[0].training.rows
     batch = rows.batch(rows.rows)
     trained = set(rows.rows.tolist())
-    for epoch, (module, contributions, copies) in enumerate(clf.balancer_.epochs):
+    for epoch, (module, contributions, copies) in enumerate(clf.balancers_[0].epochs):
         if epoch < 2:
             assert not copies.any()
             assert np.isnan(contributions).all()
@@ -91,11 +91,11 @@ def test_contributions_and_copies_match_all_orders(groups, absent, data, with_ab
         assert np.isnan(contributions[:, held_out]).all()
         assert not copies[:, held_out].any()
         expected = copies.sum(1).numpy() / len(rows)
-        np.testing.assert_allclose(clf.balance_history_["copies"][epoch], expected, rtol=1e-6)
+        np.testing.assert_allclose(clf.balance_history_[0]["copies"][epoch], expected, rtol=1e-6)
         np.testing.assert_allclose(
-            clf.balance_history_["contribution"][epoch], np.nanmean(contributions, axis=1), rtol=1e-5, atol=1e-6
+            clf.balance_history_[0]["contribution"][epoch], np.nanmean(contributions, axis=1), rtol=1e-5, atol=1e-6
         )
-    assert clf.balance_history_["copies"][2:].all()
+    assert clf.balance_history_[0]["copies"][2:].all()
 
 
 def test_two_modalities_give_the_published_values():
@@ -111,8 +111,8 @@ def test_loss_is_the_mean_over_rows_and_copies(groups, fusion, weighted, with_ab
     X, y = with_absent[0][12:, -4 * len(groups) :], with_absent[1][12:]
     weight = 1 + y if weighted else None
     clf = JointClassifier(groups, fusion=fusion, balancer=Spy(warmup=1), **FAST).fit(X, y, sample_weight=weight)
-    for epoch, module, batch, _, loss in clf.balancer_.steps:
-        copies = clf.balancer_.epochs[epoch][2][:, batch.rows]
+    for epoch, module, batch, _, loss in clf.balancers_[0].steps:
+        copies = clf.balancers_[0].epochs[epoch][2][:, batch.rows]
         with torch.no_grad():
             logits, features = module(batch)
         weights = torch.ones(batch.size) if batch.weight is None else batch.weight
@@ -134,7 +134,7 @@ def test_additional_unimodal_heads_are_trained_in_the_warmup(data):
 def test_modality_level_copies_rows_for_weaker_modalities(with_absent):
     settings = FAST | {"max_epochs": 6, "lr": 0.05}
     clf = JointClassifier(GROUPS, balancer=Spy("modality", warmup=3, fraction=1.0), **settings).fit(*with_absent)
-    for _, contributions, copies in clf.balancer_.epochs[3:]:
+    for _, contributions, copies in clf.balancers_[0].epochs[3:]:
         means = np.nanmean(contributions, axis=1)
         for k, mean in enumerate(means):
             p = np.clip(2 / 3 * (np.delete(means, k).mean() - mean), 0, 1)
@@ -144,7 +144,7 @@ def test_modality_level_copies_rows_for_weaker_modalities(with_absent):
             assert not drawn[~eligible].any()
             spread = np.sqrt(p * (1 - p) * eligible.sum())
             assert abs(drawn.sum() - p * eligible.sum()) <= 4 * spread
-    assert clf.balance_history_["copies"][3:, 0].all()  # audio is the weakest
+    assert clf.balance_history_[0]["copies"][3:, 0].all()  # audio is the weakest
 
 
 def test_copy_probabilities_match_hand_computed_values():

@@ -14,7 +14,7 @@ from mmestim import Diagnosis, DiagnosisDisplay, JointClassifier, LateFusionClas
 from mmestim.balancers import OGM, GradientConflict
 
 GROUPS = {"text": slice(4, 8), "audio": slice(0, 4)}
-FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 5, "random_state": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +197,8 @@ def test_conflict_is_the_cosine_of_the_two_gradients(data, monkeypatch):
     monkeypatch.setattr(GradientConflict, "_measure", measure)
     clf = JointClassifier(GROUPS, balancer=GradientConflict(), **FAST).fit(*data)
     assert len(expected) == 5  # once an epoch
-    np.testing.assert_allclose(clf.balance_history_["cosine"], expected, atol=1e-5)
-    assert (clf.balance_history_["norm_ratio"] > 0).all()
+    np.testing.assert_allclose(clf.balance_history_[0]["cosine"], expected, atol=1e-5)
+    assert (clf.balance_history_[0]["norm_ratio"] > 0).all()
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated"])
