@@ -41,7 +41,7 @@ ESTIMATORS = {
     "gap-pull+shift": ModalityGapClassifier(cv=None, balanced_weight=0, imbalanced_weight=0, fine_tune_epochs=0),
     "gap-pull+shift+weights": ModalityGapClassifier(cv=None, fine_tune_epochs=0),
     "gap-all": ModalityGapClassifier(cv=None, fine_tune_epochs=10),
-    "gap-all-out-of-fold": ModalityGapClassifier(cv=None, fine_tune_epochs=10, gap_source="out_of_fold"),
+    "gap-all-out-of-fold": ModalityGapClassifier(cv=3, fine_tune_epochs=10),
     "gap-fine-tuning": ModalityGapClassifier(
         cv=None, gap_weight=0, shift_weight=0, balanced_weight=0, fine_tune_epochs=10
     ),

@@ -30,6 +30,8 @@ class Batch(NamedTuple):
         Row numbers in the data.
     counts : tuple of int
         Number of rows of each fold, in a batch whose tensors have an axis of folds in front (`FoldRows`).
+    fold : int
+        Fold whose network reads the batch (`InterleavedFolds`).
     """
 
     x: dict[str, torch.Tensor]
@@ -39,6 +41,7 @@ class Batch(NamedTuple):
     weight: torch.Tensor | None = None
     rows: torch.Tensor = torch.empty(0)
     counts: tuple[int, ...] = ()
+    fold: int = 0
 
     def with_modality(self, name: str) -> Batch:
         """Return the batch with targets, weights and numbers only of the rows that have modality `name`."""

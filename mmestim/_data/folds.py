@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -70,6 +71,42 @@ class FoldRows:
     def eval_batch_size(self, batch_size: int) -> int:
         """Return the number of rows of each fold to evaluate at once."""
         return max(int(batch_size), self.folds[0].eval_batch_size(batch_size) // len(self.folds))
+
+
+class InterleavedFolds:
+    """Rows of several folds in batches of one fold each, in turn.
+
+    Unlike with `FoldRows`, rows can lack a modality. The numbers of the rows of a batch are counted on
+    from fold to fold: row i of fold k is row number i + k * n_rows_of_X.
+
+    Parameters
+    ----------
+    folds : sequence of Rows
+        Rows of each fold.
+    """
+
+    def __init__(self, folds: Sequence[Rows]) -> None:
+        self.folds, self._n_rows = list(folds), len(folds[0].y)
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.folds)
+
+    def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
+        """Return the row numbers of every batch of an epoch, shuffled within each fold if a generator is given."""
+        batches = [
+            [numbers + fold * self._n_rows for numbers in rows.epoch(batch_size, generator)]
+            for fold, rows in enumerate(self.folds)
+        ]
+        return [numbers for numbers in chain.from_iterable(zip_longest(*batches)) if numbers is not None]
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Return the batch with these row numbers, all of one fold."""
+        fold = int(rows[0]) // self._n_rows
+        return self.folds[fold].batch(rows - fold * self._n_rows, training)._replace(fold=fold)
+
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Return the number of rows to evaluate at once."""
+        return self.folds[0].eval_batch_size(batch_size)
 
 
 def only_fold(batch: Batch, fold: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Networks of one modality that are trained on different folds: in training, and joined into one branch."""
+"""Networks that are trained on different folds: in training, and joined into one network."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ class FoldBranches(nn.Module):
         if self.is_stacked:
             copy_weights_back(self.parts[0], self._branches)
         return list(self._branches)
+
+
+class FoldNetworks(nn.Module):
+    """Joint networks in training, one per fold. Each batch belongs to one fold and is read by its network.
+
+    Parameters
+    ----------
+    networks : sequence of JointModule
+        Network of each fold, which training changes in place.
+    """
+
+    def __init__(self, networks: Sequence[JointModule]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        # With the choice of the network inside, torch.compile would build one graph per fold. As a decorator of the
+        # method, `disable` would load the compiler whenever this file is imported.
+        self.forward = torch.compiler.disable(self.run, recursive=False)
+
+    def run(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return fused logits and features of the network of the batch's fold."""
+        return self.networks[batch.fold](batch)
 
 
 class FoldEncoders(nn.Module):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +11,7 @@ from torch import nn
 from torch._functorch import config as functorch_config
 
 from .._data.batches import Batch, RowSource
-from .devices import seed_for, seeded
+from .devices import seeded
 from .losses import weighted_cross_entropy
 from .net import SELECTION, Net
 from .options import TrainingOptions
@@ -58,53 +56,6 @@ class Objective(Stateful):
         """Finish the training after the last epoch."""
 
 
-class ShadowNetwork(Stateful):
-    """Network trained beside a net on other rows, with the same objective and learning rate.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Network of the same architecture as the net's.
-    rows : RowSource
-        Rows to train on.
-    net : Net
-        The net to follow.
-    seed : int
-        Seed of shuffling and of random layers.
-    title : str
-        Title in error messages.
-    """
-
-    def __init__(self, module: nn.Module, rows: RowSource, net: Net, seed: int, title: str) -> None:
-        options = replace(net.options, callbacks=[], early_stopping=False, lr_schedule=None, verbose=0)
-        self.net = Net(module, objective=net.objective, options=options, n_classes=len(net.classes), title=title)
-        self.net.initialize()
-        self.rows, self.seed, self.generator = rows, seed, torch.Generator().manual_seed(seed)
-
-    def train_epoch(self, lr: float) -> None:
-        """Train for one epoch, with random numbers that do not depend on the net's."""
-        self.net.history.new_epoch()
-        for group in self.net.optimizer_.param_groups:
-            group["lr"] = lr
-        with seeded(seed_for(self.seed, str(len(self.net.history))), self.net.options.device):
-            loss = self.net.train_epoch(self.rows, self.rows.epoch(self.net.batch_size, self.generator))
-        self.net.check_finite(bool(np.isfinite(loss)), f"training loss is {loss}")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that training changes."""
-        return {
-            "module": self.net.module_,
-            "optimizer": self.net.optimizer_,
-            "generator": self.generator,
-            "n_epochs": len(self.net.history),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the number of epochs; the other objects are restored in place."""
-        for _ in range(len(self.net.history), state["n_epochs"]):
-            self.net.history.new_epoch()
-
-
 class TrainingRun(NamedTuple):
     """Record of one call of `train`.
 
@@ -133,6 +84,7 @@ def train(
     seed: int,
     stage: str,
     modality: str | None = None,
+    fold: int | None = None,
     objective: Objective | None = None,
 ) -> TrainingRun:
     """Train `module` in place.
@@ -156,6 +108,8 @@ def train(
         Name of the training in the history.
     modality : str, default=None
         Modality that is trained alone.
+    fold : int, default=None
+        Number of the fold whose network is trained, if the networks of the folds train one after the other.
     objective : Objective, default=None
         Objective to minimise, by default the cross-entropy.
 
@@ -165,6 +119,7 @@ def train(
         History of the epochs.
     """
     title = stage if modality is None else f"{stage} {modality}"
+    title += "" if fold is None else f", fold {fold}"
     net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
     # Some objectives run backward twice through a compiled graph, whose buffers must not be reused then.
     graph_settings = functorch_config.patch(donated_buffer=False) if options.compile else contextlib.nullcontext()
@@ -173,8 +128,7 @@ def train(
         interrupted = net.run(train_rows, valid_rows if options.early_stopping else None, seed)
     module.eval()
     keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
-    history = [
-        {"stage": stage, "modality": modality, **{key: row[key] for key in keys if key in row}} for row in net.history
-    ]
+    origin = {"stage": stage, "modality": modality, "fold": fold}
+    history = [origin | {key: row[key] for key in keys if key in row} for row in net.history]
     selection = [row[SELECTION] for row in net.history if SELECTION in row]
     return TrainingRun(history, interrupted, int(np.argmin(selection)) + 1 if selection else len(history))

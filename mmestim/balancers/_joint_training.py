@@ -24,6 +24,7 @@ class FitContext(Protocol):
 
     options: TrainingOptions
     n_classes: int
+    fold: int | None
 
     @property
     def train(self) -> Rows:
@@ -254,6 +255,7 @@ class Training(Stateful):
             seed=context.seed_for(name, "training"),
             stage="unimodal",
             modality=name,
+            fold=context.fold,
         )
         self.history += run.history
         if run.interrupted:

@@ -347,12 +347,12 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         """Return training and held-out rows of each network of the fit."""
         presence = np.stack([blocks.present(name) for name in sorted(self.modalities_)])
         folds = fold_splits(rows, codes, presence, groups, self.cv, seed)
-        if folds is not None:
-            return folds
-        train, valid = inner_split(rows, codes, groups, self.validation_fraction if self.early_stopping else 0.0, seed)
+        if folds is None:
+            fraction = self.validation_fraction if self.early_stopping else 0.0
+            folds = [inner_split(rows, codes, groups, fraction, seed)]
         for present in presence:
-            train, valid = ensure_training_rows(present, train, valid)
-        return [(train, valid)]
+            folds = [ensure_training_rows(present, *fold) for fold in folds]
+        return folds
 
     def _build_branch(self, context: FitContext, name: str) -> Branch:
         """Return a new branch for one modality, with the same initial weights at every call of a fit."""

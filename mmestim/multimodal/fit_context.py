@@ -32,6 +32,8 @@ class FitContext:
         Number of classes.
     history : list of dict
         One entry per epoch of the stages so far, which each stage extends.
+    fold : int or None
+        Number of the fold, in the context of the network of one fold.
     """
 
     rows: Rows
@@ -40,6 +42,7 @@ class FitContext:
     seed: int
     n_classes: int
     history: list[dict[str, Any]] = field(default_factory=list)
+    fold: int | None = None
 
     @property
     def train(self) -> Rows:
@@ -79,8 +82,8 @@ class FitContext:
         if len(self.folds) == 1:
             return [self]
         return [
-            replace(self, folds=[fold], seed=self.seed_for("fold", str(number)))
-            for number, fold in enumerate(self.folds)
+            replace(self, folds=[split], seed=self.seed_for("fold", str(number)), fold=number)
+            for number, split in enumerate(self.folds)
         ]
 
     def unsplit(self, options: TrainingOptions) -> FitContext:

@@ -14,6 +14,7 @@ from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
 from .._utils.docstrings import fill_docstring
 from ..balancers._base import Balancer
+from ._cross_fitting.joint_training import train_in_step, train_in_turn
 from ._objectives.balanced import BalancedObjective
 from ._objectives.joint import JointObjective
 from .fit_context import FitContext
@@ -71,8 +72,8 @@ class JointClassifier(JointBase):
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "projections"])
     >>> clf = JointClassifier(digits.modalities, unimodal_weight=1.0, max_epochs=5, random_state=0)
-    >>> clf.fit(digits.data, digits.target).transform(digits.data).shape
-    (1797, 128)
+    >>> clf.fit(digits.data, digits.target).transform(digits.data).shape  # 2 * 64 features from each of 5 networks
+    (1797, 640)
     """
 
     def __init__(
@@ -146,18 +147,7 @@ class JointClassifier(JointBase):
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.balancers_: list[Balancer] = []
         self.balance_history_: list[dict[str, np.ndarray]] = []
-        networks: list[JointModule] = []
-        for fold in context.fold_contexts():
-            try:
-                network, interrupted = self._fit_network(fold)
-            except KeyboardInterrupt:
-                if not networks:
-                    raise
-                interrupted = True
-            else:
-                networks.append(network)
-            if interrupted:
-                break
+        networks, interrupted = train_in_turn(context, self._fit_network)
         self.n_networks_ = len(networks)
         return join_networks(networks), interrupted
 
@@ -166,10 +156,10 @@ class JointClassifier(JointBase):
         balancer = self._new_balancer()
         module = self._build_joint(context, balancer)
         if balancer is None:
-            run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
+            run = train_in_step(context, [module], JointObjective(self.unimodal_weight))
         else:
             objective = BalancedObjective(self.unimodal_weight, balancer, context)
-            run = self._train_joint(context, module, objective)
+            run = train_in_step(context, [module], objective)
             self.balancers_.append(balancer)
             self.balance_history_.append(objective.history(len(run.history)))
             context.history += objective.training.history

@@ -8,7 +8,6 @@ from .._networks.fold_networks import FoldHeads
 from .._networks.fusion_heads import FusionHead, build_head
 from .._networks.multimodal_networks import Branch, JointModule
 from .._training.devices import seeded
-from .._training.loop import Objective, TrainingRun, train
 from .._utils.validation import check_choice, check_number
 from ..balancers._base import Balancer
 from .base import MultimodalClassifier
@@ -69,16 +68,3 @@ class JointBase(MultimodalClassifier):
                 f"fusion={self.fusion!r} takes two modalities, of which the first gates; got {len(names)}. "
                 "Use fusion='concat' or 'sum'."
             )
-
-    def _train_joint(self, context: FitContext, module: JointModule, objective: Objective) -> TrainingRun:
-        """Train the network in place on the rows of the fit."""
-        return train(
-            module,
-            context.train,
-            context.valid,
-            context.options,
-            n_classes=context.n_classes,
-            seed=context.seed_for("joint"),
-            stage="joint",
-            objective=objective,
-        )

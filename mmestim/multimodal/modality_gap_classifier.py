@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,20 +14,20 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.modalities import Modalities
+from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
 from .._training.evaluation import evaluate, selection_loss
-from .._training.loop import train
 from .._utils.docstrings import fill_docstring
-from .._utils.validation import check_choice, check_flag, check_number
+from .._utils.validation import check_flag, check_number
+from ._analysis.gap_mixture import absolute_gaps
 from ._analysis.modality_gap import ModalityGapAnalyzer
-from ._objectives.gap_scorers import OutOfFoldScores, TrainingScores, has_gaps
+from ._cross_fitting.joint_training import in_step, train_in_step, train_in_turn
+from ._objectives.gap_scorers import GapScorer, has_gaps
 from ._objectives.joint import JointObjective
 from ._objectives.modality_gap import GapObjective, GapTerms, gap_history
 from .fit_context import FitContext
 from .joint_base import JointBase
 from .shared_docstrings import SHARED_SECTIONS
-
-GAP_SOURCES = ("train", "out_of_fold")
 
 
 @fill_docstring(SHARED_SECTIONS)
@@ -36,8 +36,9 @@ class ModalityGapClassifier(JointBase):
 
     The modality gap of a row is the difference between the modalities' probabilities of the true
     class. After a warm-up by the joint loss, it is measured for every training row before each epoch.
-    A mixture of two Gaussians gives the probability that a row is balanced or imbalanced. Balanced
-    rows then get more weight in the fused loss, and imbalanced rows are penalised for their gap [1]_.
+    With folds, each row is scored by the network that has not seen it. A mixture of two Gaussians gives
+    the probability that a row is balanced or imbalanced. Balanced rows then get more weight in the
+    fused loss, and imbalanced rows are penalised for their gap [1]_.
 
     Parameters
     ----------
@@ -64,36 +65,24 @@ class ModalityGapClassifier(JointBase):
     warmup_fraction : float, default=0.1
         Fraction of `max_epochs`, rounded up, that trains by the joint loss before the gaps are used.
         Early stopping starts after it, and keeps the best of the later epochs.
-    gap_source : {'train', 'out_of_fold'}, default='train'
-        Network that scores the rows for their gaps. ``'train'`` is the network in training, whose gaps
-        on its own training rows vanish as it memorises them; it takes one more pass over the rows,
-        without gradients, before each adaptive epoch. ``'out_of_fold'`` scores each row by a network
-        that was not trained on it.
-    cv : int, splitter or list of splits, default=3
-        Folds for ``gap_source='out_of_fold'``. For each fold, a network is trained without its rows, in
-        step with the main network. An int is a number of folds, stratified by class, and of whole
-        groups if `fit` gets `groups`. A scikit-learn splitter, or a list of pairs of row numbers,
-        splits all rows of X and must hold out every row once. With k folds a fit takes about k times
-        as long, because each network trains on all rows but one k-th. Callbacks do not apply to these
-        networks; the learning rate does.
     fine_tune_epochs : int, default=10
         Epochs, in addition to `max_epochs`, of a last stage by the joint loss. It uses one tenth of
-        `lr` and only the rows that the posterior assigns to the balanced component. The stage is
-        skipped at 0 or if a class has no such row. With early stopping it is undone if no epoch
-        improves on the network before it.
+        `lr` and, of the rows of each network, only those that the posterior assigns to the balanced
+        component. The stage is skipped at 0, or if a network would have no such row of a class. With
+        early stopping it is undone for all networks if no epoch improves their score on held-out rows.
     ${training_parameters}
 
     Attributes
     ----------
     ${data_attributes}
     analyzer_ : ModalityGapAnalyzer or None
-        Analyzer fitted to the scores of the training rows, from `gap_source`, after the adaptive
-        epochs. None if no row has two modalities. It describes the training rows; use `gap_scores`
-        for other rows.
+        Analyzer fitted to the scores of the training rows after the adaptive epochs, which are out of
+        fold if there are folds. None if no row has two modalities. It describes the training rows; use
+        `gap_scores` for other rows.
     n_warmup_ : int
         Number of epochs before the gaps were used.
     fine_tuned_ : bool
-        Whether the last stage took place and was not undone.
+        Whether the last stage took place, for all networks, and was not undone.
     gap_history_ : dict of str to ndarray
         Mixture fitted before each adaptive epoch, one row per epoch: ``means``, ``variances``,
         ``weights`` (balanced first), ``separation``, and ``mean_gap`` of the rows. ``kept`` is False if
@@ -127,8 +116,13 @@ class ModalityGapClassifier(JointBase):
     fine-tuning on balanced rows helps. We could read only the abstracts of its versions. The rest is
     our reconstruction, so results are not those of the paper: the form of every term, all weights, the
     length of the warm-up, when and on which rows the mixture is fitted, its settings and its safeguards,
-    the gap beyond two modalities (largest minus smallest score), the out-of-fold gaps and the form of
-    fine-tuning.
+    the gap beyond two modalities (largest minus smallest score) and the form of fine-tuning.
+
+    Out-of-fold gaps are ours too. The gaps of a network on its own training rows vanish as it memorises
+    them; ``cv=None`` uses these, as published. With folds, all networks train in step. Before each
+    adaptive epoch one mixture is fitted to the gaps of all rows, each scored by the network that has
+    left it out, and its posteriors weigh the losses of all networks. Early stopping selects one epoch
+    for all of them, by the mean score of all held-out rows.
 
     Rows with fewer than two modalities have no gap. Out of fold, rows whose class occurs in no other
     fold have none either. Rows without a gap take part in the cross-entropies, with the weights of the
@@ -147,11 +141,11 @@ class ModalityGapClassifier(JointBase):
     >>> from mmestim import ModalityGapClassifier
     >>> from mmestim.datasets import load_digit_views
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = ModalityGapClassifier(digits.modalities, max_epochs=20, random_state=0)
-    >>> clf.fit(digits.data, digits.target).n_warmup_
-    2
+    >>> clf = ModalityGapClassifier(digits.modalities, max_epochs=10, random_state=0)
+    >>> clf.fit(digits.data[:500], digits.target[:500]).n_warmup_
+    1
     >>> clf.gap_history_["means"].shape
-    (18, 2)
+    (9, 2)
     """
 
     def __init__(
@@ -166,7 +160,6 @@ class ModalityGapClassifier(JointBase):
         imbalanced_weight: float = 1.0,
         detach_stronger: bool = False,
         warmup_fraction: float = 0.1,
-        gap_source: str = "train",
         fine_tune_epochs: int = 10,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         encoder: Any = "auto",
@@ -228,7 +221,6 @@ class ModalityGapClassifier(JointBase):
         self.imbalanced_weight = imbalanced_weight
         self.detach_stronger = detach_stronger
         self.warmup_fraction = warmup_fraction
-        self.gap_source = gap_source
         self.fine_tune_epochs = fine_tune_epochs
 
     _saved_attributes: ClassVar = (*JointBase._saved_attributes, "n_warmup_", "fine_tuned_")
@@ -239,7 +231,6 @@ class ModalityGapClassifier(JointBase):
             check_number(name, getattr(self, name))
         check_flag("detach_stronger", self.detach_stronger)
         check_number("warmup_fraction", self.warmup_fraction, high=1)
-        check_choice("gap_source", self.gap_source, GAP_SOURCES)
         check_number("fine_tune_epochs", self.fine_tune_epochs, integer=True)
 
     def _check_saved_attributes(self) -> None:
@@ -248,78 +239,95 @@ class ModalityGapClassifier(JointBase):
         check_flag("fine_tuned_", self.fine_tuned_)
 
     def _n_stages(self, n_folds: int) -> int:
-        return n_folds * (2 if self.fine_tune_epochs else 1)
+        if len(self.modalities_) == 1:
+            return n_folds
+        return (1 if self._is_adaptive else n_folds) + (self.fine_tune_epochs > 0)
+
+    @property
+    def _n_warmup(self) -> int:
+        # Round first, because 0.07 * 100 is slightly more than 7.
+        return math.ceil(round(self.warmup_fraction * self.max_epochs, 9))
+
+    @property
+    def _is_adaptive(self) -> bool:
+        """Whether the parameters differ from joint training."""
+        has_terms = max(self.gap_weight, self.shift_weight, self.balanced_weight) > 0
+        return has_terms and self._n_warmup < self.max_epochs
 
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
         self.analyzer_: ModalityGapAnalyzer | None = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False
-        module = self._build_joint(context)
-        if not has_gaps(context.train):
-            run = self._train_joint(context, module, JointObjective(self.unimodal_weight))
-            context.history += run.history
-            self.n_warmup_ = len(run.history)
-            return module, run.interrupted
-        scorer = OutOfFoldScores(context, self.cv) if self.gap_source == "out_of_fold" else TrainingScores(context)
-        interrupted = self._train_adaptively(context, module, scorer)
-        scores = scorer.scores(module)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # gap_history_ reports the same.
-            columns = [module.names.index(name) for name in self.modalities_]
-            self.analyzer_ = ModalityGapAnalyzer().fit(scores[:, columns])
-        if interrupted or self.fine_tune_epochs == 0:
-            return module, interrupted
-        has_gap = ~np.isnan(self.analyzer_.gap(scores))
-        is_balanced = self.analyzer_.transform(scores)[:, 0] > 0.5
-        balanced_rows = context.train.rows.numpy()[has_gap & is_balanced]
-        return module, self._fine_tune(context, module, balanced_rows)
+        scorer = GapScorer(context)
+        networks, interrupted = self._train_networks(context, scorer)
+        self.n_networks_ = len(networks)
+        scores = scorer.scores(networks)
+        has_gap = ~np.isnan(absolute_gaps(scores))
+        if has_gap.any():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # gap_history_ reports the same.
+                columns = [networks[0].names.index(name) for name in self.modalities_]
+                self.analyzer_ = ModalityGapAnalyzer().fit(scores[:, columns])
+            if not interrupted and self.fine_tune_epochs:
+                is_balanced = self.analyzer_.transform(scores)[:, 0] > 0.5
+                balanced_rows = context.train.rows.numpy()[has_gap & is_balanced]
+                interrupted = self._fine_tune(context, networks, balanced_rows)
+        return join_networks(networks), interrupted
 
-    def _train_adaptively(self, context: FitContext, module: JointModule, scorer: TrainingScores) -> bool:
-        """Train by the joint loss and then by the adaptive loss, and return whether Ctrl-C cut it short."""
+    def _train_networks(self, context: FitContext, scorer: GapScorer) -> tuple[list[JointModule], bool]:
+        """Train by the joint loss and then by the adaptive loss, and report whether Ctrl-C cut it short."""
+        if not (self._is_adaptive and has_gaps(scorer.rows)):
+            networks, interrupted = train_in_turn(context, self._train_plainly)
+            self.n_warmup_ = len(context.history)
+            return networks, interrupted
         terms = GapTerms(
             self.gap_weight, self.shift_weight, self.balanced_weight, self.imbalanced_weight, self.detach_stronger
         )
-        # Round first, because 0.07 * 100 is slightly more than 7.
-        n_warmup = math.ceil(round(self.warmup_fraction * self.max_epochs, 9))
-        is_adaptive = terms.are_on and n_warmup < self.max_epochs
-        objective = GapObjective(self.unimodal_weight, terms, scorer, n_warmup if is_adaptive else None)
-        run = self._train_joint(context, module, objective)
-        self.n_warmup_ = min(n_warmup, len(run.history)) if is_adaptive else len(run.history)
+        n_warmup = self._n_warmup
+        networks = [self._build_joint(fold) for fold in context.fold_contexts()]
+        objective = GapObjective(self.unimodal_weight, terms, scorer, n_warmup)
+        run = train_in_step(context, networks, objective)
+        self.n_warmup_ = min(n_warmup, len(run.history))
         # After Ctrl-C within an epoch, the objective has one record more than the history.
         self.gap_history_ = gap_history(objective.records[: len(run.history) - self.n_warmup_])
-        if is_adaptive:
-            for epoch, entry in enumerate(run.history):
-                entry["stage"] = "warm-up" if epoch < n_warmup else "adaptive"
+        for epoch, entry in enumerate(run.history):
+            entry["stage"] = "warm-up" if epoch < n_warmup else "adaptive"
         context.history += run.history
-        return run.interrupted
+        return networks, run.interrupted
 
-    def _fine_tune(self, context: FitContext, module: JointModule, rows: np.ndarray) -> bool:
-        """Train on `rows` at a tenth of the learning rate, and return whether Ctrl-C cut it short.
+    def _train_plainly(self, context: FitContext) -> tuple[JointModule, bool]:
+        """Train one network as `JointClassifier` does, and report whether Ctrl-C cut it short."""
+        network = self._build_joint(context)
+        run = train_in_step(context, [network], JointObjective(self.unimodal_weight))
+        context.history += run.history
+        return network, run.interrupted
 
-        With early stopping, the weights are restored unless the result is better.
+    def _fine_tune(self, context: FitContext, networks: Sequence[JointModule], rows: np.ndarray) -> bool:
+        """Train on those of `rows` that each network was trained on, and report whether Ctrl-C cut it short.
+
+        The learning rate is a tenth. With early stopping, the weights of all networks are restored unless
+        the result is better.
         """
         codes = context.train.y.cpu().numpy()
-        if len(rows) < 2 or set(codes[rows]) < set(codes[context.train.rows.numpy()]):
-            return False  # The network would forget the classes without a row.
+        splits = []
+        for fold in context.fold_contexts():
+            training_rows = fold.train.rows.numpy()
+            balanced_rows = np.intersect1d(rows, training_rows)
+            if len(balanced_rows) < 2 or set(codes[balanced_rows]) < set(codes[training_rows]):
+                return False  # The network would forget the classes without a row.
+            splits.append((fold.train.subset(balanced_rows), fold.valid))
         options = replace(
             context.options, lr=0.1 * context.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs
         )
-        weights, before = copy.deepcopy(module.state_dict()), evaluate(module, context.valid, options)
+        module, _, valid_rows = in_step(networks, splits)
+        weights, before = copy.deepcopy(module.state_dict()), evaluate(module, valid_rows, options)
         try:
-            run = train(
-                module,
-                context.train.subset(rows),
-                context.valid,
-                options,
-                n_classes=context.n_classes,
-                seed=context.seed_for("fine-tuning"),
-                stage="fine-tuning",
-                objective=JointObjective(self.unimodal_weight),
-            )
+            objective = JointObjective(self.unimodal_weight)
+            run = train_in_step(context, networks, objective, rows=splits, options=options, stage="fine-tuning")
         except KeyboardInterrupt:  # No epoch was completed.
             module.load_state_dict(weights)
             return True
         context.history += run.history
-        after = evaluate(module, context.valid, options)
+        after = evaluate(module, valid_rows, options)
         monitor = options.monitor
         is_better = selection_loss(monitor, *after[:2]) < selection_loss(monitor, *before[:2])
         self.fine_tuned_ = is_better or not options.early_stopping

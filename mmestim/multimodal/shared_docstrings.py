@@ -145,9 +145,9 @@ device_ : str
     Device of the network.""",
     "history_attributes": """\
 history_ : list of dict
-    One entry per epoch: stage, modality, epoch, train_loss, lr, dur (seconds) and, with early
-    stopping, valid_loss and valid_accuracy. Networks of folds that train in step share an entry,
-    with means over the folds.
+    One entry per epoch: stage, modality, fold, epoch, train_loss, lr, dur (seconds) and, with early
+    stopping, valid_loss and valid_accuracy. Networks of folds that train in step share an entry, with
+    means over the folds and None as fold. Without folds it is None too.
 n_iter_ : int
     Total number of epochs of all stages.
 n_networks_ : int

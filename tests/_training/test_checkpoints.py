@@ -19,6 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRS
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
+from mmestim._networks.fold_networks import join_networks
 from mmestim._training import checkpoints
 from mmestim._training.fingerprint import Fingerprint
 from mmestim._training.net import Net
@@ -45,7 +46,7 @@ class Killer(Callback):
             raise KILL_PLAN.pending[1]
 
 
-FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "callbacks": [Killer()]}
+FAST = {"cv": None, "max_epochs": 5, "random_state": 0, "device": "cpu", "callbacks": [Killer()]}
 
 
 def fit_until_killed(clf, *stage_and_epoch, how=Killed):
@@ -60,6 +61,7 @@ def fitted_state(clf):
     attributes = {name: value for name, value in vars(clf).items() if name.endswith("_")}
     attributes["module_"] = {name: value.cpu().numpy() for name, value in clf.module_.state_dict().items()}
     attributes["history_"] = [{key: value for key, value in row.items() if key != "dur"} for row in clf.history_]
+    attributes["balancers_"] = [vars(balancer) for balancer in getattr(clf, "balancers_", [])]
     return {name: vars(value) if isinstance(value, BaseEstimator) else value for name, value in attributes.items()}
 
 
@@ -124,6 +126,13 @@ def test_nested_trainings_resume(balancer, places, tmp_path, epochs, monkeypatch
         assert [path.stem[-2:] for path in tmp_path.iterdir()] == ["-0"]
 
 
+def test_networks_of_folds_resume_one_after_the_other(tmp_path, epochs):
+    places = [("joint, fold 0", 3), ("unimodal fourier, fold 1", 1), ("joint, fold 1", 0), ("joint, fold 2", 4)]
+    check_resumes(JointClassifier, tmp_path, *places, balancer=UMT(), cv=3)
+    assert epochs.count("joint, fold 0") == 4 + 2 + 5
+    assert epochs.count("joint, fold 2") == 5 + 1 + 5
+
+
 def test_kill_before_obsolete_files_are_deleted(tmp_path, monkeypatch):
     make = partial(JointClassifier, GROUPS, balancer=GradientBlending(1, super_epoch=2), **FAST)
 
@@ -155,24 +164,27 @@ def test_udi_resumes_in_every_stage(settings, tmp_path):
     assert uninterrupted.order_[1] == first
 
 
-@pytest.mark.parametrize("gap_source", ["train", "out_of_fold"])
-def test_modality_gap_resumes_in_every_stage(gap_source, tmp_path):
-    settings = {"max_epochs": 10, "warmup_fraction": 0.3, "lr": 0.1, "fine_tune_epochs": 3, "gap_source": gap_source}
+@pytest.mark.parametrize("cv", [None, 3])
+def test_modality_gap_resumes_in_every_stage(cv, tmp_path):
+    settings = {"max_epochs": 10, "warmup_fraction": 0.3, "lr": 0.1, "fine_tune_epochs": 3, "cv": cv}
     places = [("joint", 2), ("joint", 3), ("joint", 7)]
     uninterrupted = check_resumes(ModalityGapClassifier, tmp_path, *places, **settings)
     assert uninterrupted.gap_history_["kept"].any()
 
 
-def test_modality_gap_resumes_in_fine_tuning(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cv", [None, 3])
+def test_modality_gap_resumes_in_fine_tuning(cv, tmp_path, monkeypatch):
     monkeypatch.setattr(ModalityGapClassifier, "_fit_module", fine_tune_on_all)
-    check_resumes(ModalityGapClassifier, tmp_path, ("fine-tuning", 1), fine_tune_epochs=3)
+    check_resumes(ModalityGapClassifier, tmp_path, ("fine-tuning", 1), fine_tune_epochs=3, cv=cv)
 
 
 def fine_tune_on_all(self, context):
     """Fine-tune as the method does if all rows are balanced."""
     self.analyzer_, self.gap_history_, self.fine_tuned_, self.n_warmup_ = None, {}, False, 0
-    module = self._build_joint(context)
-    return module, self._fine_tune(context, module, context.train.rows.numpy())
+    networks = [self._build_joint(fold) for fold in context.fold_contexts()]
+    self.n_networks_ = len(networks)
+    interrupted = self._fine_tune(context, networks, context.train.rows.numpy())
+    return join_networks(networks), interrupted
 
 
 def noisy_encoder(input_shape, embedding_dim):
@@ -417,7 +429,7 @@ def test_changed_parameters_or_data_train_anew(tmp_path):
     Z[7, 3] += 1e-3
 
     def fit(X=X, Y=Y, sample_weight=None, groups=None, **settings):
-        settings = {"random_state": 0, "device": "cpu", "max_epochs": 1} | settings
+        settings = {"cv": None, "random_state": 0, "device": "cpu", "max_epochs": 1} | settings
         JointClassifier(settings.pop("modalities", GROUPS), checkpoint=tmp_path, **settings).fit(
             X, Y, sample_weight=sample_weight, groups=groups
         )
@@ -509,9 +521,7 @@ def test_bad_checkpoint_parameters(tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint=.*random_state=None draws .* Use an int"):
         JointClassifier(GROUPS, checkpoint=tmp_path).fit(X, Y)
     with pytest.raises(ValueError, match=r"cv=KFold.* shuffles .* Give it a random_state"):
-        ModalityGapClassifier(
-            GROUPS, checkpoint=tmp_path, gap_source="out_of_fold", cv=KFold(3, shuffle=True), **FAST
-        ).fit(X, Y)
+        ModalityGapClassifier(GROUPS, checkpoint=tmp_path, **FAST | {"cv": KFold(3, shuffle=True)}).fit(X, Y)
 
 
 def test_files_are_written_atomically(tmp_path, monkeypatch):
@@ -603,7 +613,7 @@ class Teacher(Balancer):
 
 def test_state_of_a_custom_balancer_is_restored(tmp_path):
     uninterrupted = check_resumes(JointClassifier, tmp_path, ("joint", 1), ("joint", 3), balancer=Teacher())
-    assert uninterrupted.balancer_.seen_["rows"] > 0
+    assert uninterrupted.balancers_[0].seen_["rows"] > 0
 
 
 class CustomState(Balancer):
@@ -625,7 +635,7 @@ class CustomState(Balancer):
 
 def test_state_dict_of_a_balancer_is_used(tmp_path):
     uninterrupted = check_resumes(JointClassifier, tmp_path, ("joint", 3), balancer=CustomState())
-    np.testing.assert_array_equal(uninterrupted.balance_history_["last"], range(5))
+    np.testing.assert_array_equal(uninterrupted.balance_history_[0]["last"], range(5))
 
 
 class Unstorable(Balancer):

@@ -409,7 +409,7 @@ def test_model_from_a_missing_device_predicts_on_the_cpu(data):
         LateFusionClassifier,
         UDIClassifier,
         ModalityGapClassifier,
-        functools.partial(ModalityGapClassifier, gap_source="out_of_fold"),
+        functools.partial(ModalityGapClassifier, cv=None),
     ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

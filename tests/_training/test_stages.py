@@ -28,6 +28,12 @@ CASES = {
     "joint with trials": (JointClassifier, {"balancer": GradientBlending(n_epochs=1, super_epoch=1)}, 1),
     "gap": (ModalityGapClassifier, {"fine_tune_epochs": 0}, 1),
     "gap with fine-tuning": (ModalityGapClassifier, {"fine_tune_epochs": 1}, 2),
+    "gap of folds": (ModalityGapClassifier, {"cv": 2, "fine_tune_epochs": 1}, 2),
+    "gap of folds without its terms": (
+        ModalityGapClassifier,
+        {"cv": 2, "gap_weight": 0, "shift_weight": 0, "balanced_weight": 0, "fine_tune_epochs": 0},
+        2,
+    ),
 }
 
 

@@ -1,24 +1,25 @@
 """ModalityGapClassifier: its stages, out-of-fold gaps, and equality with joint training if all weights are 0."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, KFold
 from skorch.callbacks import Callback
 from torch import nn
 
 from mmestim import JointClassifier, ModalityGapAnalyzer, ModalityGapClassifier, gap_scores
 from mmestim._training.net import Net
 from mmestim.multimodal import modality_gap_classifier
-from mmestim.multimodal._objectives.gap_scorers import OutOfFoldScores
-from mmestim.multimodal._objectives.modality_gap import (
-    HISTORY,
-)
+from mmestim.multimodal._objectives.gap_scorers import GapScorer
+from mmestim.multimodal._objectives.modality_gap import HISTORY
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 10, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "max_epochs": 10, "random_state": 0, "device": "cpu"}
 EVERY_ROW = FAST | {"early_stopping": False}
+FOLDS = EVERY_ROW | {"cv": 3}
 OFF = {"gap_weight": 0, "shift_weight": 0, "balanced_weight": 0, "fine_tune_epochs": 0}
 
 
@@ -45,11 +46,12 @@ def with_absent(data):
 # Stages --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gap_source", ["train", "out_of_fold"])
-def test_zero_weights_equal_joint_training(gap_source, with_absent):
+@pytest.mark.parametrize("cv", [None, 3])
+def test_zero_weights_equal_joint_training(cv, with_absent):
     X, y = with_absent
-    joint = JointClassifier(GROUPS, unimodal_weight=1.0, **FAST).fit(X, y)
-    clf = ModalityGapClassifier(GROUPS, gap_source=gap_source, **OFF, **FAST).fit(X, y)
+    settings = FAST | {"cv": cv}
+    joint = JointClassifier(GROUPS, unimodal_weight=1.0, **settings).fit(X, y)
+    clf = ModalityGapClassifier(GROUPS, **OFF, **settings).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), joint.predict_proba(X))
     assert clf.n_warmup_ == clf.n_iter_ == joint.n_iter_
     assert {key: len(values) for key, values in clf.gap_history_.items()} == dict.fromkeys(HISTORY.names, 0)
@@ -80,10 +82,12 @@ def test_adaptive_epochs_follow_the_warm_up(data):
     assert (clf.gap_history_["means"][:, 0] <= clf.gap_history_["means"][:, 1]).all()
 
 
-def test_warm_up_fraction_of_one_equals_joint_training(data):
+@pytest.mark.parametrize("cv", [None, 2])
+def test_warm_up_fraction_of_one_equals_joint_training(cv, data):
     X, y = data
-    clf = ModalityGapClassifier(GROUPS, warmup_fraction=1.0, fine_tune_epochs=0, **EVERY_ROW).fit(X, y)
-    joint = JointClassifier(GROUPS, unimodal_weight=1.0, **EVERY_ROW).fit(X, y)
+    settings = EVERY_ROW | {"cv": cv}
+    clf = ModalityGapClassifier(GROUPS, warmup_fraction=1.0, fine_tune_epochs=0, **settings).fit(X, y)
+    joint = JointClassifier(GROUPS, unimodal_weight=1.0, **settings).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), joint.predict_proba(X))
 
 
@@ -94,20 +98,25 @@ def test_early_stopping_starts_with_the_adaptive_epochs(data):
     assert clf.n_iter_ > clf.n_warmup_ == 20
 
 
-def test_best_epoch_is_an_adaptive_one(data, monkeypatch):
+@pytest.mark.parametrize("cv", [None, 3])
+def test_best_epoch_is_an_adaptive_one_for_all_networks(cv, data, monkeypatch):
     states = []
 
     class Keep(Callback):
         def on_epoch_end(self, net, **kwargs):
-            states.append([p.detach().clone() for p in net.module_.parameters()])
+            networks = [net.module_] if cv is None else net.module_.networks
+            states.append([[p.detach().clone() for p in network.branch("text").parameters()] for network in networks])
 
     # Every epoch is worse than the one before.
-    monkeypatch.setattr(Net, "validate", lambda net, valid: (1.0, 1.0 / len(net.history)))
-    settings = FAST | {"max_epochs": 20, "n_iter_no_change": 2, "callbacks": [Keep()]}
-    clf = ModalityGapClassifier(GROUPS, warmup_fraction=0.25, fine_tune_epochs=0, **settings).fit(*data)
+    monkeypatch.setattr(Net, "validate", lambda net, valid: (1.0 * len(net.history), 1.0 / len(net.history)))
+    settings = FAST | {"cv": cv, "max_epochs": 20, "n_iter_no_change": 2, "callbacks": [Keep()]}
+    clf = ModalityGapClassifier(GROUPS, unimodal_weight=0.0, warmup_fraction=0.25, fine_tune_epochs=0, **settings).fit(
+        *data
+    )
     assert (clf.n_warmup_, clf.n_iter_) == (5, 8)
-    for parameter, first_adaptive in zip(clf.module_.parameters(), states[5], strict=True):
-        assert torch.equal(parameter, first_adaptive)
+    encoder = clf.module_.branch("text").encoder
+    for network, first_adaptive in zip([encoder] if cv is None else encoder.encoders, states[5], strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(network.parameters(), first_adaptive, strict=True))
 
 
 @pytest.mark.parametrize("detach_stronger", [False, True])
@@ -131,20 +140,33 @@ def test_analyzer_describes_the_training_rows(data):
     np.testing.assert_allclose(clf.analyzer_.weights_, expected.weights_, atol=1e-4)
 
 
-def test_fine_tuning_uses_balanced_rows_only(uneven, monkeypatch):
+@pytest.fixture
+def fine_tuning(monkeypatch):
+    """Return the list of the rows of all networks, and the learning rate, of each fine-tuning in a test."""
+    calls, original = [], modality_gap_classifier.train_in_step
+
+    def train_in_step(context, networks, objective, **kwargs):
+        if kwargs:
+            rows = [train_rows.rows.tolist() for train_rows, _ in kwargs["rows"]]
+            calls.append((rows, kwargs["options"].lr))
+        return original(context, networks, objective, **kwargs)
+
+    monkeypatch.setattr(modality_gap_classifier, "train_in_step", train_in_step)
+    return calls
+
+
+@pytest.mark.parametrize("cv", [None, KFold(3)])
+def test_fine_tuning_uses_balanced_rows_of_each_network_only(cv, uneven, fine_tuning, tables):
     X, y = uneven
-    before = ModalityGapClassifier(PAIR, fine_tune_epochs=0, **EVERY_ROW).fit(X, y)
-    calls, original = [], modality_gap_classifier.train
-
-    def train(module, train_rows, valid_rows, options, **kwargs):
-        calls.append((train_rows.rows.tolist(), options.lr))
-        return original(module, train_rows, valid_rows, options, **kwargs)
-
-    monkeypatch.setattr(modality_gap_classifier, "train", train)
-    after = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **EVERY_ROW).fit(X, y)
-    balanced = before.analyzer_.transform(gap_scores(before, X, y))[:, 0] > 0.5
-    assert 100 < balanced.sum() < 200
-    assert calls == [(np.flatnonzero(balanced).tolist(), pytest.approx(0.001))]
+    settings = EVERY_ROW | {"cv": cv}
+    before = ModalityGapClassifier(PAIR, fine_tune_epochs=0, **settings).fit(X, y)
+    balanced_rows = np.flatnonzero(before.analyzer_.transform(tables[-1])[:, 0] > 0.5)
+    after = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **settings).fit(X, y)
+    assert 80 < len(balanced_rows) < 200
+    folds = [np.arange(240)] if cv is None else [train for train, _ in cv.split(X)]
+    [(rows, lr)] = fine_tuning
+    assert rows == [np.intersect1d(balanced_rows, train).tolist() for train in folds]
+    assert lr == pytest.approx(0.001)
     assert not np.array_equal(after.predict_proba(X), before.predict_proba(X))
     assert (before.fine_tuned_, after.fine_tuned_) == (False, True)
 
@@ -165,19 +187,42 @@ def test_fine_tuning_requires_every_class(uneven):
     assert "fine-tuning" not in {row["stage"] for row in clf.history_}
 
 
-def test_fine_tuning_without_improvement_is_undone(uneven, monkeypatch):
+def test_fine_tuning_requires_every_class_in_every_fold(uneven, monkeypatch):
     X, y = uneven
-    before = ModalityGapClassifier(PAIR, fine_tune_epochs=0, **FAST).fit(X, y)
-    original = modality_gap_classifier.train
+    y = y.copy()
+    y[:2] = 3  # Each network has seen one of the two rows.
+    folds = [(np.arange(1, 240, 2), np.arange(0, 240, 2)), (np.arange(0, 240, 2), np.arange(1, 240, 2))]
 
-    def ruin(module, *args, **kwargs):
-        run = original(module, *args, **kwargs)
-        with torch.no_grad():
-            module.fusion_head.linear.weight.zero_()
+    def balance_all_rows_but(*imbalanced_rows):
+        posterior = np.ones((240, 2))
+        posterior[list(imbalanced_rows), 0] = 0
+        monkeypatch.setattr(ModalityGapAnalyzer, "transform", lambda self, scores: posterior)
+
+    clf = ModalityGapClassifier(PAIR, fine_tune_epochs=1, **EVERY_ROW | {"cv": folds})
+    balance_all_rows_but()
+    assert clf.fit(X, y).fine_tuned_
+    balance_all_rows_but(1)
+    assert not clf.fit(X, y).fine_tuned_
+    assert "fine-tuning" not in {row["stage"] for row in clf.history_}
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_fine_tuning_without_improvement_is_undone(cv, uneven, monkeypatch):
+    X, y = uneven
+    settings = FAST | {"cv": cv}
+    before = ModalityGapClassifier(PAIR, fine_tune_epochs=0, **settings).fit(X, y)
+    original = modality_gap_classifier.train_in_step
+
+    def ruin(context, networks, objective, **kwargs):
+        run = original(context, networks, objective, **kwargs)
+        if kwargs:
+            with torch.no_grad():
+                networks[-1].fusion_head.linear.weight.zero_()
+                networks[-1].fusion_head.linear.bias.mul_(-100.0)
         return run
 
-    monkeypatch.setattr(modality_gap_classifier, "train", ruin)
-    after = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **FAST).fit(X, y)
+    monkeypatch.setattr(modality_gap_classifier, "train_in_step", ruin)
+    after = ModalityGapClassifier(PAIR, fine_tune_epochs=3, **settings).fit(X, y)
     np.testing.assert_array_equal(after.predict_proba(X), before.predict_proba(X))
     assert not after.fine_tuned_
     assert "fine-tuning" in {row["stage"] for row in after.history_}
@@ -199,11 +244,13 @@ def test_rows_without_gaps_give_joint_training(modalities, absent, data):
     assert clf.gap_history_["means"].shape == (0, 2)
 
 
+@pytest.mark.parametrize("cv", [None, 2])
 @pytest.mark.parametrize("unimodal_weight", [0.0, 1.0])
 @pytest.mark.parametrize("fusion", ["concat", "sum"])
-def test_absent_modalities(fusion, unimodal_weight, with_absent):
+def test_absent_modalities(fusion, unimodal_weight, cv, with_absent):
     X, y = with_absent
-    clf = ModalityGapClassifier(GROUPS, fusion=fusion, unimodal_weight=unimodal_weight, lr=0.05, **FAST).fit(X, y)
+    settings = FAST | {"cv": cv, "lr": 0.05}
+    clf = ModalityGapClassifier(GROUPS, fusion=fusion, unimodal_weight=unimodal_weight, **settings).fit(X, y)
     assert clf.score(X, y) > 0.6
     assert all(np.isfinite(values).all() for values in clf.gap_history_.values())
 
@@ -218,60 +265,122 @@ def test_refitting_discards_the_first_gaps(data):
 # Gaps out of fold ----------------------------------------------------------------------------------
 
 
-def test_out_of_fold_networks_train_in_step_without_the_scored_rows(data, monkeypatch):
-    calls = []
-    original = OutOfFoldScores.train_epoch
+@pytest.fixture
+def tables(monkeypatch):
+    """Return the list of all tables of scores in a test."""
+    tables, original = [], GapScorer.scores
+    monkeypatch.setattr(GapScorer, "scores", lambda *args: (tables.append(original(*args)), tables[-1])[1])
+    return tables
 
-    def train_epoch(self, net):
-        calls.append((self, net))
-        original(self, net)
 
-    monkeypatch.setattr(OutOfFoldScores, "train_epoch", train_epoch)
+def test_rows_are_scored_by_the_network_that_has_not_seen_them(data, monkeypatch):
     X, y = data
-    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=4, **EVERY_ROW).fit(X, y)
-    scorer, net = calls[-1]
-    assert len(calls) == 10  # One call per epoch.
-    assert np.sort(np.concatenate([held_out_rows for _, held_out_rows in scorer.splits])).tolist() == list(range(240))
-    for network, (training_rows, held_out_rows) in zip(scorer.shadow_networks, scorer.splits, strict=True):
-        assert np.union1d(training_rows, held_out_rows).tolist() == list(range(240))
-        assert (len(training_rows), len(held_out_rows)) == (180, 60)
-        assert np.ptp(np.bincount(y[held_out_rows]) - np.bincount(y) / 4) < 2  # stratified
-        assert network.rows.rows.tolist() == training_rows.tolist()
-        assert network.net.optimizer_.param_groups[0]["lr"] == pytest.approx(0.001)  # As net in the last epochs.
-        assert network.net.module_ is not net.module_
-    table = scorer.scores(clf.module_)
-    clf = ModalityGapClassifier(GROUPS, **OFF, **EVERY_ROW).fit(X, y)  # For predict_proba_per_modality.
-    clf.module_ = scorer.shadow_networks[2].net.module_
-    held_out_rows = scorer.splits[2][1]
-    np.testing.assert_allclose(table[held_out_rows], gap_scores(clf, X[held_out_rows], y[held_out_rows]), atol=1e-5)
+    calls, original = [], GapScorer.scores
+
+    def scores(self, networks):
+        calls.append((networks, original(self, networks)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(GapScorer, "scores", scores)
+    settings = EVERY_ROW | {"cv": KFold(4)}
+    clf = ModalityGapClassifier(GROUPS, fine_tune_epochs=0, **settings).fit(X, y)
+    assert (clf.n_networks_, clf.n_iter_, len(calls)) == (4, 10, 10)  # In 9 adaptive epochs, and after them.
+    networks, table = calls[-1]
+    single = ModalityGapClassifier(GROUPS, **OFF, **EVERY_ROW | {"max_epochs": 1}).fit(X, y)
+    for network, (_, held_out_rows) in zip(networks, KFold(4).split(X), strict=True):
+        single.module_ = network.eval()
+        expected = gap_scores(single, X[held_out_rows], y[held_out_rows])
+        np.testing.assert_allclose(table[held_out_rows], expected, atol=1e-5)
+    np.testing.assert_allclose(clf.analyzer_.means_, ModalityGapAnalyzer().fit(table).means_)
+    # The mean of the networks' logits is the prediction.
+    logits = []
+    for network in networks:
+        single.module_ = network
+        logits.append(np.log(single.predict_proba(X)))
+    mean = np.exp(np.mean(logits, axis=0))
+    np.testing.assert_allclose(clf.predict_proba(X), mean / mean.sum(1, keepdims=True), atol=1e-5)
 
 
-def test_out_of_fold_networks_do_not_change_random_numbers_of_the_main_one(data):
-    def noisy(input_shape, embedding_dim):
-        return nn.Sequential(nn.Linear(*input_shape, embedding_dim), nn.Dropout(0.5))
+def test_networks_train_in_step_on_their_own_rows(data, monkeypatch):
+    seen, original = [], Net.infer
 
-    first, second = (
-        ModalityGapClassifier(GROUPS, encoder=noisy, gap_source=source, **OFF, **FAST).fit(*data).predict_proba(data[0])
-        for source in ("train", "out_of_fold")
-    )
-    np.testing.assert_array_equal(first, second)
+    def infer(self, batch, **kwargs):
+        if self.module_.training:
+            seen.append((len(self.history), batch.fold, batch.rows.tolist()))
+        return original(self, batch, **kwargs)
+
+    monkeypatch.setattr(Net, "infer", infer)
+    clf = ModalityGapClassifier(GROUPS, fine_tune_epochs=0, **FOLDS | {"cv": KFold(3), "batch_size": 50}).fit(*data)
+    for epoch in range(1, clf.n_iter_ + 1):
+        assert [fold for number, fold, _ in seen if number == epoch] == [0, 1, 2] * 4  # Of 160 rows each.
+        for fold, (training_rows, _) in enumerate(KFold(3).split(data[0])):
+            rows = [row for number, other, batch in seen if (number, other) == (epoch, fold) for row in batch]
+            assert sorted(rows) == training_rows.tolist()
 
 
-def test_class_in_only_one_fold_gives_no_gap(data, monkeypatch):
-    tables = []
-    original = OutOfFoldScores.scores
-    monkeypatch.setattr(OutOfFoldScores, "scores", lambda *args: (tables.append(original(*args)), tables[-1])[1])
+def test_gradients_and_steps_of_a_network_do_not_reach_the_others(data, monkeypatch):
+    original = Net.step
+
+    def step(self, batch):
+        before = [[p.detach().clone() for p in network.parameters()] for network in self.module_.networks]
+        original(self, batch)
+        for fold, (network, parameters) in enumerate(zip(self.module_.networks, before, strict=True)):
+            changed = any(not torch.equal(p, q) for p, q in zip(network.parameters(), parameters, strict=True))
+            assert changed == (fold == batch.fold)
+
+    monkeypatch.setattr(Net, "step", step)
+    for optimizer in ("sgd", "adamw"):
+        settings = FOLDS | {"max_epochs": 2, "optimizer": optimizer, "max_grad_norm": 0.1}
+        ModalityGapClassifier(GROUPS, fine_tune_epochs=1, **settings).fit(*data)
+
+
+def test_gradients_are_clipped_per_network(data, monkeypatch):
+    original, norms = torch.nn.utils.clip_grad_norm_, []
+
+    def clip(parameters, max_norm):
+        parameters = list(parameters)
+        original(parameters, max_norm)
+        norms.append(float(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm()))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    ModalityGapClassifier(GROUPS, fine_tune_epochs=0, **FOLDS | {"max_grad_norm": 1e-3}).fit(*data)
+    np.testing.assert_allclose(norms, 1e-3, rtol=1e-2)
+
+
+def test_validation_pools_the_held_out_rows_of_all_folds(data):
+    clf = ModalityGapClassifier(GROUPS, fine_tune_epochs=0, **FAST | {"cv": KFold(3), "max_epochs": 3}).fit(*data)
+    entry = clf.history_[int(np.argmin([row["valid_loss"] for row in clf.history_]))]
+    encoders = {name: clf.module_.branch(name).encoder.encoders for name in GROUPS}
+    losses = []
+    for fold, (_, held_out_rows) in enumerate(KFold(3).split(data[0])):
+        X, y = data[0][held_out_rows], data[1][held_out_rows]
+        features = {name: encoders[name][fold](torch.from_numpy(X[:, GROUPS[name]])) for name in sorted(GROUPS)}
+        logits = clf.module_.fusion_head.heads[fold].fuse(features)
+        losses.append(nn.functional.cross_entropy(logits, torch.from_numpy(y), reduction="none").detach())
+    assert float(torch.cat(losses).mean()) == pytest.approx(entry["valid_loss"], rel=1e-4)
+
+
+def test_class_in_only_one_fold_gives_no_gap(data, tables):
     y = data[1].copy()
     y[7] = 3
-    ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW).fit(data[0], y)
+    ModalityGapClassifier(GROUPS, **FOLDS).fit(data[0], y)
     for table in tables:
         np.testing.assert_array_equal(np.isnan(table).all(axis=1), np.arange(240) == 7)
     # Only the first two rows have two modalities, and each is the only one of its class.
     X = data[0].copy()
     X[2:, :8] = np.nan
     y[:2] = 4, 5
-    with pytest.raises(ValueError, match="no row to score"):
-        ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW).fit(X, y)
+    with pytest.raises(ValueError, match=r"3 folds of cv leave no row to score.*Use cv=None"):
+        ModalityGapClassifier(GROUPS, **FOLDS).fit(X, y)
+
+
+def test_modality_in_only_one_fold_trains_every_network(data, tables):
+    X = data[0].copy()
+    X[1:, :4] = np.nan
+    clf = ModalityGapClassifier(GROUPS, **FOLDS).fit(*[X, data[1]])
+    assert np.isfinite(clf.predict_proba(X)).all()
+    for table in tables:
+        assert np.isnan(table[:, 0]).all()  # A network that has not seen the row would not know the modality.
 
 
 def test_out_of_fold_gaps_persist_when_rows_are_memorised():
@@ -282,70 +391,15 @@ def test_out_of_fold_gaps_persist_when_rows_are_memorised():
     modalities = {"audio": slice(0, 20), "image": slice(20, 40)}
     settings = OFF | {"balanced_weight": 0.01} | EVERY_ROW | {"max_epochs": 60, "lr": 0.1}
     train_gap, out_of_fold_gap = (
-        ModalityGapClassifier(modalities, gap_source=source, **settings).fit(X, y).gap_history_["mean_gap"][-1]
-        for source in ("train", "out_of_fold")
+        ModalityGapClassifier(modalities, **settings | {"cv": cv}).fit(X, y).gap_history_["mean_gap"][-1]
+        for cv in (None, 3)
     )
     assert train_gap < 0.05 < 0.2 < out_of_fold_gap
 
 
-@pytest.fixture
-def splits(monkeypatch):
-    """List of the splits of all fits in a test."""
-    calls = []
-    original = OutOfFoldScores.begin
-    monkeypatch.setattr(OutOfFoldScores, "begin", lambda self, net: (calls.append(self.splits), original(self, net)))
-    return calls
-
-
-def test_folds_keep_groups_whole(data, splits):
-    groups = np.arange(240) % 13
-    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=3, **FAST | {"max_epochs": 2})
-    clf.fit(*data, groups=groups)
-    assert len(splits[0]) == 3
-    for training_rows, held_out_rows in splits[0]:
-        assert set(groups[training_rows]).isdisjoint(groups[held_out_rows])
-    with pytest.raises(ValueError, match=r"cv=3 is more than the 2 groups .* smaller cv"):
-        clf.set_params(early_stopping=False).fit(*data, groups=np.arange(240) % 2)
-
-
-def test_cv_accepts_a_splitter_or_a_list(data, splits):
-    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **EVERY_ROW | {"max_epochs": 1})
-    clf.set_params(cv=KFold(3)).fit(*data)
-    assert [held_out_rows.tolist() for _, held_out_rows in splits[0]] == np.arange(240).reshape(3, 80).tolist()
-    # A list may leave rows out of training on purpose.
-    purged = [(np.arange(100, 240), np.arange(80)), (np.arange(60), np.arange(80, 240))]
-    clf.set_params(cv=purged, early_stopping=True).fit(*data)
-    for (training_rows, held_out_rows), (listed_rows, _) in zip(splits[1], purged, strict=True):
-        assert set(training_rows) < set(listed_rows)  # Without the validation rows.
-        assert set(training_rows).isdisjoint(held_out_rows)
-
-
-@pytest.mark.parametrize(
-    "cv, error, message",
-    [
-        (1, ValueError, "cv=1 must be at least 2"),
-        (1000, ValueError, "cv=1000 is more than the 240 rows"),
-        (None, TypeError, "cv=None must be a number of folds"),
-        (iter([]), TypeError, "must be a number of folds, a scikit-learn splitter"),
-        (ShuffleSplit(3), ValueError, "hold out every row once"),
-        ([], ValueError, "hold out every row once"),
-        ([(np.empty(0, dtype=int), np.arange(240))], ValueError, "without rows to train on"),
-    ],
-)
-def test_invalid_cv_raises(cv, error, message, data):
-    with pytest.raises(error, match=message):
-        ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=cv, **EVERY_ROW).fit(*data)
-
-
-def test_more_folds_than_rows_of_any_class_raise(data):
-    clf = ModalityGapClassifier(GROUPS, gap_source="out_of_fold", cv=5, **EVERY_ROW)
-    with pytest.raises(ValueError, match="cv=5 is more than the 4 rows of the largest class"):
-        clf.fit(data[0], np.arange(240) % 60, groups=np.arange(240) % 10)
-
-
-def test_out_of_fold_does_not_depend_on_the_order_of_modalities(with_absent):
+def test_folds_do_not_depend_on_the_order_of_modalities(with_absent):
     X, y = with_absent
-    settings = {"gap_source": "out_of_fold", "cv": 2, **FAST}
+    settings = FAST | {"cv": 2}
     first = ModalityGapClassifier(GROUPS, **settings).fit(X, y)
     reordered = {"text": slice(0, 4), "image": slice(4, 8), "audio": slice(8, 12)}
     swapped = np.hstack([X[:, 8:], X[:, 4:8], X[:, :4]])
@@ -354,19 +408,32 @@ def test_out_of_fold_does_not_depend_on_the_order_of_modalities(with_absent):
     np.testing.assert_allclose(second.gap_history_["means"], first.gap_history_["means"], atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_of_folds_share_their_graphs(data):
+    settings = FOLDS | {"max_epochs": 2, "fine_tune_epochs": 0}
+    plain = ModalityGapClassifier(GROUPS, **settings).fit(*data).predict_proba(data[0])
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = ModalityGapClassifier(GROUPS, compile=True, **settings).fit(*data).predict_proba(data[0])
+    np.testing.assert_allclose(compiled, plain, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+
+
 # As an estimator -----------------------------------------------------------------------------------
 
 
 def test_grid_search(data):
-    grid = {"gap_weight": [0.0, 0.5], "gap_source": ["train", "out_of_fold"]}
+    grid = {"gap_weight": [0.0, 0.5], "cv": [None, 2]}
     search = GridSearchCV(ModalityGapClassifier(GROUPS, **FAST | {"max_epochs": 3}), grid, cv=2).fit(*data)
     assert len(search.cv_results_["params"]) == 4
 
 
+@pytest.mark.parametrize("cv", [None, 3])
 @pytest.mark.parametrize(
     "stopped_in, epoch, is_fitted", [("joint", 0, False), ("joint", 4, True), ("fine-tuning", 0, True)]
 )
-def test_ctrl_c_keeps_usable_networks(stopped_in, epoch, is_fitted, monkeypatch, uneven):
+def test_ctrl_c_keeps_usable_networks(stopped_in, epoch, is_fitted, cv, monkeypatch, uneven):
     original = Net.train_epoch
 
     def train_epoch(self, train, batches):
@@ -375,7 +442,7 @@ def test_ctrl_c_keeps_usable_networks(stopped_in, epoch, is_fitted, monkeypatch,
         return original(self, train, batches)
 
     monkeypatch.setattr(Net, "train_epoch", train_epoch)
-    clf = ModalityGapClassifier(PAIR, fine_tune_epochs=5, **FAST)
+    clf = ModalityGapClassifier(PAIR, fine_tune_epochs=5, **FAST | {"cv": cv})
     with pytest.raises(KeyboardInterrupt):
         clf.fit(*uneven)
     assert hasattr(clf, "module_") == is_fitted
@@ -383,15 +450,6 @@ def test_ctrl_c_keeps_usable_networks(stopped_in, epoch, is_fitted, monkeypatch,
         assert clf.score(*uneven) > 0.5
         n_adaptive = sum(row["stage"] == "adaptive" for row in clf.history_)
         assert len(clf.gap_history_["means"]) == n_adaptive > 0
-
-
-def test_divergence_of_an_out_of_fold_network_raises(data, monkeypatch):
-    original = Net.train_epoch
-    monkeypatch.setattr(
-        Net, "train_epoch", lambda self, *args: np.nan if "fold 1" in self.title else original(self, *args)
-    )
-    with pytest.raises(ValueError, match=r"diverged \(joint, fold 1, epoch 1\)"):
-        ModalityGapClassifier(GROUPS, gap_source="out_of_fold", **FAST).fit(*data)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +461,6 @@ def test_divergence_of_an_out_of_fold_network_raises(data, monkeypatch):
         ("imbalanced_weight", -0.5, ValueError, "at least 0"),
         ("detach_stronger", 1, TypeError, "True or False"),
         ("warmup_fraction", 1.5, ValueError, "at most 1"),
-        ("gap_source", "test", ValueError, "'train', 'out_of_fold'"),
         ("fine_tune_epochs", 2.5, TypeError, "an integer"),
     ],
 )

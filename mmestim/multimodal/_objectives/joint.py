@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ..._data.batches import Batch
+from ..._networks.fold_networks import FoldNetworks
+from ..._networks.multimodal_networks import MultimodalModule
 from ..._training.loop import Objective
 from ..._training.losses import unimodal_cross_entropy
 
@@ -26,8 +28,15 @@ class JointObjective(Objective):
 
     def unimodal_logits(self, net: Any, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the logits of each modality alone, for all rows of the batch."""
+        network = self.networks(net)[batch.fold]
         with net.options.autocast():
-            return {name: net.module_.unimodal_logits(output[1], name) for name in batch.x}
+            return {name: network.unimodal_logits(output[1], name) for name in batch.x}
+
+    def networks(self, net: Any) -> list[MultimodalModule]:
+        """Return the network of each fold, or the only one."""
+        module = getattr(net.module_, "_orig_mod", net.module_)
+        networks = module.networks if isinstance(module, FoldNetworks) else [module]
+        return [cast(MultimodalModule, network) for network in networks]
 
     def add_unimodal(self, loss: torch.Tensor, logits: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Return the loss plus the weighted cross-entropy of each modality on the rows that have it."""

@@ -13,7 +13,7 @@ from ..._data.batches import Batch
 from ..._networks.multimodal_networks import present_mask, true_class_proba
 from ..._training.losses import weighted_cross_entropy
 from .._analysis.gap_mixture import GapMixture, absolute_gaps, fit_one, fit_two
-from .gap_scorers import TrainingScores
+from .gap_scorers import GapScorer
 from .joint import JointObjective
 
 # Below these values both components coincide, or one is almost empty, and posteriors are not used for training.
@@ -42,14 +42,12 @@ class GapTerms:
     imbalanced_weight: float
     detach_stronger: bool
 
-    @property
-    def are_on(self) -> bool:
-        """Whether the loss differs from the joint one."""
-        return max(self.gap_weight, self.shift_weight, self.balanced_weight) > 0
-
 
 class GapObjective(JointObjective):
     """Joint loss for `n_warmup` epochs, then the adaptive loss with posteriors updated before each epoch.
+
+    One mixture is fitted to the gaps of all training rows. A row has the same posterior in the losses of
+    all networks.
 
     Parameters
     ----------
@@ -57,32 +55,29 @@ class GapObjective(JointObjective):
         Weight of the cross-entropies of the modalities' own heads.
     terms : GapTerms
         Weights of the other terms.
-    scorer : TrainingScores
+    scorer : GapScorer
         Scorer of the training rows.
-    n_warmup : int or None
-        Epochs by the joint loss. None keeps the joint loss and only trains the networks of `scorer`.
+    n_warmup : int
+        Epochs by the joint loss.
     """
 
-    state_attributes = ("mixture", "records", "balanced", "scorer")
+    state_attributes = ("mixture", "records", "balanced")
 
-    def __init__(self, unimodal_weight: float, terms: GapTerms, scorer: TrainingScores, n_warmup: int | None) -> None:
+    def __init__(self, unimodal_weight: float, terms: GapTerms, scorer: GapScorer, n_warmup: int) -> None:
         super().__init__(unimodal_weight)
         self.terms, self.scorer, self.n_warmup = terms, scorer, n_warmup
         self.mixture: GapMixture | None = None
         self.records: list[tuple[Any, ...]] = []
 
     def begin(self, net: Any) -> None:
-        self.scorer.begin(net)
-        self.balanced = torch.full((len(net.train_rows.y),), 0.5, device=net.options.device)
+        self.balanced = torch.full((len(self.scorer.rows.y),), 0.5, device=net.options.device)
 
     def begin_epoch(self, net: Any, epoch: list[torch.Tensor]) -> None:
         n_done = len(net.history) - 1
-        if self.n_warmup is not None:
-            if n_done <= self.n_warmup:
-                net.defer_early_stopping(self.n_warmup - n_done)  # Early stopping compares adaptive epochs only.
-            if n_done >= self.n_warmup:
-                self._update_posteriors(self.scorer.scores(net.module_), net.train_rows.rows)
-        self.scorer.train_epoch(net)
+        if n_done <= self.n_warmup:
+            net.defer_early_stopping(self.n_warmup - n_done)  # Early stopping compares adaptive epochs only.
+        if n_done >= self.n_warmup:
+            self._update_posteriors(self.scorer.scores(self.networks(net)), self.scorer.rows.rows)
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         if self.mixture is None:
