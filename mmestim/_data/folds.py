@@ -94,7 +94,7 @@ class InterleavedFolds:
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
         """Return the row numbers of every batch of an epoch, shuffled within each fold if a generator is given."""
         batches = [
-            [numbers + fold * self._n_rows for numbers in rows.epoch(batch_size, generator)]
+            [numbers + fold * self._n_rows for numbers in rows.epoch(batch_size, generator)] if len(rows) else []
             for fold, rows in enumerate(self.folds)
         ]
         return [numbers for numbers in chain.from_iterable(zip_longest(*batches)) if numbers is not None]

@@ -6,7 +6,8 @@ import torch
 
 from mmestim._data.batches import Rows
 from mmestim._data.blocks import Blocks
-from mmestim._data.folds import PADDING, FoldRows, fold_mean, only_fold
+from mmestim._data.folds import PADDING, FoldRows, InterleavedFolds, fold_mean, only_fold
+from mmestim._data.sources import ArrayRows
 
 N_ROWS = 40
 
@@ -15,7 +16,7 @@ N_ROWS = 40
 def all_rows():
     """All rows of one modality, whose columns and targets are the number of the row."""
     values = np.arange(N_ROWS, dtype=np.float32)
-    blocks = Blocks({"x": (np.stack([values, values], axis=1), None)}, {"x": (2,)})
+    blocks = Blocks({"x": ArrayRows(np.stack([values, values], axis=1))}, {"x": (2,)})
     blocks.load(1, torch.device("cpu"))
     return Rows(blocks, torch.arange(N_ROWS), None, torch.arange(N_ROWS), ["x"])
 
@@ -79,3 +80,32 @@ def test_a_sample_has_random_rows_of_each_fold(all_rows):
     assert (sample != PADDING).sum(1).tolist() == [3, 8, 8]
     for drawn, rows in zip(sample, folds.folds, strict=True):
         assert set(drawn.tolist()) - {PADDING} <= set(rows.rows.tolist())
+
+
+@pytest.mark.parametrize("sizes", [(10, 10, 10), (11, 3, 20), (40,), (5, 0, 5)])
+@pytest.mark.parametrize("batch_size", [2, 4, 64])
+def test_interleaved_batches_have_every_row_of_each_fold_once(sizes, batch_size, all_rows):
+    folds = InterleavedFolds(folds_of(all_rows, sizes).folds)
+    batches = [folds.batch(rows) for rows in folds.epoch(batch_size, torch.Generator().manual_seed(0))]
+    assert sum(batch.size for batch in batches) == len(folds) == sum(sizes)
+    for number, rows in enumerate(folds.folds):
+        own = [batch for batch in batches if batch.fold == number]
+        assert sorted(row for batch in own for row in batch.rows.tolist()) == rows.rows.tolist()
+        assert all(batch.y.tolist() == batch.rows.tolist() == batch.x["x"][:, 0].tolist() for batch in own)
+    # The folds take turns as long as they have batches.
+    firsts = [batch.fold for batch in batches][: sum(size > 0 for size in sizes)]
+    assert firsts == [number for number, size in enumerate(sizes) if size]
+
+
+def test_interleaved_batches_leave_out_absent_modalities():
+    values = np.arange(N_ROWS, dtype=np.float32)[:, None]
+    is_present = np.arange(N_ROWS) % 2 == 0
+    halved = np.where(is_present[:, None], values, np.nan)
+    blocks = Blocks({"a": ArrayRows(values), "b": ArrayRows(halved)}, {"a": (1,), "b": (1,)})
+    blocks.load(1, torch.device("cpu"))
+    every_row = Rows(blocks, torch.arange(N_ROWS), None, torch.arange(N_ROWS), ["a", "b"])
+    folds = InterleavedFolds([every_row.subset(np.arange(10)), every_row.subset(np.arange(10, 40, 2))])
+    for numbers in folds.epoch(4):
+        batch = folds.batch(numbers)
+        assert batch.x["b"].flatten().tolist() == [row for row in batch.rows.tolist() if row % 2 == 0]
+        assert ("b" in batch.present) == (batch.fold == 0)

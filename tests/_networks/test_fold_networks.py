@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mmestim._data.batches import Batch
-from mmestim._networks.fold_networks import join_branches, join_networks
-from mmestim._networks.fusion_heads import build_head
+from mmestim._networks.fold_networks import FoldNetworks, join_branches, join_networks
+from mmestim._networks.fusion_heads import SumHead, build_head
 from mmestim._networks.multimodal_networks import Branch, JointModule
 from mmestim.encoders import MLPEncoder
 
@@ -47,3 +47,15 @@ def test_joined_networks_average_their_logits(fusion, unimodal_heads):
     for name in "av":
         expected = [network.unimodal_logits(f, name) for network, (_, f) in zip(networks, outputs, strict=True)]
         torch.testing.assert_close(joined.unimodal_logits(features, name), torch.stack(expected).mean(0))
+
+
+@torch.no_grad()
+def test_each_batch_is_read_by_the_network_of_its_fold():
+    networks = [JointModule({n: branch(n) for n in "av"}, SumHead({"a": 4, "v": 4}, 3), True) for _ in range(3)]
+    module = FoldNetworks(networks)
+    for number, network in enumerate(networks):
+        logits, features = module(BATCH._replace(fold=number))
+        expected_logits, expected_features = network(BATCH)
+        assert torch.equal(logits, expected_logits)
+        assert all(torch.equal(features[name], expected_features[name]) for name in "av")
+    assert {id(p) for p in module.parameters()} == {id(p) for network in networks for p in network.parameters()}
