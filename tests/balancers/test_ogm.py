@@ -77,7 +77,7 @@ def test_convolutions_of_any_rank_are_scaled(data):
 def test_noise_has_the_standard_deviation_of_the_unscaled_gradient(data):
     """Wide layers estimate the standard deviation well."""
     X, y = data
-    settings = FAST | {"max_epochs": 1, "batch_size": 96, "embedding_dim": 64}
+    settings = FAST | {"max_epochs": 1, "batch_size": 96, "embedding_dim": 64, "encoder": "mlp"}
 
     class Wide(Spy):
         def after_backward(self, training, outputs):

@@ -135,7 +135,7 @@ def test_rows_that_lose_all_modalities_are_excluded_from_the_loss(steps, data):
     X, y = np.hstack([np.tile(data[0][:, 6:], 2), data[0][:, :3]]), data[1]
     X[::2, 6:] = np.nan
     balancer = OPM(0.9, p_exe=1.0, starts=0)
-    settings = FAST | {"max_epochs": 20, "lr": 0.1, "batch_size": 60}
+    settings = FAST | {"max_epochs": 20, "lr": 0.1, "batch_size": 60, "encoder": "mlp"}
     clf = JointClassifier(GROUPS, balancer=balancer, **settings).fit(X, y)
     _, n_lost = check_steps(steps, 0.9, 0.5)
     assert n_lost > 50
