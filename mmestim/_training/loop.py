@@ -118,7 +118,8 @@ def train(
     TrainingRun
         History of the epochs.
     """
-    title = stage if modality is None else f"{stage} {modality}"
+    kind, comma, detail = stage.partition(",")  # As in "unimodal audio, all rows".
+    title = stage if modality is None else f"{kind} {modality}{comma}{detail}"
     title += "" if fold is None else f", fold {fold}"
     net = Net(module, objective=objective or Objective(), options=options, n_classes=n_classes, title=title)
     # Some objectives run backward twice through a compiled graph, whose buffers must not be reused then.

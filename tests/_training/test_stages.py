@@ -62,6 +62,7 @@ def test_bars_and_tables_number_every_stage(case, verbose, data, capsys):
         assert len(numbers) == len(expected)  # One table per stage.
         assert "valid_loss" in printed
     assert "selection" not in printed
+    assert not re.search(r"all rows (audio|image|text)", printed)
 
 
 class Interrupt(Callback):
