@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -46,7 +47,13 @@ def count_features(encoder: nn.Module, name: str, shape: Shape) -> int:
 
 
 def try_encoder(
-    encoder: nn.Module, name: str, batches: Iterable[torch.Tensor], *, batch_size: int, n_train_rows: int
+    encoder: nn.Module,
+    name: str,
+    batches: Iterable[torch.Tensor],
+    *,
+    offset: np.ndarray | float,
+    batch_size: int,
+    n_train_rows: int,
 ) -> None:
     """Try one step of an encoder in training mode, on the rows with the lowest and the highest value.
 
@@ -58,6 +65,8 @@ def try_encoder(
         The modality.
     batches : iterable of Tensor of shape (n_rows, *sample_shape)
         All rows that have the modality, on the CPU.
+    offset : ndarray of shape sample_shape, or 0
+        Values that were subtracted from the rows.
     batch_size : int
         Rows of a training batch.
     n_train_rows : int
@@ -70,7 +79,7 @@ def try_encoder(
     """
     dtype, extremes = input_dtype(encoder, name), torch.empty(0)
     for batch in batches:
-        check_values(batch, name, dtype)
+        check_values(batch + torch.as_tensor(offset), name, dtype)
         extremes = _extreme_rows(torch.cat([extremes, batch]) if len(extremes) else batch)
     encoder.train()
     for x in extremes.split(min(batch_size, n_train_rows, len(extremes))):
@@ -97,7 +106,7 @@ def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
     Parameters
     ----------
     x : Tensor
-        Batch of the modality, as float32.
+        Batch of the modality.
     name : str
         The modality.
     dtype : torch.dtype or None

@@ -387,7 +387,14 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             n_train_rows = min(len(train) for train, _ in context.folds_for(name))
             with seeded(context.seed_for(name), context.options.device):
                 encoder, _ = self._new_encoder(name)
-                try_encoder(encoder, name, batches, batch_size=int(self.batch_size), n_train_rows=n_train_rows)
+                try_encoder(
+                    encoder,
+                    name,
+                    batches,
+                    offset=self.offsets_.get(name, 0),
+                    batch_size=int(self.batch_size),
+                    n_train_rows=n_train_rows,
+                )
 
     def _sample_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one sample of a modality."""

@@ -144,6 +144,13 @@ def test_values_that_integers_do_not_hold_are_refused(value, shown, at, data):
         clf.predict(X) if at == "predict" else clf.fit(X, data[1])
 
 
+@pytest.mark.parametrize("start", [2**24 - 10, 10**9])
+def test_offsets_do_not_hide_numbers_that_are_too_large(start, data):
+    X = data[0] + start * np.array([1, 1, 1, 1, 0, 0, 0])
+    with pytest.raises(ValueError, match=rf"modality 'text' has the value ({str(start)[:6]}|{2**24}).*2\*\*24"):
+        fit(IntegerWords, (X, data[1]))
+
+
 def test_values_outside_a_small_type_are_refused(data):
     class Bytes(IntegerWords):
         input_dtype = torch.uint8
