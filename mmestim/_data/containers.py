@@ -91,8 +91,8 @@ def open_container(X: Any) -> Any:
     Returns
     -------
     dict of str to array-like, or array-like
-        Blocks by modality for a dict, a list or tuple of arrays, a TensorDataset, another map-style Dataset and a list
-        of samples. Anything else is returned as it is, sparse matrices in CSR format.
+        Blocks by modality for a dict, a list or tuple of arrays, a TensorDataset, another map-style Dataset and a
+        sequence of samples. Anything else is returned as it is, sparse matrices in CSR format.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def open_container(X: Any) -> Any:
     _check_is_readable(X)
     if isinstance(X, TensorDataset):
         return _tensor_blocks(X)
-    if isinstance(X, Dataset):
+    if isinstance(X, Dataset) or _has_samples(X):
         return Samples(X).by_modality()
     if isinstance(X, list | tuple) and X:
         return _open_list(X)
@@ -148,7 +148,7 @@ def take_rows(X: Any, rows: np.ndarray) -> Any:
         flat = X.reshape(X.shape[0], -1).tocsr()[rows]
         return flat if X.ndim == 2 else coo_array(flat).reshape(flat.shape[0], *X.shape[1:])
     if isinstance(X, Dataset):
-        return Subset(X, np.arange(len(X))[rows].tolist())
+        return Subset(X, np.arange(_num_samples(X))[rows].tolist())
     if not isinstance(X, Mapping):
         return X[rows] if isinstance(X, torch.Tensor | np.ndarray) else _safe_indexing(X, rows)
     if samples := [block.samples for block in X.values() if isinstance(block, SampleRows)]:
@@ -233,9 +233,7 @@ def _tensor_blocks(dataset: TensorDataset) -> dict[str, torch.Tensor]:
 
 
 def _open_list(X: list[Any] | tuple[Any, ...]) -> Any:
-    """Return a list of blocks or of samples as a dict of blocks, and a list of rows as it is."""
-    if _is_list_of_samples(X):
-        return Samples(X).by_modality()
+    """Return a list of blocks as a dict, and a list of rows as it is."""
     are_blocks = [getattr(block, "ndim", 0) > 1 for block in X]
     if not any(are_blocks):
         return X
@@ -247,9 +245,10 @@ def _open_list(X: list[Any] | tuple[Any, ...]) -> Any:
     return _numbered(X)
 
 
-def _is_list_of_samples(X: list[Any] | tuple[Any, ...]) -> bool:
-    """Return whether the elements are dicts of arrays, or tuples of arrays, rather than rows or blocks."""
-    return _is_sample(X[0])
+def _has_samples(X: Any) -> bool:
+    """Return whether X is a sequence of dicts or tuples of arrays, rather than of rows or blocks."""
+    is_sequence = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape")
+    return is_sequence and len(X) > 0 and _is_sample(X[0])
 
 
 def _is_sample(item: Any) -> bool:

@@ -69,6 +69,8 @@ def to_numbers(values: Any) -> tuple[Any, np.ndarray | None]:
 def with_nan(values: Any) -> Any:
     """Return array-like values as numbers, with NaN for masked values and all other missing markers."""
     values, mask = to_numbers(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "mM":
+        values = dates_to_seconds(values)
     return values if mask is None else np.where(mask, np.nan, values)
 
 
@@ -175,7 +177,8 @@ def _frame_to_numbers(frame: Any) -> Any:
             if not is_matrix:
                 columns[position] = np.asarray(column)
         elif dtype.kind in "mM":
-            columns[position] = dates_to_seconds(column.to_numpy(dtype=f"{dtype.kind}8[ns]"))
+            unit = getattr(dtype, "unit", None) or np.datetime_data(dtype)[0]  # The former is that of a time zone.
+            columns[position] = dates_to_seconds(column.to_numpy(dtype=f"{dtype.kind}8[{unit}]"))
         elif dtype.kind not in "biufc":
             columns[position] = _objects_to_numbers(np.asarray(column, dtype=object), frame.columns[position])
     if columns:

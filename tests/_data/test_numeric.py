@@ -172,6 +172,22 @@ def test_dates_are_seconds_in_every_unit_and_container(unit, fit, read):
         np.testing.assert_allclose(seconds[:, 0], (days - np.datetime64(0, "D")) / np.timedelta64(1, "s"), rtol=1e-7)
 
 
+def test_masked_and_late_dates_are_accepted(fit, read):
+    dates = np.array(
+        ["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-05", "2020-02-01", "3021-01-01"], dtype="M8[s]"
+    )
+    masked = np.ma.masked_array(dates[:, None], [[True]] + [[False]] * 5)
+    frame = pd.DataFrame({"t": pd.Series(dates)})
+    rest = np.ones((6, 1))
+    late = read(fit({"t": frame, "rest": rest}), {"t": frame, "rest": rest})["t"]
+    np.testing.assert_allclose(late[-1], dates[-1].astype(float), rtol=1e-6)
+    expected = late.copy()
+    expected[0] = np.nan
+    samples = [{"t": date, "rest": one} for date, one in zip(masked, rest, strict=True)]
+    for X in ({"t": masked, "rest": rest}, samples):
+        np.testing.assert_array_equal(read(fit(X), X)["t"], expected)
+
+
 def test_date_objects_are_refused(fit):
     with pytest.raises(TypeError, match=r"datetime\.date"):
         fit(np.array([[datetime.date(2020, 1, 1)]] * 6))
