@@ -389,7 +389,7 @@ def test_out_of_fold_gaps_persist_when_rows_are_memorised():
     X = rng.normal(size=(200, 40))  # Noise, which can only be memorised.
     X[:, :20] += 0.5 * rng.normal(size=(3, 20))[y]
     modalities = {"audio": slice(0, 20), "image": slice(20, 40)}
-    settings = OFF | {"balanced_weight": 0.01} | EVERY_ROW | {"max_epochs": 60, "lr": 0.1}
+    settings = OFF | {"balanced_weight": 0.01} | EVERY_ROW | {"max_epochs": 60, "lr": 0.1, "encoder": "mlp"}
     train_gap, out_of_fold_gap = (
         ModalityGapClassifier(modalities, **settings | {"cv": cv}).fit(X, y).gap_history_["mean_gap"][-1]
         for cv in (None, 3)
