@@ -280,7 +280,9 @@ class Net(NeuralNetClassifier):
             x, y = samples(batch)
             callback.on_grad_computed(self, named_parameters=named, X=x, y=y, training=True)
         if self.options.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.module_.parameters(), self.options.max_grad_norm)
+            module = getattr(self.module_, "_orig_mod", self.module_)
+            for part in getattr(module, "parts", [module]):  # Networks of folds train as if each were alone.
+                nn.utils.clip_grad_norm_(part.parameters(), self.options.max_grad_norm)
         self.optimizer_.step()
 
     def defer_early_stopping(self, n_epochs: int = 0) -> None:

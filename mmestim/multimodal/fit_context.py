@@ -63,6 +63,16 @@ class FitContext:
 
         A network without training rows gets all rows. If no network has a validation row, each one
         validates on its training rows.
+
+        Parameters
+        ----------
+        name : str
+            The modality.
+
+        Returns
+        -------
+        list of (Rows, Rows)
+            Rows of this modality alone.
         """
         every_row = self.rows.subset(np.unique(np.concatenate([*self.folds[0]]))).with_modality(name)
         folds = []

@@ -48,6 +48,13 @@ class FrozenBranches:
     """Outputs of the frozen modalities on the rows of the fit, computed once for all epochs.
 
     Predictions on held-out rows are those of networks that have not seen the row.
+
+    Parameters
+    ----------
+    context : FitContext
+        The fit under way.
+    fusion : {'weighted', 'sum', 'mean'}
+        Rule of fusion.
     """
 
     def __init__(self, context: FitContext, fusion: str) -> None:

@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 from torch import nn
 
 from mmestim import LateFusionClassifier, UDIClassifier
+from mmestim._data.batches import Rows
+from mmestim._data.blocks import Blocks
+from mmestim._data.folds import FoldRows
+from mmestim._data.sources import ArrayRows
 from mmestim._networks.fold_networks import FoldBranches
+from mmestim._networks.multimodal_networks import Branch
+from mmestim._training.loop import train
+from mmestim._training.options import TrainingOptions
 from mmestim.multimodal._cross_fitting import branch_training
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
@@ -143,3 +151,27 @@ def test_many_rows_or_one_group_are_held_out_once(classifier, monkeypatch, data)
 def test_impossible_folds_raise(cv, message, data):
     with pytest.raises(ValueError, match=message):
         LateFusionClassifier(GROUPS, **FAST | {"cv": cv}).fit(*data)
+
+
+def test_gradients_of_each_fold_are_clipped_apart():
+    """A fold with large gradients must not shorten those of another fold."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 6)).astype(np.float32)
+    X[40:] *= 1000
+    blocks = Blocks({"x": ArrayRows(X)}, {"x": (6,)}).load(10, torch.device("cpu"))
+    rows = Rows(blocks, torch.arange(80) % 2, None, torch.arange(80), ["x"])
+    folds = [rows.subset(np.arange(40)), rows.subset(np.arange(40, 80))]
+    settings = {"max_epochs": 1, "batch_size": 10, "early_stopping": False, "max_grad_norm": 0.5, "device": "cpu"}
+    options = TrainingOptions.from_parameters(lr=0.1, optimizer="sgd", **settings)
+
+    def train_first_of(n_folds):
+        torch.manual_seed(0)
+        branches = [Branch("x", nn.Linear(6, 4), 4, 2) for _ in range(2)][:n_folds]
+        module = FoldBranches(branches, stacked=False)
+        source = FoldRows(folds[:n_folds])
+        train(
+            module, source, source, options, n_classes=2, seed=0, stage="s", objective=branch_training.FoldObjective()
+        )
+        return module.finish()[0].state_dict()
+
+    torch.testing.assert_close(train_first_of(2), train_first_of(1))
