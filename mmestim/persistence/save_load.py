@@ -160,7 +160,7 @@ def load(path: Path, *, device: str | torch.device = "auto", modules: Mapping[st
     ...     def __init__(self, input_shape):
     ...         super().__init__(nn.Linear(input_shape[0], 8), nn.Tanh())
     >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = mmestim.LateFusionClassifier(digits.modalities, encoder=Small, max_epochs=2, random_state=0)
+    >>> clf = mmestim.LateFusionClassifier(digits.modalities, encoder=Small, cv=None, max_epochs=2, random_state=0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "model.mme")
     ...     mmestim.save(clf.fit(digits.data, digits.target), path)
