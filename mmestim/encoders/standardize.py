@@ -11,7 +11,7 @@ from torch import nn
 from ._shapes import Shape
 
 # Constants of `SoftStandardize`, chosen on validation rows of real and synthetic sets.
-REFERENCE_WIDTH = 64  # sum of the squared weights: the number of columns that have a weight of 1 on average
+REFERENCE_WIDTH = 64  # largest sum of the squared weights, reached at this number of columns
 MAX_DEVIATION = 4.0  # limit of standardised values
 MAX_WEIGHT = 4.0  # limit of the ratio between a weight and the typical one
 LARGE_LOG_SPREAD = 0.8  # standard deviation of log spreads above which columns seem to have different units
@@ -101,9 +101,9 @@ class SoftStandardize(Standardize):
     spread is the square of 0.8 over the standard deviation of its logarithm, and 1 at most. Weights are
     clipped to a factor of 4 either way. Constant columns weigh 0, whatever their values are later.
 
-    The weights of a block have a sum of squares of 64, whatever its number of columns. With optimizers
-    whose steps do not depend on the size of gradients, such as AdamW, networks of wide and of narrow
-    blocks then learn at similar speed. One pass over the training rows suffices.
+    The squared weights of a block have a mean of 1, but a sum of 64 at most. With optimizers whose steps
+    do not depend on the size of gradients, such as AdamW, networks of wide blocks would learn too fast
+    otherwise. One pass over the training rows suffices.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class SoftStandardize(Standardize):
     >>> standardize = SoftStandardize((3,))
     >>> standardize.fit([torch.tensor([[-1.0, -2.0, 5.0], [1.0, 2.0, 5.0]])])
     >>> standardize(torch.tensor([[1.0, 2.0, 6.0]]))
-    tensor([[3.4709, 6.9418, 0.0000]])
+    tensor([[0.6136, 1.2271, 0.0000]])
     """
 
     weight: torch.Tensor
@@ -151,5 +151,5 @@ class SoftStandardize(Standardize):
         exponent = (LARGE_LOG_SPREAD / varying.std(correction=0).clamp(min=LARGE_LOG_SPREAD)).square()
         limit = math.log(MAX_WEIGHT)
         weight = (exponent * log_spread).clamp(-limit, limit).exp().masked_fill(constant, 0)
-        weight = weight * (REFERENCE_WIDTH / weight.square().sum()).sqrt()
+        weight = weight * (min(len(varying), REFERENCE_WIDTH) / weight.square().sum()).sqrt()
         self.weight.copy_(weight.reshape(self.weight.shape))

@@ -49,11 +49,12 @@ class TabularEncoder(nn.Module):
         self.standardize = SoftStandardize(input_shape)
         self.flatten = nn.Flatten()
         self.linear = nn.Linear(n_inputs, embedding_dim)
-        self.layers = nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, embedding_dim))
+        hidden = nn.Linear(n_inputs, n_hidden)
+        self.layers = nn.Sequential(hidden, nn.ReLU(), nn.Linear(n_hidden, embedding_dim))
         with torch.no_grad():
             # Undo the factor by which `SoftStandardize` scales wide blocks, so that only steps become smaller.
-            for layer in (self.linear, self.layers[0]):
-                layer.weight.mul_((n_inputs / REFERENCE_WIDTH) ** 0.5)
+            for layer in (self.linear, hidden):
+                layer.weight.mul_(max(1, n_inputs / REFERENCE_WIDTH) ** 0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.flatten(self.standardize(x))

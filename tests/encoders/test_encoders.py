@@ -103,9 +103,10 @@ def test_weights_keep_the_spread_unless_units_differ(deviations, weights):
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (500,), (4, 1, 6)])
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
-def test_size_of_a_row_does_not_depend_on_width_and_unit(shape, unit):
+def test_rows_do_not_grow_with_the_unit_nor_beyond_64_columns(shape, unit):
     x = normal(50, *shape) * unit + unit
-    assert 0.7 * 64 < fitted_soft(x, 7)(x).square().flatten(1).sum(1).mean() < 64
+    expected = min(x[0].numel(), 64)
+    assert 0.7 * expected < fitted_soft(x, 7)(x).square().flatten(1).sum(1).mean() < expected
 
 
 def test_outliers_are_limited_and_remain_in_order():
