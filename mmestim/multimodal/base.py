@@ -41,6 +41,19 @@ from ..encoders.trial import check_values, try_encoder
 from . import saved_classifier
 from .fit_context import FitContext
 
+# Training in the papers on UDI and the modality gap, without the learning rate. The schedule and the choice of the
+# epoch, by accuracy and without early end, are ours.
+PUBLISHED_PROTOCOL: dict[str, Any] = {
+    "optimizer": "sgd",
+    "lr_schedule": "step",
+    "weight_decay": 1e-4,
+    "batch_size": 64,
+    "max_epochs": 100,
+    "cv": None,
+    "monitor": "valid_accuracy",
+    "n_iter_no_change": 100,
+}
+
 
 class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     """Base of the multimodal classifiers; the subclasses document the parameters."""
@@ -72,16 +85,16 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         encoder: Any = "auto",
         embedding_dim: int = 64,
         cv: Any = "auto",
-        optimizer: Any = "sgd",
-        lr: float = 0.01,
-        lr_schedule: str | None = "step",
-        weight_decay: float = 1e-4,
+        optimizer: Any = "adamw",
+        lr: float | str = "auto",
+        lr_schedule: str | None = "auto",
+        weight_decay: float | str = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 20,
         monitor: str = "valid_loss",
         class_weight: Mapping[Any, float] | str | None = None,
         precision: str = "float32",

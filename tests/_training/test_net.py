@@ -78,7 +78,8 @@ def test_many_validation_rows_judge_every_epoch_by_itself():
 
 def test_stopping_by_accuracy_while_the_loss_falls_is_reported(data):
     X, y = data
-    settings = {"monitor": "valid_accuracy", "n_iter_no_change": 3, "lr": 1e-4, "cv": None, "random_state": 0}
+    settings = {"monitor": "valid_accuracy", "n_iter_no_change": 3, "optimizer": "sgd", "lr": 1e-4, "cv": None}
+    settings |= {"random_state": 0}
     with pytest.warns(ConvergenceWarning, match=r"joint: .* stopped after epoch \d+ of 100.*monitor='valid_loss'"):
         stopped = JointClassifier(GROUPS, device="cpu", **settings).fit(X, y)
     patient = JointClassifier(GROUPS, device="cpu", **settings | {"monitor": "valid_loss"}).fit(X, y)
@@ -126,7 +127,7 @@ def test_optimizers_learn(optimizer, weight_decay, data):
 
 
 def test_sgd_has_momentum_and_weight_decay():
-    options = TrainingOptions.from_estimator(JointClassifier(weight_decay=0.3, device="cpu"))
+    options = TrainingOptions.from_estimator(JointClassifier(optimizer="sgd", weight_decay=0.3, device="cpu"))
     assert options.optimizer is torch.optim.SGD
     assert options.optimizer_kwargs.items() >= {"momentum": 0.9, "weight_decay": 0.3}.items()
 
@@ -138,6 +139,7 @@ def test_partial_keeps_its_own_weight_decay():
 
 def test_gradients_are_clipped(data):
     settings = FAST | {"max_epochs": 1, "early_stopping": False, "batch_size": 200, "weight_decay": 0.0, "lr": 1.0}
+    settings |= {"optimizer": "sgd"}
     start = JointClassifier(GROUPS, **settings | {"lr": 1e-30}).fit(*data)
     clipped = JointClassifier(GROUPS, max_grad_norm=0.01, **settings).fit(*data)
     pairs = zip(start.module_.parameters(), clipped.module_.parameters(), strict=True)
@@ -150,9 +152,8 @@ def test_gradients_are_clipped(data):
         ("optimizer", "adam", ValueError, r"optimizer='adam'.*'sgd', 'adamw'"),
         ("optimizer", 3, TypeError, "optimizer=3"),
         ("optimizer", torch.optim.LBFGS, ValueError, "LBFGS needs a closure"),
-        ("optimizer", torch.optim.Rprop, ValueError, "weight_decay=0.0001: the optimizer Rprop takes none"),
         ("lr", 0, ValueError, "lr=0 must be above 0"),
-        ("lr", "fast", TypeError, "lr='fast' must be a number"),
+        ("lr", "fast", ValueError, "lr='fast' is not supported. Use a number or 'auto'"),
         ("lr_schedule", "linear", ValueError, "lr_schedule='linear'.*LRScheduler"),
         ("batch_size", 0, ValueError, "batch_size=0 must be at least 1"),
         ("max_epochs", 2.5, TypeError, "max_epochs=2.5 must be an integer"),

@@ -16,7 +16,15 @@ from mmestim.balancers.agm import contributions
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
-FAST = {"cv": None, "max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
+FAST = {
+    "cv": None,
+    "optimizer": "sgd",
+    "max_epochs": 3,
+    "random_state": 0,
+    "device": "cpu",
+    "early_stopping": False,
+    "embedding_dim": 8,
+}
 ONE_BATCH = FAST | {"batch_size": 96}
 
 

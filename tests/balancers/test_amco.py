@@ -14,6 +14,7 @@ from mmestim.balancers.amco import AMCo, _leads
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 4,
     "batch_size": 16,
     "embedding_dim": 6,

@@ -10,7 +10,7 @@ from mmestim.balancers import Balancer
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
-FAST = {"cv": None, "max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "optimizer": "sgd", "max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 
 @pytest.mark.parametrize("hook", [name for name, value in vars(Balancer).items() if callable(value) and name[0] != "_"])

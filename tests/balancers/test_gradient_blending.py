@@ -19,6 +19,7 @@ FULL = {
     "embedding_dim": 5,
     "batch_size": 200,
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 3,
     "random_state": 0,
     "device": "cpu",

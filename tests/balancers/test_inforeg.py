@@ -13,7 +13,7 @@ from mmestim.balancers import InfoReg
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
-FAST = {"cv": None, "max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "optimizer": "sgd", "max_epochs": 4, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 class Spy(InfoReg):

@@ -9,7 +9,7 @@ from mmestim.balancers import Balancer
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"audio": slice(0, 6), "image": slice(6, 12)}
-FAST = {"cv": None, "max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "optimizer": "sgd", "max_epochs": 4, "random_state": 0, "device": "cpu"}
 ONE_BATCH = FAST | {"max_epochs": 1, "early_stopping": False, "batch_size": 96}
 
 

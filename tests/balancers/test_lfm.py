@@ -16,7 +16,7 @@ from mmestim.balancers import LFM
 from mmestim.balancers.lfm import info_nce
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"cv": None, "max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "optimizer": "sgd", "max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
 
 
 def stub_outputs(present, weight=None):

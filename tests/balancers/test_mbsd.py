@@ -15,7 +15,15 @@ from mmestim.balancers.mbsd import distill
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 PAIR = {"image": slice(0, 4), "text": slice(4, 8)}
-FAST = {"cv": None, "max_epochs": 3, "batch_size": 40, "random_state": 0, "device": "cpu"}
+FAST = {
+    "cv": None,
+    "optimizer": "sgd",
+    "encoder": "mlp",
+    "max_epochs": 3,
+    "batch_size": 40,
+    "random_state": 0,
+    "device": "cpu",
+}
 
 
 def distillation(logits, y, present, row_weight=None):

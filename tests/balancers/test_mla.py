@@ -18,6 +18,7 @@ FAST = {
     "encoder": "linear",
     "embedding_dim": 5,
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 2,
     "batch_size": 32,
     "early_stopping": False,

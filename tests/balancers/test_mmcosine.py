@@ -12,6 +12,7 @@ from mmestim.balancers.mmcosine import CosineHead, MMCosine
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 3,
     "batch_size": 16,
     "embedding_dim": 6,

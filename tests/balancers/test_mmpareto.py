@@ -14,6 +14,8 @@ from mmestim.balancers.mmpareto import MMPareto
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "cv": None,
+    "optimizer": "sgd",
+    "encoder": "mlp",
     "max_epochs": 3,
     "batch_size": 16,
     "embedding_dim": 6,
@@ -140,8 +142,8 @@ def test_orthogonal_gradients_are_summed():
 
 
 def test_frozen_encoders_give_joint_training_with_unimodal_heads(data):
-    frozen = JointClassifier(GROUPS, encoder=nn.Flatten(), balancer=MMPareto(), **FAST).fit(*data)
-    plain = JointClassifier(GROUPS, encoder=nn.Flatten(), unimodal_weight=1.0, **FAST).fit(*data)
+    frozen = JointClassifier(GROUPS, balancer=MMPareto(), **FAST | {"encoder": nn.Flatten()}).fit(*data)
+    plain = JointClassifier(GROUPS, unimodal_weight=1.0, **FAST | {"encoder": nn.Flatten()}).fit(*data)
     np.testing.assert_allclose(frozen.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-6)
     assert (frozen.balance_history_[0]["weight"] == 0.5).all()
 
@@ -179,7 +181,7 @@ class SharedEncoder(nn.Linear):
 
 def test_encoders_that_share_parameters_are_rejected(data):
     with pytest.raises(ValueError, match="two encoders share parameters"):
-        JointClassifier(GROUPS, encoder=SharedEncoder, balancer=MMPareto(), **FAST).fit(*data)
+        JointClassifier(GROUPS, balancer=MMPareto(), **FAST | {"encoder": SharedEncoder}).fit(*data)
 
 
 @pytest.mark.parametrize("gamma, error", [(0, ValueError), (-1.0, ValueError), ("1", TypeError)])

@@ -9,7 +9,16 @@ from mmestim.balancers import ModalityDropout, Training, modality_dropout
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 3), "image": slice(3, 6), "text": slice(6, 9)}
-FAST = {"cv": None, "max_epochs": 3, "random_state": 0, "device": "cpu", "early_stopping": False, "embedding_dim": 8}
+FAST = {
+    "cv": None,
+    "optimizer": "sgd",
+    "encoder": "mlp",
+    "max_epochs": 3,
+    "random_state": 0,
+    "device": "cpu",
+    "early_stopping": False,
+    "embedding_dim": 8,
+}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from mmestim.balancers.pmr import PMR
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 3,
     "batch_size": 16,
     "embedding_dim": 6,

@@ -15,6 +15,7 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "embedding_dim": 5,
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 3,
     "batch_size": 32,
     "early_stopping": False,
@@ -138,7 +139,11 @@ class Compared(PreTraining):
 @pytest.mark.parametrize("factor", [0.1, 1, 3.0])
 def test_finetune_equals_a_parameter_group_with_its_own_learning_rate(data, optimizer, factor):
     balancer = Compared(factor)
-    clf = JointClassifier(GROUPS, balancer=balancer, optimizer=optimizer, weight_decay=0.1, lr=0.05, **FAST)
+    clf = JointClassifier(
+        GROUPS,
+        balancer=balancer,
+        **FAST | {"optimizer": optimizer, "weight_decay": 0.1, "lr": 0.05, "lr_schedule": "step"},
+    )
     assert len(clf.fit(*data).balancers_[0].rates) == 2  # the schedule has reduced the learning rate once
 
 

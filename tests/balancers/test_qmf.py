@@ -12,6 +12,7 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "embedding_dim": 5,
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 3,
     "batch_size": 32,
     "early_stopping": False,
@@ -118,7 +119,7 @@ def test_confidences_learn_to_rank_rows_by_hardness(data):
 def test_batches_may_lack_a_modality(data):
     X, y = data[0].copy(), data[1]
     X[4:, :4] = np.nan  # most batches have no row with it
-    clf = JointClassifier(GROUPS, balancer=QMF(), optimizer="adamw", **FAST | {"batch_size": 10}).fit(X, y)
+    clf = JointClassifier(GROUPS, balancer=QMF(), **FAST | {"optimizer": "adamw", "batch_size": 10}).fit(X, y)
     assert all(torch.isfinite(p).all() for p in clf.module_.parameters())
 
 

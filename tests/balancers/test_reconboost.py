@@ -16,6 +16,7 @@ FAST = {
     "encoder": "linear",
     "embedding_dim": 5,
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 7,
     "batch_size": 32,
     "early_stopping": False,
@@ -65,11 +66,10 @@ def test_only_the_modality_of_the_stage_changes(with_absent, rectify, optimizer)
     clf = JointClassifier(
         GROUPS,
         balancer=ReconBoost(1, rectify),
-        optimizer=optimizer,
         weight_decay=0.1,
         unimodal_weight=0.5,
         callbacks=[recorder],
-        **FAST | {"encoder": Noisy},
+        **FAST | {"optimizer": optimizer, "encoder": Noisy},
     ).fit(*with_absent)
     turns = ["audio", "image", "text"]
     expected = [t for turn in turns for t in [turn] + ["all"] * rectify] * 3

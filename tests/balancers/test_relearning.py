@@ -13,7 +13,7 @@ from mmestim.balancers import Relearning, relearning
 from mmestim.balancers.relearning import purity
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"cv": None, "max_epochs": 4, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "optimizer": "sgd", "encoder": "mlp", "max_epochs": 4, "random_state": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_early_stopping_waits_after_a_return(data):
 
 def test_encoders_may_have_no_parameters(data):
     encoder = {"image": nn.Identity()}
-    clf = JointClassifier(GROUPS, encoder=encoder, balancer=Relearning(interval=1), **FAST).fit(*data)
+    clf = JointClassifier(GROUPS, balancer=Relearning(interval=1), **FAST | {"encoder": encoder}).fit(*data)
     assert np.isfinite(clf.predict_proba(data[0])).all()
 
 

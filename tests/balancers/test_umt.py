@@ -13,6 +13,7 @@ GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
 FAST = {
     "embedding_dim": 5,
     "cv": None,
+    "optimizer": "sgd",
     "max_epochs": 3,
     "batch_size": 32,
     "early_stopping": False,

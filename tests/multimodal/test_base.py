@@ -8,10 +8,11 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
+from mmestim._training.options import TrainingOptions
 
 CLASSIFIERS = [JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier]
 GROUPS = {"audio": slice(0, 5), "image": slice(5, 8)}
-FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu", "cv": None}
+FAST = {"max_epochs": 4, "random_state": 0, "device": "cpu", "cv": None, "optimizer": "sgd"}
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +238,30 @@ def test_batch_norm_never_trains_on_one_row(classifier, cv, data):
     X[1:60, 5:] = np.nan
     clf = classifier(GROUPS, encoder=Normed, **FAST | {"cv": cv}).fit(X, y)
     assert np.isfinite(clf.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("classifier, lr", [(UDIClassifier, 0.01), (ModalityGapClassifier, 0.001)])
+def test_published_settings(classifier, lr):
+    clf = classifier.published(GROUPS, device="cpu")
+    assert clf.modalities is GROUPS
+    assert (clf.optimizer, clf.lr_schedule, clf.weight_decay, clf.lr, clf.cv) == ("sgd", "step", 1e-4, lr, None)
+    options = TrainingOptions.from_estimator(clf)
+    assert options.optimizer_kwargs["momentum"] == 0.9
+    assert (options.batch_size, options.max_epochs) == (64, 100)
+
+
+@pytest.mark.parametrize("classifier", [UDIClassifier, ModalityGapClassifier])
+def test_given_parameters_replace_published_ones(classifier):
+    clf = classifier.published(max_epochs=20, optimizer="adamw", encoder="mlp")
+    assert (clf.max_epochs, clf.optimizer, clf.encoder) == (20, "adamw", "mlp")
+
+
+def test_published_udi_sums_logits_and_guides_dynamically():
+    clf = UDIClassifier.published()
+    assert (clf.fusion, clf.guidance) == ("sum", "dynamic")
+
+
+def test_published_udi_trains_for_all_epochs(data):
+    X, y = data
+    clf = UDIClassifier.published(GROUPS, max_epochs=4, random_state=0, device="cpu").fit(X, y)
+    assert clf.n_iter_ == 3 * 4

@@ -17,7 +17,7 @@ from mmestim.multimodal._objectives.modality_gap import HISTORY
 
 PAIR = {"audio": slice(0, 3), "image": slice(3, 6)}
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"cv": None, "max_epochs": 10, "random_state": 0, "device": "cpu"}
+FAST = {"cv": None, "optimizer": "sgd", "max_epochs": 10, "random_state": 0, "device": "cpu"}
 EVERY_ROW = FAST | {"early_stopping": False}
 FOLDS = EVERY_ROW | {"cv": 3}
 OFF = {"gap_weight": 0, "shift_weight": 0, "balanced_weight": 0, "fine_tune_epochs": 0}

@@ -113,7 +113,7 @@ def test_pipelines_searches_and_dicts_are_accepted(data):
     expected = modality_contributions(clf.fit(X, y), X, y).contributions
     pipeline = make_pipeline(FunctionTransformer(np.negative), LateFusionClassifier(GROUPS, **FAST)).fit(-X, y)
     np.testing.assert_array_equal(modality_contributions(pipeline, -X, y).contributions, expected)
-    search = GridSearchCV(clf, {"lr": [0.01]}, cv=2).fit(X, y)
+    search = GridSearchCV(clf, {"lr": [0.002]}, cv=2).fit(X, y)
     np.testing.assert_array_equal(modality_contributions(search, pd.DataFrame(X).to_numpy(), y).contributions, expected)
     blocks = {name: X[:, columns] for name, columns in GROUPS.items()}
     np.testing.assert_allclose(

@@ -506,7 +506,7 @@ def test_unequal_blocks(data):
 def test_search_is_scored_by_its_best_estimator(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST)
-    search = GridSearchCV(clf, {"lr": [0.01]}, cv=2).fit(X, y)
+    search = GridSearchCV(clf, {"lr": [0.002]}, cv=2).fit(X, y)
     np.testing.assert_array_equal(gap_scores(search, X, y), gap_scores(search.best_estimator_, X, y))
     np.testing.assert_array_equal(gap_scores(search, X, y, cv=2), gap_scores(clf, X, y, cv=2))
 

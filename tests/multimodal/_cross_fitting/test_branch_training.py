@@ -18,7 +18,7 @@ from mmestim._training.options import TrainingOptions
 from mmestim.multimodal._cross_fitting import branch_training
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "cv": 3}
+FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu", "cv": 3, "optimizer": "sgd"}
 CLASSIFIERS = [LateFusionClassifier, UDIClassifier]
 
 
