@@ -22,9 +22,9 @@ def expected_failed_checks(estimator):
 
 @parametrize_with_checks(
     [
-        classifier(modalities, random_state=0)
+        classifier(modalities, cv=cv, max_epochs=30, random_state=0)
         for classifier in (JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier)
-        for modalities in (None, TWO)
+        for modalities, cv in ((None, None), (TWO, 2))
     ],
     expected_failed_checks=expected_failed_checks,
     xfail_strict=True,
