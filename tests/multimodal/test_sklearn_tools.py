@@ -208,7 +208,8 @@ def test_learning_curve(case):
 def test_set_output_names_the_embeddings(case):
     clf, X, y, *_ = case
     framed = clf.fit(X, y).set_output(transform="pandas").transform(X)
-    assert list(framed) == [f"{name}{i}" for name in ("audio", "image") for i in range(8)]
+    n_features = 8 * clf.n_networks_
+    assert list(framed) == [f"{name}{i}" for name in ("audio", "image") for i in range(n_features)]
     assert_array_equal(framed.index, getattr(X, "index", np.arange(90)))
     probe = make_pipeline(clone(clf), LogisticRegression()).fit(X, y)
     assert probe.score(X, y) > 0.8

@@ -126,7 +126,7 @@ def fuse_branches(
     judged = fusion_rows(ordered)
     if fusion == "weighted":
         values = fit_fusion_weights(ordered, context.rows, context.seed_for("fusion rows"))
-        if not len(judged):
+        if not len(judged) and len(names) > 1:
             warnings.warn(
                 "fusion='weighted' found no held-out row, so every modality has the weight 1. Set cv=5, or "
                 "early_stopping=True.",
