@@ -12,7 +12,7 @@ from mmestim._training.net import Net
 from mmestim.multimodal._objectives.guidance import FrozenBranches, Guidance
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-FAST = {"max_epochs": 5, "random_state": 0, "device": "cpu"}
+FAST = {"optimizer": "sgd", "max_epochs": 5, "random_state": 0, "device": "cpu"}
 # One network per branch, fused as in the paper.
 SINGLE = FAST | {"cv": None, "fusion": "sum"}
 
