@@ -177,7 +177,7 @@ def test_other_files_are_refused_with_the_reason(fitted, path, fuzz_models):
         (valid[:100], "is truncated"),
         (valid + b"x", "is damaged"),
         (bytes(flipped), "data is damaged"),
-        (valid.replace(b'"lr\\":0.01', b'"lr\\":0.02'), "header is damaged"),
+        (valid.replace(b'"n_iter_no_change\\":20', b'"n_iter_no_change\\":30'), "header is damaged"),
         ((2**40).to_bytes(8, "little") + valid[8:], "are allowed"),
         (valid.replace(b'"format":"1"', b'"format":"7"'), r"written by mmestim '.*' in format 7.*up to 1: upgrade"),
         (fuzz_models.frame(b'{"__metadata__":{"mmestim":"9.1","format":"3"}}', b""), "mmestim '9.1' in format 3"),
