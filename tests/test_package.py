@@ -60,8 +60,10 @@ def test_voice_and_multimodal_do_not_import_each_other():
 
 
 def test_shared_parameters_have_the_same_descriptions():
-    shared = list(inspect.signature(mmestim.LateFusionClassifier).parameters)
-    assert_docstring_consistency(CLASSIFIERS, include_params=[name for name in shared if name != "fusion"])
+    shared = set.intersection(*(set(inspect.signature(classifier).parameters) for classifier in CLASSIFIERS))
+    assert_docstring_consistency(CLASSIFIERS, include_params=sorted(shared - {"fusion"}))
+    late = ["fusion", "ensemble", "store_oof"]
+    assert_docstring_consistency([mmestim.LateFusionClassifier, mmestim.UDIClassifier], include_params=late)
     assert_docstring_consistency(CLASSIFIERS, include_attrs=["history_", "n_iter_", "module_", "modalities_"])
 
 

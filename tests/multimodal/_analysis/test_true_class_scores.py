@@ -126,7 +126,7 @@ def test_scores_during_training_equal_those_of_the_fitted_classifier(monkeypatch
     monkeypatch.setattr(
         LateFusionClassifier, "_fit_module", lambda self, context: (jobs.append(context), original(self, context))[1]
     )
-    clf = LateFusionClassifier(GROUPS, **FAST, batch_size=7).fit(X, y)
+    clf = LateFusionClassifier(GROUPS, **FAST | {"cv": None}, batch_size=7).fit(X, y)
     train, options = jobs[0].train, jobs[0].options
     assert 7 < len(train) < len(X)
     shuffled = train.subset(np.random.default_rng(0).permutation(train.rows.numpy()))
