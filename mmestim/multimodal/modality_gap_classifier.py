@@ -281,7 +281,7 @@ class ModalityGapClassifier(JointBase):
 
     @property
     def _is_adaptive(self) -> bool:
-        """Whether the parameters differ from joint training."""
+        """True if the parameters differ from joint training."""
         has_terms = max(self.gap_weight, self.shift_weight, self.balanced_weight) > 0
         return has_terms and self._n_warmup < self.max_epochs
 

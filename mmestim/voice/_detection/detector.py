@@ -467,7 +467,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def finds_edits_(self) -> bool:
-        """Whether the detector was fitted for edits, not as an ordinary classifier of clips."""
+        """True if the detector was fitted for edits, not as an ordinary classifier of clips."""
         return isinstance(self.classes_, list)
 
     def _check_finds_edits(self, method: str) -> None:
