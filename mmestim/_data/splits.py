@@ -292,6 +292,35 @@ def _numbered_splits(rows: np.ndarray, codes: np.ndarray, groups: Any, cv: int, 
     return [(rows[train], rows[held_out]) for train, held_out in folds]
 
 
+def partition(cv: Any, y: np.ndarray, groups: np.ndarray | None) -> list[Split]:
+    """Return the training rows and the held-out rows of each split of scikit-learn.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable of splits
+        An int is a number of folds, stratified by class, and of whole groups if there are groups.
+    y : ndarray of shape (n_rows,)
+        Class labels.
+    groups : ndarray of shape (n_rows,) or None
+        Group of every row.
+
+    Returns
+    -------
+    list of (int ndarray, int ndarray)
+        Row numbers.
+
+    Raises
+    ------
+    ValueError
+        If the splits do not hold out every row once.
+    """
+    if groups is not None and isinstance(cv, numbers.Integral):
+        cv = StratifiedGroupKFold(cv)
+    splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
+    check_partition(cv, splits, len(y))
+    return splits
+
+
 def check_partition(cv: Any, splits: Iterable[tuple[Any, Any]], n_rows: int) -> None:
     """Raise ValueError unless the splits hold out every row once."""
     held_out = np.concatenate([np.empty(0, dtype=int), *(np.asarray(part) for _, part in splits)])

@@ -113,7 +113,7 @@ class ModalityGapDisplay:
             `None` scores with the fitted estimator; pass rows that it was not trained on. Otherwise, clones are
             trained, and each row is scored by a clone that was not trained on it.
         groups : array-like of shape (n_samples,), default=None
-            Groups of the rows, for the splitter.
+            Groups of the rows, for the splitter and the clones; only with `cv`.
         labels : array-like of shape (n_classes,), default=None
             Classes in the order of the columns of given probabilities; `None` uses the sorted classes of y.
         n_jobs : int, default=None

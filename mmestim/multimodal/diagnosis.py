@@ -13,14 +13,13 @@ from joblib import Parallel, delayed
 from scipy.stats import t
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from .._data.containers import open_rows, take_rows
-from .._data.splits import check_groups, check_partition
+from .._data.splits import check_groups, partition
 from .._utils.validation import check_confidence_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
@@ -306,15 +305,12 @@ def diagnose(
     y = column_or_1d(y)
     X = open_rows(X, y)
     groups = check_groups(groups, len(y))
-    if groups is not None and isinstance(cv, numbers.Integral):
-        cv = StratifiedGroupKFold(cv)
     # One seed for all networks, so that they have equal initial weights and differ only in their training.
     seed = estimator.random_state
     if not isinstance(seed, numbers.Integral):
         seed = int(check_random_state(seed).randint(2**31 - 1))
     estimator = clone(estimator).set_params(random_state=seed)
-    splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
-    check_partition(cv, splits, len(y))
+    splits = partition(cv, y, groups)
     for fold, (train, _) in enumerate(splits):
         if missing := set(np.unique(y).tolist()) - set(y[train].tolist()):
             raise ValueError(

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
-from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
 
 from ..._data.batches import Rows
 from ..._data.containers import open_rows, present_rows, take_rows
 from ..._data.numeric import with_nan
-from ..._data.splits import check_groups, check_partition
+from ..._data.splits import check_groups, partition
 from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_proba
 from ..._training.options import TrainingOptions
 from ..base import MultimodalClassifier
@@ -45,9 +44,10 @@ def gap_scores(
     cv : int, splitter, iterable of splits or None, default=None
         `None` scores with the fitted estimator. Pass rows that it was not trained on, because a network
         that has memorised its rows has no gap left. Otherwise clones are trained, each row is scored by
-        a clone that has not seen it, and the estimator may be unfitted.
+        a clone that has not seen it, and the estimator may be unfitted. An int is a number of folds,
+        stratified by class, and of whole groups if `groups` is given.
     groups : array-like of shape (n_samples,), default=None
-        Groups for the splitter only. Clones with early stopping split their rows without them.
+        Groups of the rows. The splitter gets them, and clones of one estimator do too, for their own folds.
     labels : array-like of shape (n_classes,), default=None
         Classes in the order of the columns of given probabilities. `None` uses the sorted classes of y.
     n_jobs : int, default=None
@@ -64,7 +64,8 @@ def gap_scores(
     TypeError
         If the estimator has another type, or a classifier has no `predict_proba`.
     ValueError
-        If probabilities are invalid, a classifier was not trained on a class of y, or lengths differ.
+        If probabilities are invalid, a classifier was not trained on a class of y, lengths differ, or
+        `groups` is given without `cv`.
 
     See Also
     --------
@@ -107,11 +108,14 @@ def gap_scores(
         raise ValueError("X=None, but classifiers need rows to score; only probabilities need no X.")
     X = open_rows(X, y)
     if cv is None:
+        if groups is not None:
+            raise ValueError(
+                "groups is for splits, but cv=None scores with the fitted estimator: pass cv, or no groups."
+            )
         return _score(estimator, X, y)
     groups = check_groups(groups, len(y))
-    splits = list(check_cv(cv, y, classifier=True).split(np.zeros(len(y)), y, groups))
-    check_partition(cv, splits, len(y))
-    tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, *split) for split in splits)
+    splits = partition(cv, y, groups)
+    tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, groups, *split) for split in splits)
     return np.concatenate(tables)[np.argsort(np.concatenate([held_out for _, held_out in splits]))]
 
 
@@ -132,11 +136,15 @@ def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOpt
     return torch.cat(tables).cpu().numpy()
 
 
-def _fit_and_score(estimator: Any, X: Any, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def _fit_and_score(
+    estimator: Any, X: Any, y: np.ndarray, groups: np.ndarray | None, train: np.ndarray, test: np.ndarray
+) -> np.ndarray:
     """Train clones on some rows, and return their scores on other rows."""
     X_train, X_test, y_train = take_rows(X, train), take_rows(X, test), y[train]
     if not isinstance(estimator, Mapping):
-        return _score(clone(estimator).fit(X_train, y_train), X_test, y[test])
+        prefix = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+        fit_params = {} if groups is None else {f"{prefix}groups": groups[train]}
+        return _score(clone(estimator).fit(X_train, y_train, **fit_params), X_test, y[test])
     fitted = {}
     for name, classifier in estimator.items():
         block, present = _select_block(X_train, name)

@@ -19,6 +19,7 @@ from sklearn.model_selection import (
     KFold,
     RepeatedKFold,
     ShuffleSplit,
+    StratifiedGroupKFold,
     StratifiedKFold,
     TimeSeriesSplit,
 )
@@ -435,6 +436,28 @@ def test_groups_reach_the_splitter(data):
     np.testing.assert_array_equal(gap_scores(unfitted, X, y, cv=GroupKFold(3), groups=groups), expected)
     with pytest.raises(ValueError, match="groups"):
         gap_scores(unfitted, X, y, cv=GroupKFold(3))
+
+
+@pytest.mark.parametrize("container", ["classifier", "Pipeline", "search"])
+def test_groups_reach_the_folds_of_the_clones(container, data):
+    X, y = data
+    groups = np.repeat(np.arange(15), 6)
+    by_groups = LateFusionClassifier(GROUPS, cv=GroupKFold(2), **FAST)  # raises without groups
+    estimator, step = {
+        "classifier": (by_groups, ""),
+        "Pipeline": (make_pipeline(StandardScaler(), by_groups), "latefusionclassifier__"),
+        "search": (GridSearchCV(LateFusionClassifier(GROUPS, **FAST), {"lr": [0.01]}, cv=GroupKFold(2)), ""),
+    }[container]
+    expected = np.empty((90, 2))
+    for train, test in StratifiedGroupKFold(3).split(X, y, groups):
+        clf = clone(estimator).fit(X[train], y[train], **{f"{step}groups": groups[train]})
+        expected[test] = gap_scores(clf, X[test], y[test])
+    np.testing.assert_array_equal(gap_scores(estimator, X, y, cv=3, groups=groups), expected)
+
+
+def test_groups_without_splits_raise(late, data):
+    with pytest.raises(ValueError, match=r"groups is for splits, but cv=None.*pass cv, or no groups"):
+        gap_scores(late, *data, groups=data[1])
 
 
 @pytest.mark.parametrize(
