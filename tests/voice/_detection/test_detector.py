@@ -113,9 +113,7 @@ def test_a_dc_offset_does_not_change_predictions(detector, clips):
 
 def test_search_and_pipeline(clips, edits, tiny):
     detector = VoiceEditDetector(edits, model="features", **{**tiny, "n_clips": 30})
-    by_model = GridSearchCV(detector, {"model": ["features", "lcnn"]}, cv=2).fit(clips)
-    assert np.isfinite(by_model.cv_results_["mean_test_score"]).all()
-    search = GridSearchCV(detector, {"window": [0.6, [0.6, 1.2]]}, cv=2).fit(clips)
+    search = GridSearchCV(detector, [{"window": [0.6, [0.6, 1.2]]}, {"model": ["lcnn"]}], cv=2).fit(clips)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = search.best_estimator_
     assert len(best.models_) == (2 if isinstance(best.window, list) else 1)
@@ -186,8 +184,8 @@ EXPECTED_FAILURES = {
 
 @parametrize_with_checks(
     [
-        VoiceEditDetector(model="features", window=0.35, random_state=0),
-        VoiceEditDetector(model="lcnn", window=0.35, training_budget=0.002, random_state=0),
+        VoiceEditDetector(["cut", "low_pass"], model="features", window=0.35, n_clips=40, random_state=0),
+        VoiceEditDetector(["cut"], model="lcnn", window=0.35, n_clips=40, training_budget=0.002, random_state=0),
     ],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
 )
