@@ -11,6 +11,7 @@ from torch import nn
 
 from ..encoders.linear import LinearEncoder
 from ..encoders.mlp import MLPEncoder
+from ..encoders.periodic import PeriodicEmbedding
 from ..encoders.standardize import SoftStandardize, Standardize
 from ..encoders.tabular import TabularEncoder
 from .multimodal_networks import Branch
@@ -21,8 +22,8 @@ _CONTAINERS = {nn.Sequential, LinearEncoder, MLPEncoder, TabularEncoder, Branch}
 # Layers without tensors, which treat every value or the last axis alone.
 _STATELESS = {nn.ReLU, nn.Tanh, nn.GELU, nn.SELU, nn.SiLU, nn.Mish, nn.Dropout, nn.Identity}
 
-# Layers whose tensors act on single values, so that they only need an axis for the rows.
-_ELEMENTWISE = {Standardize, SoftStandardize}
+# Layers whose tensors act on single columns, so that they only need an axis for the rows.
+_COLUMNWISE = {Standardize, SoftStandardize, PeriodicEmbedding}
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -67,7 +68,7 @@ def stack_networks(networks: Sequence[M]) -> M | None:
         Stack with weights of its own; see `copy_weights_back`.
     """
     layers = list(networks[0].modules())
-    supported = {nn.Linear, nn.Flatten, *_CONTAINERS, *_STATELESS, *_ELEMENTWISE}
+    supported = {nn.Linear, nn.Flatten, *_CONTAINERS, *_STATELESS, *_COLUMNWISE}
     is_supported = all(type(layer) in supported and not _has_hooks(layer) for layer in layers)
     # A layer that occurs twice would become two layers.
     n_occurrences = sum(1 for _ in networks[0].named_modules(remove_duplicate=False))
@@ -100,9 +101,9 @@ def _stack(networks: Sequence[nn.Module]) -> nn.Module:
     shell = copy.copy(first)
     shell._parameters, shell._buffers, shell._modules = {}, {}, {}
     # The new axis of the rows lets tensors of one value per column apply to all of them.
-    for name in first._parameters:
+    for name, parameter in first.named_parameters(recurse=False):
         values = [cast(torch.Tensor, network._parameters[name]) for network in networks]
-        shell.register_parameter(name, nn.Parameter(_stacked(values).unsqueeze(1)))
+        shell.register_parameter(name, nn.Parameter(_stacked(values).unsqueeze(1), parameter.requires_grad))
     for name, buffer in first._buffers.items():
         is_shared = buffer is None or buffer.dim() == 0
         values = [cast(torch.Tensor, network._buffers[name]) for network in networks]

@@ -4,6 +4,7 @@ from .choice import build_encoder
 from .conv import ConvEncoder
 from .linear import LinearEncoder
 from .mlp import MLPEncoder
+from .periodic import PeriodicEmbedding
 from .standardize import SoftStandardize, Standardize
 from .tabular import TabularEncoder
 
@@ -11,6 +12,7 @@ __all__ = [
     "ConvEncoder",
     "LinearEncoder",
     "MLPEncoder",
+    "PeriodicEmbedding",
     "SoftStandardize",
     "Standardize",
     "TabularEncoder",

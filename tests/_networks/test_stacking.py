@@ -52,10 +52,11 @@ def test_a_stack_computes_all_networks_and_their_gradients(encoder):
             torch.testing.assert_close(gradients[name].grad[number].view_as(parameter), parameter.grad)
 
 
-def test_weights_are_copied_back_and_frozen_ones_stay_frozen():
-    networks = branches(MLPEncoder, np.random.default_rng(0))
+@pytest.mark.parametrize("part", ["head", "encoder"])
+def test_weights_are_copied_back_and_frozen_ones_stay_frozen(part):
+    networks = branches(TabularEncoder, np.random.default_rng(0))
     for network in networks:
-        network.head.requires_grad_(False)
+        getattr(network, part).requires_grad_(False)
     stack = stack_networks(networks)
     assert [p.requires_grad for p in stack.parameters()] == [p.requires_grad for p in networks[0].parameters()]
     with torch.no_grad():

@@ -9,6 +9,7 @@ from mmestim import LateFusionClassifier
 from mmestim.encoders.choice import build_encoder
 from mmestim.encoders.conv import ConvEncoder
 from mmestim.encoders.linear import LinearEncoder
+from mmestim.encoders.periodic import PeriodicEmbedding
 from mmestim.encoders.standardize import SoftStandardize, Standardize
 from mmestim.encoders.tabular import TabularEncoder
 
@@ -145,6 +146,25 @@ def test_tabular_is_affine_without_its_perceptron():
     x, y = torch.randn(2, 1, 3)
     zero = module(torch.zeros(1, 3))
     torch.testing.assert_close(module(x + y) - zero, module(x) + module(y) - 2 * zero)
+
+
+def test_periodic_embedding_by_hand():
+    embedding = PeriodicEmbedding(2, n_frequencies=2, n_outputs=1)
+    with torch.no_grad():
+        embedding.frequency.copy_(torch.tensor([[0.5, 1.0], [0.25, 0.5]]))
+        embedding.shift.copy_(torch.tensor([[0.0, 0.0], [np.pi / 2, 0.0]]))
+        embedding.weight.copy_(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]))
+    expected = torch.tensor([[-1.0 + 2.0, 3 * -1.0 + 4 * -1.0]])
+    torch.testing.assert_close(embedding(torch.tensor([[1.0, 1.0]])), expected)
+    nested = torch.randn(3, 4, 2)
+    torch.testing.assert_close(embedding(nested)[1, 2], embedding(nested[1, 2]))
+
+
+def test_narrow_ranges_of_a_column_are_learned():
+    X = np.random.default_rng(0).normal(size=(800, 2))
+    y = np.floor(3 * X[:, 0]).astype(int) % 2
+    clf = LateFusionClassifier(random_state=0, device="cpu").fit(X[:600], y[:600])
+    assert clf.score(X[600:], y[600:]) > 0.85
 
 
 def test_columns_of_any_scale_learn():

@@ -49,7 +49,7 @@ def make_problem(container="array", absent=False):
 
 
 def make(classifier, modalities):
-    settings = {"max_epochs": 3, "batch_size": 15, "optimizer": "adamw", "lr": 0.1, "embedding_dim": 8}
+    settings = {"max_epochs": 3, "batch_size": 15, "optimizer": "adamw", "lr": 0.1, "embedding_dim": 8, "cv": 2}
     return classifier(modalities, **settings, random_state=0)
 
 

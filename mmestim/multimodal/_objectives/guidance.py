@@ -200,8 +200,8 @@ class Guidance(FoldObjective):
             generator = torch.Generator().manual_seed(seed_for(self.seed, "judged rows", str(len(self.records))))
             # Half of the rows are training rows, the other half held-out rows.
             n_epoch_rows = sum(rows.shape[1] for rows in epoch)
-            judged = min(_JUDGED_ROWS // n_folds, max(epoch[0].shape[1], int(_JUDGED_FRACTION * n_epoch_rows)))
-            n_rows = max(2, judged // 2)
+            n_judged = min(_JUDGED_ROWS // n_folds, max(epoch[0].shape[1], int(_JUDGED_FRACTION * n_epoch_rows)))
+            n_rows = max(2, n_judged // 2)
             guided = net.train_rows.sample(n_rows, generator)
             fused = self.held_out.sample(n_rows, generator)
             products, norms = self._gradient_products(net, guided, fused if fused.shape[1] > 1 else guided)
