@@ -79,7 +79,7 @@ def test_many_validation_rows_judge_every_epoch_by_itself():
 def test_stopping_by_accuracy_while_the_loss_falls_is_reported(data):
     X, y = data
     settings = {"monitor": "valid_accuracy", "n_iter_no_change": 3, "optimizer": "sgd", "lr": 1e-4, "cv": None}
-    settings |= {"random_state": 0}
+    settings |= {"encoder": "mlp", "random_state": 0}
     with pytest.warns(ConvergenceWarning, match=r"joint: .* stopped after epoch \d+ of 100.*monitor='valid_loss'"):
         stopped = JointClassifier(GROUPS, device="cpu", **settings).fit(X, y)
     patient = JointClassifier(GROUPS, device="cpu", **settings | {"monitor": "valid_loss"}).fit(X, y)
@@ -358,7 +358,7 @@ def test_bf16_is_close_to_float32_and_returns_float32(data):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training_gives_the_same_model(data):
-    settings = FAST | {"max_epochs": 2, "early_stopping": False, "fusion": "sum"}
+    settings = FAST | {"max_epochs": 2, "early_stopping": False, "fusion": "sum", "encoder": "linear"}
     plain = UDIClassifier(GROUPS, **settings).fit(*data)
     compiled = UDIClassifier(GROUPS, compile=True, **settings).fit(*data)
     np.testing.assert_allclose(compiled.predict_proba(data[0]), plain.predict_proba(data[0]), atol=1e-4)
