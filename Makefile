@@ -12,7 +12,7 @@ demo: .venv/.plot ## compare the classifiers on a small problem
 	$(BIN)/python benchmarks/balance.py --quick
 
 test: .venv/.dev ## run the tests and the examples in the docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
 
 lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/ruff check
