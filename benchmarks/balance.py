@@ -67,8 +67,8 @@ PROFILES = {
     "quick": Profile(
         ["digits", "synthetic"],
         [BASELINE, LATE, UDI, "logistic"],
-        5,
-        5,
+        3,
+        3,
         "balance",
         jobs=joblib.cpu_count(),
         out=HERE.parent / "build" / "demo",  # outside results, so that it is not committed
