@@ -103,10 +103,10 @@ class UDIClassifier(MultimodalClassifier):
     instead of the sum over samples in equation 5, the network of the bound and its training, the
     batches that set the weights (the first of the epoch), the learning-rate schedule, the validation
     split and the tolerance. Frozen branches are evaluated once, not once per epoch. The rules judge
-    by at most 512 rows and a quarter of the batches of an epoch. With cross-fitting, which is ours,
-    the gradients of all folds count as one, the consistency loss and the fused loss use the
-    out-of-fold predictions of the frozen modalities, and each fold of the bound compares
-    the features of two networks that were trained on the same rows.
+    by one batch or, if batches are small, by up to 512 rows and a quarter of an epoch. With
+    cross-fitting, which is ours, the gradients of all folds count as one, the consistency loss and
+    the fused loss use the out-of-fold predictions of the frozen modalities, and each fold of the
+    bound compares the features of two networks that were trained on the same rows.
 
     ${absent_modality_notes}
 
@@ -278,7 +278,7 @@ class UDIClassifier(MultimodalClassifier):
                 if not interrupted:
                     frozen.add(outputs[previous])
                     trained[name], interrupted = self._fit_follower(context, trained[name], frozen)
-                    outputs[name] = evaluate_branches(context, trained[name].branches, True)
+                    outputs[name] = evaluate_branches(context, trained[name].branches, name != self.order_[-1])
         store_oof_proba(self, outputs)
         branches = {name: fold_branches for name, (fold_branches, _) in trained.items()}
         if not self.ensemble and not interrupted:
@@ -363,7 +363,7 @@ class UDIClassifier(MultimodalClassifier):
             else:
                 branch, interrupted = train_alone(context, name)
             branches[name] = [branch]
-            if self.guidance is not None:
+            if self.guidance is not None and name != self.order_[-1]:
                 features = evaluate_branches(context.unsplit(context.options), [branch], True).features
                 frozen.add(replace(outputs[name], features=features))
         return branches, interrupted

@@ -24,7 +24,7 @@ from .mutual_information import CLUB, stacked_clubs
 # Rules by which the weights adapt.
 GUIDANCE_RULES = ("validated", "aligned", "dynamic")
 
-# Rows, batches and fraction of an epoch's batches by which the weights of an epoch are judged at most.
+# Rows, batches and fraction of an epoch by which its weights are judged at most, beyond one batch.
 _JUDGED_ROWS, _JUDGED_BATCHES, _JUDGED_FRACTION = 512, 8, 0.25
 
 _EPS = 1e-8
