@@ -163,7 +163,8 @@ branch_scores_ : dict of str to float
     the rows of the hold-out. Without such rows, accuracy on the training rows.
 fusion_weights_ : dict of str to float
     Weight of each modality in the fused prediction. For ``fusion='weighted'`` the weights minimise the
-    cross-entropy on held-out rows, with a weak pull towards 1; otherwise they are 1.
+    cross-entropy on n held-out rows, with targets smoothed by 1 / (n + 1) and a weak pull towards 1;
+    otherwise they are 1.
 oof_proba_ : dict of str to ndarray of shape (n_samples, n_classes)
     Probabilities per modality from a network that was not trained on the row. NaN in rows that no
     network has left out, lack the modality, or are the only ones of their class. Only
