@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from .blocks import Blocks
 from .containers import check_is_no_list_of_rows, open_blocks, open_container
 from .layouts import channels_first, fits_when_moved, resolve_layout
-from .numeric import to_numbers
+from .numeric import sampled_rows, to_numbers
 from .sources import ArrayRows, Shape, Source, SparseRows
 
 Modalities = Mapping[str, slice | Sequence[int] | Sequence[str]]
@@ -105,12 +106,18 @@ def check_X(
             n_rows = next(iter(sources.values())).shape[0]
             check_is_no_list_of_rows(X, y, n_rows)
             _, y = validate_data(estimator, np.zeros((n_rows, 1)), y)
+            _warn_if_targets(sources, y)
             estimator.n_features_in_ = max(columns.stop for columns in slices.values())
             _set_modalities(estimator, slices if modalities is None else modalities, shapes)
         channels_last = _check_blocks(estimator, blocks, sources, reset)
         sources = {name: sources[name] for name in estimator.modalities_}
     else:
         table, mask = to_numbers(blocks)
+        if np.ndim(table) > 2:
+            raise ValueError(
+                f"X is one array of shape {np.shape(table)}, but a table has 2 axes. Pass a block with more axes in a "
+                "dict, such as {'image': X}, or in a table with modalities and shapes, see stack_modalities."
+            )
         checks: dict[str, Any] = {"accept_sparse": "csr", "ensure_all_finite": False, "reset": reset}
         if reset:
             array, y = validate_data(estimator, table, y, **checks)
@@ -259,6 +266,19 @@ def _layout(sources: Mapping[str, Source]) -> tuple[dict[str, slice], dict[str, 
         start, stop = stop, stop + math.prod(source.shape[1:])
         slices[name] = slice(start, stop)
     return slices, {name: source.shape[1:] for name, source in sources.items() if len(source.shape) > 2}
+
+
+def _warn_if_targets(sources: Mapping[str, Source], y: np.ndarray) -> None:
+    """Warn if a block of one value per row holds the targets, as some Datasets yield them."""
+    rows = sampled_rows(np.arange(len(y)), 1)
+    if y.dtype.kind not in "biuf" or len(np.unique(y[rows])) < 2:
+        return
+    for name, source in sources.items():
+        if math.prod(source.shape[1:]) == 1 and np.array_equal(source.read(rows).ravel(), y[rows]):
+            warnings.warn(
+                f"modality {name!r} equals the targets y. Leave it out of X, or the classifier learns to copy it.",
+                stacklevel=4,
+            )
 
 
 def _check_blocks(estimator: Any, X: Mapping[str, Any], sources: Mapping[str, Source], reset: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,8 @@ def _tensor_to_array(tensor: torch.Tensor) -> np.ndarray:
 
 def _list_to_array(rows: Sequence[Any]) -> Any:
     """Return a list of rows as an array, without losing masks, gradients or bfloat16."""
+    if any(map(_is_nested, rows)) and any(map(_is_missing, rows)):
+        return _stack_cells(rows)
     if rows and all(isinstance(row, torch.Tensor) for row in rows):
         rows = [_tensor_to_array(row) for row in rows]
     try:
@@ -188,8 +190,8 @@ def _frame_to_numbers(frame: Any) -> Any:
     return frame
 
 
-def _stack_cells(cells: np.ndarray) -> Any:
-    """Return an array of arrays, such as a column of a DataFrame, as one array with a row of NaN for missing ones."""
+def _stack_cells(cells: Iterable[Any]) -> Any:
+    """Return several arrays, such as a column of a DataFrame, as one array with a row of NaN for missing ones."""
     shape = np.shape(next(filter(_is_nested, cells)))
     return _list_to_array([np.full(shape, np.nan) if _is_missing(cell) else cell for cell in cells])
 

@@ -182,6 +182,21 @@ def test_items_of_a_dataset_are_read_once_per_batch_for_all_modalities():
     assert X.n_reads <= 60 + 3
 
 
+@pytest.mark.parametrize(
+    "X, name",
+    [
+        (TensorDataset(torch.from_numpy(A), torch.from_numpy(Y).reshape(-1, 1)), "x1"),
+        (Items(lambda a, v, y: (a, np.array([y]))), "x1"),
+        (Items(lambda a, v, y: {"audio": a, "label": np.array([y])}), "label"),
+        ({"audio": A, "label": Y[:, None]}, "label"),
+    ],
+    ids=["tensors", "tuples", "dicts", "blocks"],
+)
+def test_targets_among_the_blocks_are_reported(X, name):
+    with pytest.warns(UserWarning, match=f"'{name}' equals the targets y.*Leave it out"):
+        model(shapes=None).fit(X, Y)
+
+
 def test_none_in_a_sample_marks_an_absent_modality():
     absent = V.copy()
     absent[::4] = np.nan
@@ -297,6 +312,7 @@ REFUSED = {
     "number in a Dataset": (Items(lambda a, v, y: (a, 0.5)), "'x1' is a single number per sample.*length 1"),
     "ragged Dataset": (Items(lambda a, v, y: (a[: 2 + y], v)), r"'x0' has shape \(3,\) in sample 1, expected \(2,\)"),
     "modality that no sample has": ([(a, None) for a in A], "'x1' is None in every sample"),
+    "array of images": (V.reshape(60, 1, -1, 1), r"one array of shape \(60, 1, \d+, 1\).*dict.*stack_modalities"),
     "empty Dataset": (Subset(TensorDataset(torch.ones(3, 2)), []), "no samples"),
 }
 

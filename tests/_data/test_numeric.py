@@ -119,6 +119,16 @@ def test_every_marker_in_a_part_of_a_block_is_the_error_of_nan(marker, container
         fit(X, modalities)
 
 
+@pytest.mark.parametrize("marker", [None, np.nan, pd.NA, np.ma.masked])
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_missing_rows_of_a_list_make_the_modality_absent(marker, kind, fit, read):
+    rows = [marker if row in ABSENT else kind(values.tolist()) for row, values in enumerate(AUDIO)]
+    expected = AUDIO.copy()
+    expected[ABSENT] = np.nan
+    X = {"audio": rows, "image": IMAGE}
+    np.testing.assert_array_equal(read(fit(X, None), X)["audio"], expected)
+
+
 @pytest.mark.parametrize("marker", ["None", "pd.NA", "Int64", "mask", "mask of int8", "bfloat16", "sparse"])
 def test_scores_of_one_classifier_per_modality_recognise_absent_rows(marker):
     class Constant:
