@@ -51,8 +51,13 @@ PUBLISHED_PROTOCOL: dict[str, Any] = {
     "max_epochs": 100,
     "cv": None,
     "monitor": "valid_accuracy",
-    "n_iter_no_change": 100,
 }
+
+
+def published_parameters(settings: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a paper's protocol, with its own settings and those that a user replaces."""
+    parameters = PUBLISHED_PROTOCOL | {**settings, **replaced}
+    return {"n_iter_no_change": parameters["max_epochs"], **parameters}
 
 
 class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
@@ -206,8 +211,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         if self.checkpoint is not None:
             fit_name = fingerprint(self, all_rows, groups, seed, options.device)
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, fit_name, options.device))
-        stages = Stages(self._n_stages(len(folds)))
-        context = FitContext(all_rows, folds, replace(options, stages=stages), seed, len(self.classes_))
+        context = FitContext(all_rows, folds, options, seed, len(self.classes_))
+        stages = Stages(self._n_stages(context))
+        context.options = replace(options, stages=stages)
         self._try_encoders(context)
         self.history_, self.n_networks_ = context.history, 1
         try:
@@ -319,9 +325,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         """Check the parameters of the subclass."""
 
-    def _n_stages(self, n_folds: int) -> int:
+    def _n_stages(self, context: FitContext) -> int:
         """Return the number of training stages of a fit, one for each call of `train`."""
-        return n_folds
+        return len(context.folds)
 
     def _fit_module(self, context: FitContext) -> tuple[MultimodalModule, bool]:
         """Return the trained network, and whether Ctrl-C cut its training short."""

@@ -140,7 +140,7 @@ class LateFusionClassifier(MultimodalClassifier):
         super()._check_saved_attributes()
         check_saved_branches(self)
 
-    def _n_stages(self, n_folds: int) -> int:
+    def _n_stages(self, context: FitContext) -> int:
         return len(self.modalities_) * (1 if self.ensemble else 2)
 
     def _fit_module(self, context: FitContext) -> tuple[LateFusion, bool]:

@@ -25,7 +25,7 @@ from ._cross_fitting.joint_training import in_step, train_in_step, train_in_turn
 from ._objectives.gap_scorers import GapScorer, has_gaps
 from ._objectives.joint import JointObjective
 from ._objectives.modality_gap import GapObjective, GapTerms, gap_history
-from .base import PUBLISHED_PROTOCOL
+from .base import published_parameters
 from .fit_context import FitContext
 from .joint_base import JointBase
 from .shared_docstrings import SHARED_SECTIONS
@@ -251,8 +251,7 @@ class ModalityGapClassifier(JointBase):
         >>> ModalityGapClassifier.published(max_epochs=50).optimizer
         'sgd'
         """
-        settings = PUBLISHED_PROTOCOL | {"lr": 0.001}
-        return cls(modalities, **(settings | parameters))
+        return cls(modalities, **published_parameters({"lr": 0.001}, parameters))
 
     _saved_attributes: ClassVar = (*JointBase._saved_attributes, "n_warmup_", "fine_tuned_")
 
@@ -269,10 +268,10 @@ class ModalityGapClassifier(JointBase):
         check_number("n_warmup_", self.n_warmup_, high=self.n_iter_, integer=True)
         check_flag("fine_tuned_", self.fine_tuned_)
 
-    def _n_stages(self, n_folds: int) -> int:
-        if len(self.modalities_) == 1:
-            return n_folds
-        return (1 if self._is_adaptive else n_folds) + (self.fine_tune_epochs > 0)
+    def _n_stages(self, context: FitContext) -> int:
+        if not has_gaps(context.train):
+            return len(context.folds)
+        return (1 if self._is_adaptive else len(context.folds)) + (self.fine_tune_epochs > 0)
 
     @property
     def _n_warmup(self) -> int:

@@ -34,6 +34,7 @@ shapes : dict of str to tuple of int, default=None
     channels) with 1, 3 or 4 channels and a larger height and width are recognised, and their
     channels are moved to the front. A shape whose first and last axes may both be channels, such
     as (3, 40, 3), is an error for a dict of arrays; its shape here is that with channels first.
+    For another meaning of three such axes, permute them in an encoder of your own.
 encoder : str, nn.Module, class, callable or dict, default='auto'
     Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
     ``'tabular'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
@@ -144,7 +145,8 @@ offsets_ : dict of str to ndarray
     one sample. Only modalities with a column whose offset is not 0 are listed.
 module_ : torch.nn.Module
     Trained network, in eval mode on `device_`. It maps a dict with one tensor per modality, of rows
-    that have all of them, to fused logits and the features of each modality. Export this network
+    that have all of them, to fused logits and the features of each modality. Tensors are float32,
+    of the shapes in `shapes_`, after the subtraction of `offsets_` in float64. Export this network
     rather than the classifier: ``torch.onnx.export(clf.module_, (blocks, {}), path)``.
 device_ : str
     Device of the network.""",
@@ -164,7 +166,8 @@ branch_scores_ : dict of str to float
 fusion_weights_ : dict of str to float
     Weight of each modality in the fused prediction. For ``fusion='weighted'`` the weights minimise the
     cross-entropy on n held-out rows, with targets smoothed by 1 / (n + 1) and a weak pull towards 1;
-    otherwise they are 1.
+    otherwise they are 1. A modality of which no row is held out has the weight 0, with a warning. A row
+    whose modalities all have the weight 0 is predicted as if they had the weight 1.
 oof_proba_ : dict of str to ndarray of shape (n_samples, n_classes)
     Probabilities per modality from a network that was not trained on the row. NaN in rows that no
     network has left out, lack the modality, or are the only ones of their class. Only

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._data.batches import Rows
 from .._data.folds import FoldRows
 from .._data.modalities import Modalities
 from .._networks.multimodal_networks import Branch, LateFusion
@@ -25,7 +26,7 @@ from ._cross_fitting.late_fusion import (
 )
 from ._cross_fitting.outputs import BranchOutputs, evaluate_branches
 from ._objectives.guidance import GUIDANCE_RULES, FrozenBranches, Guidance
-from .base import PUBLISHED_PROTOCOL, MultimodalClassifier
+from .base import MultimodalClassifier, published_parameters
 from .fit_context import FitContext
 from .shared_docstrings import SHARED_SECTIONS
 
@@ -55,6 +56,7 @@ class UDIClassifier(MultimodalClassifier):
         guided stage, which makes it `LateFusionClassifier`.
     anchor : str, default='auto'
         Modality that guides the others, or ``'auto'`` for the most accurate one on held-out rows.
+        ``'auto'`` leaves out modalities of which no row is held out, if there are others.
     anchor_tolerance : float, default=0.015
         Largest difference in accuracy at which modalities count as equally good. Among those, the one
         with the lowest mean predictive entropy is the anchor. The paper gives no value.
@@ -228,8 +230,8 @@ class UDIClassifier(MultimodalClassifier):
         >>> UDIClassifier.published(max_epochs=20).guidance
         'dynamic'
         """
-        settings = PUBLISHED_PROTOCOL | {"fusion": "sum", "guidance": "dynamic", "lr": 0.01}
-        return cls(modalities, **(settings | parameters))
+        settings = {"fusion": "sum", "guidance": "dynamic", "lr": 0.01}
+        return cls(modalities, **published_parameters(settings, parameters))
 
     _saved_attributes: ClassVar = (
         *MultimodalClassifier._saved_attributes,
@@ -258,7 +260,7 @@ class UDIClassifier(MultimodalClassifier):
         if not isinstance(self.order_, list) or sorted(self.order_) != names or self.order_[0] != self.anchor_:
             raise ValueError(f"order_={self.order_!r} must be the modalities {names}, starting with {self.anchor_!r}.")
 
-    def _n_stages(self, n_folds: int) -> int:
+    def _n_stages(self, context: FitContext) -> int:
         n_alone, n_guided = len(self.modalities_), 0 if self.guidance is None else len(self.modalities_) - 1
         n_refits = n_alone + (n_guided if self.follower_init == "warm" else 0)
         return n_alone + n_guided + (0 if self.ensemble else n_refits)
@@ -269,7 +271,7 @@ class UDIClassifier(MultimodalClassifier):
         trained, interrupted = train_branches(context, self.modalities_, self._build_branch)
         epochs_alone = {name: n_epochs for name, (_, n_epochs) in trained.items()}
         outputs = {name: evaluate_branches(context, branches, is_guided) for name, (branches, _) in trained.items()}
-        self.order_ = self._rank_modalities({name: outputs[name].score(context.rows) for name in outputs})
+        self.order_ = self._rank_modalities(outputs, context.rows)
         self.anchor_ = self.order_[0]
         self.guidance_history_: dict[str, dict[str, np.ndarray]] = {}
         if is_guided:
@@ -288,21 +290,21 @@ class UDIClassifier(MultimodalClassifier):
     def _assemble(self, branches: dict[str, Branch], n_classes: int) -> LateFusion:
         return LateFusion(branches, self.fusion)
 
-    def _rank_modalities(self, validation: dict[str, tuple[float, float]]) -> list[str]:
+    def _rank_modalities(self, outputs: Mapping[str, BranchOutputs], rows: Rows) -> list[str]:
         """Return the anchor, followed by the others in order of decreasing accuracy.
 
-        `validation` has the accuracy and the mean predictive entropy of each modality.
+        Modalities without a held-out row come last: their accuracy is that on training rows.
         """
-        self.branch_scores_ = {name: accuracy for name, (accuracy, _) in validation.items()}
-        best = max(self.branch_scores_.values())
-        candidates = [
-            name for name, accuracy in self.branch_scores_.items() if accuracy >= best - self.anchor_tolerance
-        ]
+        scores = {name: branch.score(rows) for name, branch in outputs.items()}
+        self.branch_scores_ = {name: accuracy for name, (accuracy, _) in scores.items()}
+        judged = [name for name, branch in outputs.items() if branch.has_held_out] or list(outputs)
+        best = max(self.branch_scores_[name] for name in judged)
+        candidates = [name for name in judged if self.branch_scores_[name] >= best - self.anchor_tolerance]
         anchor = self.anchor
         if anchor == "auto":
-            anchor = min(candidates, key=lambda name: (validation[name][1], name))
-        followers = sorted(validation.keys() - {anchor}, key=lambda name: (-self.branch_scores_[name], name))
-        return [anchor, *followers]
+            anchor = min(candidates, key=lambda name: (scores[name][1], name))
+        followers = outputs.keys() - {anchor}
+        return [anchor, *sorted(followers, key=lambda name: (name not in judged, -self.branch_scores_[name], name))]
 
     def _fit_follower(
         self, context: FitContext, alone: TrainedBranches, frozen: FrozenBranches

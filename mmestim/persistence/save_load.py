@@ -75,7 +75,8 @@ def save(estimator: Any, path: Path) -> None:
 
     Other formats: `skops` cannot store torch tensors, and `skl2onnx` has no converter for these estimators. For
     ONNX, pass the network `module_` of a multimodal classifier to `torch.onnx.export`, with the blocks of some rows
-    as a dict of tensors; softmax of its first output gives the probabilities.
+    as a dict of tensors; softmax of its first output gives the probabilities. The blocks are float32 and have the
+    shapes in `shapes_`: move the channels of images to the front, and subtract `offsets_` in float64 before the cast.
 
     Examples
     --------

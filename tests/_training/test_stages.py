@@ -34,6 +34,7 @@ CASES = {
         {"cv": 2, "gap_weight": 0, "shift_weight": 0, "balanced_weight": 0, "fine_tune_epochs": 0},
         2,
     ),
+    "gap of folds without pairs": (ModalityGapClassifier, {"cv": 2, "fine_tune_epochs": 1}, 2),
 }
 
 
@@ -53,7 +54,14 @@ def build(case, **settings):
 @pytest.mark.parametrize("case", CASES)
 def test_bars_and_tables_number_every_stage(case, verbose, data, capsys):
     clf, n_stages = build(case, verbose=verbose)
-    clf.fit(*data)
+    X, y = data
+    if case == "gap of folds without pairs":
+        names = [*clf.modalities]
+        X = X.copy()
+        for row, values in enumerate(X):
+            for name in {*names} - {names[row % len(names)]}:
+                values[clf.modalities[name]] = np.nan
+    clf.fit(X, y)
     printed = "".join(capsys.readouterr())
     numbers = re.findall(r"stage (\d+) of (\d+): (?:unimodal|guided|joint|fine-tuning)", printed)
     expected = [(str(number), str(n_stages)) for number in range(1, n_stages + 1)] if n_stages > 1 else []

@@ -148,7 +148,9 @@ def test_rare_modality_keeps_a_training_row(data):
     X, y = data[0].copy(), data[1]
     X[1:, 5:] = np.nan
     for seed in range(20):
-        clf = LateFusionClassifier(GROUPS, **FAST | {"max_epochs": 1, "random_state": seed}).fit(X, y)
+        clf = LateFusionClassifier(GROUPS, **FAST | {"max_epochs": 1, "random_state": seed})
+        with pytest.warns(UserWarning, match="no row with modality 'image' is held out"):
+            clf.fit(X, y)
         assert np.isfinite(clf.predict_proba(X)).all()
 
 
@@ -254,6 +256,8 @@ def test_published_settings(classifier, lr):
 def test_given_parameters_replace_published_ones(classifier):
     clf = classifier.published(max_epochs=20, optimizer="adamw", encoder="mlp")
     assert (clf.max_epochs, clf.optimizer, clf.encoder) == (20, "adamw", "mlp")
+    assert classifier.published(max_epochs=300).n_iter_no_change == 300
+    assert classifier.published(n_iter_no_change=7).n_iter_no_change == 7
 
 
 def test_published_udi_sums_logits_and_guides_dynamically():

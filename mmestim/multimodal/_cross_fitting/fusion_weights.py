@@ -41,7 +41,8 @@ def fit_fusion_weights(outputs: Sequence[BranchOutputs], rows: Rows, seed: int) 
     Returns
     -------
     ndarray of shape (n_modalities,)
-        Weights; ones if no row is held out from all of its modalities.
+        Weights; ones if no row is held out from all of its modalities, and otherwise 0 for a modality that
+        no held-out row has.
     """
     judged = fusion_rows(outputs)
     if len(judged) == 0:
@@ -65,7 +66,8 @@ def fit_fusion_weights(outputs: Sequence[BranchOutputs], rows: Rows, seed: int) 
 
     start = np.ones(len(outputs))
     result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(outputs))
-    return np.where(result.x < _MIN_WEIGHT, 0.0, result.x)
+    is_unjudged = ~torch.stack([branch.is_present[judged].any() for branch in outputs]).cpu().numpy()
+    return np.where(is_unjudged | (result.x < _MIN_WEIGHT), 0.0, result.x)
 
 
 def fusion_rows(outputs: Sequence[BranchOutputs]) -> torch.Tensor:
@@ -132,15 +134,29 @@ def fuse_branches(
         if not len(judged) and len(names) > 1:
             warnings.warn(
                 "fusion='weighted' found no held-out row, so every modality has the weight 1. Set cv=5, or "
-                "early_stopping=True.",
+                "early_stopping=True. Neither holds a row out if each class has one row, or one group.",
                 stacklevel=2,
             )
+    _warn_if_unjudged(outputs, fusion)
     weights = dict(zip(names, values.tolist(), strict=True))
     if len(judged) and len(names) > 1:
         fused = fused_log_proba(ordered, fusion, values if fusion == "weighted" else None)
         _warn_if_worse(context, dict(zip(names, ordered, strict=True)), fused, judged, fusion)
     module = LateFusion(branches, fusion, weights)
     return module.to(context.options.device), weights
+
+
+def _warn_if_unjudged(outputs: Mapping[str, BranchOutputs], fusion: str) -> None:
+    """Warn if no row of a modality is held out, although rows of others are."""
+    unjudged = sorted(name for name, branch in outputs.items() if not branch.has_held_out)
+    if not 0 < len(unjudged) < len(outputs):
+        return
+    weight = " and its weight in the fused prediction is 0" if fusion == "weighted" else ""
+    warnings.warn(
+        f"no row with modality {unjudged[0]!r} is held out from its networks, so its score in branch_scores_ is that "
+        f"on training rows{weight}. Give it more rows or, with groups, rows of two groups.",
+        stacklevel=3,
+    )
 
 
 def _warn_if_worse(

@@ -38,9 +38,14 @@ class BranchOutputs:
     is_held_out: torch.Tensor
 
     @property
+    def has_held_out(self) -> bool:
+        """Whether a row that has the modality is held out."""
+        return bool(self.is_held_out.any())
+
+    @property
     def is_judged(self) -> torch.Tensor:
         """Rows that judge the branch: the held-out ones or, if there are none, those that it was trained on."""
-        return self.is_held_out if bool(self.is_held_out.any()) else self.is_present
+        return self.is_held_out if self.has_held_out else self.is_present
 
     def score(self, rows: Rows) -> tuple[float, float]:
         """Return the weighted accuracy of the branch, and the mean entropy of its predictions in nats."""

@@ -39,8 +39,9 @@ class GapScorer:
         self._scored = [_scored_rows(fold) for fold in context.fold_contexts()]
         if has_gaps(self.rows) and not any(has_gaps(rows) for rows in self._scored):
             raise ValueError(
-                f"the {len(self._scored)} folds of cv leave no row to score: the classes of all rows with two "
-                "modalities occur in one fold only. Use cv=None, or pass more rows."
+                f"the {len(self._scored)} folds of cv leave no row with two modalities to score: none is held out from "
+                "a network that was trained on its class. Use cv=None, pass more such rows or, with groups, such rows "
+                "of two groups."
             )
 
     def scores(self, networks: Sequence[MultimodalModule]) -> np.ndarray:

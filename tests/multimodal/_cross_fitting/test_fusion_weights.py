@@ -55,6 +55,19 @@ def test_a_modality_without_signal_gets_little_weight(draw_modalities):
     assert weights["noise"] < 0.3 < weights["text"]
 
 
+@pytest.mark.parametrize("classifier", [LateFusionClassifier, UDIClassifier])
+def test_modality_that_is_never_held_out_neither_leads_nor_counts(classifier, draw_modalities):
+    X, y = draw_modalities(120, (0.0, 1.5))
+    site = np.arange(120) // 40
+    X[site > 0, :4] = np.nan  # The folds are whole sites, so that all rows of the noise train.
+    groups = {"noise": slice(0, 4), "text": slice(4, 8)}
+    clf = classifier(groups, **FAST | {"max_epochs": 60, "lr": 0.1})
+    with pytest.warns(UserWarning, match=r"no row with modality 'noise' is held out.*weight in the fused prediction"):
+        clf.fit(X, y, groups=site)
+    assert clf.fusion_weights_["noise"] == 0 < clf.fusion_weights_["text"]
+    assert getattr(clf, "anchor_", "text") == "text"
+
+
 def test_row_with_modalities_of_weight_zero_alone_is_predicted_by_them(data):
     X, y = data
     clf = LateFusionClassifier(GROUPS, **FAST).fit(X, y)
