@@ -175,7 +175,7 @@ def check_cv_parameter(cv: Any) -> None:
         check_number("cv", cv, low=2, integer=True)
     elif isinstance(cv, str):
         check_choice("cv", cv, ("auto", None), ", a number of folds, a splitter, or a list of splits")
-    elif cv is not None and not hasattr(cv, "split") and not isinstance(cv, Sequence):
+    elif cv is not None and (isinstance(cv, type) or (not isinstance(cv, Sequence) and not hasattr(cv, "split"))):
         raise TypeError(
             f"cv={cv!r} must be 'auto', a number of folds, a scikit-learn splitter, a list of splits, or None for one "
             "hold-out."

@@ -114,6 +114,7 @@ def test_cv_accepts_a_splitter_or_a_list(data):
         (1, ValueError, "cv=1 must be at least 2"),
         (1000, ValueError, "cv=1000 is more than the 240 rows"),
         (iter([]), TypeError, "must be 'auto', a number of folds, a scikit-learn splitter"),
+        (KFold, TypeError, "must be .auto., a number of folds, a scikit-learn splitter"),
         (ShuffleSplit(3), ValueError, "hold out every row once"),
         ([], ValueError, "hold out every row once"),
         ([(np.empty(0, dtype=int), np.arange(240))], ValueError, "without rows to train on"),
