@@ -113,9 +113,9 @@ def check_X(
         sources = {name: sources[name] for name in estimator.modalities_}
     else:
         table, mask = to_numbers(blocks)
-        if np.ndim(table) > 2:
+        if isinstance(table, np.ndarray) and table.ndim > 2:
             raise ValueError(
-                f"X is one array of shape {np.shape(table)}, but a table has 2 axes. Pass a block with more axes in a "
+                f"X is one array of shape {table.shape}, but a table has 2 axes. Pass a block with more axes in a "
                 "dict, such as {'image': X}, or in a table with modalities and shapes, see stack_modalities."
             )
         checks: dict[str, Any] = {"accept_sparse": "csr", "ensure_all_finite": False, "reset": reset}
