@@ -56,8 +56,9 @@ cv : 'auto', int, splitter, list of splits or None, default='auto'
     Folds are stratified by class and by the modalities that a row has, and are of whole groups if
     `fit` gets `groups`. A scikit-learn splitter, or a list of pairs of row numbers, splits all rows
     of X and must hold out every row once. `None` trains one network, with the hold-out of
-    `validation_fraction`. ``'auto'`` is 5 folds for at most 5000 rows, where a tenth of the rows
-    would judge too coarsely, and None for more rows; the limit is our choice.
+    `validation_fraction`. ``'auto'`` is 5 folds for at most 5000 rows, and None for more. Late fusion
+    of three real sets with 500 to 2000 rows had a lower log-loss with folds on each, for two to three
+    times the time; the limit beyond that is our choice.
 optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
     ``'sgd'`` has momentum 0.9, the protocol of most papers. Balancing methods that scale gradients
     were published with it, and change little under AdamW, whose steps do not depend on the size of
