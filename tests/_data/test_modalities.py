@@ -343,7 +343,7 @@ FRAMES = {"audio": FRAME[NAMES[:4]], "image": FRAME[NAMES[4:]]}
     "fitted_on, rows, message",
     [
         (X, X[:, :9], "9 features.*expecting 10"),
-        (X, X[:, :, None], "dim 3"),
+        (X, X[:, :, None], r"one array of shape \(6, 10, 1\)"),
         (FRAME, FRAME[NAMES[::-1]], "same order"),
         (FRAME, FRAME[NAMES[:9]], "missing:\n- p5"),
         (FRAME, FRAME.rename(columns={"p5": "q"}), "unseen.*:\n- q"),

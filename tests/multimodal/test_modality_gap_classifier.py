@@ -370,7 +370,7 @@ def test_class_in_only_one_fold_gives_no_gap(data, tables):
     X = data[0].copy()
     X[2:, :8] = np.nan
     y[:2] = 4, 5
-    with pytest.raises(ValueError, match=r"3 folds of cv leave no row to score.*Use cv=None"):
+    with pytest.raises(ValueError, match=r"3 folds of cv leave no row with two modalities to score.*Use cv=None"):
         ModalityGapClassifier(GROUPS, **FOLDS).fit(X, y)
 
 

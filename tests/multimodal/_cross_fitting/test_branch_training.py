@@ -1,5 +1,7 @@
 """Cross-fitted branches: out-of-fold predictions, stacked training, groups, rare classes and refitting."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -98,7 +100,11 @@ def test_every_network_is_trained_on_every_class(data):
 def test_rare_modalities_are_trained_in_every_fold(classifier, n_present, data):
     X, y = data[0].copy(), data[1]
     X[n_present:, :4] = np.nan
-    clf = classifier(GROUPS, **FAST).fit(X, y)
+    clf = classifier(GROUPS, **FAST)
+    # The first two rows are of two classes, and a network judges only classes that it was trained on.
+    is_judged = n_present > 2
+    with nullcontext() if is_judged else pytest.warns(UserWarning, match="no row with modality 'audio' is held out"):
+        clf.fit(X, y)
     assert np.isfinite(clf.predict_proba(X)).all()
     assert set(clf.fusion_weights_) == set(GROUPS)
 
