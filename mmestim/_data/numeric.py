@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -190,7 +190,7 @@ def _frame_to_numbers(frame: Any) -> Any:
     return frame
 
 
-def _stack_cells(cells: Iterable[Any]) -> Any:
+def _stack_cells(cells: np.ndarray | Sequence[Any]) -> Any:
     """Return several arrays, such as a column of a DataFrame, as one array with a row of NaN for missing ones."""
     shape = np.shape(next(filter(_is_nested, cells)))
     return _list_to_array([np.full(shape, np.nan) if _is_missing(cell) else cell for cell in cells])

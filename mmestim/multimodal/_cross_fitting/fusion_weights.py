@@ -41,8 +41,8 @@ def fit_fusion_weights(outputs: Sequence[BranchOutputs], rows: Rows, seed: int) 
     Returns
     -------
     ndarray of shape (n_modalities,)
-        Weights; ones if no row is held out from all of its modalities, and otherwise 0 for a modality that
-        no held-out row has.
+        Weights; ones if no row is held out from all of its modalities, and otherwise 0 for a modality of
+        which no row is held out.
     """
     judged = fusion_rows(outputs)
     if len(judged) == 0:
@@ -66,8 +66,8 @@ def fit_fusion_weights(outputs: Sequence[BranchOutputs], rows: Rows, seed: int) 
 
     start = np.ones(len(outputs))
     result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(outputs))
-    is_unjudged = ~torch.stack([branch.is_present[judged].any() for branch in outputs]).cpu().numpy()
-    return np.where(is_unjudged | (result.x < _MIN_WEIGHT), 0.0, result.x)
+    is_judged = np.array([branch.has_held_out for branch in outputs])
+    return np.where(is_judged & (result.x >= _MIN_WEIGHT), result.x, 0.0)
 
 
 def fusion_rows(outputs: Sequence[BranchOutputs]) -> torch.Tensor:

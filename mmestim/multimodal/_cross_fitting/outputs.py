@@ -39,7 +39,7 @@ class BranchOutputs:
 
     @property
     def has_held_out(self) -> bool:
-        """Whether a row that has the modality is held out."""
+        """True if any row that has the modality is held out."""
         return bool(self.is_held_out.any())
 
     @property
