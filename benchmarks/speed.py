@@ -33,6 +33,9 @@ from mmestim.multimodal._objectives.mutual_information import CLUB
 
 N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+# The same optimizer for mmestim, whose SGD has this momentum, and one network with the same learning rate throughout.
+OURS: dict[str, Any] = {"optimizer": "sgd", "lr": SGD["lr"], "weight_decay": SGD["weight_decay"]}
+OURS |= {"lr_schedule": None, "cv": None}
 # Encoder, number of rows, shape of a sample and epochs of each network.
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
 # Weights of the losses of the follower in UDI. The second is small because random data offer no guidance.
@@ -119,9 +122,8 @@ def one_modality(network: str, batch_size: int, rounds: int, device: str) -> dic
     X = rng.standard_normal((n_rows, int(np.prod(shape))), dtype=np.float32)
     y = rng.integers(0, N_CLASSES, n_rows)
     settings = {"encoder": encoder, "embedding_dim": EMBEDDING_DIM, "batch_size": batch_size, "max_epochs": epochs}
-    settings["cv"] = None  # one network, as the others train
     ours = LateFusionClassifier(
-        **settings, shapes={"x": shape}, early_stopping=False, lr_schedule=None, device=device, random_state=0
+        **settings, **OURS, shapes={"x": shape}, early_stopping=False, device=device, random_state=0
     )
     skorch_net = NeuralNetClassifier(
         Net,
@@ -168,22 +170,22 @@ def udi(network: str, batch_size: int, rounds: int, device: str) -> dict[str, di
     def ours(guidance):
         clf = UDIClassifier(
             {"a": slice(0, size), "b": slice(size, None)},
+            **OURS,
             shapes={"a": shape, "b": shape},
             guidance=guidance,
             anchor="a",
-            cv=None,
             encoder=encoder,
             embedding_dim=EMBEDDING_DIM,
             batch_size=batch_size,
             max_epochs=epochs,
             early_stopping=False,
-            lr_schedule=None,
             device=device,
             random_state=0,
         )
         return lambda: clf.fit(X, y)
 
-    rules = {"mmestim": GUIDANCE, "mmestim dynamic": "dynamic", "mmestim aligned": "aligned"}
+    names = ("validated", "dynamic", "aligned")
+    rules = {"mmestim": GUIDANCE, **{f"mmestim {name}": name for name in names}}
     contenders = {"hand-written": by_hand, **{name: ours(rule) for name, rule in rules.items()}}
     return {"UDI fit": measure(contenders, rounds, device)}
 
@@ -200,15 +202,14 @@ def balancing(network: str, batch_size: int, rounds: int, device: str) -> dict[s
         for name in [*methods][round_number:] + [*methods][:round_number]:
             clf = JointClassifier(
                 {"a": slice(0, size), "b": slice(size, None)},
+                **OURS,
                 shapes={"a": shape, "b": shape},
                 encoder=encoder,
                 balancer=methods[name],
-                cv=None,
                 embedding_dim=EMBEDDING_DIM,
                 batch_size=batch_size,
                 max_epochs=epochs,
                 n_iter_no_change=epochs,
-                lr_schedule=None,
                 device=device,
                 random_state=0,
             )
