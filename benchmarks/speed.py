@@ -33,7 +33,7 @@ from mmestim.multimodal._objectives.mutual_information import CLUB
 
 N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
-# The same optimizer for mmestim, whose SGD has this momentum, and one network with the same learning rate throughout.
+# mmestim trains alike: its SGD has this momentum, one network has one learning rate throughout.
 OURS: dict[str, Any] = {"optimizer": "sgd", "lr": SGD["lr"], "weight_decay": SGD["weight_decay"]}
 OURS |= {"lr_schedule": None, "cv": None}
 # Encoder, number of rows, shape of a sample and epochs of each network.
