@@ -36,7 +36,9 @@ def test_large_blocks_are_allocated_once():
         for _ in range(4):
             torch.ones(16 * MEGABYTE)
         assert faults() - first < PAGES / 10
-        assert resident() - before > 48 * MEGABYTE
+        retained = resident()
+    # The block may reuse memory that earlier tests have freed, so that the level before says little.
+    assert retained - resident() > 48 * MEGABYTE
     assert resident() - before < 48 * MEGABYTE
 
 
