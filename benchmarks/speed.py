@@ -34,8 +34,13 @@ from mmestim.multimodal._objectives.mutual_information import CLUB
 N_CLASSES, EMBEDDING_DIM = 10, 32
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 # mmestim trains alike: its SGD has this momentum, one network has one learning rate throughout.
-OURS: dict[str, Any] = {"optimizer": "sgd", "lr": SGD["lr"], "weight_decay": SGD["weight_decay"]}
-OURS |= {"lr_schedule": None, "cv": None}
+OURS: dict[str, Any] = {
+    "optimizer": "sgd",
+    "lr": SGD["lr"],
+    "weight_decay": SGD["weight_decay"],
+    "lr_schedule": None,
+    "cv": None,
+}
 # Encoder, number of rows, shape of a sample and epochs of each network.
 NETWORKS = {"light": ("mlp", 20_000, (128,), 5), "convolutional": ("conv2d", 2_000, (32, 32), 5)}
 # Weights of the losses of the follower in UDI. The second is small because random data offer no guidance.
