@@ -15,6 +15,9 @@ CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spati
 #: Label of recordings that went through no edit.
 UNALTERED = "unaltered"
 
+#: Kinds of edits: whether they change what was said and by whom, or show how it was recorded or sent.
+CHANGED_CONTENT, PROCESSING = KINDS = ("changed content", "processing")
+
 # Length of the interval that an edit is confined to where it does not cover the whole clip.
 INTERVAL_SECONDS = Between(0.5, 3.0)
 
@@ -54,6 +57,11 @@ class EditInfo:  # numpydoc ignore=PR02
         Whether a low-pass filtered copy of a clip may also carry the label.
     frame_weight : float, default=1.0
         Weight of the label's map in the loss of networks of frames.
+    kind : {'changed content', 'processing', ''}, default='processing'
+        Whether the edit changes what was said or by whom, or is a trace of how a recording was made or sent; empty for
+        'unaltered'.
+    plain_name : str, default=''
+        Name for readers, such as ``background noise``; by default, the label with spaces.
     """
 
     name: str
@@ -69,6 +77,12 @@ class EditInfo:  # numpydoc ignore=PR02
     is_synthetic: bool = False
     removes_high_frequencies: bool = False
     frame_weight: float = 1.0
+    kind: str = PROCESSING
+    plain_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.plain_name:
+            object.__setattr__(self, "plain_name", self.name.replace("_", " "))
 
     @property
     def acts_on(self) -> Literal["points", "intervals"]:
@@ -107,7 +121,7 @@ _SLOPES = one_of(12, 24, 36, 48)
 _STREAM_RATES = one_of(None, 24000, 44100, 48000)
 
 _ROWS = [
-    _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER),
+    _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER, kind=""),
     _source(
         "tts",
         "speech from text, as a whole recording or a sentence put into one",
@@ -115,6 +129,8 @@ _ROWS = [
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
         is_synthetic=True,
+        kind=CHANGED_CONTENT,
+        plain_name="synthetic speech",
     ),
     _source(
         "vc",
@@ -123,6 +139,8 @@ _ROWS = [
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
         is_synthetic=True,
+        kind=CHANGED_CONTENT,
+        plain_name="voice conversion",
     ),
     _temporal(
         "cut",
@@ -133,6 +151,7 @@ _ROWS = [
         source=_PAPER,
         is_spliced=True,
         revealed_by="splice points",
+        kind=CHANGED_CONTENT,
     ),
     _temporal(
         "paste",
@@ -144,6 +163,7 @@ _ROWS = [
         source=_PAPER,
         is_spliced=True,
         revealed_by="splice points",
+        kind=CHANGED_CONTENT,
     ),
     _temporal(
         "mix",
@@ -156,6 +176,8 @@ _ROWS = [
         is_spliced=True,
         # The clip statistics hardly react to an overlaid voice, so the frame map has to detect it.
         frame_weight=3.0,
+        kind=CHANGED_CONTENT,
+        plain_name="added voice",
     ),
     _modulation(
         "pitch_shift",
@@ -164,6 +186,7 @@ _ROWS = [
         held_out={"semitones": either_sign(0.5, 0.5)},
         implementation={"engine": one_of("phase_vocoder")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "time_stretch",
@@ -172,6 +195,7 @@ _ROWS = [
         held_out={"rate": one_of(0.95, 1.05)},
         implementation={"engine": one_of("phase_vocoder")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "speed_change",
@@ -180,6 +204,7 @@ _ROWS = [
         held_out={"rate": one_of(0.97, 1.03)},
         implementation={"engine": one_of("soxr")},
         source=_NAME,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "distortion",
@@ -206,6 +231,7 @@ _ROWS = [
         implementation={"mode": one_of("constant"), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="MP3",
     ),
     _encoding(
         "opus",
@@ -219,6 +245,7 @@ _ROWS = [
         implementation={"engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="Opus",
     ),
     _encoding(
         "vorbis_aac",
@@ -234,6 +261,7 @@ _ROWS = [
         implementation={"codec": one_of("vorbis"), "level": Between(0.5, 0.95), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="Vorbis or AAC",
     ),
     _encoding(
         "telephone",
@@ -254,6 +282,7 @@ _ROWS = [
         implementation={"family": one_of("chebyshev", "elliptic", "bessel", "fir"), "slope": one_of(24, 36, 48)},
         source=_PAPER,
         removes_high_frequencies=True,
+        plain_name="low-pass filter",
     ),
     _spectral(
         "high_pass",
@@ -261,6 +290,7 @@ _ROWS = [
         {"cutoff": Between(250.0, 2400.0, log=True), "slope": _SLOPES, "family": one_of("butterworth")},
         implementation={"family": one_of("fir")},
         source=_PAPER,
+        plain_name="high-pass filter",
     ),
     _spectral(
         "equalizer",
@@ -280,6 +310,7 @@ _ROWS = [
         {"scale": one_of("chromatic", "major", "minor"), "strength": Between(0.7, 1.0), "glide": Between(0.0, 0.04)},
         held_out={"scale": one_of("pentatonic")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _spatial(
         "reverb",
@@ -333,9 +364,12 @@ def frame_weights(labels: Sequence[str]) -> list[float]:
 
 __all__ = [
     "CATEGORIES",
+    "CHANGED_CONTENT",
     "EDIT_LABELS",
     "INTERVAL_SECONDS",
+    "KINDS",
     "LABELS",
+    "PROCESSING",
     "SPLICED_LABELS",
     "SYNTHETIC_LABELS",
     "TAXONOMY",
