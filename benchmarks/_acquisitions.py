@@ -23,7 +23,7 @@ class Acquisition(NamedTuple):
 
     group: str
     write: Callable[[np.ndarray, Path], Path]  # from float32 samples and a path without suffix to the path
-    codec: str | None = None  # label that names the codec, if there is one
+    codec: str | None = None  # label of its codec, if there is one
 
     @property
     def keeps_edits(self) -> bool:
@@ -116,10 +116,10 @@ def gated(waveform: np.ndarray) -> np.ndarray:
     return waveform * (1 - 0.9 * np.convolve(is_closed, np.ones(size) / size, "same"))
 
 
-def lossy(codec: str, name: str, bitrates: Sequence[int], **settings: Any) -> dict[str, Acquisition]:
+def lossy(label: str, name: str, bitrates: Sequence[int], **settings: Any) -> dict[str, Acquisition]:
     """Return acquisitions by a codec of FFmpeg at several bit rates."""
     return {
-        f"{name} {bitrate}k": Acquisition("lossy", partial(as_packets, bitrate=bitrate, **settings), codec)
+        f"{name} {bitrate}k": Acquisition("lossy", partial(as_packets, bitrate=bitrate, **settings), label)
         for bitrate in bitrates
     }
 

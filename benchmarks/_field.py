@@ -78,7 +78,7 @@ def field_parts(evaluation: RunEvaluation, options: argparse.Namespace) -> dict[
         folder = options.speech.parent.parent / "speech_rates"
         table = pd.read_csv(folder / "clips.csv", dtype={"speaker": str})
         table = table[table["source"].str.startswith(source)]
-        is_detected = detected([str(folder / "audio" / name) for name in table["file"]], evaluation)
+        is_detected = detected([str(folder / name) for name in table["file"]], evaluation)
         return alarm_lines(is_detected, evaluation.labels[1:], table["speaker"].to_numpy(), None, n_resamples)
 
     parts: dict[str, Callable[[], list[Line]]] = {

@@ -222,8 +222,9 @@ _ROWS = [
         "mp3",
         "MP3 files",
         {
-            "bitrate": one_of(8, 16, 24, 32, 40, 48, 56, 64, 96),
-            "mode": one_of("average"),
+            # Low bit rates are easy to recognise, and rare in files of today.
+            "bitrate": one_of(8, 16, 24, 32, 48, 64, 64, 96, 96),
+            "mode": one_of("average", "constant"),
             "engine": one_of("soundfile"),
             "stream_rate": _STREAM_RATES,
         },
@@ -266,11 +267,8 @@ _ROWS = [
     _encoding(
         "telephone",
         "calls over fixed and mobile networks",
-        {"codec": one_of("alaw", "mulaw", "gsm", "g721"), "engine": one_of("soundfile")},
-        implementation={
-            "codec": one_of("amr_nb_4.75", "amr_nb_7.4", "amr_nb_12.2", "g726_16", "g726_24"),
-            "engine": one_of("av"),
-        },
+        {"codec": one_of("alaw", "mulaw", "gsm", "g721", "amr_nb_4.75", "amr_nb_5.9", "amr_nb_7.4", "amr_nb_12.2")},
+        implementation={"codec": one_of("amr_nb_5.15", "amr_nb_6.7", "amr_nb_10.2", "g726_16", "g726_24")},
         scopes=_CLIP,
         source=_NAME,
     ),

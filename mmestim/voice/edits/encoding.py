@@ -169,30 +169,28 @@ class VorbisAAC(_Encoding):
 
 _AMR = partial(by_av, encoder="libopencore_amrnb", decoder="amrnb", sample_format="s16")
 _G726 = partial(by_av, encoder="g726", decoder="g726", sample_format="s16")
-_TELEPHONE: dict[str, dict[str, Codec]] = {
-    "soundfile": {
+_TELEPHONE: dict[str, Codec] = {
+    **{
         name: partial(by_soundfile, container="WAV", subtype=subtype)
         for name, subtype in {"alaw": "ALAW", "mulaw": "ULAW", "gsm": "GSM610", "g721": "G721_32"}.items()
     },
-    "av": {f"amr_nb_{kbps}": partial(_AMR, bitrate=kbps) for kbps in (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)}
-    | {f"g726_{kbps}": partial(_G726, bitrate=kbps, code_size=str(kbps // 8)) for kbps in (16, 24, 32, 40)},
+    **{f"amr_nb_{kbps}": partial(_AMR, bitrate=kbps) for kbps in (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)},
+    **{f"g726_{kbps}": partial(_G726, bitrate=kbps, code_size=str(kbps // 8)) for kbps in (16, 24, 32, 40)},
 }
 
 
 class Telephone(_Encoding):
     """Round trip through a telephone network: 8000 samples a second, so nothing above 4 kHz, and its codec.
 
-    With ``engine="soundfile"`` the `codec` is ``alaw`` or ``mulaw`` (64 kbps), ``gsm`` (GSM 6.10, 13 kbps) or ``g721``
-    (32 kbps). With ``"av"`` it is one of ``g726_16`` to ``g726_40`` and ``amr_nb_4.75`` to ``amr_nb_12.2``, named by
-    kbps.
+    The `codec` is ``alaw`` or ``mulaw`` (64 kbps), ``gsm`` (GSM 6.10, 13 kbps), ``g721`` (32 kbps), or one of
+    ``g726_16`` to ``g726_40`` and ``amr_nb_4.75`` to ``amr_nb_12.2``, named by kbps.
     """
 
     name = "telephone"
 
-    def _codec(self, sample_rate: int, *, codec: str, engine: str = "soundfile") -> tuple[Codec, int]:
-        check_choice("engine", engine, _ENGINES)
-        check_choice("codec", codec, _TELEPHONE[engine])
-        return _TELEPHONE[engine][codec], 8000
+    def _codec(self, sample_rate: int, *, codec: str) -> tuple[Codec, int]:
+        check_choice("codec", codec, _TELEPHONE)
+        return _TELEPHONE[codec], 8000
 
 
 def _next_rate(sample_rate: int, rates: Iterable[int]) -> int:

@@ -38,7 +38,7 @@ def test_nothing_but_16_bits_by_default():
     assert_allclose(Acquisition().store(clip, RATE, np.random.default_rng(0)), clip, atol=0.5 / 32768)
 
 
-@pytest.mark.parametrize(("frequency", "expected"), [(20, -2), (1000, 0), (7000, 2)])
+@pytest.mark.parametrize("frequency, expected", [(20, -2), (1000, 0), (7000, 2)])
 def test_the_tilt_raises_high_frequencies(frequency, expected):
     clip = tone(frequency, 2.0)
     assert_allclose(decibels(Acquisition(tilt=4.0).record(clip, RATE)[8000:], clip[8000:]), expected, atol=0.1)
@@ -76,7 +76,7 @@ def test_draws_cover_all_rates_and_resamplers():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    "parameters, message",
     [
         ({"recorded_by": "nearest"}, "recorded_by='nearest'"),
         ({"bit_depth": 12}, "bit_depth=12"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits, prepare
 from mmestim.voice._audio.resampling import resample
+from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits, prepare
 
 
 @pytest.mark.parametrize("n", [30, 100, 101, 150, 151, 333, 1000])
