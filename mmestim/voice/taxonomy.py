@@ -15,6 +15,9 @@ CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spati
 #: Label of recordings that went through no edit.
 UNALTERED = "unaltered"
 
+#: Kinds of edits: whether they change what was said and by whom, or show how it was recorded or sent.
+CHANGED_CONTENT, PROCESSING = KINDS = ("changed content", "processing")
+
 # Length of the interval that an edit is confined to where it does not cover the whole clip.
 INTERVAL_SECONDS = Between(0.5, 3.0)
 
@@ -54,6 +57,11 @@ class EditInfo:  # numpydoc ignore=PR02
         Whether a low-pass filtered copy of a clip may also carry the label.
     frame_weight : float, default=1.0
         Weight of the label's map in the loss of networks of frames.
+    kind : {'changed content', 'processing', ''}, default='processing'
+        Whether the edit changes what was said or by whom, or is a trace of how a recording was made or sent; empty for
+        'unaltered'.
+    plain_name : str, default=''
+        Name for readers, such as ``background noise``; by default, the label with spaces.
     """
 
     name: str
@@ -69,6 +77,12 @@ class EditInfo:  # numpydoc ignore=PR02
     is_synthetic: bool = False
     removes_high_frequencies: bool = False
     frame_weight: float = 1.0
+    kind: str = PROCESSING
+    plain_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.plain_name:
+            object.__setattr__(self, "plain_name", self.name.replace("_", " "))
 
     @property
     def acts_on(self) -> Literal["points", "intervals"]:
@@ -105,7 +119,7 @@ _STRETCHERS = FirstInstalled({"signalsmith": "python_stretch", "phase_vocoder": 
 _SLOPES = one_of(12, 24, 36, 48)
 
 _ROWS = [
-    _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER),
+    _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER, kind=""),
     _source(
         "tts",
         "speech from text, as a whole recording or a sentence put into one",
@@ -113,6 +127,8 @@ _ROWS = [
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
         is_synthetic=True,
+        kind=CHANGED_CONTENT,
+        plain_name="synthetic speech",
     ),
     _source(
         "vc",
@@ -121,6 +137,8 @@ _ROWS = [
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
         is_synthetic=True,
+        kind=CHANGED_CONTENT,
+        plain_name="voice conversion",
     ),
     _temporal(
         "cut",
@@ -131,6 +149,7 @@ _ROWS = [
         source=_PAPER,
         is_spliced=True,
         revealed_by="splice points",
+        kind=CHANGED_CONTENT,
     ),
     _temporal(
         "paste",
@@ -142,6 +161,7 @@ _ROWS = [
         source=_PAPER,
         is_spliced=True,
         revealed_by="splice points",
+        kind=CHANGED_CONTENT,
     ),
     _temporal(
         "mix",
@@ -154,6 +174,8 @@ _ROWS = [
         is_spliced=True,
         # The clip statistics hardly react to an overlaid voice, so the frame map has to detect it.
         frame_weight=3.0,
+        kind=CHANGED_CONTENT,
+        plain_name="added voice",
     ),
     _modulation(
         "pitch_shift",
@@ -162,6 +184,7 @@ _ROWS = [
         held_out={"semitones": either_sign(0.5, 0.5)},
         implementation={"engine": one_of("phase_vocoder")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "time_stretch",
@@ -170,6 +193,7 @@ _ROWS = [
         held_out={"rate": one_of(0.95, 1.05)},
         implementation={"engine": one_of("phase_vocoder")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "speed_change",
@@ -178,6 +202,7 @@ _ROWS = [
         held_out={"rate": one_of(0.97, 1.03)},
         implementation={"engine": one_of("soxr")},
         source=_NAME,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "distortion",
@@ -199,6 +224,7 @@ _ROWS = [
         implementation={"mode": one_of("constant"), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="MP3",
     ),
     _encoding(
         "opus",
@@ -208,6 +234,7 @@ _ROWS = [
         implementation={"engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="Opus",
     ),
     _encoding(
         "vorbis_aac",
@@ -222,6 +249,7 @@ _ROWS = [
         },
         scopes=_CLIP,
         source=_NAME,
+        plain_name="Vorbis or AAC",
     ),
     _encoding(
         "telephone",
@@ -242,6 +270,7 @@ _ROWS = [
         implementation={"family": one_of("chebyshev", "elliptic", "bessel", "fir"), "slope": one_of(24, 36, 48)},
         source=_PAPER,
         removes_high_frequencies=True,
+        plain_name="low-pass filter",
     ),
     _spectral(
         "high_pass",
@@ -249,6 +278,7 @@ _ROWS = [
         {"cutoff": Between(250.0, 2400.0, log=True), "slope": _SLOPES, "family": one_of("butterworth")},
         implementation={"family": one_of("fir")},
         source=_PAPER,
+        plain_name="high-pass filter",
     ),
     _spectral(
         "equalizer",
@@ -268,6 +298,7 @@ _ROWS = [
         {"scale": one_of("chromatic", "major", "minor"), "strength": Between(0.7, 1.0), "glide": Between(0.0, 0.04)},
         held_out={"scale": one_of("pentatonic")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _spatial(
         "reverb",
@@ -321,9 +352,12 @@ def frame_weights(labels: Sequence[str]) -> list[float]:
 
 __all__ = [
     "CATEGORIES",
+    "CHANGED_CONTENT",
     "EDIT_LABELS",
     "INTERVAL_SECONDS",
+    "KINDS",
     "LABELS",
+    "PROCESSING",
     "SPLICED_LABELS",
     "SYNTHETIC_LABELS",
     "TAXONOMY",

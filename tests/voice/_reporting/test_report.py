@@ -277,7 +277,7 @@ def test_only_a_report_loads_the_template_engine():
 
 # In a browser ------------------------------------------------------------------------------------------
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = os.environ.get("CHROME_BIN") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INSPECTION_SCRIPT = """
 new Promise(done => {
   const inspect = () => {
