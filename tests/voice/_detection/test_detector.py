@@ -94,7 +94,8 @@ def test_an_ordinary_classifier_of_clips(clips, model):
     assert detector.decision_function(clips).shape == (12,)
     analysis = detector.analyze(clips[:1])[0]
     assert list(analysis.probabilities) == ["clean", "noisy"]
-    assert (analysis.labels, analysis.segments, analysis.explanation) == ((), (), "")
+    assert (analysis.labels, analysis.segments, analysis.tested, analysis.not_tested) == ((), (), (), ())
+    assert analysis.verdict == analysis.explanation == ""
     with pytest.raises(AttributeError, match="locate needs a detector of edits"):
         detector.locate(clips)
 
