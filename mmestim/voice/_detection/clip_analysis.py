@@ -14,7 +14,7 @@ from sklearn.utils import gen_even_slices
 
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
-from .._models.calibration import UnalteredCalibrator, check_prior, exceeds_threshold, reweigh
+from .._models.calibration import UnalteredCalibrator, exceeds_threshold, reweigh
 from ..localization import EditSegment
 from ..taxonomy import CATEGORIES, CHANGED_CONTENT, EDIT_LABELS, KINDS, PROCESSING, TAXONOMY, UNALTERED
 from .clip_inference import ScannedClip, scan_clip
@@ -23,6 +23,9 @@ from .parameters import check_hop
 
 if TYPE_CHECKING:
     from .detector import VoiceEditDetector
+
+#: Verdicts on a recording, those that need attention first.
+VERDICTS = (CHANGED_CONTENT, f"{PROCESSING} only", "cannot tell", "no edit found")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +98,10 @@ class ClipAnalysis:  # numpydoc ignore=PR02
         """One of ``changed content``, ``processing only``, ``no edit found`` and ``cannot tell``."""
         if not self.thresholds:
             return ""
+        changed, processed, undecided, unedited = VERDICTS
         if self.cannot_tell:
-            return "cannot tell"
-        if self.labels_of_kind(CHANGED_CONTENT):
-            return CHANGED_CONTENT
-        return f"{PROCESSING} only" if self.labels else "no edit found"
+            return undecided
+        return changed if self.labels_of_kind(CHANGED_CONTENT) else processed if self.labels else unedited
 
     @property
     def explanation(self) -> str:
@@ -142,7 +144,6 @@ class ClipAnalysis:  # numpydoc ignore=PR02
         ValueError
             If `prior` is out of bounds, or `self.prior` is unknown.
         """
-        check_prior(prior, self.prior)
         window_probabilities = self.window_probabilities.copy()
         window_probabilities[:, 0] = reweigh(window_probabilities[:, 0], self.prior, prior)
         unaltered = float(reweigh(self.probabilities[UNALTERED], self.prior, prior))

@@ -84,15 +84,17 @@ def _describe_edit(label: str, analysis: ClipAnalysis) -> str:
     segments = [segment for segment in analysis.segments if segment.label == label]
     places = ""
     points = [f"{segment.start:.2f} s" for segment in segments if segment.is_point]
+    # The model locates the point only within an interval.
+    preposition, conjunction = ("between", "and") if TAXONOMY[label].acts_on == "points" else ("from", "to")
     intervals = [
-        f"{segment.start:.2f} to {segment.end:.2f} s"
+        f"{segment.start:.2f} {conjunction} {segment.end:.2f} s"
         for segment in segments
         if not segment.is_point and segment.duration < _WHOLE_RECORDING * analysis.duration
     ]
     if points:
         places += f" at {_join(points)}"
     if intervals:
-        places += f" from {_join(intervals)}"
+        places += f" {preposition} {_join(intervals)}"
     return f"{_describe_label(label)}{places} (probability {percent(analysis.probabilities[label])})"
 
 

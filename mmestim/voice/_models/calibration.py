@@ -134,8 +134,9 @@ def check_prior(prior: float, base_rate: float | None) -> None:
         )
 
 
-def reweigh(proba: Any, base_rate: float, prior: float) -> Any:
+def reweigh(proba: Any, base_rate: float | None, prior: float) -> Any:
     """Replace the base rate that probabilities assume by a prior, by Bayes' rule: odds times the ratio of its odds."""
+    check_prior(prior, base_rate)
     return expit(logit(proba) + logit(prior) - logit(base_rate))
 
 

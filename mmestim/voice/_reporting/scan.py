@@ -87,7 +87,9 @@ class ScannedFile:  # numpydoc ignore=PR02
             return self.analysis.cannot_tell
         edits = {kind: self.analysis.labels_of_kind(kind) for kind in KINDS}
         return "; ".join(
-            f"{kind}: {'; '.join(self._describe(label) for label in labels)}" for kind, labels in edits.items() if labels
+            f"{kind}: {'; '.join(self._describe(label) for label in labels)}"
+            for kind, labels in edits.items()
+            if labels
         )
 
     @property
@@ -116,9 +118,10 @@ def format_place(segment: EditSegment, duration: float) -> str:
     """Describe in words where a segment is in a recording of this duration."""
     if segment.is_point:
         return f"at {segment.start:.2f} s"
-    if segment.start == 0 and segment.end >= duration:
-        return "throughout"
-    return f"from {segment.start:.2f} to {segment.end:.2f} s"
+    is_whole = segment.start == 0 and segment.end >= duration
+    if TAXONOMY[segment.label].acts_on == "points":
+        return "somewhere" if is_whole else f"between {segment.start:.2f} and {segment.end:.2f} s"
+    return "throughout" if is_whole else f"from {segment.start:.2f} to {segment.end:.2f} s"
 
 
 def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from ..segments import EditSegment
 from .lines import MISSING_FIELD, decode_field, encode_field, line_errors, numbered_lines
 
-# Duration of a point in seconds. Other programs drop shorter segments: pyannote.core drops those of up to a microsecond,
-# and its writer rounds to milliseconds.
+# Duration of a point in seconds. Programs drop shorter segments: pyannote.core drops those of up to a microsecond, and
+# its writer rounds to milliseconds.
 _POINT_SECONDS = 0.001
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 
+from ..._utils.atomic_write import write_atomically
 from ..._utils.segment_formats import SEGMENT_FORMATS
 from ..._utils.validation import check_choice, check_number
 from ..segments import EditSegment, sort_segments
@@ -61,6 +62,8 @@ def write_segments(
     ------
     ValueError
         If the format is unknown or cannot hold these recordings, or a duration is missing or not accepted.
+    OSError
+        If the file cannot be written.
 
     See Also
     --------
@@ -114,9 +117,7 @@ def write_segments(
         check_number("duration", duration, closed=False)
     text = _FUNCTIONS[format].write(recordings, duration)
     if isinstance(file, str | os.PathLike):
-        # File names need not be valid Unicode, and newlines in labels must not be translated.
-        with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            stream.write(text)
+        write_atomically(file, [text.encode("utf-8", "surrogateescape")])  # File names need not be valid Unicode.
     else:
         file.write(text)
 

@@ -73,10 +73,9 @@ def test_analyses_agree_with_predictions(detector, clips, edits):
 
 
 def test_all_results_are_parts_of_one_analysis(edit_detector, tmp_path, make_noise, add_echo):
-    """Those of predictions, places, explanations, scans and reports, for paths and arrays, together and alone."""
+    """Predictions, places, explanations, scans and reports agree, for paths and arrays, together and alone."""
     detector = copy.copy(edit_detector)
     detector.thresholds_ = np.full(4, 0.2)
-    # Of two and a half windows, 16 bits as in a file.
     clips = [np.round(make_noise(3, seed) * 8192) / 32768 for seed in range(2)]
     clips = [clip.astype(np.float32) for clip in (*clips, add_echo(clips[0]))]
     paths = [str(tmp_path / f"{number}.wav") for number in range(3)]
@@ -134,7 +133,7 @@ def test_a_prior_changes_only_the_probability_of_unaltered(edit_detector, make_n
     assert likely.verdict == analysis.verdict
     unknown = dataclasses.replace(analysis, prior=None)
     assert "recordings are unedited" not in unknown.explanation
-    with pytest.raises(ValueError, match="prior=0.9 cannot replace"):
+    with pytest.raises(ValueError, match=r"prior=0\.9 cannot replace"):
         unknown.with_prior(0.9)
 
 
