@@ -85,10 +85,18 @@ def _format(value: Any) -> str:
     return _REPR.repr(value)
 
 
+class _ShortRepr(reprlib.Repr):
+    """Limited repr, in which floats have six significant digits."""
+
+    def repr_float(self, number: float, level: int) -> str:
+        text = repr(number)
+        return text if len(text) <= 8 else f"{number:.6g}"
+
+
 # Dicts within more dicts than these are shown on one line.
 _MAX_DEPTH = 4
 _MAX_ENTRIES = 1000
-_REPR = reprlib.Repr()
+_REPR = _ShortRepr()
 _REPR.maxlist = _REPR.maxdict = _REPR.maxtuple = 20
 _REPR.maxlevel = 3
 _REPR.maxstring = _REPR.maxother = 100

@@ -14,13 +14,13 @@ from ..._utils.validation import check_choice
 from .._audio.corpus import Skipped
 from ..formats.json_csv import VERSION, escape_row
 from ..segments import EditSegment
-from ..taxonomy import CHANGED_CONTENT, PROCESSING, UNALTERED
+from ..taxonomy import CHANGED_CONTENT, PROCESSING, TAXONOMY, UNALTERED
 from .model_facts import file_sha256
 from .scan import ScannedFile
 
 _UNREAD = "could not be read"
 _CSV_COLUMNS = (
-    *("file", "channel", "verdict", "reason", "label", "category", "start", "end", "score", "duration"),
+    *("file", "channel", "verdict", "reason", "label", "kind", "category", "start", "end", "score", "duration"),
     *("sample_rate", "n_channels", "container", "notes", "gaps", "prior", "model_sha256"),
 )
 
@@ -143,7 +143,7 @@ def _csv_fields(file: ScannedFile, segment: EditSegment | None) -> dict[str, Any
         "channel": file.channel,
         "verdict": file.verdict,
         "reason": analysis.cannot_tell,
-        **({} if segment is None else vars(segment)),
+        **({} if segment is None else {"kind": TAXONOMY[segment.label].kind, **vars(segment)}),
         "duration": analysis.duration,
         "sample_rate": file.sample_rate,
         "n_channels": file.n_channels,

@@ -57,6 +57,7 @@ def test_csv_has_a_row_for_each_segment_and_each_other_file(results, model, tmp_
         *("no edit found", "processing only", "cannot tell", "could not be read"),
     ]
     assert table["label"].fillna("").tolist() == ["mix", "cut", "cut", "", "echo", "", ""]
+    assert table["kind"].dropna().tolist() == [*["changed content"] * 3, "processing"]
     assert table["reason"].tolist()[-2:] == ["It lasts 0.1 s.", "is no audio."]
     assert set(table["model_sha256"]) == {hashlib.sha256(b"model").hexdigest()}
     assert table["duration"].tolist()[:-1] == [4, 4, 4, 3, 4, 0.1]
