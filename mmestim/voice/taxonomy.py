@@ -117,6 +117,8 @@ _PAPER = "name and category: arXiv:2402.06304; ranges: our choice"
 _NAME = "name: arXiv:2402.06304; place among its categories and ranges: our choice"
 _STRETCHERS = FirstInstalled({"signalsmith": "python_stretch", "phase_vocoder": None})
 _SLOPES = one_of(12, 24, 36, 48)
+# Rates at which files are coded; None is the rate of the clip.
+_STREAM_RATES = one_of(None, 24000, 44100, 48000)
 
 _ROWS = [
     _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER, kind=""),
@@ -219,8 +221,13 @@ _ROWS = [
     _encoding(
         "mp3",
         "MP3 files",
-        {"bitrate": one_of(8, 16, 24, 32, 40, 48, 56, 64), "mode": one_of("average"), "engine": one_of("soundfile")},
-        held_out={"bitrate": one_of(96)},
+        {
+            "bitrate": one_of(8, 16, 24, 32, 40, 48, 56, 64, 96),
+            "mode": one_of("average"),
+            "engine": one_of("soundfile"),
+            "stream_rate": _STREAM_RATES,
+        },
+        held_out={"bitrate": one_of(80)},
         implementation={"mode": one_of("constant"), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
@@ -229,7 +236,11 @@ _ROWS = [
     _encoding(
         "opus",
         "messengers and calls over the internet",
-        {"bitrate": Between(6.0, 32.0, log=True), "engine": one_of("soundfile")},
+        {
+            "bitrate": Between(6.0, 36.0, log=True),
+            "engine": one_of("soundfile"),
+            "stream_rate": one_of(None, 48000),
+        },
         held_out={"bitrate": one_of(48.0)},
         implementation={"engine": one_of("av")},
         scopes=_CLIP,
@@ -239,14 +250,15 @@ _ROWS = [
     _encoding(
         "vorbis_aac",
         "files of streaming services and phones",
-        {"codec": one_of("vorbis"), "level": Between(0.5, 0.99), "engine": one_of("soundfile")},
-        # FFmpeg's own Vorbis encoder breaks down at levels above 0.95.
-        implementation={
+        {
             "codec": one_of("vorbis", "aac"),
-            "level": Between(0.5, 0.95),
-            "bitrate": one_of(16, 24, 32, 40, 48),
-            "engine": one_of("av"),
+            "level": Between(0.5, 0.99),
+            "bitrate": one_of(16, 24, 32, 48, 64, 96),
+            "engine": one_of("soundfile"),
+            "stream_rate": _STREAM_RATES,
         },
+        # FFmpeg's own Vorbis encoder breaks down at levels above 0.95. There is no second encoder of AAC.
+        implementation={"codec": one_of("vorbis"), "level": Between(0.5, 0.95), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
         plain_name="Vorbis or AAC",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
+from .._constants import MIN_SECONDS
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
-from .base import MIN_SECONDS, WindowModel, WindowOutputs
+from .base import WindowModel, WindowOutputs
 from .batching import BATCH_SIZE
 from .boosted_trees import BoostedTrees
 

@@ -248,13 +248,25 @@ def test_implementations_differ(label, clips):
 
 
 def test_only_parameters_of_the_codec_are_drawn():
-    ranges = TAXONOMY["vorbis_aac"].variant("implementation")
+    ranges = TAXONOMY["vorbis_aac"].variant("train")
     drawn = [
         EDITS["vorbis_aac"].draw(np.random.default_rng(seed), 4.0, 16000, ranges, AudioPool()) for seed in range(20)
     ]
     kinds = {tuple(parameters) for parameters in drawn}
-    assert kinds == {("codec", "level", "engine"), ("codec", "engine", "bitrate")}
+    assert kinds == {("codec", "level", "engine", "stream_rate"), ("codec", "bitrate", "stream_rate")}
     assert all(("level" in parameters) == (parameters["codec"] == "vorbis") for parameters in drawn)
+
+
+@pytest.mark.parametrize(
+    "label, parameters", [("mp3", {"bitrate": 32}), ("vorbis_aac", {"codec": "aac", "bitrate": 32})]
+)
+def test_files_are_coded_at_their_own_rate(label, parameters, clips):
+    pytest.importorskip("av")
+    at_16_khz, at_48_khz = (apply(label, clips[16000], **parameters, stream_rate=rate) for rate in (16000, 48000))
+    assert len(at_48_khz) == len(clips[16000])
+    # The same bits are spread over a band three times as wide.
+    errors = [np.sum((coded - clips[16000]) ** 2) for coded in (at_16_khz, at_48_khz)]
+    assert errors[0] < errors[1] < 0.5 * np.sum(clips[16000] ** 2)
 
 
 def test_no_files_are_written(tmp_path, monkeypatch, clips):
@@ -275,7 +287,7 @@ def test_no_files_are_written(tmp_path, monkeypatch, clips):
         ("opus", {"bitrate": 5.0}, "bitrate=5.0 must be at least 6 and at most 256"),
         ("vorbis_aac", {"codec": "vorbis", "level": 1.5}, "level=1.5 must be"),
         ("vorbis_aac", {"codec": "vorbis"}, "level=nan must be"),
-        ("vorbis_aac", {"codec": "aac", "bitrate": 24}, "engine='soundfile' is not supported. Use one of 'av'"),
+        ("vorbis_aac", {"codec": "aac", "engine": "soundfile"}, "engine='soundfile' is not supported. Use one of"),
         ("telephone", {"codec": "evs"}, "codec='evs' is not supported. Use one of 'alaw'"),
         ("telephone", {"codec": "gsm", "engine": "av"}, "codec='gsm' is not supported. Use one of 'amr_nb_4.75'"),
     ],
