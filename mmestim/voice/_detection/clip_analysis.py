@@ -96,19 +96,19 @@ class ClipAnalysis:  # numpydoc ignore=PR02
     @property
     def verdict(self) -> str:
         """One of ``changed content``, ``processing only``, ``no edit found`` and ``cannot tell``."""
-        if not self.thresholds:
-            return ""
         changed, processed, undecided, unedited = VERDICTS
         if self.cannot_tell:
             return undecided
+        if not self.thresholds:
+            return ""
         return changed if self.labels_of_kind(CHANGED_CONTENT) else processed if self.labels else unedited
 
     @property
     def explanation(self) -> str:
         """Paragraph that describes the result, as returned by `VoiceEditDetector.explain`."""
-        if not self.thresholds:
-            return ""
-        return describe_finding(self) if self.cannot_tell else f"{describe_finding(self)} {describe_limits(self)}"
+        if self.cannot_tell:
+            return describe_finding(self)
+        return f"{describe_finding(self)} {describe_limits(self)}" if self.thresholds else ""
 
     @property
     def tested(self) -> tuple[str, ...]:

@@ -140,7 +140,10 @@ def write_report(
     results = list(results)
     files = [result for result in results if isinstance(result, ScannedFile)]
     if prior is not None:
-        files = [replace(file, analysis=file.analysis.with_prior(prior)) for file in files]
+        files = [
+            file if file.analysis.cannot_tell else replace(file, analysis=file.analysis.with_prior(prior))
+            for file in files
+        ]
     files.sort(key=lambda file: VERDICTS.index(file.verdict))
     model_facts = describe_model(detector, model)
     n_processes = 1 if len(files) < 2 else n_jobs
@@ -156,7 +159,7 @@ def write_report(
         "created_at": f"{datetime.now(UTC).astimezone():%Y-%m-%d at %H:%M %Z}",
         "version": version("mmestim"),
         "recordings": (_recording_view(*item) for item in zip(files, media, strict=True)),
-        "prior": files[0].analysis.prior if files else None,
+        "prior": next((file.analysis.prior for file in files if not file.analysis.cannot_tell), None),
         "tested": _edit_facts(detector, tested),
         "not_tested": [label for label in EDIT_LABELS if label not in tested],
         "taxonomy": TAXONOMY,

@@ -120,8 +120,9 @@ def _json_fields(file: ScannedFile) -> dict[str, Any]:
 
 def _to_csv(results: Results, model: str | None) -> str:
     sha256 = "" if model is None else file_sha256(model)
-    scanned = [file for file in results if isinstance(file, ScannedFile)]
-    labels = scanned[0].analysis.probabilities if scanned else {}
+    # Without a verdict, there may be no probabilities either.
+    analyses = [file.analysis for file in results if isinstance(file, ScannedFile)]
+    labels = max((analysis.probabilities for analysis in analyses), key=len, default={})
     numbers = [f"probability_{label}" for label in labels]
     numbers += [f"threshold_{label}" for label in labels if label != UNALTERED]
     text = io.StringIO()

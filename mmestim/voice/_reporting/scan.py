@@ -49,7 +49,7 @@ class ScannedFile:  # numpydoc ignore=PR02
     container : str, default=''
         Format of the file, such as ``WAV``.
     notes : tuple of str, default=()
-        Sentences about the way the file was read.
+        Sentences about the way the file was read, among them one about the gaps.
     gaps : tuple of (float, float), default=()
         Start and end, in seconds, of the parts that could not be decoded.
 

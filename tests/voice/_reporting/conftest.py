@@ -9,9 +9,13 @@ from mmestim.voice.taxonomy import CHANGED_CONTENT, TAXONOMY
 
 
 def scanned_file(path, seconds, segments=(), reason="", **facts):
-    """Return a result with these segments, of a detector that knows cuts, mixes and echoes."""
+    """Return a result with these segments, of a detector of cuts, mixes and echoes, or one without a verdict."""
     found = dict.fromkeys(segment.label for segment in segments)
-    probabilities = {"unaltered": 0.2, **{label: 0.9 if label in found else 0.1 for label in ("cut", "mix", "echo")}}
+    probabilities = (
+        {}
+        if reason
+        else {"unaltered": 0.2, **{label: 0.9 if label in found else 0.1 for label in ("cut", "mix", "echo")}}
+    )
     analysis = ClipAnalysis(
         duration=seconds,
         probabilities=probabilities,
@@ -23,7 +27,7 @@ def scanned_file(path, seconds, segments=(), reason="", **facts):
         window_probabilities=np.array([list(probabilities.values())]),
         embedding=np.zeros(2),
         logits=np.zeros(3),
-        prior=0.4,
+        prior=None if reason else 0.4,
         cannot_tell=reason,
     )
     return ScannedFile(str(path), analysis, **facts)
