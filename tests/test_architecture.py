@@ -59,7 +59,10 @@ ARROWS = {
         "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.records "
         "voice.taxonomy voice._audio voice._constants _training _serialization _utils"
     ),
-    "voice._reporting": "voice._detection voice.segments voice.taxonomy voice._audio voice._constants _utils",
+    "voice._reporting": (
+        "voice._detection voice._models voice.formats voice.segments voice.taxonomy voice._audio voice._constants "
+        "_utils"
+    ),
     "voice": (
         "voice._reporting voice._detection voice._simulation voice.edits voice.records voice.taxonomy voice.time_map "
         "voice._audio"

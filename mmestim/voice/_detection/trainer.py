@@ -200,8 +200,8 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         if truth is None:
             windows, spliced_windows = self._simulate(corpus, seconds, seed, folder)
         else:
+            self.options.log_stage(f"reading {len(corpus)} clips in windows of {seconds:g} s")
             windows = given_windows(corpus, truth.clips, self.labels, round(seconds * RATE), folder / "windows")
-        self._log(f"training on {len(windows)} windows")
         # Classes are not calibrated, so the model of a classifier is trained on all clips.
         held_out, spliced_held_out = (
             None if part is None else held_out_windows(part.clips, speakers, seed) & (not self.is_exclusive)
@@ -233,11 +233,12 @@ class DetectorTrainer:  # numpydoc ignore=PR02
             n_samples=round(seconds * RATE),
             n_jobs=self.n_jobs,
         )
-        self._log(f"simulating {self.n_clips} clips for windows of {seconds:g} s")
+        self.options.log_stage(f"simulating {self.n_clips} clips for windows of {seconds:g} s")
         windows = simulate(n_clips=self.n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows")
         if not self.adds_splices:
             return windows, None
         n_spliced = round(_SPLICED_CLIP_RATIO * self.n_clips)
+        self.options.log_stage(f"simulating {n_spliced} clips with several splices")
         spliced_windows = simulate(
             n_clips=n_spliced, seed=seed_for(seed, "seams"), folder=folder / "spliced", add_splices=True
         )
@@ -250,6 +251,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         if self.is_exclusive:
             fusion = ScoreFusion.mean(*logits.shape[1:])
         else:
+            self.options.log_stage(f"calibrating on {len(logits)} windows of held-out speakers")
             fusion = ScoreFusion.fit(logits, is_positive, is_labelled)
         return fusion, HeldOutScores(expit(fusion.logits(logits)), is_positive, is_labelled)
 
@@ -273,10 +275,6 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         truth = np.where(scores.is_labelled, scores.is_positive, np.nan)
         report = detection_report(truth, scores.proba, self.labels, thresholds[1:])
         return {"n_held_out": len(truth), **report}
-
-    def _log(self, message: str) -> None:
-        if self.options.verbose:
-            print(f"VoiceEditDetector: {message}")
 
 
 def label_recalls(scores: HeldOutScores, thresholds: np.ndarray) -> np.ndarray:

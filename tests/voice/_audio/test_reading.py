@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from mmestim.voice import AudioCorpus, AudioError, Skipped
+from mmestim.voice._audio.reading import path_suggestion
 from mmestim.voice._audio.streaming import AudioStream
 
 RATE = 16000
@@ -199,3 +200,14 @@ def test_mp3_without_a_frame_count_is_read_completely_or_reported(tmp_path, loud
             corpus[0]
     else:
         assert abs(len(corpus[0]) / RATE - 16) < 0.2
+
+
+def test_a_suggested_path_is_another_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.wav").symlink_to("moved.wav")
+    (tmp_path / "M\u0075\u0308ller.wav").write_bytes(b"")  # the umlaut as two characters
+    (tmp_path / "file.mp3").write_bytes(b"")
+    assert path_suggestion("link.wav") == ": it is a link to 'moved.wav'. Correct the link."
+    assert path_suggestion("M\u00fcller.wav") == r". Did you mean 'Mu\u0308ller.wav'?"
+    assert path_suggestion("file.mp3/") == ". Did you mean 'file.mp3'?"
+    assert path_suggestion("file.mp3").startswith(". Correct the path; it is relative to ")  # made after the failure

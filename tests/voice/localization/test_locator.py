@@ -51,7 +51,7 @@ def test_without_frames_segments_are_as_wide_as_their_windows():
     """A window shows that an edit is in it, and not where; a cut is no exception."""
     locator = SegmentLocator(["cut", "echo"], np.full(2, 0.5), None, RATE)
     logits = [[-2, 1], [1, 2], [-2, 1], [-2, -3], [-2, -3], [-2, 1]]
-    for window, row in zip(iter_windows([np.zeros(7 * RATE, np.float32)], 2 * RATE, RATE), logits, strict=True):
+    for window, row in zip(iter_windows([np.zeros(7 * RATE, np.float32)], 2 * RATE, RATE, RATE), logits, strict=True):
         locator.add(window, np.array(row, float), None)
     segments = locator.finish(7.0, ["cut", "echo"], np.array([0.6, 0.7]))
     places = [(segment.label, segment.start, segment.end) for segment in segments]
