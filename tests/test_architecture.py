@@ -39,17 +39,17 @@ ARROWS = {
     "voice._audio": "_utils",
     "voice.networks": "voice._constants _utils",
     "voice.taxonomy": "voice.ranges",
-    "voice.records": "voice.taxonomy voice.time_map _utils",
+    "voice.records": "voice.taxonomy voice.time_map voice._audio _utils",
     "voice.segments": "voice.records voice.taxonomy",
     "voice._window_labels": "voice.records voice.taxonomy",
     "voice.edits": "voice._audio voice.taxonomy voice.time_map _utils",
-    "voice._features": "voice._audio _utils",
+    "voice._features": "voice._audio voice._constants _utils",
     "voice._simulation": "voice.edits voice.records voice.taxonomy voice.time_map voice._audio _utils",
     "voice.localization": "voice.segments voice._window_labels voice.taxonomy voice._audio _utils",
     "voice.formats": "voice.segments _utils",
     "voice.metrics": "voice.localization voice.segments voice.records voice.taxonomy _utils",
     "voice._training_data": (
-        "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio _training"
+        "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio voice._constants _training"
     ),
     "voice._models": (
         "voice._training_data voice._features voice._window_labels voice.networks voice.taxonomy voice._constants "
