@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any
 
-from .reading import path_suggestion
+from .._files.paths import path_suggestion
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 # Formats that are rare in training data or cannot be read. Scanning lists them too, so that no file is passed over.
