@@ -96,9 +96,14 @@ def check_finite(name: str, mono: np.ndarray, rate: int, first: int = 0) -> None
         raise AudioError(name, f"contains {problem}, the first at {seconds:.4f} s. Export it again.")
 
 
+def is_silent(lowest: float, highest: float) -> bool:
+    """Return whether the range from the lowest to the highest sample is silence."""
+    return (highest - lowest) / 2 < 10 ** (_SILENCE_DB / 20)
+
+
 def check_not_silent(name: str, lowest: float, highest: float, n_channels: int) -> None:
     """Raise an AudioError if the range from the lowest to the highest sample is silence."""
-    if (highest - lowest) / 2 < 10 ** (_SILENCE_DB / 20):
+    if is_silent(lowest, highest):
         mixed = "" if n_channels == 1 else f" after averaging its {n_channels} channels"
         raise AudioError(name, f"is silent: it stays within {_SILENCE_DB:g} dBFS of its mean{mixed}. Leave it out.")
 

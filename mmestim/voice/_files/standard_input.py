@@ -38,7 +38,5 @@ def spool(stream: BinaryIO) -> Iterator[str]:
         with open(path, "wb") as file:
             shutil.copyfileobj(stream, file)
             if file.tell() == 0:
-                raise AudioError(
-                    STANDARD_INPUT, "is empty. Redirect a recording to it: mmestim scan - < recording.wav."
-                )
+                raise AudioError(STANDARD_INPUT, "is empty. Redirect a recording to it: mmestim scan - < x.wav.")
         yield path
