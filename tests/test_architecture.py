@@ -38,7 +38,7 @@ ARROWS = {
     "voice.ranges": "_utils",
     "voice._files": "",
     "voice._audio": "voice._files _utils",
-    "voice._recordings": "voice._audio voice._files _utils",
+    "voice._recordings": "voice._audio voice._files voice._constants _utils",
     "voice.networks": "voice._constants _utils",
     "voice.taxonomy": "voice.ranges",
     "voice.records": "voice.taxonomy voice.time_map _utils",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -133,8 +133,8 @@ class AudioDecoder:
             raise AudioError(
                 path, "is damaged: no sound can be decoded. Download or export it again." if is_damaged else NO_SAMPLES
             )
-        self.rate, self._layout, self.n_channels = frame.sample_rate, frame.layout, frame.layout.nb_channels
-        self._format = (self.rate, self._layout.name)
+        self.rate, self.n_channels = frame.sample_rate, frame.layout.nb_channels
+        self._format = (self.rate, frame.layout.name)
 
     def close(self) -> None:
         """Close the containers, but not the file."""
@@ -222,10 +222,10 @@ class AudioDecoder:
         frame_format = None if frame is None else (frame.sample_rate, frame.layout.name)
         if frame_format != self._frame_format:
             if self._resampler is not None:
-                yield from map(_to_array, self._resampler.resample(None))
+                yield from self._to_arrays(self._resampler.resample(None))
             self._resampler, self._frame_format = None, frame_format
             if frame_format not in (None, self._format):
-                self._resampler = av.AudioResampler("fltp", self._layout, self.rate)
+                self._resampler = av.AudioResampler("fltp", frame.layout, self.rate)
                 self._notes.append(
                     f"From {self.n_read / self.rate:.2f} s on, the file has another sample rate or number of channels; "
                     f"all of it was scanned at {self.rate} Hz with {self.n_channels} channel(s)."
@@ -233,10 +233,21 @@ class AudioDecoder:
         if frame is None:
             return
         if self._resampler is None:
-            yield _to_array(frame)
+            yield from self._to_arrays([frame])
         else:
             frame.pts = None  # new times follow from the number of samples
-            yield from map(_to_array, self._resampler.resample(frame))
+            yield from self._to_arrays(self._resampler.resample(frame))
+
+    def _to_arrays(self, frames: Iterable[Any]) -> Iterator[np.ndarray]:
+        """Yield the samples of frames, float32 of shape (n_samples, n_channels)."""
+        for frame in frames:
+            samples = frame.to_ndarray()
+            samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+            with np.errstate(over="ignore"):  # infinite samples are reported later
+                samples = scale_samples(samples).astype(np.float32)
+            if samples.shape[1] != self.n_channels:
+                samples = np.repeat(samples.mean(axis=1, keepdims=True), self.n_channels, axis=1)
+            yield samples
 
     def _add_gap(self, start: int, end: int) -> None:
         """Add a gap between two samples, or extend the last gap by it."""
@@ -316,15 +327,6 @@ def scale_samples(samples: np.ndarray) -> np.ndarray:
     return ((samples - zero) / 2 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
 
 
-def _to_array(frame: Any) -> np.ndarray:
-    """Return the samples of a frame, float32 of shape (n_samples, n_channels)."""
-    samples = frame.to_ndarray()
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
-    with np.errstate(over="ignore"):  # infinite samples are reported later
-        return scale_samples(samples).astype(np.float32)
-
-
 def _way_out(path: str) -> str:
     """Return advice for a file that cannot be read."""
-    command = f"ffmpeg -i {shlex.quote(path)} -vn out.wav"
-    return f"Convert it to WAV or FLAC, for example by '{command}', or download it again."
+    return f"Download it again, or convert it to WAV or FLAC: ffmpeg -i {shlex.quote(path)} -vn out.wav"

@@ -64,8 +64,13 @@ class Track:
         self.ends_early = False
         if self._stream is not None:
             self.codec = self._stream.codec_context.codec.canonical_name
+            decoder = self._stream.codec_context
             if self.codec in LOSSLESS:
-                self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
+                decoder.options = {"err_detect": "crccheck+explode"}
+            # The first frame of Ogg Vorbis is no sound. FFmpeg's own cuts are wrong for streams of one page.
+            self._has_preroll = self.container == "ogg" and self.codec == "vorbis"
+            if self._has_preroll:
+                decoder.flags2 |= av.codec.context.Flags2.skip_manual
             self.number = 1 + self._container.streams.audio.index(self._stream)
 
     def __enter__(self) -> Self:
@@ -85,10 +90,13 @@ class Track:
             Seconds that are lost before it.
         """
         stream: Any = self._stream
-        if self.container in _PADDED and stream.duration is not None:
-            yield from _cut_padding(self._decode(), float(stream.duration * stream.time_base))
+        frames = self._decode()
+        if self._has_preroll and (first := next(frames))[0] is None:
+            yield first
+        elif self.container in _PADDED and stream.duration is not None:
+            yield from _cut_padding(frames, float(stream.duration * stream.time_base))
         else:
-            yield from self._decode()
+            yield from frames
 
     def _decode(self) -> Iterator[tuple[Any, float]]:
         """Yield all frames, each with the seconds that are lost before it, and None at the end."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from .._audio.reading import is_silent
+from .._constants import RATE
 from .._files.paths import AudioError
 
-RATE = 16000
 _MIN_SECONDS = 0.3
 
 # Frames of 40 ms every 20 ms, in windows of 50 frames, every 0.5 s.
@@ -62,12 +62,12 @@ def why_not_judged(blocks: Iterable[np.ndarray]) -> str | None:
             if detector.has_found_speech:
                 return None
     except AudioError:
-        if not is_silent(lowest, highest):  # an error of silence is a reason, too
+        if n_samples == 0 or not is_silent(lowest, highest):  # the error of a silent file is a reason, too
             raise
-    if is_silent(lowest, highest):
-        return "It is silent."
     if n_samples < _MIN_SECONDS * RATE:
         return f"It lasts {n_samples / RATE:.2f} s. Recordings below {_MIN_SECONDS:g} s are too short."
+    if is_silent(lowest, highest):
+        return "It is silent."
     if not detector.finish():
         return "No speech was found in it. It sounds like noise, tones or music."
     return None

@@ -96,7 +96,7 @@ def write_bad_file(folder, kind):
         return path, "contains no samples"
     if kind == "text":
         path.write_text("This is no sound.\n" * 99)
-        return path, "not audio in a supported format.*Convert it to WAV or FLAC.*ffmpeg -i"
+        return path, "not audio in a supported format.*convert it to WAV or FLAC: ffmpeg -i"
     if kind == "bytes":
         path.write_bytes(np.random.default_rng(0).bytes(9999))
         return path, "not audio"
