@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _DESCRIPTION
-    parser.add_argument(
-        "folder", metavar="CLEAN_DIR", help="unedited speech in the formats .wav .flac .ogg .oga .opus .mp3"
-    )
+    parser.add_argument("folder", metavar="CLEAN_DIR", help="audio or video files of unedited speech")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="model file to write, such as model.mme")
     parser.add_argument(
         "--window",

@@ -49,8 +49,8 @@ class AudioCorpus(Sequence[np.ndarray]):
     X : path, array, sequence or DataFrame
         One of:
 
-        - a folder, searched with its subfolders for audio files (.wav .flac .ogg .oga .opus .mp3); they are sorted by
-          path, and names that begin with a dot are ignored;
+        - a folder, searched with its subfolders for audio and video files; they are sorted by path, and names that
+          begin with a dot are ignored;
         - a list, 1-D object array or Series of paths and waveforms;
         - an array of shape (n_clips, n_samples) or (n_clips, n_channels, n_samples), memory-mapped or not;
         - a DataFrame with a column ``path``, such as :func:`find_audio` returns;
@@ -89,14 +89,14 @@ class AudioCorpus(Sequence[np.ndarray]):
 
     A clip cannot be used in these cases:
 
-    - its file is missing, empty, not audio, or truncated;
+    - its file is missing, empty, not audio, truncated or damaged;
     - it has no samples, NaN, infinite samples, or samples of 1e12 or more;
     - it is longer than `max_duration`;
     - it is silent: it stays within -80 dBFS of its mean.
 
-    A truncated file is detected by the size in the header of a WAV file, unless the file was written to a pipe. In FLAC
-    and Ogg files, it is detected by the last block. In MP3 files, it is detected if the encoder stored the number of
-    frames, as most do, and more than 0.1 s is missing. In other formats, it may go undetected.
+    FFmpeg decodes all files, by their content instead of their suffix, and the sound of videos. A file is damaged if
+    part of it cannot be decoded, or if it is shorter than its header says: by one sample in PCM and FLAC, and by more
+    than 0.1 s in lossy formats. Formats without a duration or checksums, such as ADTS and AMR, may hide damage.
 
     Examples
     --------

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from typing import Any
 
-from .reading import path_suggestion
+from .._files.paths import path_suggestion
 
-_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
-# Formats that are rare in training data or cannot be read. Scanning lists them too, so that no file is passed over.
-_OTHER_SUFFIXES = (
-    ".aif",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".w64",
-    ".m4a",
-    ".aac",
-    ".wma",
-    ".amr",
-    ".3gp",
-    ".mp4",
-    ".mov",
-    ".mkv",
-    ".webm",
-)
+# Suffixes of files with sound that can be read.
+AUDIO_SUFFIXES = (
+    ".3gp .aac .ac3 .aif .aifc .aiff .amr .ape .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .snd .spx .tta "
+    ".voc .w64 .wav .wave .wma .wv"
+).split()
+VIDEO_SUFFIXES = ".3g2 .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv".split()
+_SUFFIXES = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
 # The folder of the sex is "mixed" or "mix" for books with several speakers.
 _SEXES = {"female", "male", "mixed", "mix"}
 
@@ -36,8 +26,8 @@ def find_audio(folder: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     folder : str or path
-        Folder to search with its subfolders for files .wav .flac .ogg .oga .opus .mp3. Names that begin with a dot are
-        ignored.
+        Folder to search with its subfolders for audio and video files, by their suffixes. Names that begin with a dot
+        are ignored.
 
     Returns
     -------
@@ -79,14 +69,14 @@ def find_audio(folder: str | os.PathLike[str]) -> Any:
 
 
 def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
-    """Return the sorted paths of the audio files in a folder.
+    """Return the sorted paths of the audio and video files in a folder.
 
     Parameters
     ----------
     folder : str
         Folder to search with its subfolders.
     is_thorough : bool, default=False
-        Whether to include audio and video files that may not be readable, and subfolders that cannot be listed.
+        Whether to include subfolders that cannot be listed, instead of raising an error.
 
     Returns
     -------
@@ -98,6 +88,33 @@ def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
     ValueError
         If the folder does not exist, cannot be listed or contains no audio file.
     """
+    paths, _ = _search(folder, is_thorough)
+    if not paths:
+        raise ValueError(
+            f"The folder {folder!r} contains no audio or video files, such as .wav .mp3 .m4a .mp4. Pass another."
+        )
+    return paths
+
+
+def left_out(folder: str) -> dict[str, int]:
+    """Count the files in a folder that `files_in` leaves out.
+
+    Parameters
+    ----------
+    folder : str
+        Folder to search with its subfolders.
+
+    Returns
+    -------
+    dict of str to int
+        Numbers of files by suffix in lower case, such as ``".txt"``, the most frequent first. Files without a suffix
+        have the key ``"no suffix"``, files and subfolders whose names begin with a dot ``"hidden"``.
+    """
+    return dict(_search(folder, is_thorough=True)[1].most_common())
+
+
+def _search(folder: str, is_thorough: bool) -> tuple[list[str], Counter[str]]:
+    """Return the sorted paths of audio and video files, and the numbers of other files by suffix."""
     if not os.path.isdir(folder):
         if os.path.exists(folder):
             raise ValueError(f"{folder!r} is a file, not a folder. Pass the paths of files in a list: [{folder!r}].")
@@ -106,8 +123,8 @@ def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
         raise ValueError(f"The folder {folder!r} does not exist{path_suggestion(folder.rstrip(os.sep))}")
 
     paths: list[str] = []
+    others: Counter[str] = Counter()
     visited = {os.path.realpath(folder)}
-    suffixes = _SUFFIXES + _OTHER_SUFFIXES if is_thorough else _SUFFIXES
 
     def handle_error(error: OSError) -> None:
         if not is_thorough or error.filename == folder:
@@ -117,12 +134,18 @@ def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
     for parent, subfolders, names in os.walk(folder, onerror=handle_error, followlinks=True):
         # Links may form cycles, so each real folder is visited once.
         targets = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(subfolders) if name[0] != "."}
+        others["hidden"] += len(subfolders) - len(targets)
         subfolders[:] = [name for name, target in targets.items() if target not in visited]
         visited.update(targets.values())
-        paths += [os.path.join(parent, name) for name in names if name[0] != "." and name.lower().endswith(suffixes)]
-    if not paths:
-        raise ValueError(f"The folder {folder!r} contains no audio files ({' '.join(suffixes)}). Pass another folder.")
-    return sorted(paths)
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if name[0] == ".":
+                others["hidden"] += 1
+            elif suffix in _SUFFIXES:
+                paths.append(os.path.join(parent, name))
+            else:
+                others[suffix or "no suffix"] += 1
+    return sorted(paths), +others  # without zeros
 
 
 def parse_mailabs_path(path: str) -> dict[str, str | None]:

@@ -6,32 +6,20 @@ import math
 import os
 from collections.abc import Iterator
 from itertools import chain, pairwise
-from typing import BinaryIO
 
 import numpy as np
-import soundfile
 
-from .reading import (
-    check_end,
-    check_finite,
-    check_not_empty,
-    check_not_silent,
-    n_resampled,
-    open_audio,
-    read_frames,
-    to_mono,
-)
+from .._files.decoding import AudioFacts, open_audio
+from .reading import check_not_silent, mono_blocks, n_resampled
 from .resampling import resample_blocks
-
-_BLOCK_SIZE = 2**18  # samples per channel
 
 
 class AudioStream:
     """Audio file as mono blocks at one sample rate.
 
     Concatenated, the blocks are the waveform that `AudioCorpus` reads. Each iteration opens the file again and raises
-    the errors of `AudioCorpus`; some of them, such as that the file is silent, only at the end of the file. The
-    duration is not limited.
+    the errors of `AudioCorpus`, some of them, such as that the file is silent, only at the end of the file. Unlike
+    there, the duration is not limited, and damage is no error: blocks are zero where nothing can be decoded.
 
     Parameters
     ----------
@@ -39,66 +27,56 @@ class AudioStream:
         The file.
     rate : int
         Sample rate of the blocks in Hz.
+    channel : int, default=None
+        Number of the channel to read, from 1. `None` averages all channels.
+    notes : tuple of str, default=()
+        Sentences to put before the notes of the file.
 
     Attributes
     ----------
-    duration : float
-        Seconds of the file according to its header.
+    facts : AudioFacts
+        Facts about the file. Its duration, gaps and notes are complete once the file was read to its end.
     """
 
-    def __init__(self, path: str | os.PathLike[str], rate: int) -> None:
-        self.path, self.rate = os.fspath(path), rate
-        with open_audio(self.path) as (audio, _):
-            check_not_empty(self.path, audio.frames)
-            self.duration = audio.frames / audio.samplerate
+    def __init__(
+        self, path: str | os.PathLike[str], rate: int, channel: int | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
+        self.path, self.rate, self.channel = os.fspath(path), rate, channel
+        self._notes = notes
+        with open_audio(self.path) as audio:
+            self.facts: AudioFacts = audio.facts
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the file; if its header does not count them and it was not read yet, it is read."""
+        if self.facts.duration is None:
+            for _ in self:
+                pass
+        assert self.facts.duration is not None
+        return self.facts.duration
+
+    @property
+    def gaps(self) -> tuple[tuple[float, float], ...]:
+        """Starts and ends in seconds where nothing was heard."""
+        return self.facts.gaps
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about how the file was read."""
+        return (*self._notes, *self.facts.notes)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         lowest, highest, n_yielded = math.inf, -math.inf, 0
-        with open_audio(self.path) as (audio, guessed):
-            source = _MonoBlocks(audio, guessed, self.path)
-            blocks = resample_blocks(source, audio.samplerate, self.rate)
+        with open_audio(self.path) as audio:
+            blocks = resample_blocks(mono_blocks(audio, self.path, self.channel), audio.rate, self.rate)
             # The None at the end marks the last block, which is cut to the length of the clip.
             for block, following in pairwise(chain(blocks, [None])):
                 assert block is not None
                 if following is None:
-                    block = block[: n_resampled(source.n_read, audio.samplerate, self.rate) - n_yielded]
+                    block = block[: n_resampled(audio.n_read, audio.rate, self.rate) - n_yielded]
                 n_yielded += len(block)
                 lowest = min(lowest, block.min(initial=math.inf))
                 highest = max(highest, block.max(initial=-math.inf))
                 yield block
-            check_not_silent(self.path, lowest, highest, audio.channels)
-
-
-class _MonoBlocks:
-    """Mono blocks of an open file at the sample rate of the file.
-
-    Parameters
-    ----------
-    audio : SoundFile
-        The open file.
-    guessed : binary file or None
-        Its bytes if libsndfile had to guess its length.
-    path : str
-        Its path.
-
-    Attributes
-    ----------
-    n_read : int
-        Number of samples read so far.
-    """
-
-    def __init__(self, audio: soundfile.SoundFile, guessed: BinaryIO | None, path: str) -> None:
-        self.audio, self.guessed, self.path = audio, guessed, path
-        self.n_read = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        while n_left := self.audio.frames - self.n_read:
-            samples = read_frames(self.audio, self.path, min(n_left, _BLOCK_SIZE))
-            if len(samples) == 0:
-                break
-            mono = to_mono(samples[:, 0] if samples.shape[1] == 1 else samples.T)
-            check_finite(self.path, mono, self.audio.samplerate, self.n_read)
-            self.n_read += len(samples)
-            yield mono
-        check_end(self.audio, self.path, self.guessed, self.n_read)
-        check_not_empty(self.path, self.n_read)
+            self.facts = audio.facts
+            check_not_silent(self.path, lowest, highest, audio.n_channels if self.channel is None else 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmestim.voice._audio.reading import SequentialFile
+from mmestim.voice._files.decoding import AudioDecoder
 
 RATE = 16000
 
@@ -56,15 +56,15 @@ def folder(tmp_path):
 
 @pytest.fixture
 def opened_files(monkeypatch):
-    """Return the list of names to which each file that soundfile opens is added."""
+    """Return the list of names to which each file that is decoded is added."""
     names = []
 
-    class RecordedFile(SequentialFile):
-        def __init__(self, file, *args, **kwargs):
-            names.append(os.path.basename(os.fsdecode(getattr(file, "name", file))))
-            super().__init__(file, *args, **kwargs)
+    class RecordingDecoder(AudioDecoder):
+        def __init__(self, file, path):
+            names.append(os.path.basename(path))
+            super().__init__(file, path)
 
-    monkeypatch.setattr("mmestim.voice._audio.reading.SequentialFile", RecordedFile)
+    monkeypatch.setattr("mmestim.voice._files.decoding.AudioDecoder", RecordingDecoder)
     return names
 
 
@@ -96,7 +96,7 @@ def write_bad_file(folder, kind):
         return path, "contains no samples"
     if kind == "text":
         path.write_text("This is no sound.\n" * 99)
-        return path, "not audio.*Format not recognised.*Convert it"
+        return path, "not audio in a supported format.*convert it to WAV or FLAC: ffmpeg -i"
     if kind == "bytes":
         path.write_bytes(np.random.default_rng(0).bytes(9999))
         return path, "not audio"

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from mmestim.voice import AudioCorpus, find_audio
+from mmestim.voice._audio.folders import files_in, left_out
 
 RATE = 16000
 
@@ -35,7 +36,7 @@ def test_invalid_folders_are_reported(folder, tmp_path):
     with pytest.raises(ValueError, match=r"'.*/depe' does not exist. Did you mean '.*/deep'\?"):
         AudioCorpus(folder / "depe")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty' contains no audio files \(\.wav"):
+    with pytest.raises(ValueError, match=r"empty' contains no audio or video files, such as"):
         AudioCorpus(tmp_path / "empty")
 
 
@@ -97,3 +98,15 @@ def test_only_find_audio_needs_pandas(tmp_path, monkeypatch, write_mailabs):
     corpus = AudioCorpus(tmp_path)
     assert corpus.speakers.tolist() == ["eva_k"] * 2
     assert len(corpus[0]) == 6400
+
+
+def test_files_that_are_left_out_are_counted_by_suffix(folder):
+    for name in ("deep/report.PDF", "more.txt", "README", ".git/config", "deep/video.MP4", "voice.m4a"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert left_out(str(folder)) == {"hidden": 2, ".txt": 2, ".pdf": 1, "no suffix": 1}
+    names = [os.path.relpath(path, folder) for path in files_in(str(folder))]
+    assert names == ["a.FLAC", "b.wav", "deep/c.wav", "deep/video.MP4", "voice.m4a"]
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").touch()
+    assert left_out(str(folder / "texts")) == {".txt": 1}

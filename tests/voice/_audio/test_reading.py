@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from mmestim.voice import AudioCorpus, AudioError, Skipped
-from mmestim.voice._audio.reading import path_suggestion
 from mmestim.voice._audio.streaming import AudioStream
+from mmestim.voice._files.paths import path_suggestion
 
 RATE = 16000
 
@@ -80,11 +80,10 @@ def test_files_of_all_formats_are_read(tmp_path, name, parameters, tolerance, n_
     assert decibels(samples - channel_gains.mean() * clip) - decibels(clip) < tolerance
 
 
-def test_long_mp3_is_decoded_at_once(tmp_path, noise):
-    # libsndfile decodes the frames wrongly if they are read in several calls.
+def test_mp3_is_decoded_as_by_another_decoder(tmp_path, noise):
     soundfile.write(tmp_path / "x.mp3", np.concatenate([noise(10), 1e-3 * noise(10), noise(10)]), RATE)
     expected = soundfile.read(tmp_path / "x.mp3", dtype="float32")[0]
-    np.testing.assert_allclose(AudioCorpus([tmp_path / "x.mp3"])[0], expected, atol=1e-6)
+    np.testing.assert_allclose(AudioCorpus([tmp_path / "x.mp3"])[0], expected, atol=1e-5)
 
 
 def test_mp3_after_an_embedded_picture_is_read(tmp_path, noise):
@@ -114,7 +113,7 @@ def test_bad_files_are_reported_and_skipped(make_bad_file, folder, kind):
     assert corpus.skipped == [Skipped(1, str(path), caught.value.reason)]
     with pytest.raises(AudioError, match=message):
         list(AudioCorpus(paths).read())
-    if kind != "long":
+    if kind != "long" and "truncated" not in message:  # neither is an error when scanning
         with pytest.raises(AudioError) as streamed:
             list(AudioStream(path, RATE))
         assert (streamed.value.item, streamed.value.reason) == (str(path), caught.value.reason)
@@ -166,40 +165,6 @@ def test_files_above_the_maximum_duration_are_not_decoded(make_bad_file, folder,
     assert peak < 1e6
     with pytest.raises(AudioError, match=r"lasts 2\.0 s, above max_duration=1\.5"):
         AudioCorpus([noise(2)], max_duration=1.5)[0]
-
-
-def test_wav_with_the_size_of_a_pipe_is_read_to_its_end(tmp_path, noise):
-    soundfile.write(tmp_path / "x.wav", noise(), RATE)
-    content = bytearray((tmp_path / "x.wav").read_bytes())
-    content[4:8] = content[40:44] = b"\xff" * 4
-    (tmp_path / "x.wav").write_bytes(content)
-    assert len(AudioCorpus([tmp_path / "x.wav"])[0]) == RATE
-
-
-def test_flac_without_a_length_is_reported(tmp_path, noise):
-    soundfile.write(tmp_path / "x.flac", noise(), RATE)
-    content = bytearray((tmp_path / "x.flac").read_bytes())
-    content[21] &= 0xF0
-    content[22:26] = bytes(4)
-    (tmp_path / "x.flac").write_bytes(content)
-    with pytest.raises(AudioError, match="has no length in its header"):
-        AudioCorpus([tmp_path / "x.flac"])[0]
-
-
-@pytest.mark.parametrize("loud_first", [True, False])
-def test_mp3_without_a_frame_count_is_read_completely_or_reported(tmp_path, loud_first, noise):
-    # libsndfile assumes that all frames have the bitrate of the first, and stops at the duration that follows from it.
-    parts = [noise(8), 1e-3 * noise(8)]
-    soundfile.write(tmp_path / "x.mp3", np.concatenate(parts if loud_first else parts[::-1]), RATE)
-    content = (tmp_path / "x.mp3").read_bytes()
-    (tmp_path / "x.mp3").write_bytes(content[content.index(content[:2], 4) :])
-    corpus = AudioCorpus([tmp_path / "x.mp3"])
-    estimated_duration = soundfile.info(tmp_path / "x.mp3").duration
-    if estimated_duration < 16:
-        with pytest.raises(AudioError, match="without its length in the header"):
-            corpus[0]
-    else:
-        assert abs(len(corpus[0]) / RATE - 16) < 0.2
 
 
 def test_a_suggested_path_is_another_path(tmp_path, monkeypatch):

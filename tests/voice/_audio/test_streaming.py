@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import mmestim.voice._audio.streaming as streaming
+import mmestim.voice._files.decoding as decoding
 from mmestim.voice import AudioCorpus
 from mmestim.voice._audio.streaming import AudioStream
 
@@ -20,7 +20,7 @@ def noise(n_samples, seed=0):
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("n_samples", [60, 100_001])
 def test_stream_yields_the_samples_of_a_corpus(tmp_path, monkeypatch, rate, n_samples):
-    monkeypatch.setattr(streaming, "_BLOCK_SIZE", 30_000)
+    monkeypatch.setattr(decoding, "_BLOCK_SIZE", 30_000)
     path = tmp_path / "x.wav"
     soundfile.write(path, noise(2 * n_samples).reshape(-1, 2), rate)
     stream = AudioStream(path, RATE)
@@ -31,7 +31,7 @@ def test_stream_yields_the_samples_of_a_corpus(tmp_path, monkeypatch, rate, n_sa
 
 @pytest.mark.parametrize("name", ["x.flac", "x.ogg", "x.mp3"])
 def test_compressed_files_are_decoded_without_gaps(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(streaming, "_BLOCK_SIZE", 30_000)
+    monkeypatch.setattr(decoding, "_BLOCK_SIZE", 30_000)
     with soundfile.SoundFile(tmp_path / name, "w", 44100, 1) as file:
         for seed in range(12):
             file.write((0.001 if seed % 3 == 1 else 1) * noise(16_384, seed))

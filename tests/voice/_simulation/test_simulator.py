@@ -410,7 +410,6 @@ def test_changed_files_are_read_again(clips, tmp_path):
 
 
 def test_aac_can_be_chosen_alone(clips):
-    pytest.importorskip("av")
     aac = {"codec": OneOf(("aac",)), "bitrate": OneOf((32,)), "stream_rate": OneOf((44100,))}
     _, records = EditSimulator({"vorbis_aac": aac}, n_edits=1, random_state=0).simulate(clips[:2])
     assert records[0].steps[0] == {"edit": "vorbis_aac", "codec": "aac", "bitrate": 32, "stream_rate": 44100}

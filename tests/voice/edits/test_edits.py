@@ -14,7 +14,7 @@ from mmestim.voice.edits import AudioPool
 from mmestim.voice.edits.base import EDGE_SECONDS
 
 RATE = 16000
-OPTIONAL = {"av": "av", "soxr": "soxr", "signalsmith": "python_stretch", "aac": "av", "amr_nb": "av"}
+OPTIONAL = {"soxr": "soxr", "signalsmith": "python_stretch"}
 VARIANTS = [
     (label, variant)
     for label in LABELS[1:]

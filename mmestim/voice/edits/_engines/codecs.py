@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import soundfile
 
@@ -108,12 +109,11 @@ def by_av(
     **options: str,
 ) -> Coded:
     """Encode and decode by FFmpeg, with the encoder's options named as on its command line."""
-    av = _import_av()
     try:
-        context = av.CodecContext.create(encoder, "w")
+        context: Any = av.CodecContext.create(encoder, "w")
     except ValueError:
         raise ImportError(
-            f'the PyAV installed has no encoder {encoder!r}; pip install "mmestim[av]" installs one that has it.'
+            f"the PyAV installed has no encoder {encoder!r}; pip install --force-reinstall av installs one that has it."
         ) from None
     context.sample_rate, context.layout, context.format = sample_rate, layout, sample_format
     if bitrate is not None:
@@ -125,31 +125,23 @@ def by_av(
     frame.sample_rate, frame.pts = sample_rate, 0
     packets = context.encode(frame) + context.encode(None)
     n_bytes = sum(packet.size for packet in packets)
-    frames = _decoded_frames(av, packets, context, decoder)
+    frames = _decoded_frames(packets, context, decoder)
     decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
     if decoded.dtype == np.int16:
         decoded = decoded / np.float32(32768)
     return Coded(resample(decoded[_DELAYS[encoder] :], frames[0].sample_rate, sample_rate), n_bytes)
 
 
-def _decoded_frames(av: Any, packets: list[Any], encoder: Any, name: str) -> list[Any]:
+def _decoded_frames(packets: list[Any], encoder: Any, name: str) -> list[Any]:
     """Decode the packets of an encoder by the decoder of this name."""
     if name == "g726":  # Only a file can pass the bits per sample to the decoder.
         stream, bits = io.BytesIO(b"".join(map(bytes, packets))), encoder.bit_rate // encoder.sample_rate
-        with av.open(stream, format="g726", options={"code_size": str(bits)}) as file:
+        with av.open(stream, "r", format="g726", options={"code_size": str(bits)}) as file:
             return list(file.decode(audio=0))
-    decoder = av.CodecContext.create(name, "r")
+    decoder: Any = av.CodecContext.create(name, "r")
     decoder.sample_rate, decoder.layout = encoder.sample_rate, encoder.layout
     # Versions of FFmpeg remove different numbers of leading samples unless this flag is set.
     decoder.flags2 |= av.codec.context.Flags2.skip_manual
     if encoder.extradata:
         decoder.extradata = encoder.extradata
     return [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-
-
-def _import_av() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise ImportError("engine='av' needs PyAV: pip install \"mmestim[av]\".") from None
-    return av

@@ -1,0 +1,1 @@
+"""Opening and decoding of audio and video files."""

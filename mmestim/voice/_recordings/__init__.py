@@ -1,0 +1,1 @@
+"""Recordings as people have them: their channels, and whether they contain speech."""
