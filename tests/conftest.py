@@ -44,8 +44,23 @@ def balancer(balancing_method):
 RATE = 16000
 
 
-def low_passed_noise(seconds, seed=0):
-    return np.convolve(np.random.default_rng(seed).normal(size=round(seconds * RATE)), np.ones(9) / 20, "same")
+def synthetic_voice(seconds, seed=0, rate=RATE):
+    """Return harmonics of a gliding pitch through three gliding formants, in syllables, with breath."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * rate)) / rate
+    pitch = 130 + 30 * np.sin(2 * np.pi * 0.7 * t + seed)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    sound = rng.normal(scale=0.05, size=len(t))
+    formants = [
+        (600 + 200 * np.sin(5 * t + seed), 90),
+        (1500 + 500 * np.sin(3 * t + seed), 150),
+        (2800 + 200 * np.sin(4 * t + seed), 300),
+    ]
+    for k in range(1, int(min(7000, 0.45 * rate) / pitch.max())):
+        gain = sum(1 / (1 + ((k * pitch - centre) / width) ** 2) for centre, width in formants) + 0.02
+        sound += gain * np.sin(k * phase + rng.uniform(0, 6))
+    sound *= np.clip(np.sin(2 * np.pi * 3 * t + seed) + 0.5, 0.02, 1)
+    return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
 
 def with_echo(waveform):
@@ -53,9 +68,9 @@ def with_echo(waveform):
 
 
 @pytest.fixture(scope="session")
-def make_noise():
-    """Return a function of a duration in seconds and a seed that makes low-passed noise."""
-    return low_passed_noise
+def make_voice():
+    """Return a function of a duration in seconds, a seed and a sample rate that makes a voice."""
+    return synthetic_voice
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +81,10 @@ def add_echo():
 
 @pytest.fixture(scope="session")
 def edit_detector():
-    """Detector of low-pass filters, echoes and cuts, fitted to noise."""
+    """Detector of low-pass filters, echoes and cuts, fitted to synthetic voices."""
     from mmestim.voice import VoiceEditDetector  # takes seconds to import, and most tests do without
 
-    clips = [low_passed_noise(1.25 + seed / 32, seed) for seed in range(8)]
+    clips = [synthetic_voice(1.25 + seed / 32, seed) for seed in range(8)]
     detector = VoiceEditDetector(["low_pass", "echo", "cut"], window=1.2, model="features", n_clips=120, random_state=0)
     return detector.fit(clips)
 
@@ -80,11 +95,11 @@ def recordings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     (folder / "deep").mkdir()
     (folder / "empty").mkdir()
-    soundfile.write(folder / "a.wav", low_passed_noise(3, 50), RATE)
-    soundfile.write(folder / "b.wav", with_echo(low_passed_noise(3, 51)), RATE)
+    soundfile.write(folder / "a.wav", synthetic_voice(3, 50), RATE)
+    soundfile.write(folder / "b.wav", with_echo(synthetic_voice(3, 51)), RATE)
     soundfile.write(folder / "c.wav", np.zeros(RATE), RATE)
     (folder / "d.mp3").write_text("no audio")
-    soundfile.write(folder / "deep" / "a.flac", low_passed_noise(2, 52), 22050)
+    soundfile.write(folder / "deep" / "a.flac", synthetic_voice(2, 52), 22050)
     return folder
 
 

@@ -37,7 +37,7 @@ ARROWS = {
     "voice.time_map": "",
     "voice.ranges": "_utils",
     "voice._files": "",
-    "voice._audio": "voice._files _utils",
+    "voice._audio": "voice._files voice._constants _utils",
     "voice._recordings": "voice._audio voice._files voice._constants _utils",
     "voice.networks": "voice._constants _utils",
     "voice.taxonomy": "voice.ranges",
@@ -59,11 +59,11 @@ ARROWS = {
     ),
     "voice._detection": (
         "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.records "
-        "voice.taxonomy voice._audio voice._constants _training _serialization _utils"
+        "voice.taxonomy voice._recordings voice._audio voice._constants _training _serialization _utils"
     ),
     "voice._reporting": (
-        "voice._detection voice._models voice.formats voice.segments voice.taxonomy voice._audio voice._constants "
-        "_utils"
+        "voice._detection voice._models voice._recordings voice.formats voice.segments voice.taxonomy voice._audio "
+        "voice._files voice._constants _utils"
     ),
     "voice": (
         "voice._reporting voice._detection voice._simulation voice.edits voice.records voice.taxonomy voice.time_map "
@@ -71,7 +71,10 @@ ARROWS = {
     ),
     "displays": "multimodal multimodal._analysis voice voice._audio voice.localization _data _utils",
     "persistence": "multimodal multimodal.base balancers _training _serialization",
-    "_cli": "persistence voice voice._reporting voice._detection voice.formats voice.taxonomy _utils",
+    "_cli": (
+        "persistence voice voice._reporting voice._detection voice.formats voice._audio voice._files voice.taxonomy "
+        "_utils"
+    ),
     "__main__": "_cli",
 }
 # Saving stands on the floor of the base that calls it, below the classifiers.

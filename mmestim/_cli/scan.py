@@ -6,7 +6,10 @@ import argparse
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from tqdm import tqdm
@@ -16,9 +19,10 @@ from .console import print_escaped, write_utf8
 
 HELP = "detect and locate edits in recordings"
 _DESCRIPTION = """\
-Detect and locate edits in recordings. The output has one line per file: path, verdict and detected edits, separated by
-tabs. The verdict is "changed content", "processing only" (how it was recorded or sent), "cannot tell" or "no edit
-found". Unreadable files are skipped and listed at the end.
+Detect and locate edits in recordings. The output has one line per recording: path, verdict, detected edits, and notes
+on how it was read, separated by tabs. The verdict is "changed content", "processing only" (how it was recorded or
+sent), "cannot tell" (too short, silent, or no speech) or "no edit found". Unreadable files are skipped and listed at
+the end, with the number of files in folders that are neither audio nor video.
 
 exit status, the sum of what applies:
   0   all files were read, and no edit was found
@@ -29,6 +33,7 @@ exit status, the sum of what applies:
   16  some recordings allow no verdict
   130, 141  the scan was interrupted, or its output pipe was closed, before all files were scanned
 """
+_STANDARD_INPUT = "-"
 _FAILED, _UNREAD = 2, 8
 _STATUSES = {"changed content": 1, "processing only": 4, "cannot tell": 16, "no edit found": 0}
 # Formats of all results, beside which the others hold segments alone.
@@ -41,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _DESCRIPTION
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, or folder that is searched recursively")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="audio or video file, folder that is searched recursively, or - for standard input",
+    )
     parser.add_argument("--model", required=True, help="model file written by mmestim train or mmestim.save")
     parser.add_argument("--report", metavar="FILE.html", help="also write an HTML report with spectrograms and sound")
     parser.add_argument(
@@ -54,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="output file of --format; by default, it goes to standard output instead of the lines. For "
         "textgrid and audacity: output folder, which gets one file per recording",
+    )
+    parser.add_argument(
+        "--channels",
+        choices=("mix", "each"),
+        default="mix",
+        help="average the channels of a file, or scan each alone; channels that cancel each other or carry different "
+        "speech are always scanned alone (default: mix)",
     )
     parser.add_argument(
         "--prior",
@@ -76,26 +93,44 @@ def run(options: argparse.Namespace) -> int:
     """Scan the files and return the exit status."""
     _check_options(options)
     from ..persistence import load
-    from ..voice import Skipped, VoiceEditDetector
-    from ..voice._reporting.printable import printable
-    from ..voice._reporting.report import write_report
-    from ..voice._reporting.scan import audio_files, scan_files
+    from ..voice import VoiceEditDetector
+    from ..voice._files.standard_input import spool
 
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not detector.finds_edits_:
         raise ValueError(f"--model {options.model!r} does not contain an edit detector. Create one with mmestim train.")
-    files = audio_files(options.paths)
+    with ExitStack() as stack:
+        spooled = stack.enter_context(spool(sys.stdin.buffer)) if _STANDARD_INPUT in options.paths else ""
+        return _scan(options, detector, spooled)
+
+
+def _scan(options: argparse.Namespace, detector: Any, spooled: str) -> int:
+    """Scan the files, one of which may hold the content of standard input; return the exit status."""
+    from ..voice import Skipped
+    from ..voice._files.standard_input import STANDARD_INPUT
+    from ..voice._reporting.printable import printable
+    from ..voice._reporting.report import write_report
+    from ..voice._reporting.scan import audio_files, scan_files
+
+    files = audio_files([spooled if path == _STANDARD_INPUT else path for path in options.paths])
     prints_lines = options.format is None or options.output is not None
     results: list[Any] = []
+    finished: set[str] = set()
     # disable=None hides the bar unless standard error is a terminal.
     with tqdm(total=len(files), unit="file", file=sys.stderr, disable=None) as bar:
-        for result in scan_files(detector, files, prior=options.prior, n_jobs=options.jobs):
+        for result in scan_files(detector, files, channels=options.channels, prior=options.prior, n_jobs=options.jobs):
+            is_skipped = isinstance(result, Skipped)
+            finished.add(result.item if is_skipped else result.path)
+            if is_skipped and result.item == spooled:
+                result = replace(result, item=STANDARD_INPUT)
+            elif not is_skipped and result.path == spooled:
+                result = replace(result, path=STANDARD_INPUT, source=spooled)
             results.append(result)
-            if prints_lines and not isinstance(result, Skipped):
-                line = f"{printable(result.name)}\t{result.verdict}\t{result.summary}"
+            if prints_lines and not is_skipped:
+                fields = [printable(result.name), result.verdict, result.summary, printable(" ".join(result.notes))]
                 with tqdm.external_write_mode(file=sys.stdout):
-                    print_escaped(line)
-            bar.update()
+                    print_escaped("\t".join(fields))
+            bar.update(len(finished) - bar.n)
     status = 0
     for result in results:
         status |= _UNREAD if isinstance(result, Skipped) else _STATUSES[result.verdict]
@@ -108,12 +143,24 @@ def run(options: argparse.Namespace) -> int:
     failures = [failure for write in outputs if (failure := _failure(write))]
     skipped = [result for result in results if isinstance(result, Skipped)]
     if skipped:
-        print(f"{len(skipped)} of {len(results)} files could not be read:", file=sys.stderr)
+        print(f"{len(skipped)} of {len(finished)} files could not be read:", file=sys.stderr)
         for item in skipped:
             print(f"  {printable(item.item)}: {printable(item.reason)}", file=sys.stderr)
+    _report_left_out(options.paths)
     for failure in failures:
         print(f"mmestim: {failure}", file=sys.stderr)
     return status | (_FAILED if failures else 0)
+
+
+def _report_left_out(paths: Sequence[str]) -> None:
+    """Print how many files in the folders were not scanned, by suffix."""
+    from ..voice._audio.folders import left_out
+    from ..voice._reporting.printable import printable
+
+    counts = sum((Counter(left_out(path)) for path in paths if os.path.isdir(path)), Counter[str]())
+    if counts:
+        by_suffix = ", ".join(f"{count} {printable(suffix)}" for suffix, count in counts.most_common())
+        print(f"left out, because their suffix is not one of audio or video: {by_suffix}", file=sys.stderr)
 
 
 def _failure(write: Callable[[], None]) -> str:

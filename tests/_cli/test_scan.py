@@ -87,11 +87,11 @@ def test_no_failure_looks_like_a_result(recordings, error, status, message, caps
     assert message in capsys.readouterr().err
 
 
-def test_names_that_standard_output_cannot_encode(model_path, tmp_path, monkeypatch, make_noise, add_echo):
+def test_names_that_standard_output_cannot_encode(model_path, tmp_path, monkeypatch, make_voice, add_echo):
     paths = [tmp_path / "日本.wav", tmp_path / os.fsdecode(b"\xe9t\xe9.wav")]
     for path in paths:
         with open(path, "wb") as file:
-            soundfile.write(file, add_echo(make_noise(3, 51)), RATE, format="WAV")
+            soundfile.write(file, add_echo(make_voice(3, 51)), RATE, format="WAV")
     words = ["scan", *map(str, paths), "--model", model_path]
     output = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
@@ -163,9 +163,9 @@ def test_recordings_get_different_files():
     assert file_names(paths, ".txt") == [name + ".txt" for name in expected]
 
 
-def test_files_of_recordings_mirror_their_folders(model_path, recordings, tmp_path, edit_detector, make_noise):
+def test_files_of_recordings_mirror_their_folders(model_path, recordings, tmp_path, edit_detector, make_voice):
     twin = recordings / "b.ogg"
-    soundfile.write(twin, make_noise(1, 60), RATE)
+    soundfile.write(twin, make_voice(1, 60), RATE)
     target = tmp_path / "marks"
     try:
         words = ["scan", str(recordings), "--model", model_path, "--format", "textgrid", "--output", str(target)]

@@ -11,15 +11,15 @@ from mmestim.__main__ import main
 RATE = 16000
 
 
-def test_training_from_the_command_line(tmp_path, capsys, monkeypatch, make_noise):
+def test_training_from_the_command_line(tmp_path, capsys, monkeypatch, make_voice):
     saved = {}
     monkeypatch.setattr("mmestim.persistence.save", lambda detector, path: saved.update({path: detector}))
     clean, noises = tmp_path / "clean", tmp_path / "noises"
     for recordings in (clean, noises):
         recordings.mkdir()
     for seed in range(6):
-        soundfile.write(clean / f"{seed}.wav", make_noise(1.4, seed), RATE)
-    soundfile.write(noises / "n.wav", make_noise(2, 70), RATE)
+        soundfile.write(clean / f"{seed}.wav", make_voice(1.4, seed), RATE)
+    soundfile.write(noises / "n.wav", make_voice(2, 70), RATE)
     (clean / "bad.wav").write_text("no audio")
     target = str(tmp_path / "m.mme")
     words = "--window 1.2 --model features --n-clips 30 --edits low_pass background_noise --seed 3".split()
@@ -45,12 +45,12 @@ def test_training_from_the_command_line(tmp_path, capsys, monkeypatch, make_nois
     assert pickle.loads(pickle.dumps(detector)).noises == str(noises)
 
 
-def test_a_model_from_the_command_line_can_scan(tmp_path, capsys, make_noise, add_echo):
+def test_a_model_from_the_command_line_can_scan(tmp_path, capsys, make_voice, add_echo):
     clean = tmp_path / "clean"
     clean.mkdir()
     for seed in range(6):
-        soundfile.write(clean / f"{seed}.wav", make_noise(1.4, seed), RATE)
-    soundfile.write(tmp_path / "edited.wav", add_echo(make_noise(3, 51)), RATE)
+        soundfile.write(clean / f"{seed}.wav", make_voice(1.4, seed), RATE)
+    soundfile.write(tmp_path / "edited.wav", add_echo(make_voice(3, 51)), RATE)
     target = str(tmp_path / "m.mme")
     words = "--window 1.2 --model features --n-clips 60 --edits low_pass echo --seed 0".split()
     assert main(["train", str(clean), "-o", target, *words]) == 0
@@ -66,8 +66,8 @@ def test_a_model_from_the_command_line_can_scan(tmp_path, capsys, make_noise, ad
         (["--edits", "lowpass"], "edits has 'lowpass'"),
     ],
 )
-def test_training_checks_its_options_before_reading_files(tmp_path, capsys, monkeypatch, words, message, make_noise):
-    soundfile.write(tmp_path / "0.wav", make_noise(1.4, 0), RATE)
+def test_training_checks_its_options_before_reading_files(tmp_path, capsys, monkeypatch, words, message, make_voice):
+    soundfile.write(tmp_path / "0.wav", make_voice(1.4, 0), RATE)
     monkeypatch.setattr("mmestim.voice.AudioCorpus", None)
     assert main(["train", str(tmp_path), "-o", str(tmp_path / "m.mme"), *words]) == 2
     assert message in capsys.readouterr().err

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 from scipy.signal import fftconvolve, firwin, kaiserord
 from scipy.special import logsumexp
 
+from .._constants import MIN_SECONDS, PAST_END_LOGIT
+
 # Band that all windows are limited to. Resamplers differ above it, so that a file would reveal its sample rate.
 _PASS_HZ, _STOP_HZ = 6600.0, 7400.0
+# Seconds beside a gap that are left out, because decoders need a moment after damage.
+_GAP_MARGIN = 0.05
 
 
 class Window(NamedTuple):
@@ -32,30 +39,68 @@ class Window(NamedTuple):
     length: int
 
 
-def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int, rate: int) -> Iterator[Window]:
+def iter_windows(
+    blocks: Iterable[np.ndarray], window: int, hop: int, rate: int, gaps: Sequence[tuple[float, float]] = ()
+) -> Iterator[Window]:
     """Cut a recording into windows.
 
     The last window ends at the end of the recording. A recording that is shorter than a window has one padded window.
+    The parts between gaps are cut like recordings of their own.
 
     Parameters
     ----------
     blocks : iterable of float32 ndarray of shape (n_samples,)
-        The recording in blocks of any length, which do not affect the windows.
+        The recording, divided anywhere.
     window : int
         Number of samples of a window.
     hop : int
         Number of samples between the starts of windows.
     rate : int
         Sample rate in Hz.
+    gaps : sequence of (float, float), default=()
+        Starts and ends, in seconds and in order, of parts that no window may contain.
 
     Yields
     ------
-    window : Window
+    Window
         The next window.
     """
-    pending, first, start = np.zeros(0, np.float32), 0, 0  # first: position of pending[0]; start: of the next window
+    for part, pieces in groupby(_split_at_gaps(blocks, gaps, rate), key=itemgetter(0)):
+        if part >= 0:
+            # Nothing can be said about a short part between gaps.
+            shortest = round(MIN_SECONDS * rate) if gaps else 0
+            yield from _windows_of_part(pieces, window, hop, rate, shortest)
+
+
+def _split_at_gaps(
+    blocks: Iterable[np.ndarray], gaps: Sequence[tuple[float, float]], rate: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield pieces of blocks: the number of the part between gaps, or -1 in a gap; the first sample; the samples."""
+    borders: list[int] = []
+    for start, end in gaps:
+        first, last = max(0, round((start - _GAP_MARGIN) * rate)), round((end + _GAP_MARGIN) * rate)
+        if borders and first <= borders[-1]:
+            borders[-1] = last
+        else:
+            borders += [first, last]
+    position = 0
     for block in blocks:
-        pending = np.concatenate([pending, block])
+        inner = [border - position for border in borders if position < border < position + len(block)]
+        for piece in np.split(block, inner):
+            n_before = bisect_right(borders, position)
+            yield (-1 if n_before % 2 else n_before // 2), position, piece
+            position += len(piece)
+
+
+def _windows_of_part(
+    pieces: Iterable[tuple[int, int, np.ndarray]], window: int, hop: int, rate: int, shortest: int
+) -> Iterator[Window]:
+    """Yield the windows of a part of a recording, unless it has fewer than `shortest` samples."""
+    pending, origin, first, start = np.zeros(0, np.float32), -1, -1, -1
+    for _, position, samples in pieces:
+        if origin < 0:
+            origin = first = start = position
+        pending = np.concatenate([pending, samples])
         while first + len(pending) >= start + window:
             yield _prepared_window(start, pending[start - first : start - first + window], window, rate)
             start += hop
@@ -63,8 +108,10 @@ def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int, rate: int)
         n_done = max(0, min(start - first, len(pending) - window))
         pending, first = pending[n_done:], first + n_done
     end = first + len(pending)
-    if end < window:
-        yield _prepared_window(0, pending, window, rate)
+    if end - origin < shortest:
+        return
+    if end - origin < window:
+        yield _prepared_window(origin, pending, window, rate)
     elif end > start - hop + window:
         yield _prepared_window(end - window, pending[len(pending) - window :], window, rate)
 
@@ -155,7 +202,7 @@ class OverlapAverager:
         first : int
             Number of the first complete frame.
         complete : ndarray of shape (n_maps, n_complete)
-            Averages of the frames that no later window contains.
+            Averages of the frames that no later window contains; `PAST_END_LOGIT` for those in no window.
         """
         first, complete = self._pop(start - self.first)
         n_new = start - self.first + frames.shape[1] - len(self._counts)
@@ -173,6 +220,8 @@ class OverlapAverager:
 
     def _pop(self, n_frames: int) -> tuple[int, np.ndarray]:
         """Remove the first frames and return their number and their averages."""
-        first, averages = self.first, self._sums[:, :n_frames] / np.maximum(self._counts[:n_frames], 1)
+        counts = self._counts[:n_frames]
+        averages = np.where(counts > 0, self._sums[:, :n_frames] / np.maximum(counts, 1), PAST_END_LOGIT)
+        first = self.first
         self._sums, self._counts, self.first = self._sums[:, n_frames:], self._counts[n_frames:], first + n_frames
         return first, averages

@@ -13,8 +13,9 @@ from scipy.special import expit, softmax
 from sklearn.utils import gen_even_slices
 
 from .._audio.corpus import AudioCorpus
-from .._constants import RATE
+from .._constants import MIN_SECONDS, RATE
 from .._models.calibration import UnalteredCalibrator, exceeds_threshold, reweigh
+from .._recordings.content import describe_too_short
 from ..localization import EditSegment
 from ..taxonomy import CATEGORIES, CHANGED_CONTENT, EDIT_LABELS, KINDS, PROCESSING, TAXONOMY, UNALTERED
 from .clip_inference import ScannedClip, scan_clip
@@ -159,6 +160,14 @@ class ClipAnalysis:  # numpydoc ignore=PR02
         return replace(self, labels=(), segments=(), cannot_tell=reason)
 
 
+def undecided_analysis(duration: float, reason: str) -> ClipAnalysis:
+    """Return the analysis of a recording that was not analyzed; `reason` is a sentence about the recording."""
+    nothing = np.zeros(0)
+    return ClipAnalysis(
+        duration, {}, {}, {}, (), (), np.zeros((0, 2)), np.zeros((0, 0)), nothing, nothing, cannot_tell=reason
+    )
+
+
 def analyze_corpus(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
     """Analyze all clips of a corpus at the rate of the models, on the CPU in parallel."""
     corpus.on_error = "raise"  # Every clip needs a result.
@@ -172,8 +181,13 @@ def _analyze_part(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool
     return [analyze_recording(detector, [waveform], locate) for _, waveform in corpus.read()]
 
 
-def analyze_recording(detector: VoiceEditDetector, blocks: Iterable[np.ndarray], locate: bool) -> ClipAnalysis:
-    """Analyze one recording at the rate of the models; `blocks` is iterated once for each window length."""
+def analyze_recording(
+    detector: VoiceEditDetector,
+    blocks: Iterable[np.ndarray],
+    locate: bool,
+    gaps: Sequence[tuple[float, float]] = (),
+) -> ClipAnalysis:
+    """Analyze one recording at the rate of the models, except gaps; `blocks` is iterated for each window length."""
     if iter(blocks) is blocks:
         raise TypeError(
             f"blocks is an iterator of type {type(blocks).__name__}, which can be read only once. Pass a list, or an "
@@ -190,8 +204,11 @@ def analyze_recording(detector: VoiceEditDetector, blocks: Iterable[np.ndarray],
         rate=RATE,
         thresholds=None if thresholds is None else thresholds[1:],
         locate=locate,
+        gaps=gaps,
     )
-    return build_analysis(scan, detector.labels_.tolist(), detector._unaltered_calibrator, thresholds, recalls)
+    analysis = build_analysis(scan, detector.labels_.tolist(), detector._unaltered_calibrator, thresholds, recalls)
+    is_too_short = scan.duration < MIN_SECONDS and thresholds is not None
+    return analysis.without_verdict(describe_too_short(scan.duration)) if is_too_short else analysis
 
 
 def predicted_probabilities(logits: np.ndarray, unaltered: UnalteredCalibrator | None) -> np.ndarray:

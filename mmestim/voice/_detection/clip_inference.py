@@ -46,6 +46,7 @@ def scan_clip(
     rate: int,
     thresholds: np.ndarray | None,
     locate: bool,
+    gaps: Sequence[tuple[float, float]] = (),
 ) -> ScannedClip:
     """Run the models of all window lengths on a recording.
 
@@ -65,6 +66,8 @@ def scan_clip(
         Probability from which each label is detected; None if the labels are classes.
     locate : bool
         Whether to locate the detected labels.
+    gaps : sequence of (float, float), default=()
+        Starts and ends in seconds of parts to leave out.
 
     Returns
     -------
@@ -72,7 +75,9 @@ def scan_clip(
         Logits of the recording and of its windows, and the segments.
     """
     passes = [
-        run_windows(blocks, fitted, labels, seconds, seconds / 2 if hop is None else hop, rate, thresholds, locate)
+        run_windows(
+            blocks, fitted, labels, seconds, seconds / 2 if hop is None else hop, rate, thresholds, locate, gaps
+        )
         for seconds, fitted in models.items()
     ]
     # Clip-level classes apply to the whole clip, even if they share a name with an edit.
@@ -112,6 +117,7 @@ def run_windows(
     rate: int,
     thresholds: np.ndarray | None,
     locate: bool,
+    gaps: Sequence[tuple[float, float]],
 ) -> WindowPass:
     """Run the model of one window length on a recording; the parameters are those of `scan_clip`."""
     model, fusion = fitted
@@ -123,7 +129,7 @@ def run_windows(
     batch_logits: list[np.ndarray] = []
     spans: list[tuple[float, float]] = []
     embedding_sum: np.ndarray | float = 0.0
-    window_iterator = iter_windows(blocks, round(seconds * rate), step, rate)
+    window_iterator = iter_windows(blocks, round(seconds * rate), step, rate, gaps)
     while windows := list(islice(window_iterator, _BATCH_SIZE)):
         waveforms = np.stack([window.waveform for window in windows])
         lengths = np.array([window.length for window in windows], dtype=np.int64)

@@ -11,6 +11,8 @@ from ..._utils.validation import check_choice
 from .._audio.streaming import AudioStream
 from .._files.decoding import open_audio
 
+CHANNELS = ("mix", "each")
+
 _FRAMES_PER_SECOND = 20
 # Levels of frames in dBFS are counted in these steps.
 _N_LEVELS, _STEP_DB, _LOWEST_DB = 64, 2.0, -120.0
@@ -59,7 +61,7 @@ def open_recordings(path: str | os.PathLike[str], rate: int, channels: str = "mi
     ValueError
         If `channels` is not supported.
     """
-    check_choice("channels", channels, ["mix", "each"])
+    check_choice("channels", channels, CHANNELS)
     stream = AudioStream(path, rate)
     n_channels = stream.facts.n_channels
     if n_channels == 1:

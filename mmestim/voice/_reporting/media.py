@@ -102,7 +102,7 @@ def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
     picture, recorders = Spectrogram(n_samples), [_ExcerptRecorder(start, end) for start, end in spans]
     position = 0
     try:
-        for block in AudioStream(file.path, RATE):
+        for block in AudioStream(file.source or file.path, RATE, file.channel):
             picture.add(block)
             for recorder in recorders:
                 recorder.add(position, block)

@@ -9,20 +9,24 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import joblib
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils.validation import check_is_fitted
 
+from ..._utils.validation import check_choice
 from .._audio.corpus import Skipped
 from .._audio.folders import files_in
-from .._audio.reading import AudioError
 from .._audio.streaming import AudioStream
 from .._constants import RATE
-from .._detection.clip_analysis import ClipAnalysis
+from .._detection.clip_analysis import ClipAnalysis, analyze_recording, undecided_analysis
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
+from .._files.paths import AudioError
 from .._models.calibration import check_prior
+from .._recordings.channels import CHANNELS, open_recordings
+from .._recordings.content import why_not_judged
 from ..formats.lines import recording_name
 from ..segments import EditSegment
 from ..taxonomy import KINDS, TAXONOMY
@@ -47,11 +51,13 @@ class ScannedFile:  # numpydoc ignore=PR02
     n_channels : int or None, default=None
         Number of channels of the file.
     container : str, default=''
-        Format of the file, such as ``WAV``.
+        Codec and container of the file by their names in FFmpeg, such as ``aac in mov``.
     notes : tuple of str, default=()
         Sentences about the way the file was read, among them one about the gaps.
     gaps : tuple of (float, float), default=()
-        Start and end, in seconds, of the parts that could not be decoded.
+        Start and end, in seconds, of the parts that could not be decoded and were left out.
+    source : str, default=''
+        File that holds the recording, if `path` is only a name for it, as for standard input.
 
     Examples
     --------
@@ -69,6 +75,7 @@ class ScannedFile:  # numpydoc ignore=PR02
     container: str = ""
     notes: tuple[str, ...] = ()
     gaps: tuple[tuple[float, float], ...] = ()
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -130,8 +137,8 @@ def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     Parameters
     ----------
     paths : list of str or path
-        Files and folders. The audio files of a folder are listed at all levels, including formats that cannot be
-        read, such as .m4a. Names that begin with a dot are hidden.
+        Files and folders. The files of a folder are listed at all levels if their suffix is one of audio or video.
+        Names that begin with a dot are hidden.
 
     Returns
     -------
@@ -165,6 +172,7 @@ def scan_files(
     detector: VoiceEditDetector,
     paths: Sequence[str | os.PathLike[str]],
     *,
+    channels: str = "mix",
     prior: float | None = None,
     n_jobs: int | None = None,
 ) -> Iterator[ScannedFile | Skipped]:
@@ -176,6 +184,9 @@ def scan_files(
         Fitted detector, for example from `mmestim.load`.
     paths : list of str or path
         Files and folders, as for `audio_files`.
+    channels : {'mix', 'each'}, default='mix'
+        Whether to average the channels of a file or to scan each alone. Channels that cancel each other or carry
+        different speech are always scanned alone, and the notes of the results say so.
     prior : float, default=None
         Probability that a recording is unedited before it is analyzed, for the probability of 'unaltered'. `None` is
         the fraction of unedited clips in the calibration of the detector; see `ClipAnalysis.with_prior`.
@@ -186,8 +197,10 @@ def scan_files(
     Returns
     -------
     iterator of ScannedFile or Skipped
-        One result for each file of `audio_files`, in that order. A result is returned as soon as it and all earlier
-        ones are ready. Files that cannot be read are `Skipped` with the reason.
+        One result for each file of `audio_files`, in that order, or one for each channel that is scanned alone. A
+        result is returned as soon as it and all earlier ones are ready. Files that cannot be read are `Skipped` with
+        the reason. Recordings that are silent, contain no speech or are shorter than 0.35 s have the verdict
+        ``cannot tell`` and are not analyzed.
 
     Raises
     ------
@@ -196,7 +209,7 @@ def scan_files(
     TypeError
         If `paths` is a single path instead of a list.
     ValueError
-        If `prior` is not between 0 and 1.
+        If `channels` is not supported, or `prior` is not between 0 and 1.
     sklearn.exceptions.NotFittedError
         If the detector is not fitted.
 
@@ -219,30 +232,39 @@ def scan_files(
         raise AttributeError(
             "scan_files requires a detector of edits, but this detector was fitted as a classifier of clips."
         )
+    check_choice("channels", channels, CHANNELS)
     calibrator = detector._unaltered_calibrator
     if prior is not None and calibrator is not None:
         check_prior(prior, calibrator.base_rate)
     files = audio_files(paths)
     n_processes = effective_n_jobs(n_jobs) if detector.device_ == "cpu" else 1
-    return _iter_results(detector, files, prior, min(n_processes, len(files)))
+    return _iter_results(detector, files, _Settings(channels, prior), min(n_processes, len(files)))
+
+
+class _Settings(NamedTuple):
+    """Parameters of `scan_files` that apply to every file."""
+
+    channels: str
+    prior: float | None
 
 
 def _iter_results(
-    detector: VoiceEditDetector, files: Sequence[str], prior: float | None, n_processes: int
+    detector: VoiceEditDetector, files: Sequence[str], settings: _Settings, n_processes: int
 ) -> Iterator[ScannedFile | Skipped]:
     if n_processes <= 1:
         for index, path in enumerate(files):
-            yield _scan_file(detector, index, path, prior)
+            yield from _scan_file(detector, index, path, settings)
         return
     with tempfile.TemporaryDirectory() as folder:
         detector_file = os.path.join(folder, "detector")
         joblib.dump(detector, detector_file)
-        tasks = (delayed(_scan_in_worker)(detector_file, index, path, prior) for index, path in enumerate(files))
-        yield from Parallel(n_processes, return_as="generator")(tasks)
+        tasks = (delayed(_scan_in_worker)(detector_file, index, path, settings) for index, path in enumerate(files))
+        for results in Parallel(n_processes, return_as="generator")(tasks):
+            yield from results
 
 
-def _scan_in_worker(detector_file: str, index: int, path: str, prior: float | None) -> ScannedFile | Skipped:
-    return _scan_file(_load_detector(detector_file), index, path, prior)
+def _scan_in_worker(detector_file: str, index: int, path: str, settings: _Settings) -> list[ScannedFile | Skipped]:
+    return _scan_file(_load_detector(detector_file), index, path, settings)
 
 
 @lru_cache(maxsize=1)
@@ -254,21 +276,47 @@ def _load_detector(detector_file: str) -> VoiceEditDetector:
     return joblib.load(detector_file)
 
 
-def _scan_file(detector: VoiceEditDetector, index: int, path: str, prior: float | None) -> ScannedFile | Skipped:
+def _scan_file(detector: VoiceEditDetector, index: int, path: str, settings: _Settings) -> list[ScannedFile | Skipped]:
+    """Return the result of a file, or those of its channels."""
     try:
-        analysis = detector.analyze_stream(_open_stream(path))
+        if os.path.isdir(path):
+            raise AudioError(path, _why_not_listed(path))
+        return [
+            _scan_recording(detector, stream, settings.prior)
+            for stream in open_recordings(path, RATE, settings.channels)
+        ]
     except AudioError as error:
-        return Skipped(index, path, error.reason)
+        return [Skipped(index, path, error.reason)]
     except Exception as error:  # an error of one file must not stop the scan of the others
-        return Skipped(index, path, f"could not be scanned. {type(error).__name__}: {error}")
-    return ScannedFile(path, analysis if prior is None else analysis.with_prior(prior))
+        return [Skipped(index, path, f"could not be scanned. {type(error).__name__}: {error}")]
 
 
-def _open_stream(path: str) -> AudioStream:
-    """Open a file; for a folder that `audio_files` could not replace by its files, raise the reason."""
-    if os.path.isdir(path):
-        try:
-            files_in(path, is_thorough=True)
-        except ValueError as error:
-            raise AudioError(path, str(error)) from error
-    return AudioStream(path, RATE)
+def _scan_recording(detector: VoiceEditDetector, stream: AudioStream, prior: float | None) -> ScannedFile:
+    if reason := why_not_judged(stream):
+        analysis = undecided_analysis(stream.duration, reason)
+    else:
+        analysis = analyze_recording(detector, stream, locate=True)
+        if stream.gaps:  # They are known once the file was read.
+            analysis = analyze_recording(detector, stream, locate=True, gaps=stream.gaps)
+        analysis = analysis if prior is None else analysis.with_prior(prior)
+    facts = stream.facts
+    container = facts.codec if facts.codec == facts.container else f"{facts.codec} in {facts.container}"
+    return ScannedFile(
+        stream.path,
+        analysis,
+        stream.channel,
+        facts.sample_rate,
+        facts.n_channels,
+        container,
+        stream.notes,
+        stream.gaps,
+    )
+
+
+def _why_not_listed(folder: str) -> str:
+    """Return why `audio_files` could not replace a folder by its files."""
+    try:
+        files_in(folder, is_thorough=True)
+    except ValueError as error:
+        return str(error)
+    return "is a folder whose content has changed since it was listed. Scan it again."

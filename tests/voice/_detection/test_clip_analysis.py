@@ -72,11 +72,11 @@ def test_analyses_agree_with_predictions(detector, clips, edits):
         sensitive.analyze_stream(block for block in [clips[0]])
 
 
-def test_all_results_are_parts_of_one_analysis(edit_detector, tmp_path, make_noise, add_echo):
+def test_all_results_are_parts_of_one_analysis(edit_detector, tmp_path, make_voice, add_echo):
     """Predictions, places, explanations, scans and reports agree, for paths and arrays, together and alone."""
     detector = copy.copy(edit_detector)
     detector.thresholds_ = np.full(4, 0.2)
-    clips = [np.round(make_noise(3, seed) * 8192) / 32768 for seed in range(2)]
+    clips = [np.round(make_voice(3, seed) * 8192) / 32768 for seed in range(2)]
     clips = [clip.astype(np.float32) for clip in (*clips, add_echo(clips[0]))]
     paths = [str(tmp_path / f"{number}.wav") for number in range(3)]
     for path, clip in zip(paths, clips, strict=True):
@@ -100,8 +100,8 @@ def test_all_results_are_parts_of_one_analysis(edit_detector, tmp_path, make_noi
         assert escape(describe_finding(expected)) in page
 
 
-def test_verdicts_and_explanations_tell_changed_content_from_processing(edit_detector, make_noise):
-    analysis = edit_detector.analyze([make_noise(3)])[0]
+def test_verdicts_and_explanations_tell_changed_content_from_processing(edit_detector, make_voice):
+    analysis = edit_detector.analyze([make_voice(3)])[0]
     verdicts = {
         ("cut", "echo"): ("changed content", "signs of changed content: cut (words taken out)"),
         ("cut",): ("changed content", "signs of changed content: cut"),
@@ -119,8 +119,8 @@ def test_verdicts_and_explanations_tell_changed_content_from_processing(edit_det
         assert undecided.explanation == "Whether the recording of 3.0 s was edited cannot be told. It lasts 0.1 s."
 
 
-def test_a_prior_changes_only_the_probability_of_unaltered(edit_detector, make_noise):
-    analysis = dataclasses.replace(edit_detector.analyze([make_noise(3)])[0], labels=(), segments=())
+def test_a_prior_changes_only_the_probability_of_unaltered(edit_detector, make_voice):
+    analysis = dataclasses.replace(edit_detector.analyze([make_voice(3)])[0], labels=(), segments=())
     assert 0 < analysis.prior < 1
     likely = analysis.with_prior(0.9)
     odds = [p / (1 - p) for p in (likely.probabilities["unaltered"], analysis.probabilities["unaltered"])]

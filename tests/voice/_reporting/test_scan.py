@@ -61,11 +61,11 @@ def test_unreadable_files_are_skipped_in_their_place(edit_detector, recordings):
     assert all(reason in item.reason for reason, item in zip(reasons, skipped.values(), strict=True))
 
 
-def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch, make_noise):
+def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch, make_voice):
     (tmp_path / "locked").mkdir()
     (tmp_path / "call.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(999))
     soundfile.write(tmp_path / "huge.wav", np.full(RATE, 1e35), RATE, subtype="DOUBLE")
-    soundfile.write(tmp_path / "ok.aiff", make_noise(2), RATE)
+    soundfile.write(tmp_path / "ok.aiff", make_voice(2), RATE)
     (tmp_path / "notes.txt").write_text("no audio")
     scandir = os.scandir
 
@@ -111,8 +111,8 @@ def test_results_come_one_by_one(edit_detector, recordings):
         os.rename(recordings / "moved", recordings / "b.wav")
 
 
-def test_a_classifier_of_clips_is_refused_before_any_work(make_noise):
-    clips = [make_noise(1.3, seed) for seed in range(6)]
+def test_a_classifier_of_clips_is_refused_before_any_work(make_voice):
+    clips = [make_voice(1.3, seed) for seed in range(6)]
     detector = VoiceEditDetector(window=0.35, model="features").fit(clips, [0, 1] * 3)
     with pytest.raises(AttributeError, match="scan_files requires a detector of edits"):
         scan_files(detector, [])

@@ -51,35 +51,26 @@ def apply(label, waveform, rate=16000, **parameters):
     return EDITS[label].apply(waveform, rate, AudioPool(), **parameters).waveform
 
 
-def voice(seconds, rate=16000):
-    """Harmonics of a gliding pitch through three gliding formants, in syllables, with breath."""
-    rng = np.random.default_rng(0)
-    t = np.arange(round(seconds * rate)) / rate
-    pitch = 130 + 30 * np.sin(2 * np.pi * 0.7 * t)
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    sound = rng.normal(scale=0.05, size=len(t))
-    for k in range(1, int(min(7000, 0.45 * rate) / pitch.max())):
-        formants = [
-            (600 + 200 * np.sin(5 * t), 90),
-            (1500 + 500 * np.sin(3 * t), 150),
-            (2800 + 200 * np.sin(4 * t), 300),
-        ]
-        gain = sum(1 / (1 + ((k * pitch - centre) / width) ** 2) for centre, width in formants) + 0.02
-        sound += gain * np.sin(k * phase + rng.uniform(0, 6))
-    sound *= np.clip(np.sin(2 * np.pi * 3 * t) + 0.5, 0.02, 1)
-    sound = (0.5 * sound / np.abs(sound).max()).astype(np.float32)
-    sound.flags.writeable = False
-    return sound
+@pytest.fixture(scope="module")
+def voice(make_voice):
+    """Return a function that makes a voice which must not be modified."""
+
+    def read_only_voice(seconds, rate=16000):
+        waveform = make_voice(seconds, rate=rate)
+        waveform.flags.writeable = False
+        return waveform
+
+    return read_only_voice
 
 
 @pytest.fixture(scope="module")
-def clips():
+def clips(voice):
     """Return a clip of 1.2 s at each sample rate."""
     return {rate: voice(1.2, rate) for rate in RATES}
 
 
 @pytest.fixture(scope="module")
-def long_clip():
+def long_clip(voice):
     """Return a clip of 8 s."""
     return voice(8.0)
 
@@ -122,7 +113,7 @@ def test_codecs_have_no_delay_on_real_speech(label, parameters, data_folder):
 
 
 @every_setting
-def test_silent_short_and_loud_clips_are_coded(label, parameters):
+def test_silent_short_and_loud_clips_are_coded(label, parameters, voice):
     for rate in RATES:
         n_samples = round(0.05 * rate)
         silence = apply(label, np.zeros(n_samples, np.float32), rate, **parameters)
@@ -151,7 +142,7 @@ def test_mp3_has_its_bitrate(engine, bitrate, long_clip):
     assert -5 <= kbps("mp3", long_clip, 16000, bitrate=bitrate, mode="average", engine=engine) - bitrate <= 5
 
 
-def test_mp3_has_its_bitrate_at_every_sample_rate():
+def test_mp3_has_its_bitrate_at_every_sample_rate(voice):
     for rate, bitrate in [(8000, 64), (8000, 96), (11025, 16), (22050, 160), (44100, 8), (44100, 32), (48000, 320)]:
         real = kbps("mp3", voice(2.0, rate), rate, bitrate=bitrate, mode="constant")
         # A header and the encoder's look-ahead add up to four frames of 72 ms.
@@ -199,7 +190,7 @@ def test_frequencies_above_the_cut_off_are_removed(label, parameters, cut_off, s
     "label, rate, parameters",
     [("opus", 8000, {"bitrate": 24}), ("vorbis_aac", 16000, {"codec": "vorbis", "level": 0.9})],
 )
-def test_long_clips_are_coded_in_blocks_without_splices(label, rate, parameters, monkeypatch):
+def test_long_clips_are_coded_in_blocks_without_splices(label, rate, parameters, voice, monkeypatch):
     clip = np.tile(voice(5.0, rate), 5)
     after = apply(label, clip, rate, **parameters)
     assert after.shape == clip.shape
