@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,7 +63,9 @@ FOLDER_OPTIONS = ("--work", "--out", "--speech", "--weights")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of --detect to a parser."""
-    group = parser.add_argument_group("for --detect", "without --work, clips and detectors are deleted at the end")
+    group = parser.add_argument_group(
+        "for --detect and --field", "without --work, clips and detectors are deleted at the end"
+    )
     add = group.add_argument
     add("--models", nargs="+", metavar="NAME", help="values of the detector's model (default: hybrid features)")
     add("--windows", nargs="+", type=float, metavar="SECONDS", help="window lengths, one per run (default: 4.05)")
@@ -79,6 +81,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def detect(options: argparse.Namespace, command: str) -> None:
     """Evaluate how well edits are detected and located."""
+    with prepared(options) as work:
+        run_all(options, command, work)
+
+
+@contextmanager
+def prepared(options: argparse.Namespace) -> Iterator[Path]:
+    """Fill in the options that were not given, check the data, and yield the folder for clips and detectors."""
     for name, value in (QUICK if options.quick else FULL).items():
         if getattr(options, name, None) is None:
             setattr(options, name, value)
@@ -89,14 +98,13 @@ def detect(options: argparse.Namespace, command: str) -> None:
     table = options.speech.parent / "clips.csv"
     for path in (table, root / "noise", root / "rir", root / "tts_local" / "clips.csv"):
         if not path.exists():
-            sys.exit(f"{path} does not exist: --detect needs the folders speech, noise, rir and tts_local.")
+            sys.exit(f"{path} does not exist: the detector needs the folders speech, noise, rir and tts_local.")
     with ExitStack() as stack:
-        work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmestim-")))
-        run_all(options, command, work)
+        yield options.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mmestim-")))
 
 
-def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
-    """Compute the missing parts of all runs, and write the report after each part."""
+def runs_and_data(options: argparse.Namespace, work: Path, results: Path) -> tuple[list[Run], EvaluationData]:
+    """Return the runs that the options name, and their data; with --fresh, delete what is stored of them."""
     data_settings = [mmestim.__version__, options.edits, options.clips, options.speakers]
     run_settings = [
         *data_settings,
@@ -109,7 +117,6 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
         hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest()
         for settings in (data_settings, run_settings)
     )
-    results = options.out / "voice-detection"
     results.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(model, window, options.training_budget, seed, config)
@@ -122,9 +129,16 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         for run in runs:
             (results / f"{run.name}.csv").unlink(missing_ok=True)
-    data = EvaluationData(
+    return runs, EvaluationData(
         options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs
     )
+
+
+def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
+    """Compute the missing parts of all runs, and write the report after each part."""
+    results = options.out / "voice-detection"
+    runs, data = runs_and_data(options, work, results)
+    config = runs[0].config
     setting = [
         *describe_call(command),
         *data.described(),

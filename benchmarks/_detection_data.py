@@ -274,6 +274,16 @@ class EvaluationData:
             settings["impulse_responses"] = self._rooms
         return self._stored(f"{variant}, {kind}", self.n_clips, settings)
 
+    def edited_before_acquisition(self, n_clips: int) -> ClipSet:
+        """Return clips with one edit each, all recorded and stored alike."""
+        settings = {
+            "edits": VARIANTS["seen"].ranges(self.edits, all_labels=True),
+            "n_edits": 1,
+            "acquisition": False,
+            **self._training_audio,
+        }
+        return self._stored("single, before acquisition", n_clips, settings)
+
     def unedited(self) -> ClipSet:
         """Return unedited clips."""
         return self._stored("unedited", max(1, self.n_clips // 3), {"n_edits": 0})

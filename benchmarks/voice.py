@@ -9,6 +9,8 @@ depend on the machine, so compare the ratios. Memory is read from /proc, which r
 
 --detect fits VoiceEditDetector and measures how well it detects and locates edits (_detection.py).
 
+--field measures false alarms and recall of the same detectors on files of many rates, formats and codecs (_field.py).
+
 Only this script uses audiomentations: pip install "mmestim[bench]". Without it, the comparison contains only the times
 of mmestim.
 """
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from _audiomentations_cases import CASES
 from _detection import add_options, detect
+from _field import measure_field
 from _shortcuts import measure_shortcuts
 from _simulation_runs import simulate
 
@@ -42,6 +45,9 @@ def main(args: list[str] | None = None) -> None:
         "--shortcuts", dest="mode", action="store_const", const=measure_shortcuts, help="check for shortcuts"
     )
     modes.add_argument("--detect", dest="mode", action="store_const", const=detect, help="evaluate the detector")
+    modes.add_argument(
+        "--field", dest="mode", action="store_const", const=measure_field, help="evaluate the detector on files"
+    )
     parser.add_argument(
         "--speech", type=Path, default=speech, help="folder of speech (default: speech/audio in MMESTIM_DATA)"
     )
@@ -49,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
         "--clips",
         type=int,
         help="number of evenly spaced clips (default: 40, or 4 with --quick; all for --shortcuts); "
-        "for --detect, the size of each set (default: 1500)",
+        "for --detect and --field, the size of each set (default: 1500)",
     )
     parser.add_argument(
         "--many", type=int, help="clips for the table of the whole set (default: 500, or as --clips with --quick)"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 from ._cli import info, scan, train
+from ._cli.console import discard_output
 
 # The last two are the exit statuses of shells for SIGINT and SIGPIPE.
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0 for success, 2 after an error that is printed to standard error, 130 after an interrupt, 141
-        after a closed output pipe. ``scan`` also returns 1 if it detected edits and 3 if some files could not be
-        read. argparse exits with 2 if the arguments are invalid.
+        after a closed output pipe. ``scan`` returns the sum of several numbers, which its help lists. argparse exits
+        with 2 if the arguments are invalid.
     """
     parser = argparse.ArgumentParser(prog="mmestim", description="Tools for model files and voice edits.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # As in `mmestim scan ... | head`. Python would report it again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # As in `mmestim scan ... | head`.
+        discard_output()
         return _PIPE_CLOSED
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-    except Exception:  # The exit status of Python, 1, would mean that edits were detected.
+    except Exception:  # The exit status of Python, 1, would mean that changed content was found.
         traceback.print_exc()
     return _FAILED
 

@@ -41,17 +41,17 @@ ARROWS = {
     "voice._recordings": "voice._audio voice._files voice._constants _utils",
     "voice.networks": "voice._constants _utils",
     "voice.taxonomy": "voice.ranges",
-    "voice.records": "voice.taxonomy voice.time_map _utils",
+    "voice.records": "voice.taxonomy voice.time_map voice._audio _utils",
     "voice.segments": "voice.records voice.taxonomy",
     "voice._window_labels": "voice.records voice.taxonomy",
     "voice.edits": "voice._audio voice.taxonomy voice.time_map _utils",
-    "voice._features": "voice._audio _utils",
+    "voice._features": "voice._audio voice._constants _utils",
     "voice._simulation": "voice.edits voice.records voice.taxonomy voice.time_map voice._audio _utils",
     "voice.localization": "voice.segments voice._window_labels voice.taxonomy voice._audio _utils",
     "voice.formats": "voice.segments _utils",
     "voice.metrics": "voice.localization voice.segments voice.records voice.taxonomy _utils",
     "voice._training_data": (
-        "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio _training"
+        "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio voice._constants _training"
     ),
     "voice._models": (
         "voice._training_data voice._features voice._window_labels voice.networks voice.taxonomy voice._constants "
@@ -61,7 +61,10 @@ ARROWS = {
         "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.records "
         "voice.taxonomy voice._audio voice._constants _training _serialization _utils"
     ),
-    "voice._reporting": "voice._detection voice.segments voice.taxonomy voice._audio voice._constants _utils",
+    "voice._reporting": (
+        "voice._detection voice._models voice.formats voice.segments voice.taxonomy voice._audio voice._constants "
+        "_utils"
+    ),
     "voice": (
         "voice._reporting voice._detection voice._simulation voice.edits voice.records voice.taxonomy voice.time_map "
         "voice._audio"

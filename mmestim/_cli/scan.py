@@ -6,30 +6,33 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
 from .._utils.segment_formats import SEGMENT_FORMATS
 from .console import print_escaped, write_utf8
 
-if TYPE_CHECKING:
-    from ..voice._reporting.scan import ScannedFile
-
 HELP = "detect and locate edits in recordings"
 _DESCRIPTION = """\
 Detect and locate edits in recordings. The output has one line per file: path, verdict and detected edits, separated by
-tabs. Unreadable files are skipped and listed at the end.
+tabs. The verdict is "changed content", "processing only" (how it was recorded or sent), "cannot tell" or "no edit
+found". Unreadable files are skipped and listed at the end.
 
-exit status:
-  0  all files were read, and no edits were detected
-  1  edits were detected
-  2  nothing was scanned because of an error in the command, the model or all of the files
-  3  no edits were detected, but some files could not be read
+exit status, the sum of what applies:
+  0   all files were read, and no edit was found
+  1   changed content was found
+  2   an error: in the command or the model, or an output that could not be written
+  4   processing was found in recordings without changed content
+  8   some files could not be read
+  16  some recordings allow no verdict
   130, 141  the scan was interrupted, or its output pipe was closed, before all files were scanned
 """
-_NO_EDITS, _EDITED, _NOTHING_SCANNED, _SOME_UNREADABLE = range(4)
+_FAILED, _UNREAD = 2, 8
+_STATUSES = {"changed content": 1, "processing only": 4, "cannot tell": 16, "no edit found": 0}
+# Formats of all results, beside which the others hold segments alone.
+_RESULT_FORMATS = ("json", "csv")
 # Formats that hold one recording, so they write to a folder.
 _SINGLE_RECORDING_FORMATS = [name for name, info in SEGMENT_FORMATS.items() if not info.holds_many]
 
@@ -41,12 +44,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, or folder that is searched recursively")
     parser.add_argument("--model", required=True, help="model file written by mmestim train or mmestim.save")
     parser.add_argument("--report", metavar="FILE.html", help="also write an HTML report with spectrograms and sound")
-    parser.add_argument("--format", choices=SEGMENT_FORMATS, help="write the detected segments in this format")
+    parser.add_argument(
+        "--format",
+        choices=SEGMENT_FORMATS,
+        help="also write all results (json, csv) or the detected segments (rttm, textgrid, audacity)",
+    )
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="output file of --format; by default, the segments go to standard output and the lines are omitted. For "
+        help="output file of --format; by default, it goes to standard output instead of the lines. For "
         "textgrid and audacity: output folder, which gets one file per recording",
+    )
+    parser.add_argument(
+        "--prior",
+        type=float,
+        metavar="P",
+        help="probability that a recording is unedited before the scan, above 0 and below 1, for the probability that "
+        "nothing was edited (default: the fraction of unedited clips in the calibration of the model)",
     )
     parser.add_argument(
         "--jobs",
@@ -75,28 +89,42 @@ def run(options: argparse.Namespace) -> int:
     results: list[Any] = []
     # disable=None hides the bar unless standard error is a terminal.
     with tqdm(total=len(files), unit="file", file=sys.stderr, disable=None) as bar:
-        for result in scan_files(detector, files, n_jobs=options.jobs):
+        for result in scan_files(detector, files, prior=options.prior, n_jobs=options.jobs):
             results.append(result)
             if prints_lines and not isinstance(result, Skipped):
-                line = f"{printable(result.path)}\t{result.verdict}\t{result.summary}"
+                line = f"{printable(result.name)}\t{result.verdict}\t{result.summary}"
                 with tqdm.external_write_mode(file=sys.stdout):
                     print_escaped(line)
             bar.update()
-    scanned = [result for result in results if not isinstance(result, Skipped)]
-    skipped = [result for result in results if isinstance(result, Skipped)]
+    status = 0
+    for result in results:
+        status |= _UNREAD if isinstance(result, Skipped) else _STATUSES[result.verdict]
+    outputs: list[Callable[[], None]] = []
     if options.format:
-        _write_segments(scanned, options)
+        outputs.append(lambda: _write_output(results, options))
     if options.report:
-        write_report(results, options.report, detector, model=options.model, n_jobs=options.jobs)
+        page, model, n_jobs = options.report, options.model, options.jobs
+        outputs.append(lambda: write_report(results, page, detector, model=model, n_jobs=n_jobs))
+    failures = [failure for write in outputs if (failure := _failure(write))]
+    skipped = [result for result in results if isinstance(result, Skipped)]
     if skipped:
         print(f"{len(skipped)} of {len(results)} files could not be read:", file=sys.stderr)
         for item in skipped:
             print(f"  {printable(item.item)}: {printable(item.reason)}", file=sys.stderr)
-    if any(file.is_edited for file in scanned):
-        return _EDITED
-    if skipped:
-        return _SOME_UNREADABLE if scanned else _NOTHING_SCANNED
-    return _NO_EDITS
+    for failure in failures:
+        print(f"mmestim: {failure}", file=sys.stderr)
+    return status | (_FAILED if failures else 0)
+
+
+def _failure(write: Callable[[], None]) -> str:
+    """Write an output; return why that was impossible, so that the other outputs are written nevertheless."""
+    try:
+        write()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return f"{error.filename!r} could not be written or read: {error.strerror}."
+    return ""
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -124,23 +152,29 @@ def check_writable(option: str, path: str | None) -> None:
         raise ValueError(f"{option} {path!r}: the folder {folder!r} is not writable.")
 
 
-def _write_segments(files: Sequence[ScannedFile], options: argparse.Namespace) -> None:
+def _write_output(results: Sequence[Any], options: argparse.Namespace) -> None:
+    from ..voice import ScannedFile, write_results
+    from ..voice._reporting.result_files import format_results
     from ..voice.formats import write_segments
 
-    if options.format not in _SINGLE_RECORDING_FORMATS:
-        segments = {file.path: file.segments for file in files}
-        if options.output:
-            write_segments(segments, options.output, options.format)
-        else:
-            write_segments(segments, text := io.StringIO(), options.format)
-            write_utf8(text.getvalue())
-        return
-    suffix = SEGMENT_FORMATS[options.format].suffix
-    for file, name in zip(files, file_names([file.path for file in files], suffix), strict=True):
-        target = os.path.join(options.output, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        duration = file.duration if options.format == "textgrid" else None
-        write_segments(list(file.segments), target, options.format, duration=duration)
+    files = [result for result in results if isinstance(result, ScannedFile)]
+    segments = {file.name: file.analysis.segments for file in files}
+    if options.format in _SINGLE_RECORDING_FORMATS:
+        suffix = SEGMENT_FORMATS[options.format].suffix
+        for file, name in zip(files, file_names(list(segments), suffix), strict=True):
+            target = os.path.join(options.output, name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            duration = file.analysis.duration if options.format == "textgrid" else None
+            write_segments(segments[file.name], target, options.format, duration=duration)
+    elif options.format in _RESULT_FORMATS and options.output:
+        write_results(results, options.output, options.format, model=options.model)
+    elif options.format in _RESULT_FORMATS:
+        write_utf8(format_results(results, options.format, options.model))
+    elif options.output:
+        write_segments(segments, options.output, options.format)
+    else:
+        write_segments(segments, text := io.StringIO(), options.format)
+        write_utf8(text.getvalue())
 
 
 def file_names(paths: Sequence[str], suffix: str) -> list[str]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .console import print_escaped
 from .scan import check_writable
 
+_LOGGER = logging.getLogger("mmestim")
+
 HELP = "train an edit detector on a folder of clean speech"
 _DESCRIPTION = """\
 Train an edit detector on a folder of clean speech and write it to a model file for mmestim scan. The edits are
 simulated. Speakers are identified by folders in the layout of M-AILABS (language/by_book/sex/speaker/book/wavs);
-without it, each file counts as a speaker. Unreadable files are skipped and listed.
+without it, each file counts as a speaker. Unreadable files are skipped and listed. Without a terminal, standard error
+gets a line for each stage.
 """
 # Options for folders of edited speech, which become entries of the parameter `sources` of VoiceEditDetector.
 _SOURCES = {
@@ -79,16 +84,37 @@ def run(options: argparse.Namespace) -> int:
         **_audio_folders(options),
     )
     check_parameters(detector)  # before reading all files
-    corpus = AudioCorpus(options.folder, on_error="skip")
-    usable = corpus.check(options.jobs)
-    if corpus.skipped:
-        print(f"{len(corpus.skipped)} of {len(corpus)} files cannot be used:", file=sys.stderr)
-        for item in corpus.skipped:
-            print(f"  {item.item}: {item.reason}", file=sys.stderr)
-    detector.fit(usable)
-    save(detector, options.output)
+    with _stage_lines():
+        corpus = AudioCorpus(options.folder, on_error="skip")
+        _LOGGER.info(f"reading {len(corpus)} files in {options.folder!r}")
+        usable = corpus.check(options.jobs)
+        if corpus.skipped:
+            print(f"{len(corpus.skipped)} of {len(corpus)} files cannot be used:", file=sys.stderr)
+            for item in corpus.skipped:
+                print(f"  {item.item}: {item.reason}", file=sys.stderr)
+        detector.fit(usable)
+        _LOGGER.info(f"writing {options.output!r}")
+        save(detector, options.output)
     print_escaped("\n".join(_summary(detector, options.output, has_speakers=usable.speakers is not None)))
     return 0
+
+
+@contextmanager
+def _stage_lines() -> Iterator[None]:
+    """Log a line for each stage of the training to standard error, unless a terminal shows progress bars."""
+    if sys.stderr.isatty():
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    level = _LOGGER.level
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+        _LOGGER.setLevel(level)
 
 
 def _audio_folders(options: argparse.Namespace) -> dict[str, Any]:

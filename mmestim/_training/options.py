@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +148,12 @@ class TrainingOptions:
             callbacks=check_callbacks(callbacks),
             verbose=verbose,
         )
+
+    def log_stage(self, message: str) -> None:
+        """Pass the beginning of a stage of a long fit to the logger ``mmestim``, and print it if `verbose` is set."""
+        logging.getLogger("mmestim").info(message)
+        if self.verbose:
+            print(message)
 
     @classmethod
     def from_estimator(cls, estimator: Any, device: str | torch.device | None = None) -> TrainingOptions:

@@ -16,7 +16,8 @@ def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None
     Parameters
     ----------
     path : path-like
-        Path of the file. An existing file is replaced and keeps its permissions; a link keeps its target.
+        Path of the file. An existing file is replaced and keeps its permissions; a link keeps its target. A device or
+        pipe cannot be replaced, so it is written directly.
     parts : iterable of bytes-like
         Content of the file, in order.
 
@@ -27,7 +28,7 @@ def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None
     IsADirectoryError
         If `path` is a folder.
     OSError
-        If the content cannot be written.
+        If the content cannot be written. The error names the file.
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
@@ -38,6 +39,10 @@ def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None
         raise FileNotFoundError(errno.ENOENT, "No such folder", os.fspath(path))
     temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(8)}.tmp")
     try:
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as file:
+                file.writelines(parts)
+            return
         with open(temporary, "xb") as file:
             file.writelines(parts)
             file.flush()
@@ -45,7 +50,10 @@ def write_atomically(path: str | os.PathLike[str], parts: Iterable[Any]) -> None
         if os.path.isfile(target):
             os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.remove(temporary)
+        # An error of writing, such as that of a full disk, names no file.
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temporary):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise

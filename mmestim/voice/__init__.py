@@ -7,6 +7,7 @@ from ._audio.trimming import trim_silence
 from ._detection.clip_analysis import ClipAnalysis
 from ._detection.detector import VoiceEditDetector
 from ._reporting.report import write_report
+from ._reporting.result_files import write_results
 from ._reporting.scan import ScannedFile, audio_files, scan_files
 from ._simulation.simulator import EditSimulator
 from .edits import EDITS
@@ -39,4 +40,5 @@ __all__ = [
     "scan_files",
     "trim_silence",
     "write_report",
+    "write_results",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._utils.validation import check_number
+from ._audio.acquisition import Acquisition
 from .taxonomy import CATEGORIES, EDIT_LABELS, TAXONOMY, UNALTERED
 from .time_map import TimeMap
 
@@ -34,7 +35,9 @@ class EditPlan:  # numpydoc ignore=PR02
     gain : float, default=0.0
         Level of the result relative to the clip, in dB.
     seed : int, default=0
-        Seed of the noise of half a 16-bit step that every clip gets before the edits.
+        Seed of the noise of half a 16-bit step that every clip gets before the edits, and of the dither after them.
+    acquisition : Acquisition or None, default=None
+        How the clip was recorded before the edits and stored after them; None stores it in 16 bits at its rate.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class EditPlan:  # numpydoc ignore=PR02
     crop: tuple[float, float] = (0.0, 0.0)
     gain: float = 0.0
     seed: int = 0
+    acquisition: Acquisition | None = None
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
@@ -188,11 +192,14 @@ class EditRecord:  # numpydoc ignore=PR02
 
 
 def _plan_dict(plan: EditPlan) -> dict[str, Any]:
-    return {"version": _VERSION, **vars(plan)}
+    acquisition = None if plan.acquisition is None else plan.acquisition.to_dict()
+    return {"version": _VERSION, **vars(plan), "acquisition": acquisition}
 
 
 def _plan_fields(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "trim": tuple(values["trim"]), "crop": tuple(values["crop"])}
+    acquisition = values.get("acquisition")
+    acquisition = None if acquisition is None else Acquisition(**acquisition)
+    return {**values, "trim": tuple(values["trim"]), "crop": tuple(values["crop"]), "acquisition": acquisition}
 
 
 def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:
@@ -204,7 +211,8 @@ def _read(text: str, kind: str, fields: set[str]) -> dict[str, Any]:
     version = values.pop("version", None) if isinstance(values, dict) else None
     if isinstance(version, int) and version > _VERSION:
         raise ValueError(f"this {kind} has version {version}, and this release reads {_VERSION}: use a later release.")
-    if version != _VERSION or set(values) != fields:
+    # Plans of earlier releases have no acquisition.
+    if version != _VERSION or set(values) | {"acquisition"} != fields | {"acquisition"}:
         raise ValueError(f"this is JSON, but not of an {kind}: it must have 'version' and {sorted(fields)}.")
     return dict(values)
 

@@ -15,6 +15,9 @@ CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spati
 #: Label of recordings that went through no edit.
 UNALTERED = "unaltered"
 
+#: Kinds of edits: whether they change what was said and by whom, or show how it was recorded or sent.
+CHANGED_CONTENT, PROCESSING = KINDS = ("changed content", "processing")
+
 # Length of the interval that an edit is confined to where it does not cover the whole clip.
 INTERVAL_SECONDS = Between(0.5, 3.0)
 
@@ -54,6 +57,11 @@ class EditInfo:  # numpydoc ignore=PR02
         Whether a low-pass filtered copy of a clip may also carry the label.
     frame_weight : float, default=1.0
         Weight of the label's map in the loss of networks of frames.
+    kind : {'changed content', 'processing', ''}, default='processing'
+        Whether the edit changes what was said or by whom, or is a trace of how a recording was made or sent; empty for
+        'unaltered'.
+    plain_name : str, default=''
+        Name for readers, such as ``background noise``; by default, the label with spaces.
     """
 
     name: str
@@ -69,6 +77,12 @@ class EditInfo:  # numpydoc ignore=PR02
     is_synthetic: bool = False
     removes_high_frequencies: bool = False
     frame_weight: float = 1.0
+    kind: str = PROCESSING
+    plain_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.plain_name:
+            object.__setattr__(self, "plain_name", self.name.replace("_", " "))
 
     @property
     def acts_on(self) -> Literal["points", "intervals"]:
@@ -103,9 +117,11 @@ _PAPER = "name and category: arXiv:2402.06304; ranges: our choice"
 _NAME = "name: arXiv:2402.06304; place among its categories and ranges: our choice"
 _STRETCHERS = FirstInstalled({"signalsmith": "python_stretch", "phase_vocoder": None})
 _SLOPES = one_of(12, 24, 36, 48)
+# Rates at which files are coded; None is the rate of the clip.
+_STREAM_RATES = one_of(None, 24000, 44100, 48000)
 
 _ROWS = [
-    _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER),
+    _source(UNALTERED, "human speech as it was recorded", scopes=_CLIP, source=_PAPER, kind=""),
     _source(
         "tts",
         "speech from text, as a whole recording or a sentence put into one",
@@ -113,6 +129,8 @@ _ROWS = [
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
         is_synthetic=True,
+        kind=CHANGED_CONTENT,
+        plain_name="synthetic speech",
     ),
     _source(
         "vc",
@@ -121,6 +139,8 @@ _ROWS = [
         held_out={"fade": one_of(0.02)},
         source=_PAPER,
         is_synthetic=True,
+        kind=CHANGED_CONTENT,
+        plain_name="voice conversion",
     ),
     _temporal(
         "cut",
@@ -131,6 +151,7 @@ _ROWS = [
         source=_PAPER,
         is_spliced=True,
         revealed_by="splice points",
+        kind=CHANGED_CONTENT,
     ),
     _temporal(
         "paste",
@@ -142,6 +163,7 @@ _ROWS = [
         source=_PAPER,
         is_spliced=True,
         revealed_by="splice points",
+        kind=CHANGED_CONTENT,
     ),
     _temporal(
         "mix",
@@ -154,6 +176,8 @@ _ROWS = [
         is_spliced=True,
         # The clip statistics hardly react to an overlaid voice, so the frame map has to detect it.
         frame_weight=3.0,
+        kind=CHANGED_CONTENT,
+        plain_name="added voice",
     ),
     _modulation(
         "pitch_shift",
@@ -162,6 +186,7 @@ _ROWS = [
         held_out={"semitones": either_sign(0.5, 0.5)},
         implementation={"engine": one_of("phase_vocoder")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "time_stretch",
@@ -170,6 +195,7 @@ _ROWS = [
         held_out={"rate": one_of(0.95, 1.05)},
         implementation={"engine": one_of("phase_vocoder")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "speed_change",
@@ -178,6 +204,7 @@ _ROWS = [
         held_out={"rate": one_of(0.97, 1.03)},
         implementation={"engine": one_of("soxr")},
         source=_NAME,
+        kind=CHANGED_CONTENT,
     ),
     _modulation(
         "distortion",
@@ -194,43 +221,54 @@ _ROWS = [
     _encoding(
         "mp3",
         "MP3 files",
-        {"bitrate": one_of(8, 16, 24, 32, 40, 48, 56, 64), "mode": one_of("average"), "engine": one_of("soundfile")},
-        held_out={"bitrate": one_of(96)},
+        {
+            # Low bit rates are easy to recognise, and rare in files of today.
+            "bitrate": one_of(8, 16, 24, 32, 48, 64, 64, 96, 96),
+            "mode": one_of("average", "constant"),
+            "engine": one_of("soundfile"),
+            "stream_rate": _STREAM_RATES,
+        },
+        held_out={"bitrate": one_of(80)},
         implementation={"mode": one_of("constant"), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="MP3",
     ),
     _encoding(
         "opus",
         "messengers and calls over the internet",
-        {"bitrate": Between(6.0, 32.0, log=True), "engine": one_of("soundfile")},
+        {
+            "bitrate": Between(6.0, 36.0, log=True),
+            "engine": one_of("soundfile"),
+            "stream_rate": one_of(None, 48000),
+        },
         held_out={"bitrate": one_of(48.0)},
         implementation={"engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="Opus",
     ),
     _encoding(
         "vorbis_aac",
         "files of streaming services and phones",
-        {"codec": one_of("vorbis"), "level": Between(0.5, 0.99), "engine": one_of("soundfile")},
-        # FFmpeg's own Vorbis encoder breaks down at levels above 0.95.
-        implementation={
+        {
             "codec": one_of("vorbis", "aac"),
-            "level": Between(0.5, 0.95),
-            "bitrate": one_of(16, 24, 32, 40, 48),
-            "engine": one_of("av"),
+            "level": Between(0.5, 0.99),
+            "bitrate": one_of(16, 24, 32, 48, 64, 96),
+            "engine": one_of("soundfile"),
+            "stream_rate": _STREAM_RATES,
         },
+        # FFmpeg's own Vorbis encoder breaks down at levels above 0.95. There is no second encoder of AAC.
+        implementation={"codec": one_of("vorbis"), "level": Between(0.5, 0.95), "engine": one_of("av")},
         scopes=_CLIP,
         source=_NAME,
+        plain_name="Vorbis or AAC",
     ),
     _encoding(
         "telephone",
         "calls over fixed and mobile networks",
-        {"codec": one_of("alaw", "mulaw", "gsm", "g721"), "engine": one_of("soundfile")},
-        implementation={
-            "codec": one_of("amr_nb_4.75", "amr_nb_7.4", "amr_nb_12.2", "g726_16", "g726_24"),
-            "engine": one_of("av"),
-        },
+        {"codec": one_of("alaw", "mulaw", "gsm", "g721", "amr_nb_4.75", "amr_nb_5.9", "amr_nb_7.4", "amr_nb_12.2")},
+        implementation={"codec": one_of("amr_nb_5.15", "amr_nb_6.7", "amr_nb_10.2", "g726_16", "g726_24")},
         scopes=_CLIP,
         source=_NAME,
     ),
@@ -242,6 +280,7 @@ _ROWS = [
         implementation={"family": one_of("chebyshev", "elliptic", "bessel", "fir"), "slope": one_of(24, 36, 48)},
         source=_PAPER,
         removes_high_frequencies=True,
+        plain_name="low-pass filter",
     ),
     _spectral(
         "high_pass",
@@ -249,6 +288,7 @@ _ROWS = [
         {"cutoff": Between(250.0, 2400.0, log=True), "slope": _SLOPES, "family": one_of("butterworth")},
         implementation={"family": one_of("fir")},
         source=_PAPER,
+        plain_name="high-pass filter",
     ),
     _spectral(
         "equalizer",
@@ -268,6 +308,7 @@ _ROWS = [
         {"scale": one_of("chromatic", "major", "minor"), "strength": Between(0.7, 1.0), "glide": Between(0.0, 0.04)},
         held_out={"scale": one_of("pentatonic")},
         source=_PAPER,
+        kind=CHANGED_CONTENT,
     ),
     _spatial(
         "reverb",
@@ -321,9 +362,12 @@ def frame_weights(labels: Sequence[str]) -> list[float]:
 
 __all__ = [
     "CATEGORIES",
+    "CHANGED_CONTENT",
     "EDIT_LABELS",
     "INTERVAL_SECONDS",
+    "KINDS",
     "LABELS",
+    "PROCESSING",
     "SPLICED_LABELS",
     "SYNTHETIC_LABELS",
     "TAXONOMY",

@@ -1,5 +1,7 @@
 """Scans of files from the command line."""
 
+import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -12,31 +14,58 @@ import soundfile
 import mmestim
 from mmestim.__main__ import main
 from mmestim._cli.scan import file_names
-from mmestim.voice import scan_files
+from mmestim.voice import ScannedFile, scan_files
 from mmestim.voice.formats import read_segments
 
 RATE = 16000
+# Exit statuses, which are added.
+CHANGED, FAILED, PROCESSING, UNREAD, NO_VERDICT = 1, 2, 4, 8, 16
 
 
 def test_results_and_unreadable_files_are_printed(model_path, recordings, capsys):
-    assert main(["scan", str(recordings), "--model", model_path]) == 1
+    assert main(["scan", str(recordings), "--model", model_path]) == PROCESSING + UNREAD
     out, err = capsys.readouterr()
     assert [line.split("\t")[:2] for line in out.splitlines()] == [
         [str(recordings / "a.wav"), "no edit found"],
-        [str(recordings / "b.wav"), "edits found"],
+        [str(recordings / "b.wav"), "processing only"],
         [str(recordings / "deep" / "a.flac"), "no edit found"],
     ]
-    assert "echo" in out.splitlines()[1]
+    assert "\tprocessing: echo " in out.splitlines()[1]
     assert err.splitlines()[0] == "2 of 5 files could not be read:"
     assert "c.wav: is silent" in err.splitlines()[1]
 
 
 @pytest.mark.parametrize(
     "names, status",
-    [(["a.wav"], 0), (["a.wav", "b.wav", "c.wav"], 1), (["c.wav", "d.mp3"], 2), (["a.wav", "c.wav"], 3)],
+    [
+        (["a.wav"], 0),
+        (["a.wav", "b.wav"], PROCESSING),
+        (["a.wav", "b.wav", "c.wav"], PROCESSING + UNREAD),
+        (["c.wav", "d.mp3"], UNREAD),
+        (["a.wav", "c.wav"], UNREAD),
+    ],
 )
 def test_exit_status(model_path, recordings, names, status, capsys):
     assert main(["scan", *(str(recordings / name) for name in names), "--model", model_path]) == status
+
+
+def test_exit_status_of_each_verdict(model_path, recordings, edit_detector, capsys, monkeypatch):
+    (scanned,) = scan_files(edit_detector, [recordings / "a.wav"])
+    analysis = dataclasses.replace(scanned.analysis, labels=("cut", "echo"), segments=())
+    changed = dataclasses.replace(scanned, analysis=analysis)
+    short = dataclasses.replace(scanned, analysis=analysis.without_verdict("It lasts 0.1 s."))
+    for results, status in (
+        ([changed], CHANGED),
+        ([short], NO_VERDICT),
+        ([short, scanned, changed], NO_VERDICT + CHANGED),
+    ):
+        monkeypatch.setattr("mmestim.voice._reporting.scan.scan_files", lambda *args, found=results, **kwargs: found)
+        assert main(["scan", str(recordings), "--model", model_path]) == status
+    lines = [line.split("\t")[1:] for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["cannot tell", "It lasts 0.1 s."]
+    assert lines[0][0] == "changed content"
+    assert lines[0][1].startswith("changed content: cut ")
+    assert "; processing: echo " in lines[0][1]
 
 
 @pytest.mark.parametrize(
@@ -66,35 +95,66 @@ def test_names_that_standard_output_cannot_encode(model_path, tmp_path, monkeypa
     words = ["scan", *map(str, paths), "--model", model_path]
     output = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
-    assert main(words) == 1
+    assert main(words) == PROCESSING
     assert rb"\u65e5\u672c.wav" in output.getvalue()
     output.truncate(output.seek(0))
-    assert main([*words, "--format", "csv"]) == 1
+    assert main([*words, "--format", "csv"]) == PROCESSING
     (tmp_path / "edits.csv").write_bytes(output.getvalue())
     assert set(read_segments(tmp_path / "edits.csv")) == set(map(str, paths))
 
 
 def test_one_file_holds_all_recordings(model_path, recordings, tmp_path, capsys, edit_detector):
-    expected = {
-        file.path: list(file.segments) for file in scan_files(edit_detector, [recordings]) if hasattr(file, "path")
-    }
+    results = list(scan_files(edit_detector, [recordings]))
+    expected = {file.path: list(file.analysis.segments) for file in results if isinstance(file, ScannedFile)}
+    nonempty = {name: segments for name, segments in expected.items() if segments}
+    words = ["scan", str(recordings), "--model", model_path, "--format"]
     for format in ("json", "csv", "rttm"):
         target = tmp_path / f"edits.{format}"
-        assert main(["scan", str(recordings), "--model", model_path, "--format", format, "--output", str(target)]) == 1
-        nonempty = {name: segments for name, segments in expected.items() if segments}
+        assert main([*words, format, "--output", str(target)]) == PROCESSING + UNREAD
         assert read_segments(target, format) == (expected if format == "json" else nonempty)
         assert "no edit found" in capsys.readouterr().out
-    assert main(["scan", str(recordings), "--model", model_path, "--format", "json"]) == 1
-    assert list(json.loads(capsys.readouterr().out)["recordings"]) == list(expected)
+        assert main([*words, format]) == PROCESSING + UNREAD
+        assert capsys.readouterr().out == target.read_bytes().decode()
+    content = json.loads((tmp_path / "edits.json").read_text())
+    assert [file["file"] for file in content["files"]] == list(expected)
+    assert [os.path.basename(item["file"]) for item in content["unread"]] == ["c.wav", "d.mp3"]
+    assert content["model"]["sha256"] == hashlib.sha256(b"model").hexdigest()
 
 
 def test_a_report_is_written_in_addition_to_the_lines(model_path, recordings, tmp_path, capsys):
     target = tmp_path / "r.html"
-    assert main(["scan", str(recordings), "--model", model_path, "--report", str(target)]) == 1
+    words = ["scan", str(recordings), "--model", model_path, "--report", str(target)]
+    assert main([*words, "--prior", "0.9"]) == PROCESSING + UNREAD
     page = target.read_text(encoding="utf-8")
     assert page.count("<audio ") == page.count("<img ") == 3
-    assert "Edits were found in 1 of 3 recordings that could be read. 2 could not be read." in page
+    assert "No changed content was found in 3 recordings that could be read. 1 shows traces of processing only." in page
+    assert "if 90 % of such recordings are unedited" in page
     assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main([*words, "--prior", "1"]) == FAILED
+    assert "prior=1.0 must be below 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+@pytest.mark.parametrize("words", [["--format", "json", "--output"], ["--format", "rttm", "--output"], ["--report"]])
+def test_a_full_disk_loses_no_results(model_path, recordings, tmp_path, words, capsys):
+    """The lines are printed, the other output is written, and the status tells both the findings and the failure."""
+    other = ["--report", str(tmp_path / "r.html")] if "--report" not in words else ["--format", "csv", "--output"]
+    other += [str(tmp_path / "r.csv")] if "--report" in words else []
+    status = main(["scan", str(recordings), "--model", model_path, *words, "/dev/full", *other])
+    assert status == PROCESSING + UNREAD + FAILED
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert err.splitlines()[-1] == "mmestim: '/dev/full' could not be written or read: No space left on device."
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("r.")]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_full_standard_output_is_reported():
+    code = "import sys; from mmestim.__main__ import main; sys.exit(main(['info', sys.argv[1]]))"
+    path = os.path.join(os.path.dirname(__file__), os.pardir, "persistence", "data", "model.mme")
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run([sys.executable, "-c", code, path], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (run.returncode, run.stderr) == (FAILED, "mmestim: [Errno 28] No space left on device: 'standard output'\n")
 
 
 def test_recordings_get_different_files():
@@ -108,16 +168,15 @@ def test_files_of_recordings_mirror_their_folders(model_path, recordings, tmp_pa
     soundfile.write(twin, make_noise(1, 60), RATE)
     target = tmp_path / "marks"
     try:
-        assert (
-            main(["scan", str(recordings), "--model", model_path, "--format", "textgrid", "--output", str(target)]) == 1
-        )
+        words = ["scan", str(recordings), "--model", model_path, "--format", "textgrid", "--output", str(target)]
+        assert not main(words) & FAILED
     finally:
         os.remove(twin)
     names = sorted(str(path.relative_to(target)) for path in target.rglob("*.TextGrid"))
     assert names == ["a.TextGrid", "b.ogg.TextGrid", "b.wav.TextGrid", os.path.join("deep", "a.TextGrid")]
     (segments,) = read_segments(target / "b.wav.TextGrid").values()
     (file,) = scan_files(edit_detector, [recordings / "b.wav"])
-    assert [segment.label for segment in segments] == [segment.label for segment in file.segments]
+    assert [segment.label for segment in segments] == [segment.label for segment in file.analysis.segments]
 
 
 @pytest.mark.parametrize(

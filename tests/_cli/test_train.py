@@ -1,6 +1,7 @@
 """Training from the command line."""
 
 import pickle
+import re
 
 import pytest
 import soundfile
@@ -28,6 +29,16 @@ def test_training_from_the_command_line(tmp_path, capsys, monkeypatch, make_nois
     assert "low_pass" in out
     assert "It does not test for tts, vc, cut" in out
     assert "1 of 7 files cannot be used:" in err
+    stages = [line.split(maxsplit=1)[1] for line in err.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    begins = [
+        "reading 7 files",
+        "simulating 30 clips",
+        "computing the statistics",
+        "fitting trees",
+        "calibrating",
+        "writing",
+    ]
+    assert [stage.startswith(begin) for stage, begin in zip(stages, begins, strict=True)] == [True] * 6
     detector = saved[target]
     assert detector.get_params()["random_state"] == 3
     assert detector.labels_.tolist() == ["unaltered", "low_pass", "background_noise"]
@@ -44,8 +55,8 @@ def test_a_model_from_the_command_line_can_scan(tmp_path, capsys, make_noise, ad
     words = "--window 1.2 --model features --n-clips 60 --edits low_pass echo --seed 0".split()
     assert main(["train", str(clean), "-o", target, *words]) == 0
     assert "Trained on 6 clips, each counted as a separate speaker" in capsys.readouterr().out
-    assert main(["scan", str(tmp_path / "edited.wav"), "--model", target, "--device", "cpu"]) == 1
-    assert "\tedits found\techo " in capsys.readouterr().out
+    assert main(["scan", str(tmp_path / "edited.wav"), "--model", target, "--device", "cpu"]) == 4
+    assert "\tprocessing only\tprocessing: echo " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import mmestim
 from mmestim.voice import CATEGORIES, EDITS, LABELS, TAXONOMY
 from mmestim.voice.taxonomy import (
     EDIT_LABELS,
+    KINDS,
     SPLICED_LABELS,
     SYNTHETIC_LABELS,
     UNALTERED,
@@ -36,7 +37,7 @@ def test_default_row_is_an_ordinary_edit():
     info = EditInfo("whisper", "modulation", "whispering")
     assert (info.scopes, info.acts_on, info.revealed_by) == (("clip", "interval"), "intervals", "content")
     assert not any([info.is_spliced, info.is_synthetic, info.removes_high_frequencies, info.always_covers_clip])
-    assert info.frame_weight == 1.0
+    assert (info.frame_weight, info.kind, info.plain_name) == (1.0, "processing", "whisper")
 
 
 def test_groups_of_labels_follow_from_the_rows():
@@ -47,6 +48,23 @@ def test_groups_of_labels_follow_from_the_rows():
     assert [label for label, info in TAXONOMY.items() if info.revealed_by == "splice points"] == ["cut", "paste"]
     assert [label for label, info in TAXONOMY.items() if info.removes_high_frequencies] == ["low_pass"]
     assert frame_weights(["mix", "echo", "a class"]) == [3.0, 1.0, 1.0]
+
+
+def test_edits_change_the_content_or_process_it():
+    assert KINDS == ("changed content", "processing")
+    assert TAXONOMY[UNALTERED].kind == ""
+    content = [label for label in EDIT_LABELS if TAXONOMY[label].kind == "changed content"]
+    speech = ["tts", "vc", "cut", "paste", "mix", "pitch_shift", "time_stretch", "speed_change", "autotune"]
+    assert content == speech
+    assert {TAXONOMY[label].kind for label in EDIT_LABELS} == set(KINDS)
+
+
+def test_names_for_readers_have_no_underscores():
+    assert TAXONOMY["background_noise"].plain_name == "background noise"
+    assert TAXONOMY["vorbis_aac"].plain_name == "Vorbis or AAC"
+    names = [info.plain_name for info in TAXONOMY.values()]
+    assert len(set(names)) == len(names)
+    assert not any("_" in name for name in names)
 
 
 def test_labels_revealed_by_splice_points_are_spliced():

@@ -30,7 +30,7 @@ def resample(waveform: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
     """
     if old_rate == new_rate:
         return waveform
-    up, down = _rate_ratio(old_rate, new_rate)
+    up, down = rate_ratio(old_rate, new_rate)
     return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))
 
 
@@ -52,7 +52,7 @@ def resample_blocks(blocks: Iterable[np.ndarray], old_rate: int, new_rate: int) 
     if old_rate == new_rate:
         yield from blocks
         return
-    up, down = _rate_ratio(old_rate, new_rate)
+    up, down = rate_ratio(old_rate, new_rate)
     # Samples on either side that the filter reaches, rounded up so that both rates have a sample at each cut.
     reach = len(_low_pass(max(up, down))) // 2 // up + 1
     context = -(-reach // down) * down
@@ -69,7 +69,7 @@ def resample_blocks(blocks: Iterable[np.ndarray], old_rate: int, new_rate: int) 
         yield resample(pending, old_rate, new_rate)[n_before * up // down :]
 
 
-def _rate_ratio(old_rate: int, new_rate: int) -> tuple[int, int]:
+def rate_ratio(old_rate: int, new_rate: int) -> tuple[int, int]:
     """Return the smallest factors to upsample and downsample by."""
     divisor = gcd(old_rate, new_rate)
     return new_rate // divisor, old_rate // divisor

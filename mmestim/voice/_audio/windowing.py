@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.signal import fftconvolve, firwin, kaiserord
 from scipy.special import logsumexp
+
+# Band that all windows are limited to. Resamplers differ above it, so that a file would reveal its sample rate.
+_PASS_HZ, _STOP_HZ = 6600.0, 7400.0
 
 
 class Window(NamedTuple):
@@ -17,7 +22,7 @@ class Window(NamedTuple):
     start : int
         Position of its first sample in the recording.
     waveform : float32 ndarray of shape (window,)
-        Samples with mean 0; zeros past the end of a recording that is shorter than a window.
+        Prepared samples, see `prepare`; zeros past the end of a recording that is shorter than a window.
     length : int
         Number of samples that belong to the recording.
     """
@@ -27,7 +32,7 @@ class Window(NamedTuple):
     length: int
 
 
-def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[Window]:
+def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int, rate: int) -> Iterator[Window]:
     """Cut a recording into windows.
 
     The last window ends at the end of the recording. A recording that is shorter than a window has one padded window.
@@ -40,6 +45,8 @@ def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterato
         Number of samples of a window.
     hop : int
         Number of samples between the starts of windows.
+    rate : int
+        Sample rate in Hz.
 
     Yields
     ------
@@ -50,23 +57,52 @@ def iter_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterato
     for block in blocks:
         pending = np.concatenate([pending, block])
         while first + len(pending) >= start + window:
-            yield _centred_window(start, pending[start - first : start - first + window], window)
+            yield _prepared_window(start, pending[start - first : start - first + window], window, rate)
             start += hop
         # A whole window is retained, since the last window may start before the next regular one.
         n_done = max(0, min(start - first, len(pending) - window))
         pending, first = pending[n_done:], first + n_done
     end = first + len(pending)
     if end < window:
-        yield _centred_window(0, pending, window)
+        yield _prepared_window(0, pending, window, rate)
     elif end > start - hop + window:
-        yield _centred_window(end - window, pending[len(pending) - window :], window)
+        yield _prepared_window(end - window, pending[len(pending) - window :], window, rate)
 
 
-def _centred_window(start: int, samples: np.ndarray, size: int) -> Window:
-    """Return samples as a window of mean 0, padded with zeros."""
-    # Some recorders add an offset. It would dominate the level and make a step at both ends; edited clips have none.
-    centred = samples - samples.mean(dtype=np.float64).astype(np.float32) if len(samples) else samples
-    return Window(start, np.pad(centred, (0, size - len(samples))), len(samples))
+def prepare(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Prepare the samples of a window for a model, in training and in use.
+
+    Parameters
+    ----------
+    samples : float32 ndarray of shape (n_samples,)
+        The samples.
+    rate : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    float32 ndarray of shape (n_samples,)
+        Samples with mean 0, without frequencies above 7.4 kHz, quantised to 16 bits.
+    """
+    if len(samples) == 0:
+        return samples
+    # Some recorders add an offset. It would dominate the level and make a step at both ends.
+    centred = samples - samples.mean(dtype=np.float64).astype(np.float32)
+    if rate > 2 * _STOP_HZ:
+        centred = fftconvolve(centred, _band_limit(rate), mode="same")
+    return (np.round(centred * 32768).clip(-32768, 32767) / 32768).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _band_limit(rate: int) -> np.ndarray:
+    """Return the taps of the filter that limits the band."""
+    n_taps, beta = kaiserord(80, (_STOP_HZ - _PASS_HZ) / (rate / 2))
+    return firwin(n_taps | 1, (_PASS_HZ + _STOP_HZ) / 2, window=("kaiser", beta), fs=rate).astype(np.float32)
+
+
+def _prepared_window(start: int, samples: np.ndarray, size: int, rate: int) -> Window:
+    """Return samples as a prepared window, padded with zeros."""
+    return Window(start, np.pad(prepare(samples, rate), (0, size - len(samples))), len(samples))
 
 
 def pool_window_logits(logits: np.ndarray, is_local: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,23 +14,27 @@ from sklearn.utils import gen_even_slices
 
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
-from .._models.calibration import UnalteredCalibrator, exceeds_threshold
+from .._models.calibration import UnalteredCalibrator, exceeds_threshold, reweigh
 from ..localization import EditSegment
-from ..taxonomy import CATEGORIES, LABELS, TAXONOMY, UNALTERED
+from ..taxonomy import CATEGORIES, CHANGED_CONTENT, EDIT_LABELS, KINDS, PROCESSING, TAXONOMY, UNALTERED
 from .clip_inference import ScannedClip, scan_clip
-from .explanation import explanation
+from .explanation import describe_finding, describe_limits
 from .parameters import check_hop
 
 if TYPE_CHECKING:
     from .detector import VoiceEditDetector
+
+#: Verdicts on a recording, those that need attention first.
+VERDICTS = (CHANGED_CONTENT, f"{PROCESSING} only", "cannot tell", "no edit found")
 
 
 @dataclass(frozen=True, eq=False)
 class ClipAnalysis:  # numpydoc ignore=PR02
     """Result of a `VoiceEditDetector` for one recording.
 
-    `VoiceEditDetector.analyze` returns one for each clip. If the detector was fitted as an ordinary classifier of
-    clips, `labels`, `segments`, `explanation`, `tested` and `not_tested` are empty.
+    `VoiceEditDetector.analyze` returns one for each clip, and all other methods of the detector, `scan_files` and
+    `write_report` return or describe parts of it. If the detector was fitted as an ordinary classifier of clips,
+    `thresholds`, `recalls`, `labels`, `segments`, `verdict`, `explanation`, `tested` and `not_tested` are empty.
 
     Parameters
     ----------
@@ -37,12 +42,14 @@ class ClipAnalysis:  # numpydoc ignore=PR02
         Length of the recording in seconds.
     probabilities : dict of str to float
         Probability of each label, 'unaltered' first; for an ordinary classifier, of each class.
+    thresholds : dict of str to float
+        Probability from which each edit is detected.
+    recalls : dict of str to float
+        Fraction of the clips with each edit in which it was detected in tests; NaN if no clip had it.
     labels : tuple of str
-        Detected edits, those whose probability reaches the threshold, the most probable first.
+        Detected edits, those whose probability reaches the threshold: changed content first, then the most probable.
     segments : tuple of EditSegment
         Segments of the detected edits, ordered by time; empty with ``locate=False``.
-    explanation : str
-        Paragraph that describes the result, as returned by `VoiceEditDetector.explain`.
     window_spans : ndarray of shape (n_windows, 2)
         Start and end of each window in seconds; with several window lengths, of the shortest windows.
     window_probabilities : float32 ndarray of shape (n_windows, n_labels)
@@ -51,10 +58,11 @@ class ClipAnalysis:  # numpydoc ignore=PR02
         Mean of the windows' embeddings, a row of `VoiceEditDetector.transform`.
     logits : ndarray of shape (n_labels,)
         Log-odds of each label, without 'unaltered', or logits of each class.
-    tested : tuple of str
-        Edits that the detector was trained on and whose recall was measured.
-    not_tested : tuple of str
-        Other edits of the taxonomy. The result is no evidence for or against them.
+    prior : float or None, default=None
+        Probability of a recording to be unedited before it is analyzed, which the probability of 'unaltered' assumes;
+        `None` if it is unknown.
+    cannot_tell : str, default=''
+        Reason why the recording allows no verdict, such as that it is too short; empty if there is a verdict.
 
     See Also
     --------
@@ -74,15 +82,81 @@ class ClipAnalysis:  # numpydoc ignore=PR02
 
     duration: float
     probabilities: dict[str, float]
+    thresholds: dict[str, float]
+    recalls: dict[str, float]
     labels: tuple[str, ...]
     segments: tuple[EditSegment, ...]
-    explanation: str
     window_spans: np.ndarray
     window_probabilities: np.ndarray
     embedding: np.ndarray
     logits: np.ndarray
-    tested: tuple[str, ...]
-    not_tested: tuple[str, ...]
+    prior: float | None = None
+    cannot_tell: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """One of ``changed content``, ``processing only``, ``no edit found`` and ``cannot tell``."""
+        changed, processed, undecided, unedited = VERDICTS
+        if self.cannot_tell:
+            return undecided
+        if not self.thresholds:
+            return ""
+        return changed if self.labels_of_kind(CHANGED_CONTENT) else processed if self.labels else unedited
+
+    @property
+    def explanation(self) -> str:
+        """Paragraph that describes the result, as returned by `VoiceEditDetector.explain`."""
+        if self.cannot_tell:
+            return describe_finding(self)
+        return f"{describe_finding(self)} {describe_limits(self)}" if self.thresholds else ""
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Edits that the detector was trained on and whose recall was measured."""
+        return tuple(label for label, recall in self.recalls.items() if not math.isnan(recall))
+
+    @property
+    def not_tested(self) -> tuple[str, ...]:
+        """Other edits of the taxonomy. The result is no evidence for or against them."""
+        return tuple(label for label in EDIT_LABELS if label not in self.tested) if self.thresholds else ()
+
+    def labels_of_kind(self, kind: str) -> tuple[str, ...]:
+        """Return the detected edits of a kind, ``'changed content'`` or ``'processing'``."""
+        return tuple(label for label in self.labels if TAXONOMY[label].kind == kind)
+
+    def with_prior(self, prior: float) -> ClipAnalysis:
+        """Return the analysis with another prior, which changes the probability of 'unaltered' by Bayes' rule.
+
+        The probabilities of the edits and the verdict do not change.
+
+        Parameters
+        ----------
+        prior : float
+            Probability that such a recording is unedited before it is analyzed, above 0 and below 1.
+
+        Returns
+        -------
+        ClipAnalysis
+            A new analysis.
+
+        Raises
+        ------
+        ValueError
+            If `prior` is out of bounds, or `self.prior` is unknown.
+        """
+        window_probabilities = self.window_probabilities.copy()
+        window_probabilities[:, 0] = reweigh(window_probabilities[:, 0], self.prior, prior)
+        unaltered = float(reweigh(self.probabilities[UNALTERED], self.prior, prior))
+        return replace(
+            self,
+            probabilities={**self.probabilities, UNALTERED: unaltered},
+            window_probabilities=window_probabilities,
+            prior=prior,
+        )
+
+    def without_verdict(self, reason: str) -> ClipAnalysis:
+        """Return the analysis of a recording that allows no verdict; `reason` is a sentence about the recording."""
+        return replace(self, labels=(), segments=(), cannot_tell=reason)
 
 
 def analyze_corpus(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
@@ -171,35 +245,33 @@ def build_analysis(
     Returns
     -------
     ClipAnalysis
-        The scores with their probabilities, decisions and explanation.
+        The scores with their probabilities and decisions.
     """
     proba = predicted_probabilities(scan.logits[None], unaltered)
     probabilities = dict(zip(labels, proba[0].tolist(), strict=True))
     detected: list[str] = []
-    tested: list[str] = []
-    not_tested: list[str] = []
-    text = ""
-    if thresholds is not None and recalls is not None:
+    if thresholds is not None:
         is_detected = predicted_labels(proba, thresholds)[0] == 1
         detected = [label for label, is_set in zip(labels, is_detected, strict=True) if is_set and label != UNALTERED]
-        detected.sort(key=lambda label: -probabilities[label])
-        label_recalls = dict(zip(labels, recalls.tolist(), strict=True))
-        tested = [label for label in labels if label != UNALTERED and not np.isnan(label_recalls[label])]
-        not_tested = [label for label in LABELS[1:] if label not in tested]
-        text = explanation(scan.duration, probabilities, detected, scan.segments, label_recalls)
+        detected.sort(key=lambda label: (KINDS.index(TAXONOMY[label].kind), -probabilities[label]))
     return ClipAnalysis(
         duration=scan.duration,
         probabilities=probabilities,
+        thresholds=_by_edit(labels, thresholds),
+        recalls=_by_edit(labels, recalls),
         labels=tuple(detected),
         segments=tuple(scan.segments),
-        explanation=text,
         window_spans=scan.window_spans,
         window_probabilities=predicted_probabilities(scan.window_logits, unaltered),
         embedding=scan.embedding.astype(np.float32),
         logits=scan.logits,
-        tested=tuple(tested),
-        not_tested=tuple(not_tested),
+        prior=None if unaltered is None else unaltered.base_rate,
     )
+
+
+def _by_edit(labels: Sequence[str], values: np.ndarray | None) -> dict[str, float]:
+    """Return the values of the labels by name, without 'unaltered'; an empty dict for no values."""
+    return {} if values is None else dict(zip(labels[1:], values[1:].tolist(), strict=True))
 
 
 def detected_categories(indicators: np.ndarray, labels: Sequence[str]) -> np.ndarray:

@@ -123,10 +123,9 @@ def run_windows(
     batch_logits: list[np.ndarray] = []
     spans: list[tuple[float, float]] = []
     embedding_sum: np.ndarray | float = 0.0
-    window_iterator = iter_windows(blocks, round(seconds * rate), step)
+    window_iterator = iter_windows(blocks, round(seconds * rate), step, rate)
     while windows := list(islice(window_iterator, _BATCH_SIZE)):
-        # Quantise to 16 bits, as in training.
-        waveforms = np.round(np.stack([window.waveform for window in windows]) * 32768) / np.float32(32768)
+        waveforms = np.stack([window.waveform for window in windows])
         lengths = np.array([window.length for window in windows], dtype=np.int64)
         outputs = model.predict(waveforms, lengths)
         fused_logits = fusion.logits(outputs.logits)

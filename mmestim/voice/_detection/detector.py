@@ -62,8 +62,9 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Synthetic speech for 'tts' and 'vc', and 'voices' to mix in.
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and responses for 'reverb'.
-    max_false_alarm_rate : float, default=0.05
-        Largest fraction of unedited windows of held-out speakers in which any edit may be detected.
+    max_false_alarm_rate : float, default=0.03
+        Largest fraction of unedited windows of held-out speakers in which any edit may be detected; a third of it for
+        changed content. Expect up to twice as many on other speakers.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Optimizer of the networks.
     lr : float or None, default=None
@@ -126,15 +127,13 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     a label that applies to a whole clip, log-odds are averaged.
 
     About a quarter of the speakers are held out. On their windows, a logistic regression for each label calibrates
-    the scores. Each threshold maximises F1 among the probabilities from 0.25 on. Thresholds are then raised until at
-    most `max_false_alarm_rate` of the unedited windows show any edit. The probability of 'unaltered' is the product
-    of one minus the probabilities of the labels, calibrated in the same way. An ordinary classifier is trained on
-    all clips, and its scores are not calibrated.
+    the scores. Each threshold maximises F1 among the probabilities from 0.25 on, and is raised for the limit of false
+    alarms. The probability of 'unaltered' is the product of one minus the probabilities of the labels, calibrated in
+    the same way. An ordinary classifier is trained on all clips, and its scores are not calibrated.
 
     To keep models from recognising codecs by their cut-off alone, 15 % of the clips are duplicated with a brick-wall
     low-pass filter. The statistics, the networks, their combination and all numbers are our choice; the paper's
-    values could not be read. During training, windows are stored in a temporary folder: about 2.5 GB by default, less
-    with fewer `n_clips`.
+    values could not be read. During training, windows are stored in a temporary folder: about 2.5 GB by default.
 
     References
     ----------
@@ -167,7 +166,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         sources: Any = None,
         noises: Any = None,
         impulse_responses: Any = None,
-        max_false_alarm_rate: float = 0.05,
+        max_false_alarm_rate: float = 0.03,
         optimizer: Any = "adamw",
         lr: float | None = None,
         weight_decay: float = 1e-2,

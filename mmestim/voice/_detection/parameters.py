@@ -11,8 +11,8 @@ from torch import nn
 from ..._training.devices import seeded
 from ..._training.options import TrainingOptions
 from ..._utils.validation import check_choice, check_flag, check_number
-from .._constants import RATE
-from .._models.base import MIN_SECONDS, WindowModel
+from .._constants import MIN_SECONDS, RATE
+from .._models.base import WindowModel
 from .._models.registry import MODELS, make_model
 from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator, check_simulator

@@ -50,7 +50,8 @@ def to_file(detector: VoiceEditDetector) -> tuple[dict[str, Any], dict[str, torc
     arrays: dict[str, Any] = {}
     if (unaltered := detector._unaltered_calibrator) is not None:
         arrays |= {"thresholds": detector.thresholds_, "recalls": detector.recalls_}
-        arrays["unaltered"] = np.array([unaltered.weight, unaltered.offset])
+        base_rate = np.nan if unaltered.base_rate is None else unaltered.base_rate
+        arrays["unaltered"] = np.array([unaltered.weight, unaltered.offset, base_rate])
     else:
         facts["classes_"] = detector.classes_
     for number, (model, fusion) in enumerate(detector.models_.values()):
@@ -160,10 +161,7 @@ def from_tensors(
     if detector.finds_edits_:
         detector.thresholds_ = check_thresholds(_array(tensors, "thresholds"), 1 + len(labels))
         detector.recalls_ = check_recalls(_array(tensors, "recalls"), 1 + len(labels))
-        coefficients = _array(tensors, "unaltered")
-        if coefficients.shape != (2,) or not np.isfinite(coefficients).all() or coefficients[0] <= 0:
-            raise ValueError("its calibration of 'unaltered' is not a positive weight and an offset.")
-        detector._unaltered_calibrator = UnalteredCalibrator(*coefficients.tolist())
+        detector._unaltered_calibrator = _load_unaltered(_array(tensors, "unaltered"), detector.training_report_)
         used |= {"thresholds", "recalls", "unaltered"}
     fitted: dict[float, FittedWindowModel] = {}
     for number, (seconds, model) in enumerate(zip(window_lengths(detector.window), models, strict=True)):
@@ -243,6 +241,18 @@ def _load_model(
         network.load_state_dict(state)
         names |= {f"{number}.{kind}.{name}" for name in state}
     return fusion, names
+
+
+def _load_unaltered(coefficients: np.ndarray, report: Mapping[str, Any]) -> UnalteredCalibrator:
+    """Return the calibrator of 'unaltered'; files without its base rate get the one in the training report."""
+    if coefficients.shape not in ((2,), (3,)) or not np.isfinite(coefficients[:2]).all() or coefficients[0] <= 0:
+        raise ValueError("its calibration of 'unaltered' is not a positive weight and an offset.")
+    weight, offset, *base_rate = coefficients.tolist()
+    if not base_rate:
+        parts = [part for part in report.values() if isinstance(part, dict)]
+        n_unedited, n_held_out = (sum(part.get(name, 0) for part in parts) for name in ("n_unedited", "n_held_out"))
+        base_rate = [n_unedited / max(1, n_held_out)]
+    return UnalteredCalibrator(weight, offset, base_rate[0] if 0 < base_rate[0] < 1 else None)
 
 
 def _array(tensors: Mapping[str, torch.Tensor], name: str) -> np.ndarray:

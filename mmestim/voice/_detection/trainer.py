@@ -24,7 +24,7 @@ from .._training_data.sources import given_windows, held_out_windows, simulated_
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from ..metrics import detection_report
-from ..taxonomy import SPLICED_LABELS
+from ..taxonomy import CHANGED_CONTENT, SPLICED_LABELS, TAXONOMY
 from .clip_inference import FittedWindowModel
 from .inputs import GroundTruth
 from .parameters import new_window_model, resolve_simulator, window_lengths
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .detector import VoiceEditDetector
 
 _N_CLIPS, _N_CLIPS_FOR_FEATURES = 10_000, 5000
+# False alarms of changed content, which accuse someone, as a fraction of all that are allowed.
+_CHANGED_CONTENT_SHARE = 1 / 3
 # Clips with several splices, per ordinary clip.
 _SPLICED_CLIP_RATIO = 0.6
 
@@ -94,7 +96,8 @@ class DetectorTrainer:  # numpydoc ignore=PR02
     training_budget : float
         Factor on the usual number of windows that networks are trained on.
     max_false_alarm_rate : float
-        Largest fraction of unedited held-out windows in which any edit may be detected.
+        Largest fraction of unedited held-out windows in which any edit may be detected; a third of it for changed
+        content.
     seed : int
         Seed of the simulation and of the models.
     n_jobs : int or None
@@ -200,8 +203,8 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         if truth is None:
             windows, spliced_windows = self._simulate(corpus, seconds, seed, folder)
         else:
+            self.options.log_stage(f"reading {len(corpus)} clips in windows of {seconds:g} s")
             windows = given_windows(corpus, truth.clips, self.labels, round(seconds * RATE), folder / "windows")
-        self._log(f"training on {len(windows)} windows")
         # Classes are not calibrated, so the model of a classifier is trained on all clips.
         held_out, spliced_held_out = (
             None if part is None else held_out_windows(part.clips, speakers, seed) & (not self.is_exclusive)
@@ -233,11 +236,12 @@ class DetectorTrainer:  # numpydoc ignore=PR02
             n_samples=round(seconds * RATE),
             n_jobs=self.n_jobs,
         )
-        self._log(f"simulating {self.n_clips} clips for windows of {seconds:g} s")
+        self.options.log_stage(f"simulating {self.n_clips} clips for windows of {seconds:g} s")
         windows = simulate(n_clips=self.n_clips, seed=seed_for(seed, "edits"), folder=folder / "windows")
         if not self.adds_splices:
             return windows, None
         n_spliced = round(_SPLICED_CLIP_RATIO * self.n_clips)
+        self.options.log_stage(f"simulating {n_spliced} clips with several splices")
         spliced_windows = simulate(
             n_clips=n_spliced, seed=seed_for(seed, "seams"), folder=folder / "spliced", add_splices=True
         )
@@ -250,17 +254,13 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         if self.is_exclusive:
             fusion = ScoreFusion.mean(*logits.shape[1:])
         else:
+            self.options.log_stage(f"calibrating on {len(logits)} windows of held-out speakers")
             fusion = ScoreFusion.fit(logits, is_positive, is_labelled)
         return fusion, HeldOutScores(expit(fusion.logits(logits)), is_positive, is_labelled)
 
     def _set_thresholds(self, held_out: Sequence[HeldOutScores]) -> tuple[np.ndarray, np.ndarray, UnalteredCalibrator]:
         """Return thresholds, recalls and the calibrator of 'unaltered', over the windows of all lengths."""
-        per_length = [
-            tune_thresholds(
-                scores.proba, scores.is_positive, scores.is_labelled, scores.is_unaltered, self.max_false_alarm_rate
-            )
-            for scores in held_out
-        ]
+        per_length = [self._tune(scores) for scores in held_out]
         thresholds = expit(np.mean([np.log(t / (1 - t)) for t in per_length], axis=0))
         unaltered = UnalteredCalibrator.fit(
             np.concatenate([scores.proba[scores.is_certain] for scores in held_out]),
@@ -269,14 +269,22 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         recalls = np.mean([label_recalls(scores, thresholds) for scores in held_out], axis=0)
         return np.r_[0.5, thresholds], recalls, unaltered
 
+    def _tune(self, scores: HeldOutScores) -> np.ndarray:
+        """Return the threshold of each label for windows of one length."""
+        columns = scores.proba, scores.is_positive, scores.is_labelled
+        thresholds = tune_thresholds(*columns, scores.is_unaltered, self.max_false_alarm_rate)
+        is_changed = np.array([label in TAXONOMY and TAXONOMY[label].kind == CHANGED_CONTENT for label in self.labels])
+        if is_changed.any():
+            changed = (values[:, is_changed] for values in columns)
+            max_rate = _CHANGED_CONTENT_SHARE * self.max_false_alarm_rate
+            higher = tune_thresholds(*changed, scores.is_unaltered, max_rate)
+            thresholds[is_changed] = np.maximum(thresholds[is_changed], higher)
+        return thresholds
+
     def _evaluate(self, scores: HeldOutScores, thresholds: np.ndarray) -> dict[str, Any]:
         truth = np.where(scores.is_labelled, scores.is_positive, np.nan)
         report = detection_report(truth, scores.proba, self.labels, thresholds[1:])
         return {"n_held_out": len(truth), **report}
-
-    def _log(self, message: str) -> None:
-        if self.options.verbose:
-            print(f"VoiceEditDetector: {message}")
 
 
 def label_recalls(scores: HeldOutScores, thresholds: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 
 from ..._utils.validation import check_number
 from .._audio.corpus import AudioCorpus
+from .._constants import MIN_SECONDS
 from .clip_spectra import ClipSpectra
 from .phase import phase_statistics
 from .pitch import pitch_statistics
@@ -47,7 +48,6 @@ _GROUPS = (
     repeat_statistics,
     copy_statistics,
 )
-_MIN_SECONDS = 0.35
 
 
 class ClipStatistics(TransformerMixin, BaseEstimator):
@@ -183,7 +183,7 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
 
     def _transform_clip(self, number: int, waveform: Any) -> np.ndarray:
         """Return the statistics of one clip, of shape (n_statistics,)."""
-        waveform, min_samples = np.asarray(waveform), round(_MIN_SECONDS * self.sample_rate)
+        waveform, min_samples = np.asarray(waveform), round(MIN_SECONDS * self.sample_rate)
         if waveform.ndim == 0:
             raise ValueError("X is one waveform. Wrap it in a list: [X].")
         if waveform.ndim != 1 or waveform.dtype.kind not in "fiu":
@@ -194,7 +194,7 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
         if len(waveform) < min_samples:
             raise ValueError(
                 f"clip {number} has {len(waveform)} samples, but {min_samples} or more are needed at "
-                f"{self.sample_rate} Hz ({_MIN_SECONDS} s). Leave it out."
+                f"{self.sample_rate} Hz ({MIN_SECONDS} s). Leave it out."
             )
         if not np.isfinite(waveform).all():
             raise ValueError(f"clip {number} contains NaN or infinite samples. Leave it out, or replace them.")
@@ -211,6 +211,6 @@ def _statistics(waveform: np.ndarray, sample_rate: int) -> Iterator[tuple[str, S
 @lru_cache
 def _statistic_names(sample_rate: int) -> tuple[str, ...]:
     """Return the names of the columns, which are the same for every clip, from a silent clip."""
-    silence = np.zeros(round(_MIN_SECONDS * sample_rate))
+    silence = np.zeros(round(MIN_SECONDS * sample_rate))
     rows = _statistics(silence, sample_rate)
     return tuple(f"{name}_{suffix}" for name, suffixes, _ in rows for suffix in suffixes)

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import os
 import stat
+import unicodedata
 
 
 class AudioError(ValueError):
@@ -51,13 +52,18 @@ def check_file(path: str) -> None:
 
 def path_suggestion(path: str) -> str:
     """Return the end of a sentence that begins with a path and 'does not exist': a similar name, or advice."""
-    folder, name = os.path.split(path)
+    if os.path.islink(path):
+        return f": it is a link to {os.readlink(path)!r}. Correct the link."
+    folder, name = os.path.split(path.rstrip(os.sep))
     start = "" if os.path.isabs(path) else f"; it is relative to {os.getcwd()!r}"
     try:
         with os.scandir(folder or ".") as entries:
             names = [entry.name for entry in itertools.islice(entries, 2000)]
     except OSError:
         return f", and neither does the folder {folder!r}. Correct the path{start}."
-    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
-        return f". Did you mean {os.path.join(folder, close[0])!r}?"
-    return f". Correct the path{start}."
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    suggestion = os.path.join(folder, similar[0]) if similar else path
+    if suggestion == path:
+        return f". Correct the path{start}."
+    looks_equal = unicodedata.normalize("NFC", suggestion) == unicodedata.normalize("NFC", path)
+    return f". Did you mean {ascii(suggestion) if looks_equal else repr(suggestion)}?"

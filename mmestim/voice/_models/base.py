@@ -11,9 +11,6 @@ from torch import nn
 
 from .._training_data.training_set import TrainingSet
 
-# Shortest window, in seconds, for which all statistics are defined.
-MIN_SECONDS = 0.35
-
 
 class WindowOutputs(NamedTuple):
     """Outputs of a model for a batch of windows."""

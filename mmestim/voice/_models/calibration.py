@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
+
+from ..._utils.validation import check_number
 
 # Probabilities stay this far from 0 and 1: a few thousand calibration windows support no more.
 _MIN_PROBA = 1e-4
@@ -95,10 +99,12 @@ class UnalteredCalibrator:
     ----------
     weight, offset : float
         Coefficients for the log-odds of the product of (1 - p) over the labels.
+    base_rate : float or None, default=None
+        Fraction of unaltered rows that the probabilities assume; None if it is unknown.
     """
 
-    def __init__(self, weight: float = 1.0, offset: float = 0.0) -> None:
-        self.weight, self.offset = weight, offset
+    def __init__(self, weight: float = 1.0, offset: float = 0.0, base_rate: float | None = None) -> None:
+        self.weight, self.offset, self.base_rate = weight, offset, base_rate
 
     @classmethod
     def fit(cls, proba: np.ndarray, is_unaltered: np.ndarray) -> UnalteredCalibrator:
@@ -106,11 +112,32 @@ class UnalteredCalibrator:
         if is_unaltered.all() or not is_unaltered.any():
             return cls()
         model = LogisticRegression(C=10.0, max_iter=1000).fit(_log_odds_of_none(proba)[:, None], is_unaltered)
-        return cls(float(model.coef_.item()), float(model.intercept_.item())) if model.coef_.item() > 0 else cls()
+        base_rate = float(is_unaltered.mean())
+        if not model.coef_.item() > 0:
+            return cls(base_rate=base_rate)
+        return cls(float(model.coef_.item()), float(model.intercept_.item()), base_rate)
 
     def proba(self, proba: np.ndarray) -> np.ndarray:
         """Return the probability that each row is unaltered, from the probabilities of its labels."""
         return expit(self.weight * _log_odds_of_none(proba) + self.offset)
+
+
+def check_prior(prior: float, base_rate: float | None) -> None:
+    """Raise ValueError unless probabilities of 'unaltered' that assume a base rate can be given another prior."""
+    check_number("prior", prior, closed=False)
+    if not prior < 1:
+        raise ValueError(f"prior={prior!r} must be below 1.")
+    if base_rate is None:
+        raise ValueError(
+            f"prior={prior!r} cannot replace the fraction of unedited clips that the detector assumes, because that is "
+            "unknown: it was calibrated without unedited or without edited clips. Leave out prior."
+        )
+
+
+def reweigh(proba: Any, base_rate: float | None, prior: float) -> Any:
+    """Replace the base rate that probabilities assume by a prior, by Bayes' rule: odds times the ratio of its odds."""
+    check_prior(prior, base_rate)
+    return expit(logit(proba) + logit(prior) - logit(base_rate))
 
 
 def _log_odds_of_none(proba: np.ndarray) -> np.ndarray:

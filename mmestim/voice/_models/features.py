@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
+from .._constants import MIN_SECONDS
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
-from .base import MIN_SECONDS, WindowModel, WindowOutputs
+from .base import WindowModel, WindowOutputs
 from .batching import BATCH_SIZE
 from .boosted_trees import BoostedTrees
 
@@ -31,7 +32,7 @@ class FeatureModel(WindowModel):
         self.statistics, self.networks = ClipStatistics(sample_rate), {}
 
     def fit(self, training_set: TrainingSet) -> np.ndarray:
-        X = compute_features(self.statistics, training_set.windows, training_set.n_jobs)
+        X = compute_features(self.statistics, training_set)
         self.trees = fit_trees(X, training_set)
         return self.trees.decision_function(X[training_set.held_out])[:, None]
 
@@ -53,6 +54,7 @@ class FeatureModel(WindowModel):
 def fit_trees(X: np.ndarray, training_set: TrainingSet) -> BoostedTrees:
     """Fit trees on the features of the windows that are not held out."""
     rows = ~training_set.held_out
+    training_set.options.log_stage(f"fitting trees to {X.shape[1]} features of {np.count_nonzero(rows)} windows")
     # On few rows, fewer bins and trees are as accurate and take less time.
     n_rows = rows.sum()
     options = _TREE_OPTIONS | {
@@ -70,10 +72,12 @@ def fit_trees(X: np.ndarray, training_set: TrainingSet) -> BoostedTrees:
     )
 
 
-def compute_features(statistics: ClipStatistics, windows: WindowSet, n_jobs: int | None) -> np.ndarray:
+def compute_features(statistics: ClipStatistics, training_set: TrainingSet) -> np.ndarray:
     """Return the statistics of all windows, float32 of shape (n_windows, n_features)."""
+    windows = training_set.windows
+    training_set.options.log_stage(f"computing the statistics of {len(windows)} windows")
     starts = range(0, len(windows), BATCH_SIZE)
-    batches = Parallel(n_jobs)(
+    batches = Parallel(training_set.n_jobs)(
         delayed(_compute_batch)(statistics, windows, slice(start, start + BATCH_SIZE)) for start in starts
     )
     return np.concatenate(batches)

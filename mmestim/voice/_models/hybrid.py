@@ -81,8 +81,9 @@ class HybridModel(WindowModel):
 
     def fit(self, training_set: TrainingSet) -> np.ndarray:
         windows, held_out = training_set.windows, training_set.held_out
-        X = compute_features(self.statistics, windows, training_set.n_jobs)
+        X = compute_features(self.statistics, training_set)
         names = list(self.new_networks(training_set.labels))
+        training_set.options.log_stage(f"training the networks {', '.join(names)}")
         # On a GPU, parallel training would compete for the same device.
         parallel = Parallel(training_set.n_jobs if training_set.options.device.type == "cpu" else 1)
         results = parallel(delayed(_train)(self, training_set, X, name) for name in names)
@@ -90,6 +91,7 @@ class HybridModel(WindowModel):
             self.networks[name] = network
             training_set.history.extend(history)
         self.to(training_set.options.device, training_set.options.precision)
+        training_set.options.log_stage("scoring the frames of all windows")
         pooled = map_windows(
             windows,
             np.ones(len(X), bool),

@@ -57,6 +57,7 @@ class NetworkModel(WindowModel):
 
     def fit(self, training_set: TrainingSet) -> np.ndarray:
         device, held_out = training_set.options.device, training_set.held_out
+        training_set.options.log_stage(f"training the network {self.name}")
         rows = WindowRows(training_set.windows, training_set.windows.targets, np.flatnonzero(~held_out), device)
         network, history = train_network(
             lambda: self.new_networks(training_set.labels)[self.name],

@@ -46,12 +46,12 @@ class Media(NamedTuple):
 
 
 def plan_excerpts(files: Sequence[ScannedFile]) -> list[list[Span] | None]:
-    """Choose the parts of each file to play, files with edits first.
+    """Choose the parts of each file to play, as long as the page has room.
 
     Parameters
     ----------
     files : sequence of ScannedFile
-        All files of the report.
+        All files of the report, in their order on the page.
 
     Returns
     -------
@@ -60,8 +60,8 @@ def plan_excerpts(files: Sequence[ScannedFile]) -> list[list[Span] | None]:
     """
     plans: list[list[Span] | None] = [None] * len(files)
     free_bytes = _MAX_PAGE_BYTES
-    for i in sorted(range(len(files)), key=lambda i: not files[i].is_edited):
-        spans = select_spans(files[i].duration, files[i].segments)
+    for i, file in enumerate(files):
+        spans = select_spans(file.analysis.duration, file.analysis.segments)
         n_bytes = _BYTES_PER_PICTURE + _BYTES_PER_SECOND * sum(end - start for start, end in spans)
         if n_bytes <= free_bytes:
             plans[i], free_bytes = spans, free_bytes - n_bytes
@@ -98,7 +98,7 @@ def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
         return Media(
             "", [], "The page has no room for the picture and sound of this file; files with edits come first."
         )
-    n_samples = round(file.duration * RATE)
+    n_samples = round(file.analysis.duration * RATE)
     picture, recorders = Spectrogram(n_samples), [_ExcerptRecorder(start, end) for start, end in spans]
     position = 0
     try:

@@ -32,10 +32,15 @@ def describe_model(detector: VoiceEditDetector, model: str | os.PathLike[str] | 
 def _file_facts(model: str | os.PathLike[str] | None) -> list[tuple[str, str]]:
     if model is None:
         return []
-    with open(model, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     changed = datetime.fromtimestamp(os.path.getmtime(model), UTC)
-    return [("File", os.fspath(model)), ("Last changed", f"{changed:%Y-%m-%d %H:%M} UTC"), ("SHA-256", digest)]
+    facts = [("File", os.fspath(model)), ("Last changed", f"{changed:%Y-%m-%d %H:%M} UTC")]
+    return [*facts, ("SHA-256", file_sha256(model))]
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _version_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:

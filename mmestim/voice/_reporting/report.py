@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import NamedTuple
@@ -12,10 +13,11 @@ from joblib import Parallel, delayed
 
 from ..._utils.atomic_write import write_atomically
 from .._audio.corpus import Skipped
+from .._detection.clip_analysis import VERDICTS
 from .._detection.detector import VoiceEditDetector
-from .._detection.explanation import percent
+from .._detection.explanation import describe_finding, describe_unaltered, percent
 from ..segments import EditSegment
-from ..taxonomy import LABELS, TAXONOMY, UNALTERED
+from ..taxonomy import EDIT_LABELS, TAXONOMY, UNALTERED
 from .html_page import render_page
 from .media import Media, build_media, plan_excerpts
 from .model_facts import describe_model, tested_labels
@@ -39,23 +41,12 @@ class _Mark(NamedTuple):
         return self.left > 80
 
 
-class _TestedEdit(NamedTuple):
-    """A row of the table of all edits that one recording was tested for."""
+class _EditFacts(NamedTuple):
+    """A row of the table of the edits that the detector was tested on, in words."""
 
     label: str
-    description: str
-    probability: float
-    threshold: float
-    recall: float
-    is_found: bool
-
-
-class _TaxonomyEdit(NamedTuple):
-    """A row of the table of all edits in the taxonomy."""
-
-    label: str
-    description: str
-    is_tested: bool
+    threshold: str
+    recall: str
 
 
 class _RecordingView(NamedTuple):
@@ -64,17 +55,19 @@ class _RecordingView(NamedTuple):
     file: ScannedFile
     media: Media
     marks: Sequence[_Mark]
-    tested_edits: Sequence[_TestedEdit]
+    finding: str
+    unaltered: str  # empty if the finding contains the probability
 
     @property
-    def unaltered_probability(self) -> float:
-        """Probability that the recording is unedited."""
-        return self.file.proba[UNALTERED]
+    def edits(self) -> list[tuple[str, float]]:
+        """Edits that the model detects with their probabilities, the most probable first."""
+        probabilities = self.file.analysis.probabilities.items()
+        return sorted((item for item in probabilities if item[0] != UNALTERED), key=lambda item: -item[1])
 
     @property
     def n_hidden(self) -> int:
         """Number of segments that are not shown."""
-        return len(self.file.segments) - len(self.marks)
+        return len(self.file.analysis.segments) - len(self.marks)
 
     @property
     def picture_height(self) -> float:
@@ -85,7 +78,7 @@ class _RecordingView(NamedTuple):
     def is_played_whole(self) -> bool:
         """Whether one excerpt plays all of the recording."""
         excerpts = self.media.excerpts
-        return len(excerpts) == 1 and excerpts[0].end - excerpts[0].start >= self.file.duration
+        return len(excerpts) == 1 and excerpts[0].end - excerpts[0].start >= self.file.analysis.duration
 
 
 def write_report(
@@ -94,12 +87,14 @@ def write_report(
     detector: VoiceEditDetector,
     *,
     model: str | os.PathLike[str] | None = None,
+    prior: float | None = None,
     n_jobs: int | None = None,
 ) -> None:
     """Write the results of a scan as one HTML page, which needs no other file and no network.
 
-    For each file, the page has the verdict, a paragraph that can be quoted, a spectrogram with the edits marked, the
-    recording to listen to, and the probability of every edit.
+    For each recording, the page has the verdict, a paragraph that can be quoted, a spectrogram with the edits marked,
+    the sound, and the probability of every edit. Recordings with changed content come first, then those with traces of
+    processing only.
 
     Parameters
     ----------
@@ -111,24 +106,30 @@ def write_report(
         Detector that `scan_files` used. The page describes its training and lists the edits it was not tested on.
     model : str or path, default=None
         File of the detector. The page contains its name, date and SHA-256.
+    prior : float, default=None
+        Probability that a recording is unedited before it is analyzed, for the probability that nothing was edited.
+        `None` is the one that the results have.
     n_jobs : int, default=None
         Number of processes that draw and encode. `None` means 1, and -1 means one for each core.
 
     Raises
     ------
+    ValueError
+        If `prior` is not between 0 and 1.
     OSError
         If the page cannot be written or the file of the model cannot be read.
 
     See Also
     --------
     scan_files : Scan files.
+    write_results : Write the results for other programs.
 
     Notes
     -----
     Recordings longer than two minutes are shown in excerpts: each edit with three seconds before and after
     it, the most probable edits first, up to two minutes in total. The page holds at most about 40 MB of pictures and
-    sound. Files with edits come first, and files without pictures and sound are marked as such. The sound is MP3 at
-    16 kHz: for listening, not for measurements.
+    sound; recordings for which there is no room are marked as such. The sound is MP3 at 16 kHz: for listening, not for
+    measurements.
 
     Examples
     --------
@@ -138,40 +139,41 @@ def write_report(
     """
     results = list(results)
     files = [result for result in results if isinstance(result, ScannedFile)]
+    if prior is not None:
+        files = [
+            file if file.analysis.cannot_tell else replace(file, analysis=file.analysis.with_prior(prior))
+            for file in files
+        ]
+    files.sort(key=lambda file: VERDICTS.index(file.verdict))
     model_facts = describe_model(detector, model)
     n_processes = 1 if len(files) < 2 else n_jobs
     media = Parallel(n_processes, return_as="generator")(
         delayed(build_media)(file, spans) for file, spans in zip(files, plan_excerpts(files), strict=True)
     )
+    tested = tested_labels(detector)
     context = {
         "title": f"Edits in {len(results)} {'recording' if len(results) == 1 else 'recordings'}",
-        "n_edited": sum(file.is_edited for file in files),
+        "counts": {verdict: sum(file.verdict == verdict for file in files) for verdict in VERDICTS},
         "files": files,
         "skipped": [result for result in results if isinstance(result, Skipped)],
         "created_at": f"{datetime.now(UTC).astimezone():%Y-%m-%d at %H:%M %Z}",
         "version": version("mmestim"),
-        "recordings": _recording_views(files, media, detector),
-        "taxonomy_edits": _taxonomy_edits(detector),
+        "recordings": (_recording_view(*item) for item in zip(files, media, strict=True)),
+        "prior": next((file.analysis.prior for file in files if not file.analysis.cannot_tell), None),
+        "tested": _edit_facts(detector, tested),
+        "not_tested": [label for label in EDIT_LABELS if label not in tested],
+        "taxonomy": TAXONOMY,
         "model_facts": model_facts,
     }
     filters: dict[str, Callable[..., str]] = {"percent": percent, "clock": _format_clock, "place": format_place}
     write_atomically(file, render_page(context, filters))
 
 
-def _recording_views(
-    files: Iterable[ScannedFile], media: Iterable[Media], detector: VoiceEditDetector
-) -> Iterator[_RecordingView]:
-    thresholds, recalls = (
-        dict(zip(detector.labels_.tolist(), values.tolist(), strict=True))
-        for values in (detector.thresholds_, detector.recalls_)
-    )
-    for file, file_media in zip(files, media, strict=True):
-        tested_edits = [
-            _TestedEdit(label, _description(label), probability, thresholds[label], recalls[label], label in file.found)
-            for label, probability in sorted(file.proba.items(), key=lambda item: -item[1])
-            if label != UNALTERED
-        ]
-        yield _RecordingView(file, file_media, _marks(file.segments[:_MAX_SEGMENTS], file.duration), tested_edits)
+def _recording_view(file: ScannedFile, media: Media) -> _RecordingView:
+    analysis = file.analysis
+    marks = _marks(analysis.segments[:_MAX_SEGMENTS], analysis.duration)
+    unaltered = describe_unaltered(analysis) if analysis.labels else ""
+    return _RecordingView(file, media, marks, describe_finding(analysis), unaltered)
 
 
 def _marks(segments: Sequence[EditSegment], duration: float) -> list[_Mark]:
@@ -186,15 +188,22 @@ def _marks(segments: Sequence[EditSegment], duration: float) -> list[_Mark]:
     return marks
 
 
-def _taxonomy_edits(detector: VoiceEditDetector) -> list[_TaxonomyEdit]:
-    """List all edits of the taxonomy, those that the detector was tested on first."""
-    tested = tested_labels(detector)
-    untested = [label for label in LABELS[1:] if label not in tested]
-    return [_TaxonomyEdit(label, _description(label), label in tested) for label in [*tested, *untested]]
+def _edit_facts(detector: VoiceEditDetector, labels: Sequence[str]) -> list[_EditFacts]:
+    """Describe from which probability each edit is reported, and how often it was found in tests."""
+    rows = zip(detector.labels_.tolist(), detector.thresholds_.tolist(), detector.recalls_.tolist(), strict=True)
+    return [
+        _EditFacts(label, f"from {percent(threshold)} on", _recall_in_words(recall))
+        for label, threshold, recall in rows
+        if label in labels
+    ]
 
 
-def _description(label: str) -> str:
-    return TAXONOMY[label].imitates if label in TAXONOMY else ""
+def _recall_in_words(recall: float) -> str:
+    n_found = round(10 * recall)
+    count = "none" if recall == 0 else "all" if recall == 1 else f"{n_found} of 10"
+    if 0 < recall < 1 and n_found in (0, 10):
+        count = "less than 1 of 20" if n_found == 0 else "more than 19 of 20"
+    return f"in {count} test clips that had it"
 
 
 def _format_clock(seconds: float) -> str:

@@ -19,76 +19,109 @@ from .._audio.folders import files_in
 from .._audio.reading import AudioError
 from .._audio.streaming import AudioStream
 from .._constants import RATE
+from .._detection.clip_analysis import ClipAnalysis
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
+from .._models.calibration import check_prior
+from ..formats.lines import recording_name
 from ..segments import EditSegment
+from ..taxonomy import KINDS, TAXONOMY
 
 _MAX_PLACES = 5  # of a label, in a summary
 
 
 @dataclass(frozen=True)
 class ScannedFile:  # numpydoc ignore=PR02
-    """Result of a scan for one file.
+    """Result of a scan for one recording: a file, or one of its channels.
 
     Parameters
     ----------
     path : str
         Path of the file.
-    duration : float
-        Duration of the recording in seconds.
-    proba : dict of str to float
-        Probability of each label of the detector, 'unaltered' first.
-    found : tuple of str
-        Detected edits, whose probability reaches their threshold, the most probable first.
-    segments : tuple of EditSegment
-        Segments of the detected edits, sorted by time.
-    explanation : str
-        The result as a paragraph that can be quoted, from `VoiceEditDetector.explain`.
+    analysis : ClipAnalysis
+        Result of the detector, which is also what `VoiceEditDetector.analyze` returns for the recording.
+    channel : int or None, default=None
+        Number of the channel, the first of which is 1; `None` is the average of all channels.
+    sample_rate : int or None, default=None
+        Sample rate of the file in Hz; `None` if it is unknown.
+    n_channels : int or None, default=None
+        Number of channels of the file.
+    container : str, default=''
+        Format of the file, such as ``WAV``.
+    notes : tuple of str, default=()
+        Sentences about the way the file was read, among them one about the gaps.
+    gaps : tuple of (float, float), default=()
+        Start and end, in seconds, of the parts that could not be decoded.
 
     Examples
     --------
-    >>> from mmestim.voice.localization import EditSegment
-    >>> from mmestim.voice import ScannedFile
-    >>> cut = EditSegment.from_label("cut", 3.2, score=0.93)
-    >>> print(ScannedFile("a.wav", 8.0, {"unaltered": 0.07, "cut": 0.93}, ("cut",), (cut,), "...").summary)
-    cut 93 % at 3.20 s
+    >>> from mmestim.voice import scan_files
+    >>> for file in scan_files(detector, ["interview.wav"]):  # doctest: +SKIP
+    ...     print(file.name, file.verdict, file.summary, sep=": ")
+    interview.wav: changed content: changed content: cut 93 % at 3.20 s
     """
 
     path: str
-    duration: float
-    proba: dict[str, float]
-    found: tuple[str, ...]
-    segments: tuple[EditSegment, ...]
-    explanation: str
+    analysis: ClipAnalysis
+    channel: int | None = None
+    sample_rate: int | None = None
+    n_channels: int | None = None
+    container: str = ""
+    notes: tuple[str, ...] = ()
+    gaps: tuple[tuple[float, float], ...] = ()
 
     @property
-    def is_edited(self) -> bool:
-        """Whether any edit was detected."""
-        return bool(self.found)
+    def name(self) -> str:
+        """Path of the file, with the number of the channel if there is one."""
+        return recording_name(self.path, self.channel)
 
     @property
     def verdict(self) -> str:
-        """The text ``edits found`` or ``no edit found``."""
-        return "edits found" if self.is_edited else "no edit found"
+        """One of ``changed content``, ``processing only``, ``no edit found`` and ``cannot tell``."""
+        return self.analysis.verdict
 
     @property
     def summary(self) -> str:
-        """Detected edits with their probabilities and places in one line; empty if there are none."""
-        return "; ".join(f"{label} {percent(self.proba[label])} {self._places(label)}" for label in self.found)
+        """Detected edits of each kind with probabilities and places in one line, or why there is no verdict."""
+        if self.analysis.cannot_tell:
+            return self.analysis.cannot_tell
+        edits = {kind: self.analysis.labels_of_kind(kind) for kind in KINDS}
+        return "; ".join(
+            f"{kind}: {'; '.join(self._describe(label) for label in labels)}"
+            for kind, labels in edits.items()
+            if labels
+        )
 
-    def _places(self, label: str) -> str:
-        places = [format_place(segment, self.duration) for segment in self.segments if segment.label == label]
+    @property
+    def looked_at(self) -> str:
+        """Part of the file that was analyzed, in words: channels, sample rate, format and frequencies."""
+        parts = []
+        if self.channel is not None:
+            parts.append(f"channel {self.channel}" + ("" if self.n_channels is None else f" of {self.n_channels}"))
+        elif self.n_channels is not None:
+            parts.append("1 channel" if self.n_channels == 1 else f"{self.n_channels} channels averaged")
+        rate = RATE if self.sample_rate is None else self.sample_rate
+        if self.sample_rate is not None:
+            parts.append(f"{rate / 1000:g} kHz")
+        parts += [self.container] if self.container else []
+        return ", ".join([*parts, f"0 to {min(rate, RATE) / 2000:g} kHz"])
+
+    def _describe(self, label: str) -> str:
+        analysis = self.analysis
+        places = [format_place(segment, analysis.duration) for segment in analysis.segments if segment.label == label]
         remainder = f" and {len(places) - _MAX_PLACES} more" if len(places) > _MAX_PLACES else ""
-        return ", ".join(places[:_MAX_PLACES]) + remainder
+        text = f"{TAXONOMY[label].plain_name} {percent(analysis.probabilities[label])}"
+        return f"{text} {', '.join(places[:_MAX_PLACES])}{remainder}"
 
 
 def format_place(segment: EditSegment, duration: float) -> str:
     """Describe in words where a segment is in a recording of this duration."""
     if segment.is_point:
         return f"at {segment.start:.2f} s"
-    if segment.start == 0 and segment.end >= duration:
-        return "throughout"
-    return f"from {segment.start:.2f} to {segment.end:.2f} s"
+    is_whole = segment.start == 0 and segment.end >= duration
+    if TAXONOMY[segment.label].acts_on == "points":
+        return "somewhere" if is_whole else f"between {segment.start:.2f} and {segment.end:.2f} s"
+    return "throughout" if is_whole else f"from {segment.start:.2f} to {segment.end:.2f} s"
 
 
 def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -129,7 +162,11 @@ def audio_files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def scan_files(
-    detector: VoiceEditDetector, paths: Sequence[str | os.PathLike[str]], *, n_jobs: int | None = None
+    detector: VoiceEditDetector,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    prior: float | None = None,
+    n_jobs: int | None = None,
 ) -> Iterator[ScannedFile | Skipped]:
     """Detect edits in files, with only a few seconds of each in memory.
 
@@ -139,6 +176,9 @@ def scan_files(
         Fitted detector, for example from `mmestim.load`.
     paths : list of str or path
         Files and folders, as for `audio_files`.
+    prior : float, default=None
+        Probability that a recording is unedited before it is analyzed, for the probability of 'unaltered'. `None` is
+        the fraction of unedited clips in the calibration of the detector; see `ClipAnalysis.with_prior`.
     n_jobs : int, default=None
         Number of processes, each of which scans one file at a time. `None` means 1, and -1 means one for each core.
         A detector on a GPU uses one process.
@@ -155,12 +195,15 @@ def scan_files(
         If the detector was fitted as an ordinary classifier of clips.
     TypeError
         If `paths` is a single path instead of a list.
+    ValueError
+        If `prior` is not between 0 and 1.
     sklearn.exceptions.NotFittedError
         If the detector is not fitted.
 
     See Also
     --------
     mmestim.voice.write_report : Write the results as an HTML page.
+    mmestim.voice.write_results : Write the results as JSON or CSV.
     mmestim.voice.formats.write_segments : Write the segments for other programs.
 
     Examples
@@ -176,27 +219,30 @@ def scan_files(
         raise AttributeError(
             "scan_files requires a detector of edits, but this detector was fitted as a classifier of clips."
         )
+    calibrator = detector._unaltered_calibrator
+    if prior is not None and calibrator is not None:
+        check_prior(prior, calibrator.base_rate)
     files = audio_files(paths)
     n_processes = effective_n_jobs(n_jobs) if detector.device_ == "cpu" else 1
-    return _iter_results(detector, files, min(n_processes, len(files)))
+    return _iter_results(detector, files, prior, min(n_processes, len(files)))
 
 
 def _iter_results(
-    detector: VoiceEditDetector, files: Sequence[str], n_processes: int
+    detector: VoiceEditDetector, files: Sequence[str], prior: float | None, n_processes: int
 ) -> Iterator[ScannedFile | Skipped]:
     if n_processes <= 1:
         for index, path in enumerate(files):
-            yield _scan_file(detector, index, path)
+            yield _scan_file(detector, index, path, prior)
         return
     with tempfile.TemporaryDirectory() as folder:
         detector_file = os.path.join(folder, "detector")
         joblib.dump(detector, detector_file)
-        tasks = (delayed(_scan_in_worker)(detector_file, index, path) for index, path in enumerate(files))
+        tasks = (delayed(_scan_in_worker)(detector_file, index, path, prior) for index, path in enumerate(files))
         yield from Parallel(n_processes, return_as="generator")(tasks)
 
 
-def _scan_in_worker(detector_file: str, index: int, path: str) -> ScannedFile | Skipped:
-    return _scan_file(_load_detector(detector_file), index, path)
+def _scan_in_worker(detector_file: str, index: int, path: str, prior: float | None) -> ScannedFile | Skipped:
+    return _scan_file(_load_detector(detector_file), index, path, prior)
 
 
 @lru_cache(maxsize=1)
@@ -208,16 +254,14 @@ def _load_detector(detector_file: str) -> VoiceEditDetector:
     return joblib.load(detector_file)
 
 
-def _scan_file(detector: VoiceEditDetector, index: int, path: str) -> ScannedFile | Skipped:
+def _scan_file(detector: VoiceEditDetector, index: int, path: str, prior: float | None) -> ScannedFile | Skipped:
     try:
         analysis = detector.analyze_stream(_open_stream(path))
     except AudioError as error:
         return Skipped(index, path, error.reason)
     except Exception as error:  # an error of one file must not stop the scan of the others
         return Skipped(index, path, f"could not be scanned. {type(error).__name__}: {error}")
-    return ScannedFile(
-        path, analysis.duration, analysis.probabilities, analysis.labels, analysis.segments, analysis.explanation
-    )
+    return ScannedFile(path, analysis if prior is None else analysis.with_prior(prior))
 
 
 def _open_stream(path: str) -> AudioStream:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from .._audio.acquisition import Acquisition
 from ..edits import EDITS
 from ..edits.base import AudioPool, Interval, rms
 from ..records import EditPlan, EditRecord
@@ -20,7 +21,7 @@ _MIN_SECONDS = 0.05
 
 
 def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[np.ndarray, EditRecord]:
-    """Trim, condition and edit a clip, then crop, level and quantise it.
+    """Trim, condition, record and edit a clip, then crop, level and store it.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[n
     clip = _check_waveform(waveform, plan)
     first, last = round(plan.trim[0] * rate), len(clip) - round(plan.trim[1] * rate)
     original = edited = condition(clip[first:last], plan.seed)
+    if plan.acquisition is not None:
+        edited = plan.acquisition.record(edited, rate)
     full_map = _time_map_of_slice(first, last, len(clip), rate)
     intervals: dict[str, list[Interval]] = {}
     points: dict[str, list[float]] = {}
@@ -73,7 +76,8 @@ def apply_plan(waveform: np.ndarray, plan: EditPlan, pool: AudioPool) -> tuple[n
     if first >= last:
         raise ValueError(f"crop={plan.crop!r} leaves nothing of the {len(edited) / rate:.3f} s after the edits.")
     crop_map = _time_map_of_slice(first, last, len(edited), rate)
-    edited, gain = _level_and_quantise(edited[first:last], rms(original), plan.gain)
+    edited, gain = _set_level(edited[first:last], rms(original), plan.gain)
+    edited = (plan.acquisition or Acquisition()).store(edited, rate, np.random.default_rng([plan.seed, 1]))
     start, end = first / rate, last / rate
     intervals = {label: _move_intervals(spans, crop_map, []) for label, spans in intervals.items()}
     points = {label: [t - start for t in moments if start < t < end] for label, moments in points.items()}
@@ -129,15 +133,15 @@ def _is_audible(before: np.ndarray, edited: np.ndarray, spans: Sequence[Interval
     return not spans or any(rms(edited[round(a * rate) : round(b * rate)]) > floor for a, b in spans)
 
 
-def _level_and_quantise(waveform: np.ndarray, level: float, gain: float) -> tuple[np.ndarray, float]:
-    """Scale a waveform to a level plus a gain in dB, below full scale, and quantise it to 16 bits.
+def _set_level(waveform: np.ndarray, level: float, gain: float) -> tuple[np.ndarray, float]:
+    """Scale a waveform to a level plus a gain in dB, below full scale.
 
     The gain that was applied is returned as well, in dB.
     """
     current = rms(waveform)
     factor = 10 ** (gain / 20) * (level / current if current > 0 else 1.0)
     factor = min(factor, _MAX_PEAK / max(float(np.abs(waveform).max()), 1e-9))
-    return (np.round(waveform * (factor * 32767)) / 32768).astype(np.float32), float(20 * np.log10(factor))
+    return (waveform * np.float32(factor)).astype(np.float32), float(20 * np.log10(factor))
 
 
 # Places --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..._utils.validation import check_choice
+from .._audio.acquisition import draw_acquisition
 from ..edits import EDITS
 from ..edits.base import AudioPool, NoUsableRecording
 from ..records import EditPlan
@@ -53,15 +54,18 @@ class PlanSampler:  # numpydoc ignore=PR02
         Order of the edits, as in `EditSimulator`.
     sample_rate : int
         Rate of the clips in Hz.
+    acquires : bool, default=True
+        Whether plans vary how clips were recorded and stored.
     """
 
     ranges: Ranges
     n_edits: tuple[int, int]
     order: str
     sample_rate: int
+    acquires: bool = True
 
     def sample(self, rng: np.random.Generator, duration: float, pool: AudioPool) -> EditPlan:
-        """Sample edits, their parameters, and the crop and gain that every clip gets.
+        """Sample edits, their parameters, and the crop, gain and acquisition that every clip gets.
 
         Parameters
         ----------
@@ -106,6 +110,7 @@ class PlanSampler:  # numpydoc ignore=PR02
             crop=(float(rng.uniform(0, max_crop)), float(rng.uniform(0, max_crop))),
             gain=float(rng.uniform(-_MAX_GAIN_DB, _MAX_GAIN_DB)),
             seed=int(rng.integers(2**31)),
+            acquisition=draw_acquisition(rng) if self.acquires else None,
         )
 
 

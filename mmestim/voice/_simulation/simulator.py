@@ -10,7 +10,7 @@ from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from ..._utils.validation import check_choice, check_number
+from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
 from ..edits.base import AudioPool
 from ..records import EditPlan, EditRecord
@@ -51,6 +51,10 @@ class EditSimulator(BaseEstimator):
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones. The
         latest 64 MiB of each are cached while clips are edited.
+    acquisition : bool, default=True
+        Whether to vary how clips were recorded and stored, edited or not, as part of each plan and without a label:
+        the sample rate by different resamplers, the tilt of a microphone, compression, a noise gate, the bit depth
+        with or without dither, the polarity, and a constant offset. False stores all clips in 16 bits at their rate.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws. Each clip has its own generator, seeded by the number of the clip. The draws also depend on
         whether python-stretch is installed, the first engine of 'pitch_shift' and 'time_stretch'.
@@ -67,7 +71,8 @@ class EditSimulator(BaseEstimator):
     Edited and unedited clips get identical treatment, so that only the edit can give a clip away. First, silence
     at the ends is trimmed, any constant offset is removed, and noise of half a 16-bit step is added. After the
     edits, up to 0.18 s is cropped off both ends. The level is restored to that of the clip, then changed at random
-    by up to 6 dB. The peak stays below 0.99, and samples are quantised to 16 bits.
+    by up to 6 dB, and the peak stays below 0.99. With `acquisition`, the clip is recorded before the edits and stored
+    after them: converted to a rate of 16, 22.05, 24, 32, 44.1 or 48 kHz, and back by the filter that reads files.
 
     References
     ----------
@@ -95,6 +100,7 @@ class EditSimulator(BaseEstimator):
         sources: Mapping[str, Any] | None = None,
         noises: Any = None,
         impulse_responses: Any = None,
+        acquisition: bool = True,
         random_state: Any = None,
     ) -> None:
         self.edits = edits
@@ -104,6 +110,7 @@ class EditSimulator(BaseEstimator):
         self.sources = sources
         self.noises = noises
         self.impulse_responses = impulse_responses
+        self.acquisition = acquisition
         self.random_state = random_state
 
     def draw(self, rng: Any, duration: float, sample_rate: int) -> EditPlan:
@@ -250,7 +257,8 @@ def labels_for_corpus(simulator: EditSimulator, corpus: AudioCorpus) -> list[str
 def plan_sampler(simulator: EditSimulator) -> PlanSampler:
     """Return the sampler of plans that a simulator's parameters describe."""
     ranges = resolve_ranges(simulator.edits)
-    return PlanSampler(ranges, _n_edits_range(simulator.n_edits), simulator.order, simulator.sample_rate)
+    n_edits = _n_edits_range(simulator.n_edits)
+    return PlanSampler(ranges, n_edits, simulator.order, simulator.sample_rate, simulator.acquisition)
 
 
 def audio_pool(simulator: EditSimulator, clips: AudioCorpus | None = None) -> AudioPool:
@@ -267,6 +275,7 @@ def check_simulator(simulator: EditSimulator) -> None:
     """Raise a ValueError or TypeError that names the first invalid parameter of a simulator."""
     check_choice("order", simulator.order, _ORDERS)
     check_number("sample_rate", simulator.sample_rate, low=8000, high=48000, integer=True)
+    check_flag("acquisition", simulator.acquisition)
     n_edits, sources = simulator.n_edits, simulator.sources
     min_edits, max_edits = _n_edits_range(n_edits)
     if min_edits > max_edits:

@@ -28,11 +28,14 @@ class SplicePlanSampler:  # numpydoc ignore=PR02
         Rate of the clips in Hz.
     n_edits : (int, int), default=(0, 1)
         Minimum and maximum number of other edits, which follow the spliced ones.
+    acquires : bool, default=True
+        Whether plans vary how clips were recorded and stored.
     """
 
     ranges: Ranges
     sample_rate: int
     n_edits: tuple[int, int] = (0, 1)
+    acquires: bool = True
 
     def sample(self, rng: np.random.Generator, duration: float, pool: AudioPool) -> EditPlan:
         """Sample spliced edits, then a plan of the others; see `PlanSampler.sample`."""
@@ -53,5 +56,5 @@ class SplicePlanSampler:  # numpydoc ignore=PR02
         """Return the sampler of the edits that are not spliced."""
         ranges = {label: values for label, values in self.ranges.items() if label not in SPLICED_LABELS}
         if ranges:
-            return PlanSampler(ranges, self.n_edits, "canonical", self.sample_rate)
-        return PlanSampler(resolve_ranges("all"), (0, 0), "canonical", self.sample_rate)
+            return PlanSampler(ranges, self.n_edits, "canonical", self.sample_rate, self.acquires)
+        return PlanSampler(resolve_ranges("all"), (0, 0), "canonical", self.sample_rate, self.acquires)

@@ -66,7 +66,10 @@ def simulated_windows(
     WindowSet
         The windows, in files that are mapped into memory.
     """
-    sampler = SplicePlanSampler(resolve_ranges(simulator.edits), simulator.sample_rate) if add_splices else None
+    sampler = None
+    if add_splices:
+        ranges = resolve_ranges(simulator.edits)
+        sampler = SplicePlanSampler(ranges, simulator.sample_rate, acquires=simulator.acquisition)
     fraction, rng = 0.0 if add_splices else _BRICK_WALL_FRACTION, np.random.default_rng(seed)
     edited_clips = _iterate_edited_clips(clone(simulator), sampler, corpus, n_clips, seed, n_jobs)
     labelled_windows = edited_windows(edited_clips, labels, n_samples, simulator.sample_rate, rng, fraction)
@@ -166,7 +169,7 @@ def _labelled_windows(
     n_frames = frames_in(n_samples, corpus.sample_rate)
     for number, waveform in corpus.read():
         truth = truths[number]
-        for window in iter_windows([waveform], n_samples, n_samples):
+        for window in iter_windows([waveform], n_samples, n_samples, corpus.sample_rate):
             samples, start = window.waveform[: window.length], window.start / corpus.sample_rate
             if isinstance(truth, EditRecord):
                 targets, frames = window_truth(truth, labels, start, len(samples) / corpus.sample_rate, n_frames)

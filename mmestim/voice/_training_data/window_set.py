@@ -12,12 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.signal import fftconvolve, firwin
 
+from .._audio.windowing import prepare
+from .._constants import MIN_SECONDS
 from .._window_labels import BORDER_MARGIN_SECONDS, LABEL_UNKNOWN, frames_in, window_truth
 from ..records import EditRecord
 from ..taxonomy import SPLICED_LABELS, TAXONOMY
 
 # Probability that a window is placed so that a point or the border of an interval is inside.
 _EVENT_FRACTION = 0.5
+# Fraction of the windows that are full, among clips that are long enough after any edit,
+_FULL_FRACTION = 0.6
+# and the length that is left after most edits, as a fraction of the source.
+_SHORTEST_FRACTION = 0.75
 # Cut-off frequencies of the filtered copies, which keep models from recognising codecs by their cut-off alone.
 _BRICK_WALL_HZ, _N_TAPS = (3300.0, 7600.0), 511
 
@@ -25,7 +31,7 @@ _BRICK_WALL_HZ, _N_TAPS = (3300.0, 7600.0), 511
 class LabelledWindow(NamedTuple):
     """Window of a clip with its labels."""
 
-    waveform: np.ndarray  # float32 of shape (n_samples,) or shorter
+    waveform: np.ndarray  # prepared, float32 of shape (n_samples,) or shorter
     targets: np.ndarray  # uint8 of shape (n_labels,)
     frames: np.ndarray  # uint8 of shape (n_maps, n_frames)
     clip: int  # number of the clip
@@ -103,7 +109,7 @@ def build_window_set(
     targets = np.zeros((max_windows, n_labels), np.uint8)
     n = 0
     for window in itertools.islice(labelled_windows, max_windows):
-        waveforms[n, : len(window.waveform)] = np.round(window.waveform * 32768).clip(-32768, 32767)
+        waveforms[n, : len(window.waveform)] = window.waveform * 32768
         lengths[n], targets[n], frames[n], clips[n] = len(window.waveform), window.targets, window.frames, window.clip
         n += 1
     return WindowSet(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
@@ -138,14 +144,27 @@ def edited_windows(
     """Yield a window of each edited clip, and low-pass filtered copies of a random fraction of the windows."""
     n_frames = frames_in(n_samples, sample_rate)
     for waveform, record in edited_clips:
-        start = window_start(rng, record, n_samples, sample_rate)
-        samples = waveform[start : start + n_samples]
+        size = window_size(rng, record, n_samples, sample_rate)
+        start = window_start(rng, record, size, sample_rate)
+        samples = waveform[start : start + size]
         targets, frames = window_truth(record, labels, start / sample_rate, len(samples) / sample_rate, n_frames)
         clip = record.clip or 0
-        yield LabelledWindow(samples, targets, frames, clip)
+        yield LabelledWindow(prepare(samples, sample_rate), targets, frames, clip)
         if rng.random() < brick_wall_fraction:
             targets, frames = _with_unknown_low_pass(targets, frames, labels)
-            yield LabelledWindow(_brick_wall(samples, rng, sample_rate), targets, frames, clip)
+            filtered = _brick_wall(samples, rng, sample_rate)
+            yield LabelledWindow(prepare(filtered, sample_rate), targets, frames, clip)
+
+
+def window_size(rng: np.random.Generator, record: EditRecord, n_samples: int, sample_rate: int) -> int:
+    """Choose the number of samples of a window, at most `n_samples`, whatever the edits of the clip."""
+    source_seconds = record.plan.duration - sum(record.plan.trim)
+    # Edits make clips shorter or longer. A window that any edit leaves room for does not reveal them by its length.
+    n_safe = round(_SHORTEST_FRACTION * source_seconds * sample_rate)
+    if n_safe >= n_samples and rng.random() < _FULL_FRACTION:
+        return n_samples
+    shortest = min(round(MIN_SECONDS * sample_rate), n_samples)
+    return int(rng.integers(shortest, max(shortest, min(n_safe, n_samples)), endpoint=True))
 
 
 def window_start(rng: np.random.Generator, record: EditRecord, n_samples: int, sample_rate: int) -> int:

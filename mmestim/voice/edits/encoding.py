@@ -28,7 +28,11 @@ _LAMBDA = 118
 
 
 class _Encoding(Effect):
-    """Base class of the edits by a codec."""
+    """Base class of the edits by a codec.
+
+    The codecs of files take a `stream_rate` in Hz: the clip is resampled to it and coded at the next rate that the
+    codec has. Without it, that is the rate of the clip.
+    """
 
     # Parameters that apply only with one value of another parameter: {"level": ("codec", "vorbis")}.
     only_with: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -60,7 +64,13 @@ class MP3(_Encoding):
     name = "mp3"
 
     def _codec(
-        self, sample_rate: int, *, bitrate: int, mode: str = "average", engine: str = "soundfile"
+        self,
+        sample_rate: int,
+        *,
+        bitrate: int,
+        mode: str = "average",
+        engine: str = "soundfile",
+        stream_rate: int | None = None,
     ) -> tuple[Codec, int]:
         check_choice("mode", mode, ("average", "constant"))
         check_choice("engine", engine, _ENGINES)
@@ -70,7 +80,7 @@ class MP3(_Encoding):
             raise ValueError(
                 f"bitrate={bitrate!r} kbps does not exist in MP3. Use one of {', '.join(map(str, all_bitrates))}."
             )
-        stream_rate = _next_rate(sample_rate, bitrates)
+        stream_rate = _next_rate(stream_rate or sample_rate, bitrates)
         if engine == "av":
             abr = str(int(mode == "average"))
             return partial(by_av, encoder="libmp3lame", decoder="mp3float", bitrate=bitrate, abr=abr), stream_rate
@@ -92,10 +102,12 @@ class Opus(_Encoding):
 
     name = "opus"
 
-    def _codec(self, sample_rate: int, *, bitrate: float, engine: str = "soundfile") -> tuple[Codec, int]:
+    def _codec(
+        self, sample_rate: int, *, bitrate: float, engine: str = "soundfile", stream_rate: int | None = None
+    ) -> tuple[Codec, int]:
         check_choice("engine", engine, _ENGINES)
         check_number("bitrate", bitrate, low=6, high=256)
-        stream_rate = 8000 if bitrate < 9 else _next_rate(sample_rate, _OPUS_RATES)
+        stream_rate = 8000 if bitrate < 9 else _next_rate(stream_rate or sample_rate, _OPUS_RATES)
         if engine == "av":
             return partial(
                 by_av, encoder="libopus", decoder="opus", sample_format="flt", bitrate=bitrate, application="voip"
@@ -111,30 +123,37 @@ class VorbisAAC(_Encoding):
     level 0.99 is 26 kbps. ``engine="av"`` is FFmpeg's own encoder, which shares no code with libvorbis: level 0.5 is
     49 kbps, level 0.95 is 9 kbps, and higher levels break down. It removes frequencies above 6.2 kHz.
 
-    AAC is FFmpeg's encoder at a `bitrate` in kbps. It removes frequencies above 3.8 kHz at 16 kbps, and above 5.6 kHz
-    at 20 kbps.
+    AAC is FFmpeg's encoder at a `bitrate` in kbps, and needs no `engine`. At a sample rate of 16 kHz it removes
+    frequencies above 3.8 kHz at 16 kbps, and above 5.6 kHz at 20 kbps.
     """
 
     name = "vorbis_aac"
-    only_with: ClassVar = {"level": ("codec", "vorbis"), "bitrate": ("codec", "aac")}
+    only_with: ClassVar = {
+        "level": ("codec", "vorbis"),
+        "engine": ("codec", "vorbis"),
+        "bitrate": ("codec", "aac"),
+    }
 
     def _codec(
         self,
         sample_rate: int,
         *,
         codec: str,
-        engine: str = "soundfile",
+        engine: str | None = None,
         level: float = math.nan,
         bitrate: float = math.nan,
+        stream_rate: int | None = None,
     ) -> tuple[Codec, int]:
         check_choice("codec", codec, ("vorbis", "aac"))
-        check_choice("engine", engine, _ENGINES if codec == "vorbis" else ("av",))
+        stream_rate = stream_rate or sample_rate
         if codec == "aac":
+            check_choice("engine", engine, (None, "av"))
             check_number("bitrate", bitrate, low=8, high=256)
-            return partial(by_av, encoder="aac", decoder="aac", bitrate=bitrate), _next_rate(sample_rate, _AAC_RATES)
+            return partial(by_av, encoder="aac", decoder="aac", bitrate=bitrate), _next_rate(stream_rate, _AAC_RATES)
+        check_choice("engine", engine, (None, *_ENGINES))
         check_number("level", level, high=1)
-        if engine == "soundfile":
-            return partial(by_soundfile, container="OGG", subtype="VORBIS", level=level), sample_rate
+        if engine != "av":
+            return partial(by_soundfile, container="OGG", subtype="VORBIS", level=level), stream_rate
         quality = str(round(10 * (1 - level) * _LAMBDA))
         # The encoder requires two channels; an identical second channel costs almost nothing.
         return partial(
@@ -145,35 +164,33 @@ class VorbisAAC(_Encoding):
             strict="experimental",
             flags="+qscale",
             global_quality=quality,
-        ), sample_rate
+        ), stream_rate
 
 
 _AMR = partial(by_av, encoder="libopencore_amrnb", decoder="amrnb", sample_format="s16")
 _G726 = partial(by_av, encoder="g726", decoder="g726", sample_format="s16")
-_TELEPHONE: dict[str, dict[str, Codec]] = {
-    "soundfile": {
+_TELEPHONE: dict[str, Codec] = {
+    **{
         name: partial(by_soundfile, container="WAV", subtype=subtype)
         for name, subtype in {"alaw": "ALAW", "mulaw": "ULAW", "gsm": "GSM610", "g721": "G721_32"}.items()
     },
-    "av": {f"amr_nb_{kbps}": partial(_AMR, bitrate=kbps) for kbps in (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)}
-    | {f"g726_{kbps}": partial(_G726, bitrate=kbps, code_size=str(kbps // 8)) for kbps in (16, 24, 32, 40)},
+    **{f"amr_nb_{kbps}": partial(_AMR, bitrate=kbps) for kbps in (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)},
+    **{f"g726_{kbps}": partial(_G726, bitrate=kbps, code_size=str(kbps // 8)) for kbps in (16, 24, 32, 40)},
 }
 
 
 class Telephone(_Encoding):
     """Round trip through a telephone network: 8000 samples a second, so nothing above 4 kHz, and its codec.
 
-    With ``engine="soundfile"`` the `codec` is ``alaw`` or ``mulaw`` (64 kbps), ``gsm`` (GSM 6.10, 13 kbps) or ``g721``
-    (32 kbps). With ``"av"`` it is one of ``g726_16`` to ``g726_40`` and ``amr_nb_4.75`` to ``amr_nb_12.2``, named by
-    kbps.
+    The `codec` is ``alaw`` or ``mulaw`` (64 kbps), ``gsm`` (GSM 6.10, 13 kbps), ``g721`` (32 kbps), or one of
+    ``g726_16`` to ``g726_40`` and ``amr_nb_4.75`` to ``amr_nb_12.2``, named by kbps.
     """
 
     name = "telephone"
 
-    def _codec(self, sample_rate: int, *, codec: str, engine: str = "soundfile") -> tuple[Codec, int]:
-        check_choice("engine", engine, _ENGINES)
-        check_choice("codec", codec, _TELEPHONE[engine])
-        return _TELEPHONE[engine][codec], 8000
+    def _codec(self, sample_rate: int, *, codec: str) -> tuple[Codec, int]:
+        check_choice("codec", codec, _TELEPHONE)
+        return _TELEPHONE[codec], 8000
 
 
 def _next_rate(sample_rate: int, rates: Iterable[int]) -> int:

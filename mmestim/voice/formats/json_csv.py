@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..segments import EditSegment
-from .lines import line_errors
+from .lines import escape_cell, line_errors, recording_name, unescape_cell
 
-_VERSION = 1
+VERSION = 1
 _COLUMNS = ("file", "label", "category", "start", "end", "score")
 
 
@@ -19,18 +19,21 @@ def write_json(recordings: Mapping[str, Sequence[EditSegment]], duration: float 
     """Return the segments of recordings as JSON."""
     # With ASCII escapes, because file names that are not valid Unicode cannot be encoded as UTF-8.
     content = {str(name): [vars(segment) for segment in segments] for name, segments in recordings.items()}
-    return json.dumps({"version": _VERSION, "recordings": content}, indent=1) + "\n"
+    return json.dumps({"version": VERSION, "recordings": content}, indent=1) + "\n"
 
 
 def read_json(text: str, name: str) -> dict[str, list[EditSegment]]:
     """Return the segments of each recording in a JSON text."""
     content = json.loads(text)
-    if content["version"] != _VERSION:
+    if content["version"] != VERSION:
         raise ValueError(
-            f"it has version {content['version']!r}, and this release reads {_VERSION}. Use a later release."
+            f"it has version {content['version']!r}, and this release reads {VERSION}. Use a later release."
         )
-    recordings = content["recordings"].items()
-    return {recording: [EditSegment(**segment) for segment in segments] for recording, segments in recordings}
+    if "files" in content:  # the results of a scan
+        recordings = {recording_name(file["file"], file["channel"]): file["segments"] for file in content["files"]}
+    else:
+        recordings = content["recordings"]
+    return {recording: [EditSegment(**segment) for segment in segments] for recording, segments in recordings.items()}
 
 
 def write_csv(recordings: Mapping[str, Sequence[EditSegment]], duration: float | None) -> str:
@@ -39,8 +42,13 @@ def write_csv(recordings: Mapping[str, Sequence[EditSegment]], duration: float |
     writer = csv.DictWriter(text, _COLUMNS)
     writer.writeheader()
     for name, segments in recordings.items():
-        writer.writerows({"file": name, **vars(segment)} for segment in segments)
+        writer.writerows(escape_row({"file": name, **vars(segment)}) for segment in segments)
     return text.getvalue()
+
+
+def escape_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Escape the texts of a row of a table; numbers may begin with a minus sign."""
+    return {column: escape_cell(value) if isinstance(value, str) else value for column, value in row.items()}
 
 
 def read_csv(text: str, name: str) -> dict[str, list[EditSegment]]:
@@ -50,8 +58,10 @@ def read_csv(text: str, name: str) -> dict[str, list[EditSegment]]:
         raise ValueError(f"its first line has no {missing[0]!r}. It must have the columns {','.join(_COLUMNS)}.")
     recordings: dict[str, list[EditSegment]] = {}
     for row in reader:
+        if "verdict" in row and not row["label"]:  # the results of a scan have a row for a file without segments
+            continue
         with line_errors(reader.line_num):
-            fields: dict[str, Any] = {column: row[column] for column in _COLUMNS[1:]}
-            segment = EditSegment(**fields)
-        recordings.setdefault(row["file"], []).append(segment)
+            fields: dict[str, Any] = {column: unescape_cell(row[column]) for column in _COLUMNS}
+            recording = recording_name(fields.pop("file"), row.get("channel"))
+            recordings.setdefault(recording, []).append(EditSegment(**fields))
     return recordings

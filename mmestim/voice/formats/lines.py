@@ -1,4 +1,4 @@
-"""Lines, fields and marks of the text formats."""
+"""Lines, fields, cells and marks of the text formats."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ MISSING_FIELD = "<NA>"
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f%]")
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f%]")
+# Spreadsheets run a cell that begins with one of these as a formula; an apostrophe before it prevents that.
+_FORMULA, _ESCAPED_FORMULA = re.compile(r"'*[=+\-@\t\r\n]"), re.compile(r"'+[=+\-@\t\r\n]")
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -60,3 +62,18 @@ def decode_field(field: str) -> str:
 
 def _percent_encode(text: str, unsafe: re.Pattern[str]) -> str:
     return unsafe.sub(lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode()), text)
+
+
+def escape_cell(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unescape_cell(cell: str) -> str:
+    """Return the text of a cell from `escape_cell`."""
+    return cell[1:] if _ESCAPED_FORMULA.match(cell) else cell
+
+
+def recording_name(path: str, channel: int | str | None) -> str:
+    """Return the name of a recording, a file or one of its channels."""
+    return f"{path}, channel {channel}" if channel else path

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 
+from ..._utils.atomic_write import write_atomically
 from ..._utils.segment_formats import SEGMENT_FORMATS
 from ..._utils.validation import check_choice, check_number
 from ..segments import EditSegment, sort_segments
@@ -61,6 +62,8 @@ def write_segments(
     ------
     ValueError
         If the format is unknown or cannot hold these recordings, or a duration is missing or not accepted.
+    OSError
+        If the file cannot be written.
 
     See Also
     --------
@@ -72,10 +75,12 @@ def write_segments(
     format      content
     ==========  ============================================================================================
     json        All fields: ``{"version": 1, "recordings": {name: [{"label": ..., ...}]}}``.
-    csv         One row per segment: file, label, category, start, end, score. Recordings without segments
-                are not in the file.
+    csv         One row per segment: file, label, category, start, end, score. Texts that a spreadsheet
+                would run as formulas, which begin with =, +, -, @, a tab or a line break, have an
+                apostrophe before them. Recordings without segments are not in the file.
     rttm        One line per segment: ``SPEAKER name 1 start duration <NA> <NA> label score <NA>``, with
-                times to the microsecond; a point has the duration 0.000000. White space and % in names and
+                times to the microsecond. A point has a duration of 0.001, the shortest that other programs
+                keep, and segments of at most 0.001 s are read as points. White space and % in names and
                 labels are percent-encoded, as %20 and %25. Categories and recordings without segments are
                 not in the file.
     textgrid    One tier of intervals, one of points, or both for each label. Intervals of one label that
@@ -95,7 +100,7 @@ def write_segments(
     >>> segments = [EditSegment.from_label("mix", 1.5, 3.25, 0.8), EditSegment.from_label("cut", 4.0, score=0.93)]
     >>> write_segments({"interview": segments}, sys.stdout, "rttm")
     SPEAKER interview 1 1.500000 1.750000 <NA> <NA> mix 0.8 <NA>
-    SPEAKER interview 1 4.000000 0.000000 <NA> <NA> cut 0.93 <NA>
+    SPEAKER interview 1 4.000000 0.001000 <NA> <NA> cut 0.93 <NA>
     """
     format = _resolve_format(format, file)
     recordings = segments if isinstance(segments, Mapping) else {_recording_name(file): segments}
@@ -112,15 +117,13 @@ def write_segments(
         check_number("duration", duration, closed=False)
     text = _FUNCTIONS[format].write(recordings, duration)
     if isinstance(file, str | os.PathLike):
-        # File names need not be valid Unicode, and newlines in labels must not be translated.
-        with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            stream.write(text)
+        write_atomically(file, [text.encode("utf-8", "surrogateescape")])  # File names need not be valid Unicode.
     else:
         file.write(text)
 
 
 def read_segments(file: str | os.PathLike[str] | TextIO, format: str | None = None) -> dict[str, list[EditSegment]]:
-    r"""Read segments that `write_segments`, Praat, Audacity or a spreadsheet has written.
+    r"""Read segments that `write_segments`, `write_results`, Praat, Audacity or a spreadsheet has written.
 
     Parameters
     ----------

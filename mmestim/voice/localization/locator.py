@@ -11,9 +11,10 @@ from scipy.special import expit
 from .._audio.windowing import OverlapAverager, Window
 from .._window_labels import FRAME_SECONDS
 from ..segments import EditSegment, sort_segments
-from ..taxonomy import LABELS, SPLICED_LABELS, TAXONOMY
+from ..taxonomy import SPLICED_LABELS, TAXONOMY
 from .interval_tracker import IntervalTracker
 from .point_tracker import PointTracker
+from .window_tracker import WindowTracker
 
 # An interval ends where its odds fall below a third of the odds that begin one.
 _HYSTERESIS = np.log(3.0)
@@ -35,7 +36,7 @@ class SegmentLocator:
         Lowest probability at which a window has a label.
     frame_thresholds : ndarray of shape (n_maps,) or None
         Lowest probability at which a frame has the label of a map: first the maps of the splice points, then those of
-        the labels. None for models without frames; windows are located instead.
+        the labels. None for models without frames; segments are then as wide as their windows.
     rate : int
         Samples per second.
     """
@@ -44,34 +45,13 @@ class SegmentLocator:
         self, labels: list[str], thresholds: np.ndarray, frame_thresholds: np.ndarray | None, rate: int
     ) -> None:
         self.labels, self.rate = labels, rate
-        self._uses_frames = frame_thresholds is not None
+        self._window_tracker: WindowTracker | None = None
+        self._interval_tracker: IntervalTracker | None = None
+        self._point_tracker: PointTracker | None = None
         if frame_thresholds is None:
-            label_thresholds, point_thresholds = thresholds, thresholds
+            self._window_tracker = WindowTracker(labels, thresholds)
         else:
-            label_thresholds, point_thresholds = frame_thresholds[len(SPLICED_LABELS) :], frame_thresholds
-        point_labels = [
-            label for label in LABELS if label in labels and _is_tracked_at_points(label, self._uses_frames)
-        ]
-        interval_labels = [label for label in labels if label not in point_labels]
-        self._interval_columns = [labels.index(label) for label in interval_labels]
-        # Columns of the windows' log-odds, or maps of the splice points.
-        self._point_columns = [(SPLICED_LABELS if self._uses_frames else labels).index(label) for label in point_labels]
-        self._interval_tracker, self._point_tracker = None, None
-        if interval_labels:
-            onset = label_thresholds[self._interval_columns]
-            self._interval_tracker = IntervalTracker(
-                interval_labels,
-                onset=onset,
-                offset=expit(np.log(onset / (1 - onset)) - _HYSTERESIS),
-                min_duration_on=_MIN_INTERVAL_SECONDS,
-                min_duration_off=_MIN_GAP_SECONDS,
-            )
-        if point_labels:
-            self._point_tracker = PointTracker(
-                point_labels,
-                threshold=point_thresholds[self._point_columns],
-                min_distance=_MIN_POINT_DISTANCE_SECONDS,
-            )
+            self._track_frames(frame_thresholds)
         self._averager: OverlapAverager | None = None
         self._segments: list[EditSegment] = []
         self._best_logits = np.full(len(labels), -np.inf)
@@ -93,9 +73,10 @@ class SegmentLocator:
         start, end = window.start / self.rate, (window.start + window.length) / self.rate
         is_better = logits > self._best_logits
         self._best_logits, self._best_spans[is_better] = np.maximum(self._best_logits, logits), (start, end)
-        if not self._uses_frames or frames is None:
-            self._feed(np.array([(start + end) / 2]), logits[None, :], None)
+        if self._window_tracker is not None:
+            self._window_tracker.add(start, end, expit(logits))
             return
+        assert frames is not None
         if self._averager is None:
             self._averager = OverlapAverager(len(frames))
         first = round(start / FRAME_SECONDS)
@@ -119,6 +100,8 @@ class SegmentLocator:
         list of EditSegment
             The segments, sorted by time.
         """
+        if self._window_tracker is not None:
+            self._segments = self._window_tracker.finish()
         if self._averager is not None:
             self._feed_frames(*self._averager.finish())
         for tracker in (self._interval_tracker, self._point_tracker):
@@ -135,25 +118,41 @@ class SegmentLocator:
                 segments.append(EditSegment.from_label(label, float(start), float(min(end, duration)), probability))
         return sort_segments(segments)
 
+    def _track_frames(self, thresholds: np.ndarray) -> None:
+        """Create the trackers of frames: of splice points for labels that only these reveal, else of intervals."""
+        point_labels = [label for label in SPLICED_LABELS if label in self.labels and _is_revealed_by_splices(label)]
+        interval_labels = [label for label in self.labels if label not in point_labels]
+        self._interval_columns = [self.labels.index(label) for label in interval_labels]
+        self._point_columns = [SPLICED_LABELS.index(label) for label in point_labels]
+        if interval_labels:
+            onset = thresholds[len(SPLICED_LABELS) :][self._interval_columns]
+            self._interval_tracker = IntervalTracker(
+                interval_labels,
+                onset=onset,
+                offset=expit(np.log(onset / (1 - onset)) - _HYSTERESIS),
+                min_duration_on=_MIN_INTERVAL_SECONDS,
+                min_duration_off=_MIN_GAP_SECONDS,
+            )
+        if point_labels:
+            self._point_tracker = PointTracker(
+                point_labels, threshold=thresholds[self._point_columns], min_distance=_MIN_POINT_DISTANCE_SECONDS
+            )
+
     def _feed_frames(self, first: int, frames: np.ndarray) -> None:
         """Feed the averaged frames, of which the first has this number, to the trackers."""
-        if frames.shape[1]:
-            times = (first + np.arange(frames.shape[1])) * FRAME_SECONDS
-            self._latest_time = float(times[-1])
-            self._feed(times, frames[len(SPLICED_LABELS) :].T, frames[: len(SPLICED_LABELS)].T)
-
-    def _feed(self, times: np.ndarray, logits: np.ndarray, splice_logits: np.ndarray | None) -> None:
+        if not frames.shape[1]:
+            return
+        times, scores = (first + np.arange(frames.shape[1])) * FRAME_SECONDS, expit(frames.T)
+        self._latest_time = float(times[-1])
         if self._interval_tracker is not None:
-            self._segments += self._interval_tracker.feed(times, expit(logits[:, self._interval_columns]))
+            content_scores = scores[:, len(SPLICED_LABELS) :]
+            self._segments += self._interval_tracker.feed(times, content_scores[:, self._interval_columns])
         if self._point_tracker is not None:
-            point_logits = logits if splice_logits is None else splice_logits
-            self._segments += self._point_tracker.feed(times, expit(point_logits[:, self._point_columns]))
+            self._segments += self._point_tracker.feed(times, scores[:, self._point_columns])
 
 
-def _is_tracked_at_points(label: str, has_frames: bool) -> bool:
-    """Return whether a label is tracked at its points or splice points, rather than over its intervals."""
-    info = TAXONOMY[label]
-    return info.revealed_by == "splice points" if has_frames else info.acts_on == "points"
+def _is_revealed_by_splices(label: str) -> bool:
+    return TAXONOMY[label].revealed_by == "splice points"
 
 
 def _join_splice_points(segments: Iterable[EditSegment]) -> Iterator[EditSegment]:

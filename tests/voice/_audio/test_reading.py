@@ -9,6 +9,7 @@ import torch
 
 from mmestim.voice import AudioCorpus, AudioError, Skipped
 from mmestim.voice._audio.streaming import AudioStream
+from mmestim.voice._files.paths import path_suggestion
 
 RATE = 16000
 
@@ -164,3 +165,14 @@ def test_files_above_the_maximum_duration_are_not_decoded(make_bad_file, folder,
     assert peak < 1e6
     with pytest.raises(AudioError, match=r"lasts 2\.0 s, above max_duration=1\.5"):
         AudioCorpus([noise(2)], max_duration=1.5)[0]
+
+
+def test_a_suggested_path_is_another_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.wav").symlink_to("moved.wav")
+    (tmp_path / "M\u0075\u0308ller.wav").write_bytes(b"")  # the umlaut as two characters
+    (tmp_path / "file.mp3").write_bytes(b"")
+    assert path_suggestion("link.wav") == ": it is a link to 'moved.wav'. Correct the link."
+    assert path_suggestion("M\u00fcller.wav") == r". Did you mean 'Mu\u0308ller.wav'?"
+    assert path_suggestion("file.mp3/") == ". Did you mean 'file.mp3'?"
+    assert path_suggestion("file.mp3").startswith(". Correct the path; it is relative to ")  # made after the failure

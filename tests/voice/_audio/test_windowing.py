@@ -4,26 +4,44 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits
+from mmestim.voice._audio.resampling import resample
+from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits, prepare
 
 
 @pytest.mark.parametrize("n", [30, 100, 101, 150, 151, 333, 1000])
 def test_windows_do_not_depend_on_the_blocks_of_a_recording(n):
     rng = np.random.default_rng(n)
-    recording = rng.normal(size=n).astype(np.float32)
-    windows = list(iter_windows([recording], 100, 50))
+    recording = rng.normal(scale=0.1, size=n).astype(np.float32)
+    windows = list(iter_windows([recording], 100, 50, 8000))
     for _ in range(20):
-        from_blocks = list(iter_windows(np.split(recording, np.sort(rng.integers(0, n, 6))), 100, 50))
+        from_blocks = list(iter_windows(np.split(recording, np.sort(rng.integers(0, n, 6))), 100, 50, 8000))
         assert [(w.start, w.length) for w in from_blocks] == [(w.start, w.length) for w in windows]
         assert all((a.waveform == b.waveform).all() for a, b in zip(windows, from_blocks, strict=True))
     assert windows[-1].start + windows[-1].length == n
     is_covered = np.zeros(n, bool)
     for window in windows:
         part = recording[window.start : window.start + window.length]
-        assert_allclose(window.waveform[: window.length], part - part.mean(), atol=1e-6)
+        assert_allclose(window.waveform[: window.length], part - part.mean(), atol=0.51 / 32768)
         assert not window.waveform[window.length :].any()
         is_covered[window.start : window.start + window.length] = True
     assert is_covered.all()
+
+
+@pytest.mark.parametrize("rate", [22050, 24000, 32000, 44100, 48000])
+def test_windows_do_not_reveal_the_sample_rate(rate):
+    """White noise that was read at 16 kHz and at another rate has the same spectrum above the common band."""
+    rng = np.random.default_rng(0)
+    direct = rng.normal(scale=0.1, size=64000).astype(np.float32)
+    read = resample(rng.normal(scale=0.1, size=4 * rate).astype(np.float32), rate, 16000)
+    levels = [10 * np.log10(_power_above(prepare(part + 0.1, 16000), 7400)) for part in (direct, read)]
+    assert max(levels) < -110
+    assert_allclose(*levels, atol=2)
+    assert abs(prepare(direct + 0.1, 16000).mean()) < 1e-5
+
+
+def _power_above(waveform, frequency):
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)))) ** 2
+    return spectrum[np.fft.rfftfreq(len(waveform), 1 / 16000) > frequency].sum() / len(waveform) ** 2
 
 
 def test_overlapping_frames_are_averaged():

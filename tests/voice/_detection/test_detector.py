@@ -84,17 +84,23 @@ def test_custom_networks_are_saved(clips, tmp_path, edits, tiny):
 
 
 @pytest.mark.parametrize("model", ["features", "hybrid"])
-def test_an_ordinary_classifier_of_clips(clips, model):
+def test_an_ordinary_classifier_of_clips(clips, model, caplog):
+    caplog.set_level("INFO", "mmestim")
     noisy = [clip + 0.05 * np.random.default_rng(0).normal(size=len(clip)) for clip in clips]
     y = np.array(["clean"] * 12 + ["noisy"] * 12)
     detector = VoiceEditDetector(model=model, window=1.2, training_budget=0.005, random_state=0).fit(clips + noisy, y)
     assert detector.classes_.tolist() == ["clean", "noisy"]
     assert not detector.finds_edits_
+    stages = ["reading 24 clips", "computing the statistics", "fitting trees"]
+    if model == "hybrid":
+        stages[2:2] = ["training the networks inside, deep0, deep1", "scoring the frames"]
+    assert [m.startswith(stage) for m, stage in zip(caplog.messages, stages, strict=True)] == [True] * len(stages)
     assert detector.score(clips + noisy, y) == 1
     assert detector.decision_function(clips).shape == (12,)
     analysis = detector.analyze(clips[:1])[0]
     assert list(analysis.probabilities) == ["clean", "noisy"]
-    assert (analysis.labels, analysis.segments, analysis.explanation) == ((), (), "")
+    assert (analysis.labels, analysis.segments, analysis.tested, analysis.not_tested) == ((), (), (), ())
+    assert analysis.verdict == analysis.explanation == ""
     with pytest.raises(AttributeError, match="locate needs a detector of edits"):
         detector.locate(clips)
 

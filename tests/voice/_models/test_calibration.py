@@ -1,11 +1,12 @@
 """Calibration of scores, and thresholds."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 from scipy.special import expit
 from sklearn.metrics import f1_score
 
-from mmestim.voice._models.calibration import ScoreFusion, UnalteredCalibrator, tune_thresholds
+from mmestim.voice._models.calibration import ScoreFusion, UnalteredCalibrator, check_prior, reweigh, tune_thresholds
 
 
 def test_fused_scores_are_calibrated():
@@ -29,6 +30,36 @@ def test_unaltered_is_calibrated():
     assert_allclose(unaltered.proba(proba).mean(), is_unaltered.mean(), atol=0.01)
     assert_allclose(unaltered.weight, 1.0, atol=0.1)  # the labels are independent
     assert_allclose(unaltered.proba(np.array([[0.2, 0.5, 0.0]])), 0.4, atol=0.03)
+
+
+def test_a_prior_replaces_the_base_rate():
+    """As calibration on data with that share of unedited rows would."""
+    rng = np.random.default_rng(0)
+    is_unaltered = rng.random(20000) < 0.5
+    proba = expit(rng.normal(size=(20000, 1)) - 1.5 * is_unaltered[:, None])
+    balanced = UnalteredCalibrator.fit(proba, is_unaltered)
+    assert balanced.base_rate == is_unaltered.mean()
+    rows = is_unaltered | (rng.random(20000) < 1 / 9)  # nine of ten are unedited
+    rare = UnalteredCalibrator.fit(proba[rows], is_unaltered[rows])
+    reweighed = reweigh(balanced.proba(proba), balanced.base_rate, rare.base_rate)
+    assert_allclose(reweighed, rare.proba(proba), atol=0.03)
+    assert_allclose(reweigh(np.array([0.0, 0.5, 1.0]), 0.5, 0.9), [0, 0.9, 1])
+    assert UnalteredCalibrator.fit(proba, is_unaltered | True).base_rate is None
+
+
+@pytest.mark.parametrize(
+    "prior, base_rate, error, message",
+    [
+        (0, 0.5, ValueError, "prior=0 must be above 0"),
+        (1.0, 0.5, ValueError, "prior=1.0 must be below 1"),
+        (float("nan"), 0.5, ValueError, "prior=nan"),
+        ("0.5", 0.5, TypeError, "prior='0.5' must be a number"),
+        (0.5, None, ValueError, "unknown: it was calibrated without"),
+    ],
+)
+def test_impossible_priors_are_refused(prior, base_rate, error, message):
+    with pytest.raises(error, match=message):
+        check_prior(prior, base_rate)
 
 
 def test_thresholds_limit_false_alarms():

@@ -1,5 +1,6 @@
 """Scans of files from Python."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import soundfile
 
 from mmestim.voice import ScannedFile, Skipped, VoiceEditDetector, audio_files, scan_files
+from mmestim.voice._detection.explanation import describe_finding
 from mmestim.voice._reporting.printable import printable
+from mmestim.voice._reporting.scan import format_place
 from mmestim.voice.localization import EditSegment
 
 RATE = 16000
@@ -26,16 +29,27 @@ def test_a_scan_returns_the_results_of_the_detector(edit_detector, recordings):
     paths = [recordings / "a.wav", recordings / "b.wav", recordings / "deep" / "a.flac"]
     files = list(scan_files(edit_detector, paths))
     assert [file.path for file in files] == [str(path) for path in paths]
-    assert [file.duration for file in files] == pytest.approx([3, 3, 32000 / 22050], abs=1e-4)
-    assert [list(file.proba) for file in files] == [edit_detector.labels_.tolist()] * 3
-    np.testing.assert_array_equal([list(file.proba.values()) for file in files], edit_detector.predict_proba(paths))
-    predicted = edit_detector.predict(paths)
-    assert predicted[:, 1:].any()
-    for file, row in zip(files, predicted, strict=True):
-        assert set(file.found) == set(edit_detector.labels_[1:][row[1:] == 1])
-        assert file.is_edited == (row[0] == 0)
-    assert [list(file.segments) for file in files] == edit_detector.locate(paths)
-    assert [file.explanation for file in files] == edit_detector.explain(paths)
+    analyses = edit_detector.analyze(paths)
+    assert [file.analysis.duration for file in files] == pytest.approx([3, 3, 32000 / 22050], abs=1e-4)
+    assert [list(file.analysis.probabilities) for file in files] == [edit_detector.labels_.tolist()] * 3
+    assert any(file.analysis.labels for file in files)
+    for file, analysis in zip(files, analyses, strict=True):
+        assert fields(file.analysis) == fields(analysis)
+        assert file.verdict == analysis.verdict
+        assert file.name == file.path
+
+
+def fields(analysis):
+    """Fields of an analysis that can be compared."""
+    values = dataclasses.asdict(analysis)
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def test_a_prior_is_that_of_all_results(edit_detector, recordings):
+    default, likely = (list(scan_files(edit_detector, [recordings / "a.wav"], prior=prior)) for prior in (None, 0.9))
+    assert fields(likely[0].analysis) == fields(default[0].analysis.with_prior(0.9))
+    with pytest.raises(ValueError, match="prior=0 must be above 0"):
+        scan_files(edit_detector, [recordings], prior=0)
 
 
 def test_unreadable_files_are_skipped_in_their_place(edit_detector, recordings):
@@ -82,7 +96,9 @@ def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch,
 
 def test_results_do_not_depend_on_the_number_of_processes(edit_detector, recordings):
     from_one_process = list(scan_files(edit_detector, [recordings]))
-    assert list(scan_files(edit_detector, [recordings], n_jobs=2)) == from_one_process
+    for one, two in zip(from_one_process, scan_files(edit_detector, [recordings], n_jobs=2), strict=True):
+        assert isinstance(one, Skipped) == isinstance(two, Skipped)
+        assert one == two if isinstance(one, Skipped) else fields(one.analysis) == fields(two.analysis)
 
 
 def test_results_come_one_by_one(edit_detector, recordings):
@@ -102,15 +118,46 @@ def test_a_classifier_of_clips_is_refused_before_any_work(make_noise):
         scan_files(detector, [])
 
 
-def test_a_summary_is_one_line_with_places():
-    segments = (
-        EditSegment.from_label("low_pass", 0, 8),
-        *(EditSegment.from_label("cut", moment) for moment in range(1, 8)),
-    )
-    file = ScannedFile("x.wav", 8.0, {"low_pass": 0.9, "cut": 0.75}, ("low_pass", "cut"), segments, "")
+def test_a_summary_is_one_line_with_places(make_scanned):
+    segments = [EditSegment.from_label("echo", 0, 8), *(EditSegment.from_label("cut", time) for time in range(1, 8))]
+    file = make_scanned("x.wav", 8.0, segments)
+    assert file.verdict == "changed content"
     assert file.summary == (
-        "low_pass 90 % throughout; cut 75 % at 1.00 s, at 2.00 s, at 3.00 s, at 4.00 s, at 5.00 s and 2 more"
+        "changed content: cut 90 % at 1.00 s, at 2.00 s, at 3.00 s, at 4.00 s, at 5.00 s and 2 more; "
+        "processing: echo 90 % throughout"
     )
+    assert make_scanned("x.wav", 8.0).summary == ""
+    assert make_scanned("x.wav", 0.1, reason="It lasts 0.1 s.").summary == "It lasts 0.1 s."
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        ({}, "0 to 8 kHz"),
+        ({"n_channels": 1, "sample_rate": 8000}, "1 channel, 8 kHz, 0 to 4 kHz"),
+        ({"n_channels": 2, "sample_rate": 44100}, "2 channels averaged, 44.1 kHz, 0 to 8 kHz"),
+        ({"channel": 2, "n_channels": 2, "container": "WAV"}, "channel 2 of 2, WAV, 0 to 8 kHz"),
+    ],
+)
+def test_a_result_says_what_was_analyzed(make_scanned, facts, words):
+    assert make_scanned("x.wav", 8.0, **facts).looked_at == words
+
+
+@pytest.mark.parametrize(
+    "label, start, end, words",
+    [
+        ("cut", 1.0, 1.0, "at 1.00 s"),
+        ("cut", 1.0, 5.05, "between 1.00 and 5.05 s"),
+        ("cut", 0.0, 8.0, "somewhere"),
+        ("echo", 1.0, 5.05, "from 1.00 to 5.05 s"),
+        ("echo", 0.0, 8.0, "throughout"),
+    ],
+)
+def test_places_in_words(make_scanned, label, start, end, words):
+    segment = EditSegment.from_label(label, start, end)
+    assert format_place(segment, 8.0) == words
+    finding = describe_finding(make_scanned("x.wav", 8.0, [segment]).analysis)
+    assert (words in finding) == (words not in ("somewhere", "throughout"))
 
 
 def test_names_cannot_break_a_line_or_a_terminal():

@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mmestim.voice import AudioCorpus, EditSimulator
 
@@ -22,9 +19,8 @@ def clips(data_folder):
 def test_edited_speech_is_valid(clips, data_folder):
     sources = {"tts": data_folder / "tts_local" / "audio"}
     rooms, noises = data_folder / "rir", data_folder / "noise"
-    simulator = EditSimulator(
-        n_edits=3, sources=sources, noises=noises, impulse_responses=rooms, order="random", random_state=0
-    )
+    audio = {"sources": sources, "noises": noises, "impulse_responses": rooms}
+    simulator = EditSimulator(n_edits=3, order="random", acquisition=False, random_state=0, **audio)
     seen = set()
     for waveform, record in simulator.iterate(clips.iloc[::6]):
         seen |= set(record.labels)
@@ -38,14 +34,12 @@ def test_edited_speech_is_valid(clips, data_folder):
     assert len(seen) >= 17
 
 
-# `benchmarks/voice.py --shortcuts` examines all edits.
-@pytest.mark.parametrize("label", ["cut", "paste", "mix", "low_pass"])
-def test_level_and_duration_do_not_reveal_edits(clips, label, monkeypatch):
+# `benchmarks/voice.py --shortcuts` examines all edits and more clips.
+@pytest.mark.parametrize("label", ["cut", "mix"])
+def test_no_other_property_reveals_an_edit(clips, label, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
-    shortcut_auc = importlib.import_module("_shortcuts").shortcut_auc
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
-    auc, with_histogram, n_clips = shortcut_auc(label, AudioCorpus(clips), model, n_seeds=2)
-    assert n_clips > 400
-    assert auc < 0.55
-    # A pasted segment shows in the histogram by nature: its samples occur twice.
-    assert with_histogram < (0.7 if label == "paste" else 0.56)
+    shortcuts = importlib.import_module("_shortcuts")
+    windows, speakers = shortcuts.labelled_windows(label, AudioCorpus(clips.iloc[::2]), n_seeds=1, n_jobs=1)
+    aucs = [shortcuts.property_auc(name, windows, speakers) for name in shortcuts.PROPERTIES]
+    assert len(windows) > 200
+    assert max(abs(auc - 0.5) for auc in aucs) < 0.12

@@ -53,11 +53,10 @@ def test_plan_of_a_clip_does_not_depend_on_the_number_of_clips(clips, simulated)
     assert_same(few, (all_[0][:3], all_[1][:3]))
 
 
-def test_every_clip_is_levelled_and_quantised(clips, simulated):
+def test_every_clip_is_levelled(clips, simulated):
     for clip, waveform, record in zip(clips, *simulated, strict=True):
         assert (waveform.dtype, waveform.ndim) == (np.float32, 1)
-        assert np.abs(waveform).max() <= 0.99
-        np.testing.assert_array_equal(waveform * 32768, np.round(waveform * 32768))  # 16-bit samples.
+        assert np.abs(waveform).max() <= 1
         assert record.duration == pytest.approx(len(waveform) / RATE)
         level = 20 * np.log10(waveform.std() / clip.std())
         assert -7.5 < level < 7.5
@@ -65,8 +64,21 @@ def test_every_clip_is_levelled_and_quantised(clips, simulated):
         assert record.time_map.duration == pytest.approx(record.duration)
 
 
+def test_without_acquisition_all_clips_are_stored_alike(clips):
+    for waveform in EditSimulator(acquisition=False, random_state=0).simulate(clips)[0]:
+        assert np.abs(waveform).max() <= 0.99
+        np.testing.assert_array_equal(waveform * 32768, np.round(waveform * 32768))  # 16-bit samples.
+
+
+def test_edits_do_not_depend_on_the_acquisition(clips):
+    edited = [EditSimulator(acquisition=is_set, random_state=0).simulate(clips)[1] for is_set in (False, True)]
+    assert [record.plan.acquisition is None for record in edited[0]] == [True] * len(clips)
+    assert [record.plan.acquisition is None for record in edited[1]] == [False] * len(clips)
+    assert [record.steps for record in edited[0]] == [record.steps for record in edited[1]]
+
+
 def test_unedited_clip_is_only_cropped_and_scaled(clips):
-    (waveform,), (record,) = EditSimulator(n_edits=0, random_state=0).simulate(clips[:1])
+    (waveform,), (record,) = EditSimulator(n_edits=0, acquisition=False, random_state=0).simulate(clips[:1])
     assert (record.labels, record.steps, record.intervals, record.points) == (["unaltered"], [], {}, {})
     first = round((record.plan.trim[0] + record.plan.crop[0]) * RATE)
     kept = clips[0][first : first + len(waveform)] - clips[0].mean()
@@ -398,9 +410,9 @@ def test_changed_files_are_read_again(clips, tmp_path):
 
 
 def test_aac_can_be_chosen_alone(clips):
-    aac = {"codec": OneOf(("aac",)), "bitrate": OneOf((32,)), "engine": OneOf(("av",))}
+    aac = {"codec": OneOf(("aac",)), "bitrate": OneOf((32,)), "stream_rate": OneOf((44100,))}
     _, records = EditSimulator({"vorbis_aac": aac}, n_edits=1, random_state=0).simulate(clips[:2])
-    assert records[0].steps[0] == {"edit": "vorbis_aac", "codec": "aac", "bitrate": 32, "engine": "av"}
+    assert records[0].steps[0] == {"edit": "vorbis_aac", "codec": "aac", "bitrate": 32, "stream_rate": 44100}
 
 
 def test_stretched_silence_is_inaudible(clips):

@@ -32,7 +32,7 @@ def test_simulated_windows(tmp_path, add_splices):
     assert set(windows.clips) <= set(range(5))
     assert_array_equal(windows.floats(slice(2)), windows.waveforms[:2] / np.float32(32768))
     if add_splices:
-        assert (windows.targets[:, :2] == 1).any(axis=1).mean() > 0.8
+        assert (windows.targets[:, :2] == 1).any(axis=1).mean() > 0.5  # short windows may have no splice
 
 
 @pytest.mark.parametrize("seed", range(5))

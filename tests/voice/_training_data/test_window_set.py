@@ -5,9 +5,14 @@ import os
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from mmestim.voice import EditPlan, EditRecord, TimeMap
-from mmestim.voice._training_data.window_set import build_window_set, window_start
+from mmestim.voice._simulation.plan_sampling import PlanSampler, resolve_ranges
+from mmestim.voice._training_data.window_set import build_window_set, window_size, window_start
+from mmestim.voice.edits import EDITS
+from mmestim.voice.edits.base import AudioPool
+from mmestim.voice.taxonomy import EDIT_LABELS
 
 RATE = 16000
 
@@ -36,3 +41,26 @@ def test_a_full_disk_is_reported_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", raise_no_space, raising=False)
     with pytest.raises(OSError, match=r"160 MB for training windows .* allocated: No space left on device. Set TMPDIR"):
         build_window_set([], 10_000, 2, 8000, RATE, tmp_path / "windows")
+
+
+@pytest.mark.parametrize("label", [label for label in EDIT_LABELS if not EDITS[label].needs])
+def test_length_of_a_window_does_not_reveal_an_edit(label):
+    lengths = [window_lengths(label, n_edits) for n_edits in (0, 1)]
+    auc = roc_auc_score(np.repeat([0, 1], len(lengths[0])), np.concatenate(lengths))
+    assert 0.45 < auc < 0.55
+    assert min(map(min, lengths)) < 0.5 * RATE
+
+
+def window_lengths(label, n_edits, n_windows=2000):
+    """Return the lengths of windows of clips with no edit or one, which need not be applied."""
+    sampler = PlanSampler(resolve_ranges([label]), (n_edits, n_edits), "canonical", RATE)
+    rng, lengths = np.random.default_rng(n_edits), []
+    for _ in range(n_windows):
+        plan = sampler.sample(rng, rng.uniform(6, 10), AudioPool())
+        duration = plan.duration
+        for step in plan.steps:
+            parameters = {name: value for name, value in step.items() if name != "edit"}
+            duration = EDITS[label].duration_after(duration, **parameters)
+        record = EditRecord([label], plan, {}, {}, [], TimeMap.identity(duration), duration, RATE, 0.0)
+        lengths.append(min(window_size(rng, record, 4 * RATE, RATE), round((duration - sum(plan.crop)) * RATE)))
+    return lengths

@@ -1,12 +1,14 @@
 """Segment files: round trips, the formats as other programs read and write them, and errors."""
 
 import contextlib
+import csv
 import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyannote.database.util import load_rttm
 
 from mmestim._utils.segment_formats import SEGMENT_FORMATS
 from mmestim.voice.formats import read_segments, write_segments
@@ -40,6 +42,13 @@ HOSTILE = [
     "cut 0.5",
     "1e5",
     "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "'quoted'",
+    "'=1",
+    "''@",
     ";;",
     "SPEAKER x 1 0 1",
     "IntervalTier",
@@ -138,6 +147,15 @@ def test_pandas_reads_csv():
     assert table.loc[2].tolist() == ["a, b.wav", "cut", "temporal", 2.0, 2.0, 0.9375]
 
 
+def test_no_cell_of_csv_is_a_formula():
+    label = '=HYPERLINK("x")'
+    text = written({"=1+1": SEGMENTS[:1], "-a.wav": [EditSegment.from_label(label, 0, 1, -0.5)]}, "csv")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert [row[0] for row in rows] == ["file", "'=1+1", "'-a.wav"]
+    assert rows[2][1] == f"'{label}"
+    assert rows[2][5] == "-0.5"  # a number
+
+
 def test_csv_from_a_spreadsheet_is_read(tmp_path):
     # It has another order of columns, an extra column and a byte order mark.
     (tmp_path / "x.csv").write_text(
@@ -146,14 +164,22 @@ def test_csv_from_a_spreadsheet_is_read(tmp_path):
     assert read_segments(tmp_path / "x.csv") == {"a.wav": [EditSegment.from_label("mix", 1, 2)]}
 
 
-def test_rttm_is_read_as_pyannote_reads_it():
-    text = written({"an interview": SEGMENTS}, "rttm")
-    names = ["type", "uri", "channel", "start", "duration", "NA1", "NA2", "label", "confidence", "NA3"]
-    table = pd.read_csv(io.StringIO(text), names=names, sep=r"\s+", keep_default_na=True)
-    assert table["uri"].tolist() == ["an%20interview"] * 4
-    assert set(table["type"]) == {"SPEAKER"}
-    assert table.loc[1, ["channel", "start", "duration", "label"]].tolist() == [1, 0.5, 0.75, "paste"]
-    assert table["confidence"].tolist() == [0.75, 0.5, 0.9375, 0.25]
+def test_pyannote_reads_rttm(tmp_path):
+    write_segments({"an interview": SEGMENTS, "b": SEGMENTS[2:3]}, tmp_path / "x.rttm")
+    annotations = load_rttm(tmp_path / "x.rttm")
+    tracks = {
+        name: [(segment.start, segment.end, label) for segment, _, label in annotation.itertracks(yield_label=True)]
+        for name, annotation in annotations.items()
+    }
+    # A segment that pyannote regards as empty would not be in an annotation.
+    expected = [(s.start, s.end if s.label != "cut" else s.start + 0.001, s.label) for s in SEGMENTS]
+    assert sorted(tracks) == ["an%20interview", "b"]
+    np.testing.assert_allclose([t[:2] for t in tracks["an%20interview"]], [e[:2] for e in expected])
+    assert [t[2] for t in tracks["an%20interview"]] == [e[2] for e in expected]
+    assert len(tracks["b"]) == 1
+    with open(tmp_path / "again.rttm", "w") as file:
+        annotations["b"].write_rttm(file)
+    assert read_segments(tmp_path / "again.rttm")["b"] == [EditSegment.from_label("cut", 2.0)]
 
 
 def test_rttm_from_other_programs_is_read():

@@ -15,7 +15,7 @@ for (const place of document.querySelectorAll('[data-time]')) {
   if (!inside) continue;
   const button = document.createElement('button');
   button.type = 'button';
-  button.textContent = '\u25b6 ' + place.textContent;
+  button.textContent = place.textContent;
   button.setAttribute('aria-label', 'Play ' + place.textContent);
   button.addEventListener('click', () => play(section, Math.max(0, time - 1)));
   place.replaceWith(button);
