@@ -8,10 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from .._audio.reading import is_silent
-from .._constants import RATE
+from .._constants import MIN_SECONDS, RATE
 from .._files.paths import AudioError
 
-_MIN_SECONDS = 0.3
 
 # Frames of 40 ms every 20 ms, in windows of 50 frames, every 0.5 s.
 _FRAME, _HOP, _N_FFT = 640, 320, 2048
@@ -50,7 +49,7 @@ def why_not_judged(blocks: Iterable[np.ndarray]) -> str | None:
     Returns
     -------
     str or None
-        Sentence about a recording that is shorter than 0.3 s, silent (within -80 dBFS of its mean), or without speech.
+        Sentence about a recording that is too short, silent (within -80 dBFS of its mean), or without speech.
         In doubt, sound is taken for speech.
     """
     detector, n_samples, lowest, highest = SpeechDetector(), 0, math.inf, -math.inf
@@ -64,8 +63,8 @@ def why_not_judged(blocks: Iterable[np.ndarray]) -> str | None:
     except AudioError:
         if n_samples == 0 or not is_silent(lowest, highest):  # the error of a silent file is a reason, too
             raise
-    if n_samples < _MIN_SECONDS * RATE:
-        return f"It lasts {n_samples / RATE:.2f} s. Recordings below {_MIN_SECONDS:g} s are too short."
+    if n_samples < MIN_SECONDS * RATE:
+        return f"It lasts {n_samples / RATE:.2f} s. Recordings below {MIN_SECONDS:g} s are too short."
     if is_silent(lowest, highest):
         return "It is silent."
     if not detector.finish():
