@@ -11,7 +11,6 @@ from .._audio.reading import is_silent
 from .._constants import MIN_SECONDS, RATE
 from .._files.paths import AudioError
 
-
 # Frames of 40 ms every 20 ms, in windows of 50 frames, every 0.5 s.
 _FRAME, _HOP, _N_FFT = 640, 320, 2048
 _WINDOW = _FRAME + 49 * _HOP
