@@ -91,7 +91,7 @@ def edit_detector():
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory):
-    """Folder of recordings, of which b.wav has an echo and c.wav and d.mp3 cannot be read."""
+    """Folder of recordings, of which b.wav has an echo, c.wav is silent and d.mp3 cannot be read."""
     folder = tmp_path_factory.mktemp("recordings")
     (folder / "deep").mkdir()
     (folder / "empty").mkdir()

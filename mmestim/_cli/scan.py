@@ -204,7 +204,8 @@ def _write_output(results: Sequence[Any], options: argparse.Namespace) -> None:
     from ..voice._reporting.result_files import format_results
     from ..voice.formats import write_segments
 
-    files = [result for result in results if isinstance(result, ScannedFile)]
+    # A recording without a verdict must not look like one without edits.
+    files = [result for result in results if isinstance(result, ScannedFile) and not result.analysis.cannot_tell]
     segments = {file.name: file.analysis.segments for file in files}
     if options.format in _SINGLE_RECORDING_FORMATS:
         suffix = SEGMENT_FORMATS[options.format].suffix

@@ -23,16 +23,18 @@ CHANGED, FAILED, PROCESSING, UNREAD, NO_VERDICT = 1, 2, 4, 8, 16
 
 
 def test_results_and_unreadable_files_are_printed(model_path, recordings, capsys):
-    assert main(["scan", str(recordings), "--model", model_path]) == PROCESSING + UNREAD
+    assert main(["scan", str(recordings), "--model", model_path]) == PROCESSING + UNREAD + NO_VERDICT
     out, err = capsys.readouterr()
     assert [line.split("\t")[:2] for line in out.splitlines()] == [
         [str(recordings / "a.wav"), "no edit found"],
         [str(recordings / "b.wav"), "processing only"],
+        [str(recordings / "c.wav"), "cannot tell"],
         [str(recordings / "deep" / "a.flac"), "no edit found"],
     ]
     assert "\tprocessing: echo " in out.splitlines()[1]
-    assert err.splitlines()[0] == "2 of 5 files could not be read:"
-    assert "c.wav: is silent" in err.splitlines()[1]
+    assert "\tIt is silent." in out.splitlines()[2]
+    assert err.splitlines()[0] == "1 of 5 files could not be read:"
+    assert "d.mp3: is not audio" in err.splitlines()[1]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +42,9 @@ def test_results_and_unreadable_files_are_printed(model_path, recordings, capsys
     [
         (["a.wav"], 0),
         (["a.wav", "b.wav"], PROCESSING),
-        (["a.wav", "b.wav", "c.wav"], PROCESSING + UNREAD),
-        (["c.wav", "d.mp3"], UNREAD),
-        (["a.wav", "c.wav"], UNREAD),
+        (["a.wav", "b.wav", "d.mp3"], PROCESSING + UNREAD),
+        (["d.mp3"], UNREAD),
+        (["a.wav", "c.wav", "d.mp3"], UNREAD + NO_VERDICT),
     ],
 )
 def test_exit_status(model_path, recordings, names, status, capsys):
@@ -62,7 +64,7 @@ def test_exit_status_of_each_verdict(model_path, recordings, edit_detector, caps
         monkeypatch.setattr("mmestim.voice._reporting.scan.scan_files", lambda *args, found=results, **kwargs: found)
         assert main(["scan", str(recordings), "--model", model_path]) == status
     lines = [line.split("\t")[1:] for line in capsys.readouterr().out.splitlines()]
-    assert lines[1] == ["cannot tell", "It lasts 0.1 s."]
+    assert lines[1] == ["cannot tell", "It lasts 0.1 s.", ""]
     assert lines[0][0] == "changed content"
     assert lines[0][1].startswith("changed content: cut ")
     assert "; processing: echo " in lines[0][1]
@@ -117,19 +119,19 @@ def test_one_file_holds_all_recordings(model_path, recordings, tmp_path, capsys,
         assert capsys.readouterr().out == target.read_bytes().decode()
     content = json.loads((tmp_path / "edits.json").read_text())
     assert [file["file"] for file in content["files"]] == list(expected)
-    assert [os.path.basename(item["file"]) for item in content["unread"]] == ["c.wav", "d.mp3"]
+    assert [os.path.basename(item["file"]) for item in content["unread"]] == ["d.mp3"]
     assert content["model"]["sha256"] == hashlib.sha256(b"model").hexdigest()
 
 
 def test_a_report_is_written_in_addition_to_the_lines(model_path, recordings, tmp_path, capsys):
     target = tmp_path / "r.html"
     words = ["scan", str(recordings), "--model", model_path, "--report", str(target)]
-    assert main([*words, "--prior", "0.9"]) == PROCESSING + UNREAD
+    assert main([*words, "--prior", "0.9"]) == PROCESSING + UNREAD + NO_VERDICT
     page = target.read_text(encoding="utf-8")
     assert page.count("<audio ") == page.count("<img ") == 3
     assert "No changed content was found in 3 recordings that could be read. 1 shows traces of processing only." in page
     assert "if 90 % of such recordings are unedited" in page
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4
     assert main([*words, "--prior", "1"]) == FAILED
     assert "prior=1.0 must be below 1" in capsys.readouterr().err
 
@@ -141,9 +143,9 @@ def test_a_full_disk_loses_no_results(model_path, recordings, tmp_path, words, c
     other = ["--report", str(tmp_path / "r.html")] if "--report" not in words else ["--format", "csv", "--output"]
     other += [str(tmp_path / "r.csv")] if "--report" in words else []
     status = main(["scan", str(recordings), "--model", model_path, *words, "/dev/full", *other])
-    assert status == PROCESSING + UNREAD + FAILED
+    assert status == PROCESSING + UNREAD + NO_VERDICT + FAILED
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3
+    assert len(out.splitlines()) == 4
     assert err.splitlines()[-1] == "mmestim: '/dev/full' could not be written or read: No space left on device."
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("r.")]
 

@@ -91,7 +91,7 @@ def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:
     paths, _ = _search(folder, is_thorough)
     if not paths:
         raise ValueError(
-            f"The folder {folder!r} contains no audio or video files, such as .wav .mp3 .m4a .mp4. Pass another."
+            f"The folder {folder!r} contains no audio files (.wav .mp3 .m4a .mp4 and others). Pass another."
         )
     return paths
 

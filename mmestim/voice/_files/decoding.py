@@ -18,8 +18,10 @@ from .paths import NO_SAMPLES, AudioError, check_file
 from .tracks import LOSSLESS, Track
 
 _BLOCK_SIZE = 2**17  # samples per channel
-# Encoders of lossy codecs count their padding in different ways, by up to this many seconds.
+# Encoders of lossy codecs count their padding in different ways, by up to this many seconds. The lengths of lossless
+# codecs are exact in containers that do not count milliseconds.
 _PADDING = 0.1
+_COUNTED_IN_SAMPLES = {"aiff", "flac", "tta", "wav", "wv"}
 # Gaps with less sound than this between them become one.
 _MIN_SOUND = 0.1
 _MAX_NAMED_GAPS = 3
@@ -121,9 +123,9 @@ class AudioDecoder:
         self.declared_duration: float | None = None
         self.damage = ""
         is_ogg = file.read(4) == b"OggS"
-        file.seek(0)
         # FFmpeg reads a chain of Ogg streams as one, and stops at a stream with another rate or number of channels.
-        self._parts: list[Any] = [_FilePart(file, *part) for part in split_ogg(file)] if is_ogg else [file]
+        parts = split_ogg(file) if is_ogg else []
+        self._parts = [_FilePart(file, *part) for part in parts or [(0, file.seek(0, io.SEEK_END))]]
         self._loses_end = is_ogg and not is_whole_ogg(file)
         self._frames: Any = self._decode_parts()
         self._first = next(self._frames)
@@ -193,7 +195,7 @@ class AudioDecoder:
         n_seconds, has_sound = 0.0, False
         for part in self._parts:
             with Track(part) as track:
-                if track.n_tracks == 0:
+                if not track.has_sound:
                     continue
                 if not has_sound:
                     self._describe(track)
@@ -205,7 +207,7 @@ class AudioDecoder:
                         n_seconds = 0.0
                 self._loses_end |= track.ends_early
         if not has_sound:
-            raise AudioError(self._path, "contains no sound, only pictures or text. Leave it out.")
+            raise AudioError(self._path, "contains no sound that can be decoded. Leave it out.")
         yield None, n_seconds
 
     def _describe(self, track: Track) -> None:
@@ -259,7 +261,8 @@ class AudioDecoder:
     def _finish(self, n_lost: float) -> None:
         """Compare the length with that in the header, and describe all damage."""
         self._is_finished = True
-        is_exact = self._codec.startswith("pcm_") or self._codec in LOSSLESS
+        is_lossless = self._codec.startswith("pcm_") or self._codec in LOSSLESS
+        is_exact = is_lossless and self._container in _COUNTED_IN_SAMPLES
         tolerance = 1.5 / self.rate if is_exact else _PADDING
         duration = self.n_read / self.rate
         end = self.declared_duration or duration + n_lost
@@ -278,19 +281,19 @@ class AudioDecoder:
 
 
 class _FilePart(io.RawIOBase):
-    """Part of a binary file.
+    """Part of a binary file, as FFmpeg needs it: a seek to a wrong position returns -1 instead of an error.
 
     Parameters
     ----------
     file : binary file
         The file.
     start, end : int
-        Position of the part in bytes.
+        Positions of the part in bytes.
     """
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
-        self._file, self._start, self._end = file, start, end
-        self._position = start
+        self._file, self._start, self._size = file, start, end - start
+        self._position = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -302,21 +305,25 @@ class _FilePart(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes."""
-        self._file.seek(self._position)
-        n_left = self._end - self._position
+        n_left = self._size - self._position
+        if n_left <= 0:
+            return b""
+        self._file.seek(self._start + self._position)
         content = self._file.read(n_left if size < 0 else min(size, n_left))
         self._position += len(content)
         return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position within the part."""
-        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._position, io.SEEK_END: self._end}[whence]
-        self._position = min(max(self._start, base + offset), self._end)
-        return self.tell()
+        """Move to a position and return it."""
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if position < 0:
+            return -1
+        self._position = position
+        return position
 
     def tell(self) -> int:
-        """Return the position within the part."""
-        return self._position - self._start
+        """Return the position."""
+        return self._position
 
 
 def scale_samples(samples: np.ndarray) -> np.ndarray:

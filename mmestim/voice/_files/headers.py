@@ -28,10 +28,7 @@ def wav_completeness(file: BinaryIO) -> float:
 
 
 def mp3_frame_count(file: BinaryIO) -> int | None:
-    """Return the number of frames that an MP3 file counts in its first one; None if it does not count them.
-
-    In joined files, it is the number of frames of the first part.
-    """
+    """Return the frames that an MP3 file counts in its first frame, or the first part of joined files; None without."""
     file.seek(0)
     file.seek(tag_size(file.read(10)))
     count = _MP3_COUNT.search(file.read(4096))
@@ -48,18 +45,16 @@ def tag_size(start: bytes) -> int:
 
 
 def split_ogg(file: BinaryIO) -> list[tuple[int, int]]:
-    """Return where each link of an Ogg file begins and ends, in bytes.
-
-    FFmpeg reads a chain of links as one stream, and stops at a link with another rate or number of channels.
-    """
+    """Return the start and end in bytes of each link of a chain of Ogg streams."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        firsts = [match.start() for match in _FIRST_OGG_PAGE.finditer(content)]
-        # The streams of one link begin in consecutive pages.
-        starts = [
-            start for before, start in zip([None, *firsts], firsts, strict=False)
-            if before is None or content.find(b"OggS", before + 4) != start
-        ]  # fmt: skip
-        return list(zip(starts, [*starts[1:], len(content)], strict=True))
+        starts: list[int] = []
+        last = None
+        for page in _FIRST_OGG_PAGE.finditer(content):
+            # The streams of one link begin in consecutive pages.
+            if last is None or content.find(b"OggS", last + 4) != page.start():
+                starts.append(page.start())
+            last = page.start()
+        return list(zip(starts, [*starts[1:], len(content)], strict=False))
 
 
 def is_whole_ogg(file: BinaryIO) -> bool:

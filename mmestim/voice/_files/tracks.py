@@ -16,11 +16,11 @@ _CONTAINERS = (
     "aac ac3 aiff amr ape asf au avi caf dsf dts eac3 flac flv iff ircam matroska mov mp3 mpeg mpegts nistsphere ogg "
     "rm tak tta voc w64 wav wv xwma"
 ).split()
-# Those without timestamps, where lost time is estimated from lost bytes.
+# Containers without timestamps, in which lost time is estimated from lost bytes.
 _WITHOUT_TIMESTAMPS = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
-# Those whose header counts the samples. Of others, FFmpeg estimates the duration from the size of the file.
+# Containers whose header counts the samples. FFmpeg estimates the duration of others from the size of the file.
 _COUNTED = {"aiff", "asf", "avi", "flac", "mov", "tta", "wv"}
-# Those whose last frames may be padded, but which count the samples without padding.
+# Containers that pad their last frames, but count the samples without padding.
 _PADDED = {"mov", "ogg"}
 _MAX_PADDING = 0.25
 # Codecs of exact lengths and with checksums, which FFmpeg compares on request.
@@ -45,24 +45,26 @@ class Track:
         FFmpeg's first name of the container.
     codec : str
         Name of the codec.
+    has_sound : bool
+        Whether there is sound in a known codec. Without it, there are no further attributes.
     n_tracks : int
-        Number of audio streams, 0 if the container has no sound.
+        Number of audio streams.
     number : int
         Number of the audio stream that is read, from 1: the one that the container marks as the default.
     ends_early : bool
         Whether reading stopped at damage before the end of the file.
     """
 
-    def __init__(self, file: BinaryIO | Any) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
-        self._container: Any = av.open(
-            file, options={"format_whitelist": ",".join(_CONTAINERS)}, metadata_errors="ignore"
-        )
+        options = {"format_whitelist": ",".join(_CONTAINERS)}
+        self._container: Any = av.open(file, options=options, metadata_errors="ignore")  # tags of any encoding
         self._stream = self._container.streams.best("audio")
         self.container = self._container.format.name.split(",")[0]
         self.n_tracks = len(self._container.streams.audio)
         self.ends_early = False
-        if self._stream is not None:
+        self.has_sound = self._stream is not None and self._stream.codec_context is not None
+        if self.has_sound:
             self.codec = self._stream.codec_context.codec.canonical_name
             decoder = self._stream.codec_context
             if self.codec in LOSSLESS:
@@ -125,7 +127,7 @@ class Track:
                     n_errors = 0
                     yield packet
                 return
-            except av.FFmpegError:  # the next packet may be readable
+            except (av.FFmpegError, IndexError):  # the next packet may be readable; IndexError: it is of a new stream
                 n_errors += 1
         self.ends_early = True
 

@@ -91,7 +91,7 @@ def test_sound_of_a_video_is_its_default_track(tmp_path, write_sound, name, code
     assert facts.notes == ("The file has 2 audio tracks. Only number 1, its default, was scanned.",)
     np.testing.assert_allclose(samples, one_track, atol=1e-3)
     write_sound(tmp_path / f"0{name}", [], codec=None, with_pictures=True)
-    with pytest.raises(AudioError, match="contains no sound, only pictures or text"):
+    with pytest.raises(AudioError, match="contains no sound that can be decoded"):
         AudioStream(tmp_path / f"0{name}", RATE)
 
 
@@ -291,3 +291,27 @@ def test_files_of_any_name_are_read(tmp_path, monkeypatch, name):
     except OSError:
         pytest.skip("the file system does not allow this name")
     assert len(AudioCorpus([os.fsdecode(name)])[0]) == RATE
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".mkv", ".flv", ".wav", ".avi"])
+def test_files_with_any_damage_are_scanned_or_reported(tmp_path, write_sound, capfd, suffix):
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"x{suffix}"
+    if suffix in (".mp3", ".flac", ".ogg", ".wav"):
+        soundfile.write(whole, sweep(2), RATE)
+    else:
+        codec = {".mkv": "libopus", ".flv": "aac", ".avi": "libmp3lame"}.get(suffix, "aac")
+        write_sound(whole, [sweep(2, 48000)], 48000, codec=codec)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        content = bytearray(whole.read_bytes())
+        for _ in range(3):
+            start = rng.integers(rng.choice([200, len(content)]))
+            size = rng.choice([1, 4, 50, 1000])
+            content[start : start + size] = rng.choice([b"", bytes(size), rng.bytes(size)])
+        path.write_bytes(content)
+        try:
+            _, facts = scan(path)
+        except AudioError:
+            continue
+        assert all(0 <= start < end for start, end in facts.gaps)
+    assert capfd.readouterr() == ("", "")
