@@ -112,10 +112,10 @@ def test_one_file_holds_all_recordings(model_path, recordings, tmp_path, capsys,
     words = ["scan", str(recordings), "--model", model_path, "--format"]
     for format in ("json", "csv", "rttm"):
         target = tmp_path / f"edits.{format}"
-        assert main([*words, format, "--output", str(target)]) == PROCESSING + UNREAD
+        assert main([*words, format, "--output", str(target)]) == PROCESSING + UNREAD + NO_VERDICT
         assert read_segments(target, format) == (expected if format == "json" else nonempty)
         assert "no edit found" in capsys.readouterr().out
-        assert main([*words, format]) == PROCESSING + UNREAD
+        assert main([*words, format]) == PROCESSING + UNREAD + NO_VERDICT
         assert capsys.readouterr().out == target.read_bytes().decode()
     content = json.loads((tmp_path / "edits.json").read_text())
     assert [file["file"] for file in content["files"]] == list(expected)
@@ -129,7 +129,7 @@ def test_a_report_is_written_in_addition_to_the_lines(model_path, recordings, tm
     assert main([*words, "--prior", "0.9"]) == PROCESSING + UNREAD + NO_VERDICT
     page = target.read_text(encoding="utf-8")
     assert page.count("<audio ") == page.count("<img ") == 3
-    assert "No changed content was found in 3 recordings that could be read. 1 shows traces of processing only." in page
+    assert "No changed content was found in 4 recordings that could be read. 1 shows traces of processing only." in page
     assert "if 90 % of such recordings are unedited" in page
     assert len(capsys.readouterr().out.splitlines()) == 4
     assert main([*words, "--prior", "1"]) == FAILED

@@ -10,6 +10,7 @@ from itertools import chain, pairwise
 import numpy as np
 
 from .._files.decoding import AudioFacts, open_audio
+from .._files.paths import AudioError
 from .reading import check_not_silent, mono_blocks, n_resampled
 from .resampling import resample_blocks
 
@@ -45,6 +46,8 @@ class AudioStream:
         self._notes = notes
         with open_audio(self.path) as audio:
             self.facts: AudioFacts = audio.facts
+        if channel is not None and not 1 <= channel <= self.facts.n_channels:
+            raise AudioError(self.path, f"has no channel {channel}. It has {self.facts.n_channels}.")
 
     @property
     def duration(self) -> float:

@@ -173,7 +173,7 @@ def tune_thresholds(
     max_false_alarm_rate: float,
     min_threshold: float = _MIN_THRESHOLD,
 ) -> np.ndarray:
-    """Return the threshold of each label with the best F1, raised until few unedited rows exceed any.
+    """Return the threshold of each label with the best F1, or a limit for all labels that few unedited rows exceed.
 
     Parameters
     ----------
@@ -200,20 +200,13 @@ def tune_thresholds(
             thresholds[label] = _best_f1_threshold(proba[rows, label], targets[rows, label], min_threshold)
     if not is_unaltered.any():
         return thresholds
-    unedited_proba, f1_thresholds = proba[is_unaltered], thresholds
-    n_labels, n_unedited = proba.shape[1], len(unedited_proba)
-    label_rates = (
-        np.geomspace(max_false_alarm_rate, max_false_alarm_rate / n_labels, 12) if max_false_alarm_rate else 0.0
-    )
-    # Every label gets the same false-alarm rate, the largest with which all labels together stay within the limit.
-    for rate in np.r_[1.0, label_rates, 0.0]:
-        # The next float32 above the highest allowed probability, because predictions are float32.
-        limits = np.sort(unedited_proba, axis=0)[n_unedited - 1 - min(n_unedited - 1, int(rate * n_unedited))]
-        raised = np.maximum(f1_thresholds, np.nextafter(limits.astype(np.float32), np.float32(2)))
-        thresholds = raised if rate < 1 else f1_thresholds
-        if (unedited_proba >= thresholds).any(axis=1).mean() <= max_false_alarm_rate:
-            break
-    return thresholds.clip(1e-6, 1 - 1e-6)
+    # One lower limit for all labels: limits of their own would follow single windows, and pass twice as many of others.
+    unedited = proba[is_unaltered]
+    peaks = np.sort(np.where(unedited >= thresholds, unedited, 0.0).max(axis=1))
+    n_allowed = min(int(max_false_alarm_rate * len(peaks)), len(peaks) - 1)
+    # The next float32 above the highest probability that is not allowed, because predictions are float32.
+    limit = np.nextafter(np.float32(peaks[len(peaks) - 1 - n_allowed]), np.float32(2))
+    return np.maximum(thresholds, limit).clip(1e-6, 1 - 1e-6)
 
 
 def _best_f1_threshold(proba: np.ndarray, target: np.ndarray, min_threshold: float) -> float:

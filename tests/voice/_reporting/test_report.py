@@ -53,8 +53,9 @@ def detector():
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, make_scanned, mix_and_cuts):
     folder = tmp_path_factory.mktemp("recordings")
-    for name in ("plain.wav", "call.wav", HOSTILE):
+    for name in ("plain.wav", "call.wav"):
         soundfile.write(folder / name, sweep(4), RATE)
+    soundfile.write(folder / HOSTILE, np.column_stack([np.zeros(4 * RATE), sweep(4)]), RATE)
     return [
         make_scanned(folder / "plain.wav", 4.0),
         Skipped(1, "bad<b>.wav", "is & remains no audio."),
