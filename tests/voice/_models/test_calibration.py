@@ -71,7 +71,7 @@ def test_thresholds_limit_false_alarms():
         thresholds = tune_thresholds(proba, targets, np.ones_like(targets), is_unaltered, max_rate)
         assert (proba[is_unaltered] >= thresholds).any(axis=1).mean() <= max_rate
     # Limits from few rows hold on others.
-    few, others = np.arange(4000) < 600, np.arange(4000) >= 600
+    few, others = np.arange(4000) < 2000, np.arange(4000) >= 2000
     thresholds = tune_thresholds(proba[few], targets[few], np.ones_like(targets[few]), is_unaltered[few], 0.05)
     assert (proba[others & is_unaltered] >= thresholds).any(axis=1).mean() <= 0.07
     # If unedited rows reach the highest probability too, the threshold is above it, also as float32.
