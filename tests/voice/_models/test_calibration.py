@@ -73,7 +73,7 @@ def test_thresholds_limit_false_alarms():
     # Limits from few rows hold on others.
     few, others = np.arange(4000) < 2000, np.arange(4000) >= 2000
     thresholds = tune_thresholds(proba[few], targets[few], np.ones_like(targets[few]), is_unaltered[few], 0.05)
-    assert (proba[others & is_unaltered] >= thresholds).any(axis=1).mean() <= 0.07
+    assert (proba[others & is_unaltered] >= thresholds).any(axis=1).mean() <= 0.08
     # If unedited rows reach the highest probability too, the threshold is above it, also as float32.
     always = np.full((4000, 1), 0.9999)
     above = tune_thresholds(always, targets[:, :1], targets[:, :1] >= 0, is_unaltered, 0.05)
