@@ -119,14 +119,14 @@ def _scan(options: argparse.Namespace, detector: Any, spooled: str) -> int:
     # disable=None hides the bar unless standard error is a terminal.
     with tqdm(total=len(files), unit="file", file=sys.stderr, disable=None) as bar:
         for result in scan_files(detector, files, channels=options.channels, prior=options.prior, n_jobs=options.jobs):
-            is_skipped = isinstance(result, Skipped)
-            finished.add(result.item if is_skipped else result.path)
-            if is_skipped and result.item == spooled:
-                result = replace(result, item=STANDARD_INPUT)
-            elif not is_skipped and result.path == spooled:
-                result = replace(result, path=STANDARD_INPUT, source=spooled)
+            if isinstance(result, Skipped):
+                finished.add(result.item)
+                result = replace(result, item=STANDARD_INPUT) if result.item == spooled else result
+            else:
+                finished.add(result.path)
+                result = replace(result, path=STANDARD_INPUT, source=spooled) if result.path == spooled else result
             results.append(result)
-            if prints_lines and not is_skipped:
+            if prints_lines and not isinstance(result, Skipped):
                 fields = [printable(result.name), result.verdict, result.summary, printable(" ".join(result.notes))]
                 with tqdm.external_write_mode(file=sys.stdout):
                     print_escaped("\t".join(fields))

@@ -37,7 +37,7 @@ class EditPlan:  # numpydoc ignore=PR02
     seed : int, default=0
         Seed of the noise of half a 16-bit step that every clip gets before the edits, and of the dither after them.
     acquisition : Acquisition or None, default=None
-        How the clip was recorded before the edits and stored after them; None stores it in 16 bits at its rate.
+        Recording of the clip before the edits and storage after them; None stores it in 16 bits at its rate.
 
     Examples
     --------

@@ -271,6 +271,7 @@ _ROWS = [
         implementation={"codec": one_of("amr_nb_5.15", "amr_nb_6.7", "amr_nb_10.2", "g726_16", "g726_24")},
         scopes=_CLIP,
         source=_NAME,
+        removes_high_frequencies=True,
     ),
     _spectral(
         "low_pass",

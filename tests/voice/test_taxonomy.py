@@ -46,7 +46,7 @@ def test_groups_of_labels_follow_from_the_rows():
     assert SYNTHETIC_LABELS == ("tts", "vc")
     assert [label for label, info in TAXONOMY.items() if info.acts_on == "points"] == ["cut"]
     assert [label for label, info in TAXONOMY.items() if info.revealed_by == "splice points"] == ["cut", "paste"]
-    assert [label for label, info in TAXONOMY.items() if info.removes_high_frequencies] == ["low_pass"]
+    assert [label for label, info in TAXONOMY.items() if info.removes_high_frequencies] == ["telephone", "low_pass"]
     assert frame_weights(["mix", "echo", "a class"]) == [3.0, 1.0, 1.0]
 
 

@@ -57,8 +57,8 @@ RESAMPLERS = {
 
 
 @dataclass(frozen=True)
-class Acquisition:
-    """How a clip was recorded and stored.
+class Acquisition:  # numpydoc ignore=PR02
+    """Recording and storage of a clip.
 
     A clip is first recorded (tilt, compression and gate, at the recorded rate), then edited, if at all, and then
     stored (at the stored rate, in a bit depth). Both rates are converted back by the filter that reads files.

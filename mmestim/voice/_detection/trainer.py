@@ -271,13 +271,17 @@ class DetectorTrainer:  # numpydoc ignore=PR02
 
     def _tune(self, scores: HeldOutScores) -> np.ndarray:
         """Return the threshold of each label for windows of one length."""
-        columns = scores.proba, scores.is_positive, scores.is_labelled
-        thresholds = tune_thresholds(*columns, scores.is_unaltered, self.max_false_alarm_rate)
+        proba, is_positive, is_labelled = scores.proba, scores.is_positive, scores.is_labelled
+        thresholds = tune_thresholds(proba, is_positive, is_labelled, scores.is_unaltered, self.max_false_alarm_rate)
         is_changed = np.array([label in TAXONOMY and TAXONOMY[label].kind == CHANGED_CONTENT for label in self.labels])
         if is_changed.any():
-            changed = (values[:, is_changed] for values in columns)
-            max_rate = _CHANGED_CONTENT_SHARE * self.max_false_alarm_rate
-            higher = tune_thresholds(*changed, scores.is_unaltered, max_rate)
+            higher = tune_thresholds(
+                proba[:, is_changed],
+                is_positive[:, is_changed],
+                is_labelled[:, is_changed],
+                scores.is_unaltered,
+                _CHANGED_CONTENT_SHARE * self.max_false_alarm_rate,
+            )
             thresholds[is_changed] = np.maximum(thresholds[is_changed], higher)
         return thresholds
 

@@ -21,7 +21,7 @@ from ..taxonomy import SPLICED_LABELS, TAXONOMY
 # Probability that a window is placed so that a point or the border of an interval is inside.
 _EVENT_FRACTION = 0.5
 # Fraction of the windows that are full, among clips that are long enough after any edit,
-_FULL_FRACTION = 0.6
+_FULL_FRACTION = 0.75
 # and the length that is left after most edits, as a fraction of the source.
 _SHORTEST_FRACTION = 0.75
 # Cut-off frequencies of the filtered copies, which keep models from recognising codecs by their cut-off alone.

@@ -1,4 +1,4 @@
-"""How clips were recorded and stored."""
+"""Recording and storage of clips."""
 
 import numpy as np
 import pytest

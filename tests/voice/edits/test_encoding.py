@@ -244,7 +244,7 @@ def test_only_parameters_of_the_codec_are_drawn():
 def test_files_are_coded_at_their_own_rate(label, parameters, clips):
     at_16_khz, at_48_khz = (apply(label, clips[16000], **parameters, stream_rate=rate) for rate in (16000, 48000))
     assert len(at_48_khz) == len(clips[16000])
-    # The same bits are spread over a band three times as wide.
+    # At 48 kHz, the same bits are spread over a band three times as wide.
     errors = [np.sum((coded - clips[16000]) ** 2) for coded in (at_16_khz, at_48_khz)]
     assert errors[0] < errors[1] < 0.5 * np.sum(clips[16000] ** 2)
 
