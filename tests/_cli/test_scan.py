@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -35,6 +36,42 @@ def test_results_and_unreadable_files_are_printed(model_path, recordings, capsys
     assert "\tIt is silent." in out.splitlines()[2]
     assert err.splitlines()[0] == "1 of 5 files could not be read:"
     assert "d.mp3: is not audio" in err.splitlines()[1]
+
+
+def test_standard_input_is_scanned(model_path, recordings, tmp_path, monkeypatch, capsys):
+    report, results = tmp_path / "r.html", tmp_path / "r.json"
+    words = ["scan", "-", "--model", model_path, "--report", str(report), "--format", "json", "--output", str(results)]
+    with (recordings / "b.wav").open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        assert main(words) == PROCESSING
+    assert capsys.readouterr().out.startswith("standard input\tprocessing only\tprocessing: echo ")
+    assert [item["file"] for item in json.loads(results.read_text())["files"]] == ["standard input"]
+    assert report.read_text(encoding="utf-8").count("<audio ") == 1
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no audio")))
+    assert main(words[:4]) == UNREAD
+    assert "\n  standard input: is not audio" in capsys.readouterr().err
+
+
+def test_channels_are_scanned_alone_if_they_must_be(model_path, tmp_path, make_voice, add_echo, capsys):
+    plain, edited = make_voice(3, 50), add_echo(make_voice(3, 51))
+    soundfile.write(tmp_path / "same.wav", np.column_stack([plain, 0.7 * plain]), RATE)
+    soundfile.write(tmp_path / "inverted.wav", np.column_stack([edited, -edited]), RATE)
+    assert main(["scan", str(tmp_path), "--model", model_path]) == PROCESSING
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    names = ["inverted.wav, channel 1", "inverted.wav, channel 2", "same.wav"]
+    assert [line[0] for line in lines] == [str(tmp_path / name) for name in names]
+    assert [line[1] for line in lines] == ["processing only", "processing only", "no edit found"]
+    assert [line[3] for line in lines] == ["The channels cancel each other, so each was scanned alone."] * 2 + [""]
+    main(["scan", str(tmp_path / "same.wav"), "--model", model_path, "--channels", "each"])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_files_that_are_left_out_are_counted(model_path, recordings, tmp_path, capsys):
+    for name in ("a.txt", "b.TXT", "c.pdf", ".hidden"):
+        (tmp_path / name).write_text("no audio")
+    (tmp_path / "a.wav").write_bytes((recordings / "a.wav").read_bytes())
+    main(["scan", str(tmp_path), "--model", model_path])
+    assert "left out, because their suffix is not one of audio or video: 2 .txt, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

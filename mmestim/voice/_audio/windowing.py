@@ -220,8 +220,8 @@ class OverlapAverager:
 
     def _pop(self, n_frames: int) -> tuple[int, np.ndarray]:
         """Remove the first frames and return their number and their averages."""
-        counts = self._counts[:n_frames]
-        averages = np.where(counts > 0, self._sums[:, :n_frames] / np.maximum(counts, 1), PAST_END_LOGIT)
-        first = self.first
+        first, averages = self.first, self._sums[:, :n_frames] / self._counts[:n_frames]
+        n_missing = max(0, n_frames - len(self._counts))
+        averages = np.pad(averages, ((0, 0), (0, n_missing)), constant_values=PAST_END_LOGIT)
         self._sums, self._counts, self.first = self._sums[:, n_frames:], self._counts[n_frames:], first + n_frames
         return first, averages

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from mmestim.voice._audio.resampling import resample
 from mmestim.voice._audio.windowing import OverlapAverager, iter_windows, pool_window_logits, prepare
+from mmestim.voice._constants import PAST_END_LOGIT
 
 
 @pytest.mark.parametrize("n", [30, 100, 101, 150, 151, 333, 1000])
@@ -25,6 +26,20 @@ def test_windows_do_not_depend_on_the_blocks_of_a_recording(n):
         assert not window.waveform[window.length :].any()
         is_covered[window.start : window.start + window.length] = True
     assert is_covered.all()
+
+
+@pytest.mark.parametrize("n_blocks", [1, 7])
+def test_windows_stop_at_gaps(n_blocks):
+    rate, gaps = 8000, [(0.0, 1.0), (3.0, 3.5), (3.6, 5.0)]
+    recording = np.random.default_rng(0).normal(scale=0.1, size=8 * rate).astype(np.float32)
+    windows = list(iter_windows(np.array_split(recording, n_blocks), rate, rate // 2, rate, gaps))
+    spans = [(window.start / rate, (window.start + window.length) / rate) for window in windows]
+    assert all(end <= first or start >= last for start, end in spans for first, last in gaps)
+    # The part from 3.5 to 3.6 s is too short to be judged.
+    assert (spans[0][0], spans[2][1], spans[3][0], spans[-1][1]) == pytest.approx((1.05, 2.95, 5.05, 8.0), abs=0.3)
+    part = recording[windows[-1].start :]
+    assert_allclose(windows[-1].waveform, part - part.mean(), atol=0.51 / 32768)
+    assert list(iter_windows([recording[: 2 * rate]], rate, rate // 2, rate, [(0.2, 1.9)])) == []
 
 
 @pytest.mark.parametrize("rate", [22050, 24000, 32000, 44100, 48000])
@@ -49,6 +64,8 @@ def test_overlapping_frames_are_averaged():
     parts = [averager.add(0, np.full((1, 4), 1.0)), averager.add(2, np.full((1, 4), 3.0)), averager.finish()]
     assert [first for first, _ in parts] == [0, 0, 2]
     assert np.concatenate([frames[0] for _, frames in parts]).tolist() == [1, 1, 2, 2, 3, 3]
+    first, frames = averager.add(8, np.full((1, 1), 4.0))
+    assert (first, frames.tolist()) == (6, [[PAST_END_LOGIT] * 2])  # in no window
 
 
 def test_pooling_averages_odds_or_log_odds():

@@ -94,6 +94,39 @@ def test_all_audio_of_a_folder_is_reported(edit_detector, tmp_path, monkeypatch,
     assert skipped.reason == "could not be scanned. ZeroDivisionError: division by zero"
 
 
+def test_damage_is_left_out_and_reported(edit_detector, tmp_path, make_voice):
+    soundfile.write(tmp_path / "x.flac", make_voice(8, 50), RATE)
+    (intact,) = scan_files(edit_detector, [tmp_path / "x.flac"])
+    content = bytearray((tmp_path / "x.flac").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    (tmp_path / "x.flac").write_bytes(content)
+    (file,) = scan_files(edit_detector, [tmp_path / "x.flac"])
+    ((start, end),) = file.gaps
+    assert 2 < start < end < 6
+    assert file.notes == (f"Nothing was heard from {start:.2f} to {end:.2f} s, because the file is damaged there.",)
+    assert file.analysis.duration == pytest.approx(intact.analysis.duration)
+    assert all(last <= start or first >= end for first, last in file.analysis.window_spans)
+    # Zeros in place of the gap would be taken for two cuts.
+    assert file.verdict == intact.verdict == "no edit found"
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (lambda voice: np.zeros(RATE), "It is silent."),
+        (lambda voice: voice(0.2), "It lasts 0.20 s. Recordings below 0.35 s are too short."),
+        (lambda voice: 0.3 * np.sin(np.arange(4 * RATE) / 5), "No speech was found in it."),
+    ],
+)
+def test_recordings_that_cannot_be_judged_have_no_verdict(edit_detector, tmp_path, make, reason, make_voice):
+    soundfile.write(tmp_path / "x.wav", make(make_voice), RATE)
+    (file,) = scan_files(edit_detector, [tmp_path / "x.wav"])
+    assert file.verdict == "cannot tell"
+    assert file.summary.startswith(reason)
+    assert file.analysis.labels == file.analysis.segments == ()
+
+
 def test_results_do_not_depend_on_the_number_of_processes(edit_detector, recordings):
     from_one_process = list(scan_files(edit_detector, [recordings]))
     for one, two in zip(from_one_process, scan_files(edit_detector, [recordings], n_jobs=2), strict=True):
