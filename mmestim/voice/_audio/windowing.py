@@ -15,6 +15,9 @@ from scipy.special import logsumexp
 
 from .._constants import MIN_SECONDS, PAST_END_LOGIT
 
+#: Version of `prepare`. Models work only with the version that they were trained with.
+PREPARATION = 2
+
 # Band that all windows are limited to. Resamplers differ above it, so that a file would reveal its sample rate.
 _PASS_HZ, _STOP_HZ = 6600.0, 7400.0
 # Seconds beside a gap that are left out, because decoders need a moment after damage.

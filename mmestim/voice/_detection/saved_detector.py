@@ -14,6 +14,7 @@ from ..._serialization.model_file import TensorSpec
 from ..._serialization.module_skeleton import CPU, build_on_meta, check_specs, float32, specs_of
 from ..._training.devices import available_device, seeded
 from ..._utils.validation import check_number
+from .._audio.windowing import PREPARATION
 from .._models.base import WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, check_recalls, check_thresholds
 from ..taxonomy import CATEGORIES, LABELS, UNALTERED
@@ -23,7 +24,7 @@ from .parameters import new_window_model, training_options, window_lengths
 if TYPE_CHECKING:
     from .detector import VoiceEditDetector
 
-_REQUIRED_FACTS = {"labels", "training_report_"}
+_REQUIRED_FACTS = {"labels", "preparation", "training_report_"}
 _OPTIONAL_FACTS = {"n_features_in_", "classes_", "config"}
 
 
@@ -42,7 +43,11 @@ def to_file(detector: VoiceEditDetector) -> tuple[dict[str, Any], dict[str, torc
     tensors : dict of str to Tensor
         Thresholds and recalls, and by number of window length ``<number>.arrays.*`` and the weights of networks.
     """
-    facts: dict[str, Any] = {"labels": detector._model_labels, "training_report_": detector.training_report_}
+    facts: dict[str, Any] = {
+        "labels": detector._model_labels,
+        "preparation": PREPARATION,
+        "training_report_": detector.training_report_,
+    }
     if hasattr(detector, "n_features_in_"):
         facts["n_features_in_"] = detector.n_features_in_
     if (config := next(iter(detector.models_.values())).model.config) is not None:
@@ -98,6 +103,8 @@ def from_header(
         If the attributes contradict each other, the parameters or the tensors.
     """
     allowed = _REQUIRED_FACTS | _OPTIONAL_FACTS
+    if facts.get("preparation") != PREPARATION:
+        raise ValueError("it is a detector of another release, which prepared windows in another way. Train it again.")
     if not _REQUIRED_FACTS <= set(facts) <= allowed:
         raise ValueError(f"it has {sorted(facts)}, expected {sorted(allowed)}.")
     training_options(detector, device)
@@ -161,7 +168,7 @@ def from_tensors(
     if detector.finds_edits_:
         detector.thresholds_ = check_thresholds(_array(tensors, "thresholds"), 1 + len(labels))
         detector.recalls_ = check_recalls(_array(tensors, "recalls"), 1 + len(labels))
-        detector._unaltered_calibrator = _load_unaltered(_array(tensors, "unaltered"), detector.training_report_)
+        detector._unaltered_calibrator = _load_unaltered(_array(tensors, "unaltered"))
         used |= {"thresholds", "recalls", "unaltered"}
     fitted: dict[float, FittedWindowModel] = {}
     for number, (seconds, model) in enumerate(zip(window_lengths(detector.window), models, strict=True)):
@@ -243,16 +250,12 @@ def _load_model(
     return fusion, names
 
 
-def _load_unaltered(coefficients: np.ndarray, report: Mapping[str, Any]) -> UnalteredCalibrator:
-    """Return the calibrator of 'unaltered'; files without its base rate get the one in the training report."""
-    if coefficients.shape not in ((2,), (3,)) or not np.isfinite(coefficients[:2]).all() or coefficients[0] <= 0:
-        raise ValueError("its calibration of 'unaltered' is not a positive weight and an offset.")
-    weight, offset, *base_rate = coefficients.tolist()
-    if not base_rate:
-        parts = [part for part in report.values() if isinstance(part, dict)]
-        n_unedited, n_held_out = (sum(part.get(name, 0) for part in parts) for name in ("n_unedited", "n_held_out"))
-        base_rate = [n_unedited / max(1, n_held_out)]
-    return UnalteredCalibrator(weight, offset, base_rate[0] if 0 < base_rate[0] < 1 else None)
+def _load_unaltered(coefficients: np.ndarray) -> UnalteredCalibrator:
+    """Return the calibrator of 'unaltered'."""
+    if coefficients.shape != (3,) or not np.isfinite(coefficients[:2]).all() or coefficients[0] <= 0:
+        raise ValueError("its calibration of 'unaltered' is not a positive weight, an offset and a base rate.")
+    weight, offset, base_rate = coefficients.tolist()
+    return UnalteredCalibrator(weight, offset, base_rate if 0 < base_rate < 1 else None)
 
 
 def _array(tensors: Mapping[str, torch.Tensor], name: str) -> np.ndarray:
