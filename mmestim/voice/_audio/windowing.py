@@ -18,8 +18,9 @@ from .._constants import MIN_SECONDS, PAST_END_LOGIT
 #: Version of `prepare`. Models work only with the version that they were trained with.
 PREPARATION = 2
 
-# Band that all windows are limited to. Resamplers differ above it, so that a file would reveal its sample rate.
-_PASS_HZ, _STOP_HZ = 6600.0, 7400.0
+#: Frequency in Hz that windows end at. Resamplers differ above it, so that a file would reveal its sample rate.
+HIGHEST_FREQUENCY = 7400.0
+_PASS_HZ = 6600.0
 # Seconds beside a gap that are left out, because decoders need a moment after damage.
 _GAP_MARGIN = 0.05
 
@@ -138,7 +139,7 @@ def prepare(samples: np.ndarray, rate: int) -> np.ndarray:
         return samples
     # Some recorders add an offset. It would dominate the level and make a step at both ends.
     centred = samples - samples.mean(dtype=np.float64).astype(np.float32)
-    if rate > 2 * _STOP_HZ:
+    if rate > 2 * HIGHEST_FREQUENCY:
         centred = fftconvolve(centred, _band_limit(rate), mode="same")
     return (np.round(centred * 32768).clip(-32768, 32767) / 32768).astype(np.float32)
 
@@ -146,8 +147,8 @@ def prepare(samples: np.ndarray, rate: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _band_limit(rate: int) -> np.ndarray:
     """Return the taps of the filter that limits the band."""
-    n_taps, beta = kaiserord(80, (_STOP_HZ - _PASS_HZ) / (rate / 2))
-    return firwin(n_taps | 1, (_PASS_HZ + _STOP_HZ) / 2, window=("kaiser", beta), fs=rate).astype(np.float32)
+    n_taps, beta = kaiserord(80, (HIGHEST_FREQUENCY - _PASS_HZ) / (rate / 2))
+    return firwin(n_taps | 1, (_PASS_HZ + HIGHEST_FREQUENCY) / 2, window=("kaiser", beta), fs=rate).astype(np.float32)
 
 
 def _prepared_window(start: int, samples: np.ndarray, size: int, rate: int) -> Window:

@@ -19,6 +19,7 @@ from ..._utils.validation import check_choice
 from .._audio.corpus import Skipped
 from .._audio.folders import files_in
 from .._audio.streaming import AudioStream
+from .._audio.windowing import HIGHEST_FREQUENCY
 from .._constants import RATE
 from .._detection.clip_analysis import ClipAnalysis, analyze_recording, undecided_analysis
 from .._detection.detector import VoiceEditDetector
@@ -111,7 +112,7 @@ class ScannedFile:  # numpydoc ignore=PR02
         if self.sample_rate is not None:
             parts.append(f"{rate / 1000:g} kHz")
         parts += [self.container] if self.container else []
-        return ", ".join([*parts, f"0 to {min(rate, RATE) / 2000:g} kHz"])
+        return ", ".join([*parts, f"0 to {min(rate / 2, HIGHEST_FREQUENCY) / 1000:g} kHz"])
 
     def _describe(self, label: str) -> str:
         analysis = self.analysis

@@ -165,8 +165,9 @@ def test_only_changed_content_is_a_red_headline(results, detector, tmp_path, num
 
 
 def test_each_recording_states_what_was_analyzed(page):
-    assert "Analyzed: channel 2 of 2, 44.1 kHz, WAV, 0 to 8 kHz. It was joined." in page.text
-    assert page.text.count("Analyzed: 0 to 8 kHz.") == 3
+    assert "Analyzed: channel 2 of 2, 44.1 kHz, WAV, 0 to 7.4 kHz. It was joined." in page.text
+    assert page.text.count("Analyzed: 0 to 7.4 kHz.") == 2
+    assert page.text.count("Read: 0 to 7.4 kHz.") == 1  # without a verdict
 
 
 def test_the_prior_of_the_results_is_stated_and_can_be_replaced(results, detector, page, tmp_path):

@@ -166,10 +166,10 @@ def test_a_summary_is_one_line_with_places(make_scanned):
 @pytest.mark.parametrize(
     "facts, words",
     [
-        ({}, "0 to 8 kHz"),
+        ({}, "0 to 7.4 kHz"),
         ({"n_channels": 1, "sample_rate": 8000}, "1 channel, 8 kHz, 0 to 4 kHz"),
-        ({"n_channels": 2, "sample_rate": 44100}, "2 channels averaged, 44.1 kHz, 0 to 8 kHz"),
-        ({"channel": 2, "n_channels": 2, "container": "WAV"}, "channel 2 of 2, WAV, 0 to 8 kHz"),
+        ({"n_channels": 2, "sample_rate": 44100}, "2 channels averaged, 44.1 kHz, 0 to 7.4 kHz"),
+        ({"channel": 2, "n_channels": 2, "container": "WAV"}, "channel 2 of 2, WAV, 0 to 7.4 kHz"),
     ],
 )
 def test_a_result_says_what_was_analyzed(make_scanned, facts, words):
