@@ -16,6 +16,8 @@ _CONTAINERS = (
     "aac ac3 aiff amr ape asf au avi caf dsf dts eac3 flac flv iff ircam matroska mov mp3 mpeg mpegts nistsphere ogg "
     "rm tak tta voc w64 wav wv xwma"
 ).split()
+# Options for WAV: longer packets, and one of them to find out whether the samples are a coded stream after all.
+_FAST_WAV = {"max_size": "16384", "max_probe_packets": "1"}
 # Containers without timestamps, in which lost time is estimated from lost bytes.
 _WITHOUT_TIMESTAMPS = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
 # Containers whose header counts the samples. FFmpeg estimates the duration of others from the size of the file.
@@ -58,6 +60,8 @@ class Track:
     def __init__(self, file: Any) -> None:
         self._file = file
         options = {"format_whitelist": ",".join(_CONTAINERS)}
+        if self._in_file(lambda file: file.read(12))[8:] == b"WAVE":
+            options |= _FAST_WAV
         self._container: Any = av.open(file, options=options, metadata_errors="ignore")  # tags of any encoding
         self._stream = self._container.streams.best("audio")
         self.container = self._container.format.name.split(",")[0]
@@ -184,11 +188,6 @@ def _cut_padding(frames: Iterator[tuple[Any, float]], end: float) -> Iterator[tu
         if time > end + _MAX_PADDING:
             yield from held
             held, held_samples, end = [], 0, math.inf
-
-
-def _open_container(file: Any) -> Any:
-    # Tags need not be valid Unicode.
-    return av.open(file, options={"format_whitelist": ",".join(_CONTAINERS)}, metadata_errors="ignore")
 
 
 class _LostTime:
