@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmestim.voice import LABELS, VoiceEditDetector
+from mmestim.voice import LABELS, AudioCorpus, VoiceEditDetector
 
 
 @pytest.fixture
@@ -101,6 +101,30 @@ def test_a_detector_is_fitted_once_and_its_report_is_resumed(voice, data_folder,
     voice.main(call)
     names = [row[0] for row in rows(capsys.readouterr().out, "Overview")]
     assert names == ["features, 1.2 s"] * 8 + ["features, 1.2 s, budget 0.01"] * 8
+
+
+def test_files_of_every_kind_are_measured(voice, data_folder, tmp_path, capsys, monkeypatch):
+    field = importlib.import_module("_field")
+    chosen = {name: field.ACQUISITIONS[name] for name in ("16 kHz", "Opus 24k")}
+    monkeypatch.setattr(field, "ACQUISITIONS", chosen)
+    out = tmp_path / "out"
+    call = ["--field", "--quick", "--speech", str(data_folder / "speech" / "audio"), "--out", str(out)]
+    voice.main([*call, "--edits", "cut", "opus"])
+    report = (out / "voice-field.md").read_text()
+    assert report in capsys.readouterr().out
+    unedited = rows(report, "Unedited files: features, seed 0")
+    assert [row[0] for row in unedited] == [*chosen, *field.SOURCES]
+    assert [row[-1] == "-" for row in unedited] == [True, False, True, True]
+    assert [row[0] for row in rows(report, "Recall on edited files: features, seed 0")] == ["16 kHz"]
+
+
+def test_every_acquisition_writes_a_file_that_can_be_read(voice, tmp_path):
+    acquisitions = importlib.import_module("_acquisitions").ACQUISITIONS
+    waveform = (0.1 * np.sin(np.arange(32_000) ** 1.5 / 2000)).astype(np.float32)
+    for name, acquisition in acquisitions.items():
+        read = AudioCorpus([acquisition.write(waveform, tmp_path / name)])[0]
+        seconds = float(name.split()[0]) if acquisition.group == "length" else 2.0
+        assert abs(len(read) / 16_000 - min(seconds, 2.0)) < 0.1, name
 
 
 def test_rejoined_clips_are_complete_and_speakers_do_not_overlap(voice, data_folder, tmp_path):
