@@ -108,6 +108,8 @@ def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
                 recorder.add(position, block)
             position += len(block)
     except AudioError as error:
+        if file.analysis.cannot_tell:  # The page states why, such as that the file is silent.
+            return Media("", [], "")
         return Media("", [], f"No picture and no sound: the file can no longer be read. It {error.reason}")
     if position != n_samples:
         return Media("", [], "No picture and no sound: the length of the file has changed since the scan.")

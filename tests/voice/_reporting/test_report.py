@@ -318,6 +318,14 @@ def test_a_full_page_omits_files_without_edits_first(results, detector, tmp_path
     assert "The page has no room for the picture and sound of this file" in page.text
 
 
+def test_a_silent_file_is_not_called_unreadable(make_scanned, detector, tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.zeros(RATE), RATE)
+    write_report([make_scanned(tmp_path / "x.wav", 1.0, reason="It is silent.")], tmp_path / "r.html", detector)
+    page = Page(tmp_path / "r.html")
+    assert "cannot be told. It is silent." in page.text
+    assert "no longer" not in page.text
+
+
 def test_a_missing_file_keeps_its_results(detector, tmp_path, make_scanned):
     write_report([make_scanned(tmp_path / "gone.wav", 4.0)], tmp_path / "r.html", detector)
     page = Page(tmp_path / "r.html")
