@@ -75,6 +75,8 @@ class Acquisition:  # numpydoc ignore=PR02
         Sample rates in Hz; None is that of the clip.
     recorded_by, stored_by : {'polyphase', 'short_sinc', 'soft_sinc', 'fourier', 'linear'}, default='polyphase'
         Resamplers from the rate of the clip to the other one.
+    gain : float, default=0.0
+        Change of the level before samples are stored, in dB.
     bit_depth : {16, 24, 32}, default=16
         Bits of a stored sample; 32 is floating-point.
     has_dither : bool, default=False
@@ -92,6 +94,7 @@ class Acquisition:  # numpydoc ignore=PR02
     recorded_by: str = "polyphase"
     stored_rate: int | None = None
     stored_by: str = "polyphase"
+    gain: float = 0.0
     bit_depth: int = 16
     has_dither: bool = False
     is_inverted: bool = False
@@ -101,6 +104,7 @@ class Acquisition:  # numpydoc ignore=PR02
         check_number("tilt", self.tilt, low=-24, high=24)
         check_number("compression", self.compression, low=1, high=100)
         check_number("gate", self.gate, high=100)
+        check_number("gain", self.gain, low=-60, high=60)
         check_number("offset", self.offset, low=-0.5, high=0.5)
         check_choice("bit_depth", self.bit_depth, BIT_DEPTHS)
         for name in ("recorded_rate", "stored_rate"):
@@ -145,9 +149,9 @@ class Acquisition:  # numpydoc ignore=PR02
         float32 ndarray of shape (n_samples,)
             The clip as it is read from its file.
         """
-        polarity = -1.0 if self.is_inverted else 1.0
+        factor = (-1.0 if self.is_inverted else 1.0) * 10 ** (self.gain / 20)
         rate = self.stored_rate or sample_rate
-        stored = polarity * RESAMPLERS[self.stored_by](waveform, sample_rate, rate) + self.offset
+        stored = factor * RESAMPLERS[self.stored_by](waveform, sample_rate, rate) + self.offset
         stored *= min(1.0, _MAX_PEAK / max(float(np.abs(stored).max()), 1e-9))
         if self.bit_depth < 32:
             n_steps = 2 ** (self.bit_depth - 1)
@@ -183,6 +187,7 @@ def draw_acquisition(rng: np.random.Generator) -> Acquisition:
         recorded_by=resamplers[rng.integers(len(resamplers))],
         stored_rate=int(rng.choice(RATES)) if rng.random() < 0.7 else None,
         stored_by=resamplers[rng.integers(len(resamplers))],
+        gain=float(rng.uniform(-24, 0)) if rng.random() < 0.4 else 0.0,
         bit_depth=int(rng.choice(BIT_DEPTHS, p=(0.6, 0.2, 0.2))),
         has_dither=bool(rng.random() < 0.5),
         is_inverted=bool(rng.random() < 0.5),

@@ -63,6 +63,7 @@ def test_polarity_offset_and_depth_of_stored_samples():
     clip, rng = tone(200), np.random.default_rng(0)
     stored = Acquisition(is_inverted=True, offset=0.05, bit_depth=32).store(clip, RATE, rng)
     assert_allclose(stored, 0.05 - clip, atol=1e-7)
+    assert_allclose(Acquisition(gain=-20, bit_depth=32).store(clip, RATE, rng), 0.1 * clip, atol=1e-7)
     steps = Acquisition(bit_depth=16, has_dither=True).store(clip, RATE, rng) * 32768
     assert_allclose(steps, np.round(steps), atol=1e-3)
     # The dither has a variance of 1/6 of a squared step, the rounding 1/12.
