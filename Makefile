@@ -29,7 +29,7 @@ bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/fuzz_models.py
-	$(if $(MMESTIM_DATA),$(BIN)/python benchmarks/voice.py --simulate && $(BIN)/python benchmarks/voice.py --shortcuts && $(BIN)/python benchmarks/voice.py --detect)
+	$(if $(MMESTIM_DATA),$(BIN)/python benchmarks/voice.py --simulate && $(BIN)/python benchmarks/voice.py --shortcuts && $(BIN)/python benchmarks/voice.py --detect && $(BIN)/python benchmarks/voice.py --field)
 
 clean: ## remove what was built and cached, not .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
