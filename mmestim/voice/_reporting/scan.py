@@ -19,8 +19,8 @@ from ..._utils.validation import check_choice
 from .._audio.corpus import Skipped
 from .._audio.folders import files_in
 from .._audio.streaming import AudioStream
-from .._audio.windowing import HIGHEST_FREQUENCY
-from .._constants import RATE
+from .._audio.windowing import HIGHEST_FREQUENCY, iter_windows
+from .._constants import MIN_SECONDS, RATE
 from .._detection.clip_analysis import ClipAnalysis, analyze_recording, undecided_analysis
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
@@ -298,8 +298,8 @@ def _scan_recording(detector: VoiceEditDetector, stream: AudioStream, prior: flo
     else:
         analysis = analyze_recording(detector, stream, locate=True)
         if stream.gaps:  # They are known once the file was read.
-            analysis = analyze_recording(detector, stream, locate=True, gaps=stream.gaps)
-        analysis = analysis if prior is None else analysis.with_prior(prior)
+            analysis = _analyze_around_gaps(detector, stream)
+        analysis = analysis if prior is None or analysis.cannot_tell else analysis.with_prior(prior)
     facts = stream.facts
     container = facts.codec if facts.codec == facts.container else f"{facts.codec} in {facts.container}"
     return ScannedFile(
@@ -312,6 +312,13 @@ def _scan_recording(detector: VoiceEditDetector, stream: AudioStream, prior: flo
         stream.notes,
         stream.gaps,
     )
+
+
+def _analyze_around_gaps(detector: VoiceEditDetector, stream: AudioStream) -> ClipAnalysis:
+    size = round(MIN_SECONDS * RATE)
+    if not any(iter_windows(stream, size, size, RATE, stream.gaps)):
+        return undecided_analysis(stream.duration, "Too little of it can be decoded.")
+    return analyze_recording(detector, stream, locate=True, gaps=stream.gaps)
 
 
 def _why_not_listed(folder: str) -> str:

@@ -111,6 +111,18 @@ def test_damage_is_left_out_and_reported(edit_detector, tmp_path, make_voice):
     assert file.verdict == intact.verdict == "no edit found"
 
 
+def test_a_file_that_is_damaged_throughout_has_no_verdict(edit_detector, tmp_path, make_voice):
+    # Three frames of a quarter of a second, the second of which is damaged.
+    soundfile.write(tmp_path / "x.flac", make_voice(0.76, 50), RATE)
+    content = bytearray((tmp_path / "x.flac").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    (tmp_path / "x.flac").write_bytes(content)
+    (file,) = scan_files(edit_detector, [tmp_path / "x.flac"], prior=0.5)
+    assert file.verdict == "cannot tell"
+    assert file.summary == "Too little of it can be decoded."
+
+
 @pytest.mark.parametrize(
     "make, reason",
     [
