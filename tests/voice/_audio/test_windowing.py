@@ -51,7 +51,7 @@ def test_windows_do_not_reveal_the_sample_rate(rate):
     levels = [10 * np.log10(_power_above(prepare(part + 0.1, 16000), 7400)) for part in (direct, read)]
     assert max(levels) < -110
     assert_allclose(*levels, atol=2)
-    assert abs(prepare(direct + 0.1, 16000).mean()) < 1e-5
+    assert abs(prepare(direct[:6000] + 0.1, 16000).mean()) < 5 / 32768 / np.sqrt(12 * 6000)  # rounding errors
 
 
 def _power_above(waveform, frequency):
