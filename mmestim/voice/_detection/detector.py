@@ -64,7 +64,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Recordings for 'background_noise' and responses for 'reverb'.
     max_false_alarm_rate : float, default=0.03
         Largest fraction of unedited windows of held-out speakers in which any edit may be detected; a third of it for
-        changed content. Expect up to twice as many on other speakers.
+        changed content.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Optimizer of the networks.
     lr : float or None, default=None

@@ -98,23 +98,30 @@ def _to_json(results: Results, model: str | None) -> str:
 def _json_fields(file: ScannedFile) -> dict[str, Any]:
     analysis = file.analysis
     return {
-        "file": file.path,
-        "channel": file.channel,
-        "verdict": file.verdict,
-        "reason": analysis.cannot_tell,
+        **_shared_fields(file),
         "changed_content": analysis.labels_of_kind(CHANGED_CONTENT),
         "processing": analysis.labels_of_kind(PROCESSING),
         "explanation": analysis.explanation,
         "probabilities": analysis.probabilities,
         "thresholds": analysis.thresholds,
-        "prior": analysis.prior,
         "segments": [vars(segment) for segment in analysis.segments],
-        "duration": analysis.duration,
+        "notes": file.notes,
+        "gaps": file.gaps,
+    }
+
+
+def _shared_fields(file: ScannedFile) -> dict[str, Any]:
+    """Return the fields that both formats hold alike."""
+    return {
+        "file": file.path,
+        "channel": file.channel,
+        "verdict": file.verdict,
+        "reason": file.analysis.cannot_tell,
+        "duration": file.analysis.duration,
         "sample_rate": file.sample_rate,
         "n_channels": file.n_channels,
         "container": file.container,
-        "notes": file.notes,
-        "gaps": file.gaps,
+        "prior": file.analysis.prior,
     }
 
 
@@ -140,18 +147,10 @@ def _to_csv(results: Results, model: str | None) -> str:
 def _csv_fields(file: ScannedFile, segment: EditSegment | None) -> dict[str, Any]:
     analysis = file.analysis
     return {
-        "file": file.path,
-        "channel": file.channel,
-        "verdict": file.verdict,
-        "reason": analysis.cannot_tell,
+        **_shared_fields(file),
         **({} if segment is None else {"kind": TAXONOMY[segment.label].kind, **vars(segment)}),
-        "duration": analysis.duration,
-        "sample_rate": file.sample_rate,
-        "n_channels": file.n_channels,
-        "container": file.container,
         "notes": " ".join(file.notes),
         "gaps": " ".join(f"{start:.3f}-{end:.3f}" for start, end in file.gaps),
-        "prior": analysis.prior,
         **{f"probability_{label}": value for label, value in analysis.probabilities.items()},
         **{f"threshold_{label}": value for label, value in analysis.thresholds.items()},
     }

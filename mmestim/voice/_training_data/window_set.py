@@ -195,7 +195,7 @@ def _brick_wall(waveform: np.ndarray, rng: np.random.Generator, sample_rate: int
 def _with_unknown_low_pass(
     targets: np.ndarray, frames: np.ndarray, labels: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mark low-pass labels of a filtered copy as unknown: the filter may sound like that edit."""
+    """Mark labels that remove high frequencies as unknown in a filtered copy, which may sound like such an edit."""
     targets, frames = targets.copy(), frames.copy()
     for column, label in enumerate(labels):
         if label not in TAXONOMY or not TAXONOMY[label].removes_high_frequencies:

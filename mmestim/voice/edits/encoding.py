@@ -28,11 +28,7 @@ _LAMBDA = 118
 
 
 class _Encoding(Effect):
-    """Base class of the edits by a codec.
-
-    The codecs of files take a `stream_rate` in Hz: the clip is resampled to it and coded at the next rate that the
-    codec has. Without it, that is the rate of the clip.
-    """
+    """Base class of the edits by a codec."""
 
     # Parameters that apply only with one value of another parameter: {"level": ("codec", "vorbis")}.
     only_with: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -50,7 +46,29 @@ class _Encoding(Effect):
         return round_trip(waveform, sample_rate, *self._codec(sample_rate, **parameters))
 
 
-class MP3(_Encoding):
+class _FileEncoding(_Encoding):
+    """Base class of the edits by a codec of files.
+
+    A clip is resampled to the `stream_rate` in Hz, by default its own, and coded at the next rate that the codec has.
+    """
+
+    def process(
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        pool: AudioPool,
+        *,
+        stream_rate: int | None = None,
+        **parameters: Any,
+    ) -> np.ndarray:
+        if stream_rate is None:
+            stream_rate = sample_rate
+        else:
+            check_number("stream_rate", stream_rate, low=8000, high=48000, integer=True)
+        return round_trip(waveform, sample_rate, *self._codec(stream_rate, **parameters))
+
+
+class MP3(_FileEncoding):
     """Round trip through an MP3 file, encoded by LAME.
 
     `bitrate` is in kbps. With ``mode="constant"`` LAME keeps to it; with ``"average"`` a few seconds of speech
@@ -64,13 +82,7 @@ class MP3(_Encoding):
     name = "mp3"
 
     def _codec(
-        self,
-        sample_rate: int,
-        *,
-        bitrate: int,
-        mode: str = "average",
-        engine: str = "soundfile",
-        stream_rate: int | None = None,
+        self, sample_rate: int, *, bitrate: int, mode: str = "average", engine: str = "soundfile"
     ) -> tuple[Codec, int]:
         check_choice("mode", mode, ("average", "constant"))
         check_choice("engine", engine, _ENGINES)
@@ -80,7 +92,7 @@ class MP3(_Encoding):
             raise ValueError(
                 f"bitrate={bitrate!r} kbps does not exist in MP3. Use one of {', '.join(map(str, all_bitrates))}."
             )
-        stream_rate = _next_rate(stream_rate or sample_rate, bitrates)
+        stream_rate = _next_rate(sample_rate, bitrates)
         if engine == "av":
             abr = str(int(mode == "average"))
             return partial(by_av, encoder="libmp3lame", decoder="mp3float", bitrate=bitrate, abr=abr), stream_rate
@@ -92,7 +104,7 @@ class MP3(_Encoding):
         ), stream_rate
 
 
-class Opus(_Encoding):
+class Opus(_FileEncoding):
     """Round trip through an Opus stream, encoded by libopus.
 
     `bitrate` is the mean that libopus aims at, in kbps; a few seconds of speech come within 20 % of it. Below 9 kbps
@@ -102,12 +114,10 @@ class Opus(_Encoding):
 
     name = "opus"
 
-    def _codec(
-        self, sample_rate: int, *, bitrate: float, engine: str = "soundfile", stream_rate: int | None = None
-    ) -> tuple[Codec, int]:
+    def _codec(self, sample_rate: int, *, bitrate: float, engine: str = "soundfile") -> tuple[Codec, int]:
         check_choice("engine", engine, _ENGINES)
         check_number("bitrate", bitrate, low=6, high=256)
-        stream_rate = 8000 if bitrate < 9 else _next_rate(stream_rate or sample_rate, _OPUS_RATES)
+        stream_rate = 8000 if bitrate < 9 else _next_rate(sample_rate, _OPUS_RATES)
         if engine == "av":
             return partial(
                 by_av, encoder="libopus", decoder="opus", sample_format="flt", bitrate=bitrate, application="voip"
@@ -116,7 +126,7 @@ class Opus(_Encoding):
         return partial(by_soundfile, container="OGG", subtype="OPUS", level=level), stream_rate
 
 
-class VorbisAAC(_Encoding):
+class VorbisAAC(_FileEncoding):
     """Round trip through a Vorbis or AAC file.
 
     The `level` of Vorbis goes from 0, the best quality, to 1. At a sample rate of 16 kHz, level 0.5 is 45 kbps and
@@ -142,18 +152,16 @@ class VorbisAAC(_Encoding):
         engine: str | None = None,
         level: float = math.nan,
         bitrate: float = math.nan,
-        stream_rate: int | None = None,
     ) -> tuple[Codec, int]:
         check_choice("codec", codec, ("vorbis", "aac"))
-        stream_rate = stream_rate or sample_rate
         if codec == "aac":
             check_choice("engine", engine, (None, "av"))
             check_number("bitrate", bitrate, low=8, high=256)
-            return partial(by_av, encoder="aac", decoder="aac", bitrate=bitrate), _next_rate(stream_rate, _AAC_RATES)
+            return partial(by_av, encoder="aac", decoder="aac", bitrate=bitrate), _next_rate(sample_rate, _AAC_RATES)
         check_choice("engine", engine, (None, *_ENGINES))
         check_number("level", level, high=1)
         if engine != "av":
-            return partial(by_soundfile, container="OGG", subtype="VORBIS", level=level), stream_rate
+            return partial(by_soundfile, container="OGG", subtype="VORBIS", level=level), sample_rate
         quality = str(round(10 * (1 - level) * _LAMBDA))
         # The encoder requires two channels; an identical second channel costs almost nothing.
         return partial(
@@ -164,7 +172,7 @@ class VorbisAAC(_Encoding):
             strict="experimental",
             flags="+qscale",
             global_quality=quality,
-        ), stream_rate
+        ), sample_rate
 
 
 _AMR = partial(by_av, encoder="libopencore_amrnb", decoder="amrnb", sample_format="s16")

@@ -268,6 +268,7 @@ def test_no_files_are_written(tmp_path, monkeypatch, clips):
         ("vorbis_aac", {"codec": "vorbis", "level": 1.5}, "level=1.5 must be"),
         ("vorbis_aac", {"codec": "vorbis"}, "level=nan must be"),
         ("vorbis_aac", {"codec": "aac", "engine": "soundfile"}, "engine='soundfile' is not supported. Use one of"),
+        ("opus", {"bitrate": 16, "stream_rate": 0}, "stream_rate=0 must be at least 8000 and at most 48000"),
         ("telephone", {"codec": "evs"}, "codec='evs' is not supported. Use one of 'alaw'"),
     ],
 )
