@@ -33,7 +33,7 @@ class EditPlan:  # numpydoc ignore=PR02
     crop : (float, float), default=(0, 0)
         Seconds that are cropped off the start and the end after the edits.
     gain : float, default=0.0
-        Level of the result relative to the clip, in dB.
+        Level of the result relative to the clip in dB, before the gain of the acquisition.
     seed : int, default=0
         Seed of the noise of half a 16-bit step that every clip gets before the edits, and of the dither after them.
     acquisition : Acquisition or None, default=None
@@ -122,7 +122,7 @@ class EditRecord:  # numpydoc ignore=PR02
     sample_rate : int
         Sample rate of the result in Hz.
     gain : float
-        Final gain in dB, including the reduction that prevents peaks above full scale.
+        Gain in dB before the acquisition, including the reduction that prevents peaks above full scale.
     clip : int or None, default=None
         Number of the clip in the input of `EditSimulator.simulate`.
 
