@@ -103,7 +103,8 @@ def synthetic_speech(folder: Path, systems: Sequence[str], *, for_training: bool
     table = pd.read_csv(folder / "clips.csv")
     number = table["file"].str.extract(r"_(\d+)\.flac$", expand=False).astype(int)
     chosen = table["system"].isin(systems) & ((number <= N_TRAINING_SENTENCES) == for_training)
-    return AudioCorpus([str(folder / name) for name in table["file"][chosen]], sample_rate=RATE)
+    paths = [str(folder / name) for name in table["file"][chosen]]
+    return AudioCorpus(pd.DataFrame({"path": paths, "speaker": table["system"][chosen].to_numpy()}), sample_rate=RATE)
 
 
 # Sets of edited clips ------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ PROPERTIES = {
         frozenset({"distortion", "spectral", "spatial", "tts", "telephone"}),
     ),
     "above 7 kHz": Property(high_band, frozenset({"encoding", "spectral", "modulation", "spatial", "tts"})),
-    "offset": Property(lambda waveform: [float(waveform.mean())]),
+    # To a tenth of a 16-bit step. Smaller ones are errors of rounding.
+    "offset": Property(lambda waveform: [round(float(waveform.mean()) * 327680) / 10]),
     "ends": Property(ends, frozenset({"encoding"})),
 }
 

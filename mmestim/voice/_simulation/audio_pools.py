@@ -90,7 +90,8 @@ def build_pool(audio: Mapping[str, AudioCorpus], clips: AudioCorpus | None) -> A
         kinds["speaker_voices"] = ConditionedAudio(clips)
         kinds.setdefault("voices", kinds["speaker_voices"])
         all_corpora.append(clips)
-    return AudioPool(**kinds, skips_unreadable=any(corpus.on_error == "skip" for corpus in all_corpora))
+    speakers = {kind: corpus.speakers for kind, corpus in audio.items() if corpus.speakers is not None}
+    return AudioPool(**kinds, speakers=speakers, skips_unreadable=any(c.on_error == "skip" for c in all_corpora))
 
 
 def corpora(pool: AudioPool) -> list[AudioCorpus]:

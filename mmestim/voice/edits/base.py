@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,6 +33,8 @@ class AudioPool:
     impulse_responses: Sequence[np.ndarray] = ()
     # Indices that a clip may use, for the kinds of which it may not use all.
     allowed_indices: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    # Speakers of the recordings, for the kinds whose speakers are known.
+    speakers: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     # Whether audio that cannot be read is skipped.
     skips_unreadable: bool = False
 
@@ -58,6 +60,14 @@ class AudioPool:
     def indices(self, kind: str) -> Sequence[int]:
         """Return the indices of one kind that the clip may use."""
         return self.allowed_indices.get(kind, range(len(getattr(self, kind))))
+
+    def following(self, kind: str, index: int) -> Iterator[int]:
+        """Yield the indices after one, cyclically, that have its speaker where speakers are known."""
+        indices, speakers = list(self.indices(kind)), self.speakers.get(kind)
+        place = indices.index(index)
+        for other in indices[place + 1 :] + indices[:place]:
+            if speakers is None or speakers[other] == speakers[index]:
+                yield int(other)
 
 
 EMPTY_POOL = AudioPool()

@@ -241,6 +241,16 @@ def up_to(values: Range, maximum: float) -> Between | Either | OneOf:
     raise ValueError(f"none of {values} fits into {maximum:.3f} s: check with can_draw that the clip is long enough.")
 
 
+def read(pool: AudioPool, kind: str, index: int) -> np.ndarray | None:
+    """Return one waveform of a pool, or None if it cannot be read and the pool skips such audio."""
+    try:
+        return pool.get(kind, index)
+    except AudioError:
+        if not pool.skips_unreadable:
+            raise
+        return None
+
+
 def pick_longer(
     rng: np.random.Generator, pool: AudioPool, kind: str, min_seconds: float, sample_rate: int
 ) -> tuple[int, np.ndarray]:
@@ -251,13 +261,8 @@ def pick_longer(
         if index in tried:
             continue
         tried.add(index)
-        try:
-            waveform = pool.get(kind, index)
-        except AudioError:
-            if not pool.skips_unreadable:
-                raise
-            continue
-        if len(waveform) >= min_seconds * sample_rate:
+        waveform = read(pool, kind, index)
+        if waveform is not None and len(waveform) >= min_seconds * sample_rate:
             return index, waveform
     name = "other clips of the speaker" if kind == "speaker_voices" else kind
     raise (NoUsableRecording if pool.skips_unreadable or kind in pool.allowed_indices else ValueError)(

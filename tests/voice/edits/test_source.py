@@ -29,24 +29,52 @@ def draws(label, duration, pool, n=100, variant="train", rate=RATE, **ranges):
 def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
     edit, recordings = EDITS[label], getattr(pool, label)
     for parameters in [p for p in draws(label, 4.0, pool) if "at" not in p]:
+        assert set(parameters) == {"index", "source", "seconds", "following"}
         edited, time_map, intervals, points, _ = edit.apply(clip, RATE, pool, **parameters)
-        assert len(edited) == round(parameters["seconds"] * RATE)
-        if parameters["index"] == 0:  # This recording is not longer than the clip.
-            assert len(edited) == len(recordings[0])
-        else:
-            assert 3.0 <= parameters["seconds"] <= 5.0
+        assert 3.0 <= len(edited) / RATE <= 5.0
         assert (intervals, points) == ([(0.0, len(edited) / RATE)], [])
-        recording, start = recordings[parameters["index"]], round(parameters["source"] * RATE)
-        np.testing.assert_array_equal(recording[start : start + len(edited)], edited)
-        assert set(parameters) == {"index", "source", "seconds"}
-        assert not np.shares_memory(edited, recording)
+        first = {"index": parameters["index"], "pause": 0.0, "seconds": parameters["seconds"]}
+        # The first recording, which is not longer than the clip, is continued by the other.
+        assert [step["index"] for step in (first, *parameters["following"])] == ([0, 1] if first["index"] == 0 else [1])
+        end = 0
+        for step in (first, *parameters["following"]):
+            start = end + round(step["pause"] * RATE)
+            assert np.abs(edited[end:start]).max(initial=0) <= 0.5 / 32768
+            end, source = start + round(step["seconds"] * RATE), round(parameters["source"] * RATE) if end == 0 else 0
+            np.testing.assert_array_equal(recordings[step["index"]][source : source + end - start], edited[start:end])
+        assert end == len(edited)
+        assert not any(np.shares_memory(edited, recording) for recording in recordings)
         # The clip is replaced completely.
         assert time_map.intervals(0.0, 4.0) == []
         assert time_map.intervals(1.0, 2.0) == []
-        assert time_map.duration == edit.duration_after(4.0, **parameters) == len(edited) / RATE
+        assert time_map.duration == len(edited) / RATE
+        assert abs(edit.duration_after(4.0, **parameters) - time_map.duration) < 2 / RATE
         slow = time_map.then(TimeMap([0, time_map.duration], [0, 2 * time_map.duration]))
         assert slow.duration == 2 * time_map.duration
         assert slow.intervals(0.0, 4.0) == []
+
+
+@each_label
+@pytest.mark.parametrize("speakers", [None, ["a", "b"] * 6])
+def test_short_recordings_of_a_speaker_are_joined(label, speakers, noise):
+    recordings = [noise(1.5 + 0.1 * number, number) for number in range(12)]
+    pool = AudioPool(**{label: recordings}, speakers={} if speakers is None else {label: speakers})
+    step = 1 if speakers is None else 2
+    durations = []
+    for parameters in [p for p in draws(label, 8.0, pool) if "at" not in p]:
+        indices = [parameters["index"], *(following["index"] for following in parameters["following"])]
+        assert indices == [(indices[0] + step * number) % 12 for number in range(len(indices))]
+        durations.append(len(EDITS[label].apply(noise(8.0, 5), RATE, pool, **parameters).waveform) / RATE)
+    assert np.mean(durations) == pytest.approx(8.0, abs=0.25)
+    assert np.abs(np.array(durations) - 8.0).max() <= 1.0
+
+
+@each_label
+def test_short_speech_is_used_up(label, noise):
+    pool = AudioPool(**{label: [noise(1.0, 1), noise(0.02, 2), noise(0.8, 3)]})  # The second one is too short.
+    for parameters in [p for p in draws(label, 9.0, pool, n=20) if "at" not in p]:
+        assert {parameters["index"], *(step["index"] for step in parameters["following"])} == {0, 2}
+        assert 1.95 <= EDITS[label].duration_after(9.0, **parameters) <= 2.3
 
 
 @each_label
@@ -181,6 +209,9 @@ def test_each_label_uses_the_pool_of_its_name(label, clip, pool):
         ({"offset": -0.1}, "offset=-0.1 must be at least 0"),
         ({"at": 4.1}, "at=4.1 must be at least 0 and at most 4.0"),
         ({"fade": -1.0}, "fade=-1.0 must be at least 0"),
+        ({"at": None, "following": [{"index": 0, "pause": -0.1, "seconds": 1.0}]}, "pause=-0.1 must be at least 0"),
+        ({"at": None, "following": [{"index": 2, "pause": 0.1, "seconds": 1.0}]}, "number 2 of tts, and there are 2"),
+        ({"at": None, "following": [{"index": 0, "pause": 0.1, "seconds": 3.0}]}, "uses 3.000 s from 0.000 s on"),
     ],
 )
 def test_invalid_parameters_are_reported(clip, pool, change, message):
