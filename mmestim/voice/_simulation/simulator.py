@@ -47,7 +47,8 @@ class EditSimulator(BaseEstimator):
         Sample rate of the edited clips in Hz.
     sources : dict of str to audio, default=None
         Synthetic speech for 'tts' and 'vc', and 'voices' to mix in instead of the voices of the other clips. Each
-        value is anything that `AudioCorpus` accepts.
+        value is anything that `AudioCorpus` accepts. Synthetic recordings that are shorter than the clip which they
+        replace are continued by the next ones of the same speaker, or by the next ones if speakers are unknown.
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and measured responses for 'reverb', in addition to generated ones. The
         latest 64 MiB of each are cached while clips are edited.
