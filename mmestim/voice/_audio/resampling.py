@@ -7,7 +7,13 @@ from functools import lru_cache
 from math import gcd
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.signal import firwin, kaiserord, resample_poly
+
+# Larger factors would need a matrix of more than some megabytes.
+_MAX_MATRIX_FACTOR = 1000
+# Resampled samples of a block, at least, and blocks of a product, at most.
+_MIN_BLOCK, _MAX_BLOCKS = 128, 1000
 
 
 def resample(waveform: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
@@ -28,14 +34,24 @@ def resample(waveform: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
     ndarray of shape (ceil(n_samples * new_rate / old_rate),)
         The resampled waveform.
     """
-    if old_rate == new_rate:
+    if old_rate == new_rate or len(waveform) == 0:
         return waveform
     up, down = rate_ratio(old_rate, new_rate)
-    return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))
+    if max(up, down) > _MAX_MATRIX_FACTOR:
+        return resample_poly(waveform, up, down, window=_low_pass(max(up, down)))
+    # The filter of a block of samples as one matrix takes a tenth of the time.
+    matrix, n_before = _filter_matrix(up, down)
+    n_in, n_out, n_resampled = len(matrix), matrix.shape[1], -(-len(waveform) * up // down)
+    hop, n_blocks = n_out * down // up, -(-n_resampled // n_out)
+    n_after = (n_blocks - 1) * hop + n_in - n_before - len(waveform)
+    blocks = sliding_window_view(np.pad(waveform, (n_before, max(0, n_after))), n_in)[::hop][:n_blocks]
+    # A product copies its blocks, which overlap, so that a long waveform takes several.
+    products = [blocks[first : first + _MAX_BLOCKS] @ matrix for first in range(0, n_blocks, _MAX_BLOCKS)]
+    return np.concatenate(products).ravel()[:n_resampled]
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], old_rate: int, new_rate: int) -> Iterator[np.ndarray]:
-    """Resample a waveform that comes in blocks to the same samples as `resample` of the whole waveform.
+    """Resample a waveform that comes in blocks to the samples of `resample`, up to rounding errors.
 
     Parameters
     ----------
@@ -73,6 +89,19 @@ def rate_ratio(old_rate: int, new_rate: int) -> tuple[int, int]:
     """Return the smallest factors to upsample and downsample by."""
     divisor = gcd(old_rate, new_rate)
     return new_rate // divisor, old_rate // divisor
+
+
+@lru_cache(maxsize=32)
+def _filter_matrix(up: int, down: int) -> tuple[np.ndarray, int]:
+    """Return the matrix from a block of samples to resampled ones, and the samples of context that precede the block."""
+    taps = _low_pass(max(up, down)) * np.float32(up)
+    half = len(taps) // 2
+    n_out = -(-_MIN_BLOCK // up) * up  # Blocks start at a sample of both rates.
+    n_before = half // up
+    times_in = np.arange(-n_before, (n_out - 1) * down // up + n_before + 2) * up
+    places = np.arange(n_out) * down - times_in[:, None] + half
+    is_reached = (places >= 0) & (places < len(taps))
+    return np.where(is_reached, taps[places.clip(0, len(taps) - 1)], np.float32(0)), n_before
 
 
 @lru_cache(maxsize=32)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.signal import firwin, kaiserord, resample_poly
 
 from mmestim.voice import AudioCorpus
-from mmestim.voice._audio.resampling import resample, resample_blocks
+from mmestim.voice._audio.resampling import rate_ratio, resample, resample_blocks
 
 RATE = 16000
 
@@ -41,4 +42,21 @@ def test_blocks_are_resampled_like_the_whole_waveform(rate, noise):
         ends = np.cumsum(np.resize(sizes, 2 + 2 * len(waveform) // sum(sizes)))
         blocks = np.split(waveform, ends[ends < len(waveform)])
         resampled_blocks = list(resample_blocks(blocks, rate, RATE))
-        np.testing.assert_array_equal(np.concatenate(resampled_blocks), resample(waveform, rate, RATE))
+        expected = resample(waveform, rate, RATE)
+        np.testing.assert_allclose(np.concatenate(resampled_blocks), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "rates", [(44100, RATE), (RATE, 8000), (8000, RATE), (11025, RATE), (RATE, 44100), (192000, RATE)]
+)
+@pytest.mark.parametrize("n_samples", [1, 7, 441, 30_001])
+def test_samples_are_those_of_the_filter(rates, n_samples, noise):
+    waveform, (up, down) = noise(n_samples / RATE), rate_ratio(*rates)
+    n_taps, beta = kaiserord(80, 0.15 / max(up, down))
+    taps = firwin(n_taps | 1, 0.925 / max(up, down), window=("kaiser", beta))
+    expected = resample_poly(waveform.astype(float), up, down, window=taps)
+    np.testing.assert_allclose(resample(waveform, *rates), expected, rtol=0, atol=1e-6)
+
+
+def test_empty_waveform_remains_empty():
+    assert resample(np.zeros(0, np.float32), 44100, RATE).shape == (0,)
