@@ -93,7 +93,7 @@ def rate_ratio(old_rate: int, new_rate: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=32)
 def _filter_matrix(up: int, down: int) -> tuple[np.ndarray, int]:
-    """Return the matrix from a block of samples to resampled ones, and the samples of context that precede the block."""
+    """Return the matrix that resamples a block of samples, and the number of samples before it that it needs."""
     taps = _low_pass(max(up, down)) * np.float32(up)
     half = len(taps) // 2
     n_out = -(-_MIN_BLOCK // up) * up  # Blocks start at a sample of both rates.

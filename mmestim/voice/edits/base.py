@@ -34,7 +34,7 @@ class AudioPool:
     # Indices that a clip may use, for the kinds of which it may not use all.
     allowed_indices: Mapping[str, Sequence[int]] = field(default_factory=dict)
     # Speakers of the recordings, for the kinds whose speakers are known.
-    speakers: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    speakers: Mapping[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
     # Whether audio that cannot be read is skipped.
     skips_unreadable: bool = False
 

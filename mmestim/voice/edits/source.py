@@ -40,8 +40,8 @@ _N_PLACES = 10
 class _Synthetic(Edit):
     """Base class of the edits by synthetic speech.
 
-    A replaced clip is about as long as before, so that the duration does not reveal synthetic clips. Recordings that are
-    shorter are joined.
+    A replaced clip is about as long as before, so that the duration does not reveal synthetic clips. Shorter recordings
+    are joined.
     """
 
     def draw(

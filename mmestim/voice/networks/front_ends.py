@@ -92,10 +92,28 @@ class _STFT(FrontEnd):
         )[:, 1:]
 
 
-def _log_power(spectrum: torch.Tensor) -> torch.Tensor:
+def _parts(spectrum: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the real part, the imaginary part and the power of a spectrum, each of shape (n, n_frames, n_bins)."""
+    # Bins are contiguous in this order, and real arithmetic takes a third of the time of complex arithmetic.
+    real, imaginary = torch.view_as_real(spectrum.transpose(1, 2)).unbind(-1)
+    return real, imaginary, real.square().addcmul(imaginary, imaginary)
+
+
+def _log(power: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of the power, scaled so that speech is roughly standard normal."""
-    parts = torch.view_as_real(spectrum)
-    return (parts.square().sum(-1) + _POWER_FLOOR).log().add(1).div(4)
+    return (power + _POWER_FLOOR).log().add(1).div(4)
+
+
+def _second_difference(real: torch.Tensor, imaginary: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return the cosines of the second differences of the phase along a dimension, from the parts of phasors."""
+    n = real.shape[dim] - 1
+    (real, next_real), (imaginary, next_imaginary) = (
+        (part.narrow(dim, 0, n), part.narrow(dim, 1, n)) for part in (real, imaginary)
+    )
+    cosine = (next_real * real).addcmul(next_imaginary, imaginary)
+    sine = (next_imaginary * real).addcmul(next_real, imaginary, value=-1)
+    products = (part.narrow(dim, 1, n - 1) * part.narrow(dim, 0, n - 1) for part in (cosine, sine))
+    return next(products) + next(products)
 
 
 class LogSpectrogram(_STFT):
@@ -122,7 +140,8 @@ class LogSpectrogram(_STFT):
         super().__init__(n_fft, hop_length)
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
-        return _log_power(self.stft(waveform))[:, None]
+        *_, power = _parts(self.stft(waveform))
+        return _log(power).transpose(1, 2)[:, None]
 
 
 class PhaseDifferences(_STFT):
@@ -158,15 +177,14 @@ class PhaseDifferences(_STFT):
         super().__init__(n_fft, hop_length)
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
-        spectrum = self.stft(waveform)
-        phasor = spectrum / spectrum.abs().clamp(min=_POWER_FLOOR**0.5)
-        features = phasor.real.new_zeros(len(spectrum), 3, *spectrum.shape[1:])
-        features[:, 0] = _log_power(spectrum)
-        step = phasor[..., 1:] * phasor[..., :-1].conj()
-        features[:, 1, :, 2:] = (step[..., 1:] * step[..., :-1].conj()).real
-        step = phasor[:, 1:] * phasor[:, :-1].conj()
-        features[:, 2, 1:-1] = (step[:, 1:] * step[:, :-1].conj()).real
-        return features
+        real, imaginary, power = _parts(self.stft(waveform))
+        scale = power.clamp(min=_POWER_FLOOR).rsqrt()
+        real, imaginary = real * scale, imaginary * scale
+        features = power.new_zeros(len(power), 3, *power.shape[1:])
+        features[:, 0] = _log(power)
+        features[:, 1, 2:] = _second_difference(real, imaginary, dim=1)
+        features[:, 2, :, 1:-1] = _second_difference(real, imaginary, dim=2)
+        return features.transpose(2, 3)
 
 
 class LFCC(FrontEnd):
