@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from _acquisitions import ACQUISITIONS, REFERENCE, Acquisition
 from _detection import describe_call, prepared, runs_and_data
@@ -110,13 +111,21 @@ def detected_in_files(evaluation: RunEvaluation, clips: Clips, acquisition: Acqu
     """Write clips as files under an acquisition, and return which labels are detected in them."""
     with tempfile.TemporaryDirectory(prefix="mmestim-") as folder:
         targets = (Path(folder) / f"{number:04}" for number in range(len(clips.waveforms)))
-        files = [acquisition.write(*pair) for pair in zip(clips.waveforms, targets, strict=True)]
+        n_jobs = evaluation.options.n_jobs
+        files = Parallel(n_jobs)(map(delayed(acquisition.write), clips.waveforms, targets))
         return detected(list(map(str, files)), evaluation)
 
 
 def detected(paths: Sequence[str], evaluation: RunEvaluation) -> np.ndarray:
     """Return which labels are detected in files, without 'unaltered'."""
-    return evaluation.detector.predict(list(paths))[:, 1:] == 1
+    n_jobs = evaluation.options.n_jobs
+    parts = Parallel(n_jobs)(
+        delayed(evaluation.detector.predict)(list(paths[first::n_jobs])) for first in range(n_jobs)
+    )
+    is_detected = np.zeros((len(paths), len(evaluation.labels) - 1), dtype=bool)
+    for first, part in enumerate(parts):
+        is_detected[first::n_jobs] = part[:, 1:] == 1
+    return is_detected
 
 
 # Figures -------------------------------------------------------------------------------------------
