@@ -63,8 +63,8 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and responses for 'reverb'.
     max_false_alarm_rate : float, default=0.03
-        Largest fraction of unedited windows of held-out speakers in which any edit may be detected; a third of it for
-        changed content.
+        Largest fraction of the windows of held-out speakers, unedited or only encoded, in which another edit may be
+        detected; a third of it for changed content.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Optimizer of the networks.
     lr : float or None, default=None

@@ -51,6 +51,10 @@ class HeldOutScores(NamedTuple):
         """Windows that are known to have no label."""
         return (self.is_labelled & ~self.is_positive).all(axis=1)
 
+    def have_none_of(self, labels: np.ndarray) -> np.ndarray:
+        """Return the windows that are known to have none of some labels, given as a mask."""
+        return (self.is_labelled & ~self.is_positive)[:, labels].all(axis=1)
+
     @property
     def is_certain(self) -> np.ndarray:
         """Windows that are known to have a label, or to have none."""
@@ -96,8 +100,8 @@ class DetectorTrainer:  # numpydoc ignore=PR02
     training_budget : float
         Factor on the usual number of windows that networks are trained on.
     max_false_alarm_rate : float
-        Largest fraction of unedited held-out windows in which any edit may be detected; a third of it for changed
-        content.
+        Largest fraction of the held-out windows, unedited or only encoded, in which another edit may be detected; a
+        third of it for changed content, among all windows without it.
     seed : int
         Seed of the simulation and of the models.
     n_jobs : int or None
@@ -271,17 +275,16 @@ class DetectorTrainer:  # numpydoc ignore=PR02
 
     def _tune(self, scores: HeldOutScores) -> np.ndarray:
         """Return the threshold of each label for windows of one length."""
-        proba, is_positive, is_labelled = scores.proba, scores.is_positive, scores.is_labelled
-        thresholds = tune_thresholds(proba, is_positive, is_labelled, scores.is_unaltered, self.max_false_alarm_rate)
-        is_changed = np.array([label in TAXONOMY and TAXONOMY[label].kind == CHANGED_CONTENT for label in self.labels])
+        rows = [TAXONOMY.get(label) for label in self.labels]
+        is_encoding = np.array([row is not None and row.category == "encoding" for row in rows])
+        is_changed = np.array([row is not None and row.kind == CHANGED_CONTENT for row in rows])
+        # Most files were encoded, so a window that was only encoded must look as little edited as an unedited one.
+        was_only_sent = scores.have_none_of(~is_encoding)
+        thresholds = tune_thresholds(*scores, was_only_sent, self.max_false_alarm_rate)
         if is_changed.any():
-            higher = tune_thresholds(
-                proba[:, is_changed],
-                is_positive[:, is_changed],
-                is_labelled[:, is_changed],
-                scores.is_unaltered,
-                _CHANGED_CONTENT_SHARE * self.max_false_alarm_rate,
-            )
+            changed = HeldOutScores(*(values[:, is_changed] for values in scores))
+            max_rate = _CHANGED_CONTENT_SHARE * self.max_false_alarm_rate
+            higher = tune_thresholds(*changed, changed.is_unaltered, max_rate)
             thresholds[is_changed] = np.maximum(thresholds[is_changed], higher)
         return thresholds
 

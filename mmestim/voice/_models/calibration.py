@@ -169,11 +169,11 @@ def tune_thresholds(
     proba: np.ndarray,
     targets: np.ndarray,
     is_labelled: np.ndarray,
-    is_unaltered: np.ndarray,
+    may_not_alarm: np.ndarray,
     max_false_alarm_rate: float,
     min_threshold: float = _MIN_THRESHOLD,
 ) -> np.ndarray:
-    """Return the threshold of each label with the best F1, or a limit for all labels that few unedited rows exceed.
+    """Return the threshold of each label with the best F1, or a limit for all labels that limits false alarms.
 
     Parameters
     ----------
@@ -181,10 +181,10 @@ def tune_thresholds(
         Probabilities of rows that no model was trained on.
     targets, is_labelled : bool ndarray of shape (n_rows, n_labels)
         Whether each row has each label, and whether that is known.
-    is_unaltered : bool ndarray of shape (n_rows,)
-        Rows without any label.
+    may_not_alarm : bool ndarray of shape (n_rows,)
+        Rows whose false alarms are limited.
     max_false_alarm_rate : float
-        Largest fraction of the unedited rows that may exceed any threshold.
+        Largest fraction of these rows that may exceed the threshold of any label which they do not have.
     min_threshold : float, default=0.25
         Lowest threshold that maximising F1 may choose.
 
@@ -198,11 +198,11 @@ def tune_thresholds(
         rows = is_labelled[:, label]
         if targets[rows, label].any():
             thresholds[label] = _best_f1_threshold(proba[rows, label], targets[rows, label], min_threshold)
-    if not is_unaltered.any():
+    if not may_not_alarm.any():
         return thresholds
     # One lower limit for all labels: limits of their own would follow single windows, and pass twice as many of others.
-    unedited = proba[is_unaltered]
-    peaks = np.sort(np.where(unedited >= thresholds, unedited, 0.0).max(axis=1))
+    is_alarm = (proba >= thresholds) & is_labelled & ~targets
+    peaks = np.sort(np.where(is_alarm, proba, 0.0)[may_not_alarm].max(axis=1))
     n_allowed = min(int(max_false_alarm_rate * len(peaks)), len(peaks) - 1)
     # The next float32 above the highest probability that is not allowed, because predictions are float32.
     limit = np.nextafter(np.float32(peaks[len(peaks) - 1 - n_allowed]), np.float32(2))

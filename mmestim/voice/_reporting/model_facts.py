@@ -62,7 +62,8 @@ def _training_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
         (
             "Thresholds",
             "for each edit, the threshold of at least 25 % with the best F1, raised until at most "
-            f"{detector.max_false_alarm_rate:.1%} of the unedited windows of held-out speakers have any edit detected",
+            f"{detector.max_false_alarm_rate:.1%} of the windows of held-out speakers, unedited or only encoded, have "
+            "another edit detected",
         ),
         *(
             (f"On held-out speakers, {window} s", training_figures(figures))
