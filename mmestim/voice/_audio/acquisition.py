@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
-from scipy.signal import firwin, lfilter, resample_poly
+from scipy.signal import butter, firwin, lfilter, resample_poly, sosfilt
 from scipy.signal import resample as resample_fourier
 
 from ..._utils.validation import check_choice, check_number
@@ -20,6 +20,8 @@ _FRAME_SECONDS = 0.01
 _MAX_PEAK = 0.99
 # The tilt turns about this frequency.
 _TILT_HZ = 1000.0
+# The low cut of microphones, telephones and editors of speech, which ends below the voice.
+_LOW_CUT_HZ, _LOW_CUT_ORDERS = (50.0, 160.0), (1, 2, 4)
 
 
 def _short_sinc(waveform: np.ndarray, old_rate: int, new_rate: int) -> np.ndarray:
@@ -60,11 +62,15 @@ RESAMPLERS = {
 class Acquisition:  # numpydoc ignore=PR02
     """Recording and storage of a clip.
 
-    A clip is first recorded (tilt, compression and gate, at the recorded rate), then edited, if at all, and then
-    stored (at the stored rate, in a bit depth). Both rates are converted back by the filter that reads files.
+    A clip is first recorded (low cut, tilt, compression and gate, at the recorded rate), then edited, if at all, and
+    then stored (at the stored rate, in a bit depth). Both rates are converted back by the filter that reads files.
 
     Parameters
     ----------
+    low_cut : float or None, default=None
+        Frequency in Hz below which a microphone attenuates, by a Butterworth filter; None is no low cut.
+    low_cut_order : int, default=2
+        Order of that filter, from 1 to 8: 6 dB per octave each.
     tilt : float, default=0.0
         Change of the level from the low to the high frequencies in dB, as between two microphones.
     compression : float, default=1.0
@@ -87,6 +93,8 @@ class Acquisition:  # numpydoc ignore=PR02
         Constant offset of the stored samples, at full scale 1.
     """
 
+    low_cut: float | None = None
+    low_cut_order: int = 2
     tilt: float = 0.0
     compression: float = 1.0
     gate: float = 0.0
@@ -101,6 +109,9 @@ class Acquisition:  # numpydoc ignore=PR02
     offset: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.low_cut is not None:
+            check_number("low_cut", self.low_cut, low=1, high=1000)
+        check_number("low_cut_order", self.low_cut_order, low=1, high=8, integer=True)
         check_number("tilt", self.tilt, low=-24, high=24)
         check_number("compression", self.compression, low=1, high=100)
         check_number("gate", self.gate, high=100)
@@ -128,7 +139,7 @@ class Acquisition:  # numpydoc ignore=PR02
         float32 ndarray of shape (n_samples,)
             The recorded clip.
         """
-        recorded = _tilt(waveform, sample_rate, self.tilt)
+        recorded = _tilt(self._cut_low(waveform, sample_rate), sample_rate, self.tilt)
         recorded = _change_dynamics(recorded, sample_rate, self.compression, self.gate)
         return _there_and_back(recorded, sample_rate, self.recorded_rate, self.recorded_by)
 
@@ -160,6 +171,12 @@ class Acquisition:  # numpydoc ignore=PR02
             stored = np.round(stored * n_steps + (halves[0] - halves[1])) / n_steps
         return resample(stored.astype(np.float32), rate, sample_rate)[: len(waveform)]
 
+    def _cut_low(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        if self.low_cut is None:
+            return waveform
+        sections = butter(self.low_cut_order, self.low_cut, "highpass", fs=sample_rate, output="sos")
+        return sosfilt(sections, waveform).astype(np.float32)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters."""
         return asdict(self)
@@ -179,7 +196,10 @@ def draw_acquisition(rng: np.random.Generator) -> Acquisition:
         The parameters.
     """
     resamplers = list(RESAMPLERS)
+    low_cut = float(np.exp(rng.uniform(*np.log(_LOW_CUT_HZ)))) if rng.random() < 0.5 else None
     return Acquisition(
+        low_cut=low_cut,
+        low_cut_order=int(rng.choice(_LOW_CUT_ORDERS)),
         tilt=float(rng.uniform(-4, 4)),
         compression=float(rng.uniform(1.2, 4)) if rng.random() < 0.3 else 1.0,
         gate=float(rng.uniform(6, 30)) if rng.random() < 0.15 else 0.0,

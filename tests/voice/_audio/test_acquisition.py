@@ -44,6 +44,15 @@ def test_the_tilt_raises_high_frequencies(frequency, expected):
     assert_allclose(decibels(Acquisition(tilt=4.0).record(clip, RATE)[8000:], clip[8000:]), expected, atol=0.1)
 
 
+@pytest.mark.parametrize("order", [1, 2, 4])
+@pytest.mark.parametrize("frequency, octaves", [(100, 0), (25, 2), (2000, None)])
+def test_the_low_cut_attenuates_low_frequencies(order, frequency, octaves):
+    clip = tone(frequency, 2.0)
+    recorded = Acquisition(low_cut=100.0, low_cut_order=order).record(clip, RATE)
+    expected = 0 if octaves is None else -10 * np.log10(1 + 4.0 ** (order * octaves))
+    assert_allclose(decibels(recorded[8000:], clip[8000:]), expected, atol=0.1)
+
+
 def test_compression_reduces_the_range_by_its_ratio():
     loud, soft = tone(300), tone(300, amplitude=0.01)
     recorded = Acquisition(compression=2.0).record(np.r_[loud, soft], RATE)
