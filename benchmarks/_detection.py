@@ -172,16 +172,21 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
 
 def describe_call(command: str) -> Iterator[str]:
     """Yield the call without its folders, then the versions and the device."""
+    call = without_folders(command)
+    yield f"`python benchmarks/voice.py {call}`, load {os.getloadavg()[0]:.1f} at the start, {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = (f"{package} {version(package)}" for package in PACKAGES)
+    yield f"Python {platform.python_version()}, {', '.join(versions)}, {device}"
+
+
+def without_folders(command: str) -> str:
+    """Return the arguments of a call without the folders, which differ between machines."""
     words = shlex.split(command)
     is_folder = [
         previous in FOLDER_OPTIONS or word in FOLDER_OPTIONS
         for previous, word in zip(["", *words], words, strict=False)
     ]
-    call = shlex.join(word for word, is_left_out in zip(words, is_folder, strict=True) if not is_left_out)
-    yield f"`python benchmarks/voice.py {call}`, load {os.getloadavg()[0]:.1f} at the start, {os.cpu_count()} cores"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    versions = (f"{package} {version(package)}" for package in PACKAGES)
-    yield f"Python {platform.python_version()}, {', '.join(versions)}, {device}"
+    return shlex.join(word for word, is_left_out in zip(words, is_folder, strict=True) if not is_left_out)
 
 
 def describe_settings(options: argparse.Namespace) -> str:
