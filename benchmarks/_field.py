@@ -118,14 +118,9 @@ def detected_in_files(evaluation: RunEvaluation, clips: Clips, acquisition: Acqu
 
 def detected(paths: Sequence[str], evaluation: RunEvaluation) -> np.ndarray:
     """Return which labels are detected in files, without 'unaltered'."""
-    n_jobs = evaluation.options.n_jobs
-    parts = Parallel(n_jobs)(
-        delayed(evaluation.detector.predict)(list(paths[first::n_jobs])) for first in range(n_jobs)
-    )
-    is_detected = np.zeros((len(paths), len(evaluation.labels) - 1), dtype=bool)
-    for first, part in enumerate(parts):
-        is_detected[first::n_jobs] = part[:, 1:] == 1
-    return is_detected
+    parts = np.array_split(paths, min(evaluation.options.n_jobs, len(paths)))
+    predicted = Parallel(len(parts))(delayed(evaluation.detector.predict)(part.tolist()) for part in parts)
+    return np.concatenate(predicted)[:, 1:] == 1
 
 
 # Figures -------------------------------------------------------------------------------------------

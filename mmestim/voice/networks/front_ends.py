@@ -106,14 +106,10 @@ def _log(power: torch.Tensor) -> torch.Tensor:
 
 def _second_difference(real: torch.Tensor, imaginary: torch.Tensor, dim: int) -> torch.Tensor:
     """Return the cosines of the second differences of the phase along a dimension, from the parts of phasors."""
-    n = real.shape[dim] - 1
-    (real, next_real), (imaginary, next_imaginary) = (
-        (part.narrow(dim, 0, n), part.narrow(dim, 1, n)) for part in (real, imaginary)
-    )
-    cosine = (next_real * real).addcmul(next_imaginary, imaginary)
-    sine = (next_imaginary * real).addcmul(next_real, imaginary, value=-1)
-    products = (part.narrow(dim, 1, n - 1) * part.narrow(dim, 0, n - 1) for part in (cosine, sine))
-    return next(products) + next(products)
+    real, imaginary = real.movedim(dim, 0), imaginary.movedim(dim, 0)
+    cosine = (real[1:] * real[:-1]).addcmul(imaginary[1:], imaginary[:-1])
+    sine = (imaginary[1:] * real[:-1]).addcmul(real[1:], imaginary[:-1], value=-1)
+    return (cosine[1:] * cosine[:-1]).addcmul(sine[1:], sine[:-1]).movedim(0, dim)
 
 
 class LogSpectrogram(_STFT):
