@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import platform
-import shlex
 import shutil
 import sys
 import tempfile
@@ -58,7 +57,6 @@ QUICK = {
     "n_resamples": 5,
     "n_whole_clips": 3,
 }
-FOLDER_OPTIONS = ("--work", "--out", "--speech", "--weights")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -171,22 +169,11 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
 
 
 def describe_call(command: str) -> Iterator[str]:
-    """Yield the call without its folders, then the versions and the device."""
-    call = without_folders(command)
-    yield f"`python benchmarks/voice.py {call}`, load {os.getloadavg()[0]:.1f} at the start, {os.cpu_count()} cores"
+    """Yield the call, then the versions and the device."""
+    yield f"`python benchmarks/voice.py {command}`, load {os.getloadavg()[0]:.1f} at the start, {os.cpu_count()} cores"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     versions = (f"{package} {version(package)}" for package in PACKAGES)
     yield f"Python {platform.python_version()}, {', '.join(versions)}, {device}"
-
-
-def without_folders(command: str) -> str:
-    """Return the arguments of a call without the folders, which differ between machines."""
-    words = shlex.split(command)
-    is_folder = [
-        previous in FOLDER_OPTIONS or word in FOLDER_OPTIONS
-        for previous, word in zip(["", *words], words, strict=False)
-    ]
-    return shlex.join(word for word, is_left_out in zip(words, is_folder, strict=True) if not is_left_out)
 
 
 def describe_settings(options: argparse.Namespace) -> str:

@@ -14,7 +14,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from _detection import without_folders
 from _simulation_tables import evenly_spaced, head, row
 from mmestim.voice import TAXONOMY, AudioCorpus, EditSimulator
 from mmestim.voice._training_data.window_set import LabelledWindow, edited_windows
@@ -72,7 +71,7 @@ def measure_shortcuts(options: argparse.Namespace, command: str) -> None:
     corpus = AudioCorpus(frame.assign(path=[str(options.speech / name) for name in frame["file"]]))
     corpus = evenly_spaced(corpus, options.clips or len(corpus))
     lines = [
-        f"# Shortcuts\n\n`python benchmarks/voice.py {without_folders(command)}`\n",
+        f"# Shortcuts\n\n`python benchmarks/voice.py {command}`\n",
         f"{len(corpus)} clips of {len(set(corpus.speakers))} speakers, unedited or with one edit, as windows of up to",
         f"{SECONDS:g} s that the models are trained on. ROC-AUC of boosted trees on one property of a window, against",
         "unedited windows, cross-validated in five folds by speaker; 0.5 is chance. Ends: level, sign changes and",

@@ -31,6 +31,8 @@ from _simulation_runs import simulate
 
 __all__ = ["CASES", "main"]
 
+FOLDER_OPTIONS = ("--work", "--out", "--speech", "--weights")
+
 
 def main(args: list[str] | None = None) -> None:
     """Run the benchmark that the arguments select; the default is the arguments of the command line."""
@@ -70,7 +72,15 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(args)
     if not options.speech.is_dir():
         parser.error(f"{options.speech} is not a folder: set MMESTIM_DATA, or name one with --speech.")
-    options.mode(options, shlex.join(args))
+    options.mode(options, without_folders(args))
+
+
+def without_folders(args: list[str]) -> str:
+    """Return the arguments of a call without the folders, which differ between machines."""
+    is_folder = [
+        previous in FOLDER_OPTIONS or arg in FOLDER_OPTIONS for previous, arg in zip(["", *args], args, strict=False)
+    ]
+    return shlex.join(arg for arg, is_left_out in zip(args, is_folder, strict=True) if not is_left_out)
 
 
 if __name__ == "__main__":

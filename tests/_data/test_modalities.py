@@ -454,7 +454,7 @@ def private():
 def watch():
     while True:
         seen.append(private())
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 X = np.memmap(sys.argv[1], dtype=sys.argv[2], mode="w+", shape=(6000, 8192))
 X[::2, ::4096] = 1

@@ -20,7 +20,7 @@ _FRAME_SECONDS = 0.01
 _MAX_PEAK = 0.99
 # The tilt turns about this frequency.
 _TILT_HZ = 1000.0
-# The low cut of microphones, telephones and editors of speech, which ends below the voice.
+# The low cut of microphones, recorders and telephones. The edit 'high_pass' starts above it.
 _LOW_CUT_HZ, _LOW_CUT_ORDERS = (50.0, 160.0), (1, 2, 4)
 
 

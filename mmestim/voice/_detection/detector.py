@@ -64,7 +64,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Recordings for 'background_noise' and responses for 'reverb'.
     max_false_alarm_rate : float, default=0.03
         Largest fraction of the windows of held-out speakers, unedited or only encoded, in which another edit may be
-        detected; a third of it for changed content.
+        detected; a third of it for changed content, among all windows without it.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Optimizer of the networks.
     lr : float or None, default=None

@@ -49,10 +49,10 @@ class HeldOutScores(NamedTuple):
     @property
     def is_unaltered(self) -> np.ndarray:
         """Windows that are known to have no label."""
-        return (self.is_labelled & ~self.is_positive).all(axis=1)
+        return self.have_none_of(slice(None))
 
-    def have_none_of(self, labels: np.ndarray) -> np.ndarray:
-        """Return the windows that are known to have none of some labels, given as a mask."""
+    def have_none_of(self, labels: Any) -> np.ndarray:
+        """Return the windows that are known to have none of some labels, given as an index of the columns."""
         return (self.is_labelled & ~self.is_positive)[:, labels].all(axis=1)
 
     @property

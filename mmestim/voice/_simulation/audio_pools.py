@@ -90,7 +90,7 @@ def build_pool(audio: Mapping[str, AudioCorpus], clips: AudioCorpus | None) -> A
         kinds["speaker_voices"] = ConditionedAudio(clips)
         kinds.setdefault("voices", kinds["speaker_voices"])
         all_corpora.append(clips)
-    speakers = {kind: corpus.speakers for kind, corpus in audio.items() if corpus.speakers is not None}
+    speakers = {kind: speaker_codes(corpus.speakers, len(corpus)) for kind, corpus in audio.items()}
     return AudioPool(**kinds, speakers=speakers, skips_unreadable=any(c.on_error == "skip" for c in all_corpora))
 
 

@@ -33,8 +33,8 @@ class AudioPool:
     impulse_responses: Sequence[np.ndarray] = ()
     # Indices that a clip may use, for the kinds of which it may not use all.
     allowed_indices: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    # Speakers of the recordings, for the kinds whose speakers are known.
-    speakers: Mapping[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
+    # Numbers of the recordings' speakers by kind; all unknown speakers have the same one.
+    speakers: Mapping[str, Sequence[int] | np.ndarray] = field(default_factory=dict)
     # Whether audio that cannot be read is skipped.
     skips_unreadable: bool = False
 

@@ -95,9 +95,9 @@ class _Synthetic(Edit):
         fade: float = 0.0,
     ) -> Edited:
         check_number("seconds", seconds, closed=False)
-        recording, n_samples = pool.get(self.name, index), max(1, round(seconds * sample_rate))
+        recording = pool.get(self.name, index)
         if at is not None:
-            piece = excerpt(recording, n_samples, offset, sample_rate)
+            piece = excerpt(recording, max(1, round(seconds * sample_rate)), offset, sample_rate)
             return insert(match_level(piece, waveform, sample_rate), waveform, at, fade, sample_rate)
         pieces = [_part(recording, source, seconds, sample_rate)]
         for step in following:

@@ -43,7 +43,8 @@ def test_blocks_are_resampled_like_the_whole_waveform(rate, noise):
         blocks = np.split(waveform, ends[ends < len(waveform)])
         resampled_blocks = list(resample_blocks(blocks, rate, RATE))
         expected = resample(waveform, rate, RATE)
-        np.testing.assert_allclose(np.concatenate(resampled_blocks), expected, rtol=0, atol=1e-6)
+        atol = 0 if rate in (RATE, 47999) else 1e-6  # Products of other shapes differ by rounding errors.
+        np.testing.assert_allclose(np.concatenate(resampled_blocks), expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ def test_stream_yields_the_samples_of_a_corpus(tmp_path, monkeypatch, rate, n_sa
     stream = AudioStream(path, RATE)
     assert stream.duration == n_samples / rate
     for _ in range(2):
-        np.testing.assert_allclose(np.concatenate(list(stream)), AudioCorpus([path])[0], rtol=0, atol=1e-6)
+        atol = 0 if rate == RATE else 1e-6  # rounding errors of resampling
+        np.testing.assert_allclose(np.concatenate(list(stream)), AudioCorpus([path])[0], rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["x.flac", "x.ogg", "x.mp3"])

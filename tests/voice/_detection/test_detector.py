@@ -119,7 +119,7 @@ def test_a_dc_offset_does_not_change_predictions(detector, clips):
 
 def test_search_and_pipeline(clips, edits, tiny):
     detector = VoiceEditDetector(edits, model="features", **{**tiny, "n_clips": 30})
-    search = GridSearchCV(detector, {"window": [0.6, [0.6, 1.2]]}, cv=2).fit(clips)
+    search = GridSearchCV(detector, [{"window": [0.6, [0.6, 1.2]]}, {"model": ["lcnn"]}], cv=2).fit(clips)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = search.best_estimator_
     assert len(best.models_) == (2 if isinstance(best.window, list) else 1)

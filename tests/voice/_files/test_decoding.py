@@ -59,7 +59,7 @@ def test_sound_of_other_containers_is_read_and_aligned(
         path, [sweep(3, rate)], rate, codec=codec, container=container, bitrate=12_200 if rate == 8000 else 64_000
     )
     samples, facts = scan(path)
-    np.testing.assert_allclose(samples, AudioCorpus([path])[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(samples, AudioCorpus([path])[0], rtol=0, atol=0 if rate == RATE else 1e-6)
     delay = DELAYS.get(name, 0)
     assert abs(len(samples) - 3 * RATE) <= 800 + 2 * abs(delay)
     correlation = np.correlate(samples[RATE : 2 * RATE + 4000], sweep(3)[RATE + 2000 : 2 * RATE])

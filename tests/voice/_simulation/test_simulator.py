@@ -210,6 +210,17 @@ def test_unknown_speakers_are_accepted(clips, missing):
             assert corpus.speakers[voice] != corpus.speakers[record.clip]
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_short_sentences_continue_with_the_same_voice(clips, missing):
+    sentences = AudioCorpus([speech(0.8 + 0.1 * seed, seed) for seed in range(6)])
+    sentences.speakers = np.array(["a", missing, "b"] * 2, dtype=object)
+    simulator = EditSimulator(["tts"], n_edits=1, sources={"tts": sentences}, random_state=0)
+    replaced = [record.steps[0] for record in simulator.simulate(clips)[1] if "following" in record.steps[0]]
+    assert any(step["following"] for step in replaced)
+    for step in replaced:
+        assert {other["index"] % 3 for other in step["following"]} <= {step["index"] % 3}
+
+
 def test_unreadable_noises_are_skipped(clips, tmp_path):
     soundfile.write(tmp_path / "a.wav", clips[0], RATE)
     (tmp_path / "b.wav").write_bytes(b"no audio")

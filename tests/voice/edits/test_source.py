@@ -48,14 +48,16 @@ def test_replaced_clip_is_the_unchanged_recording(label, clip, pool):
         assert time_map.intervals(0.0, 4.0) == []
         assert time_map.intervals(1.0, 2.0) == []
         assert time_map.duration == len(edited) / RATE
-        assert abs(edit.duration_after(4.0, **parameters) - time_map.duration) < 2 / RATE
+        # A pause and a recording are each rounded to samples.
+        error = abs(edit.duration_after(4.0, **parameters) - time_map.duration)
+        assert error <= len(parameters["following"]) / RATE
         slow = time_map.then(TimeMap([0, time_map.duration], [0, 2 * time_map.duration]))
         assert slow.duration == 2 * time_map.duration
         assert slow.intervals(0.0, 4.0) == []
 
 
 @each_label
-@pytest.mark.parametrize("speakers", [None, ["a", "b"] * 6])
+@pytest.mark.parametrize("speakers", [None, [0, 1] * 6])
 def test_short_recordings_of_a_speaker_are_joined(label, speakers, noise):
     recordings = [noise(1.5 + 0.1 * number, number) for number in range(12)]
     pool = AudioPool(**{label: recordings}, speakers={} if speakers is None else {label: speakers})
