@@ -18,7 +18,7 @@ from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .._window_labels import LABEL_UNKNOWN
-from ..networks import BoundaryNet, SmallCNN
+from ..networks import BoundaryNet, SharedFrontEnd, SmallCNN
 from ..taxonomy import SPLICED_LABELS, frame_weights
 from .base import WindowModel, WindowOutputs
 from .batching import build_label_loss, map_windows
@@ -140,19 +140,18 @@ class HybridModel(WindowModel):
 
     def _frame_logits(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the log-odds of all maps in every frame; splice points without a network get `PAST_END_LOGIT`."""
-        inputs = waveforms, lengths, self.device, self.precision
-        content_logits = predict_in_batches(self.networks[_CONTENT_NETWORK], *inputs)[0]
+        networks = [self.networks[name] for name in _FRAME_TASKS if name in self.networks]
+        logits = predict_in_batches(SharedFrontEnd(*networks), waveforms, lengths, self.device, self.precision)[0]
         if _SPLICE_NETWORK in self.networks:
-            splice_logits = predict_in_batches(self.networks[_SPLICE_NETWORK], *inputs)[0]
-        else:
-            shape = (len(content_logits), len(SPLICED_LABELS), content_logits.shape[2])
-            splice_logits = np.full(shape, PAST_END_LOGIT, np.float32)
-        return np.concatenate([splice_logits, content_logits], axis=1)
+            return logits
+        shape = (len(logits), len(SPLICED_LABELS), logits.shape[2])
+        return np.concatenate([np.full(shape, PAST_END_LOGIT, np.float32), logits], axis=1)
 
     def _window_logits(self, waveforms: np.ndarray, lengths: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Return the mean log-odds of the labels over the networks of whole windows."""
-        inputs = waveforms, lengths, self.device, self.precision, X
-        return np.mean([predict_in_batches(self.networks[name], *inputs)[0] for name in _WINDOW_NETWORKS], axis=0)
+        networks = SharedFrontEnd(*(self.networks[name] for name in _WINDOW_NETWORKS))
+        logits = predict_in_batches(networks, waveforms, lengths, self.device, self.precision, X)[0]
+        return logits.reshape(len(logits), len(_WINDOW_NETWORKS), -1).mean(axis=1)
 
     def _calibrate_frames(self, training_set: TrainingSet) -> None:
         """Calibrate the scores of frames, and set their thresholds, on the frames of some held-out windows."""

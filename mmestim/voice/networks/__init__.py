@@ -13,8 +13,8 @@ normalisation counts the zeros of the padding.
 from .complex_net import ComplexNet
 from .lcnn import LCNN
 from .rawnet2 import RawNet2
-from .spectrogram_cnns import BoundaryNet, SmallCNN
+from .spectrogram_cnns import BoundaryNet, SharedFrontEnd, SmallCNN
 from .ssl import SSLNet
 from .ssl_checkpoints import load_wav2vec2
 
-__all__ = ["LCNN", "BoundaryNet", "ComplexNet", "RawNet2", "SSLNet", "SmallCNN", "load_wav2vec2"]
+__all__ = ["LCNN", "BoundaryNet", "ComplexNet", "RawNet2", "SSLNet", "SharedFrontEnd", "SmallCNN", "load_wav2vec2"]

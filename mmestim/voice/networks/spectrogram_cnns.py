@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -65,8 +67,11 @@ class BoundaryNet(nn.Module):
 
     def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> Output:
         """Return logits (n_clips, n_maps, n_frames) and embeddings (n_clips, 64, n_frames)."""
-        x, frames = self.front_end(waveform, lengths), self.front_end.frames(lengths)
-        x, frames = run_blocks(self.blocks, x, frames)
+        return self.outputs(self.front_end(waveform, lengths), self.front_end.frames(lengths))
+
+    def outputs(self, features: torch.Tensor, frames: torch.Tensor | None) -> Output:
+        """Return the outputs for features of the front end, of which `frames` are real."""
+        x, frames = run_blocks(self.blocks, features, frames)
         x, frames = run_blocks(self.context, x.flatten(1, 2), frames)
         logits = self.head(x).float()
         if frames is not None:
@@ -139,8 +144,49 @@ class SmallCNN(nn.Module):
             raise ValueError(
                 f"statistics has {n_columns} columns, but the network was built with n_statistics={self.n_statistics}."
             )
-        x, frames = self.front_end(waveform, lengths), self.front_end.frames(lengths)
-        embedding = self.deep(*run_blocks(self.blocks, x, frames))
+        return self.outputs(self.front_end(waveform, lengths), self.front_end.frames(lengths), statistics)
+
+    def outputs(
+        self, features: torch.Tensor, frames: torch.Tensor | None, statistics: torch.Tensor | None = None
+    ) -> Output:
+        """Return the outputs for features of the front end, of which `frames` are real."""
+        embedding = self.deep(*run_blocks(self.blocks, features, frames))
         if self.wide is not None:
             embedding = torch.cat([embedding, self.wide(statistics)], 1)
         return self.head(self.dropout(embedding)).float(), embedding.float()
+
+
+class SharedFrontEnd(nn.Module):
+    """Networks with equal front ends, of which one runs for all.
+
+    Parameters
+    ----------
+    *networks : nn.Module
+        The networks: each a `BoundaryNet`, or each a `SmallCNN`.
+
+    Notes
+    -----
+    The forward pass takes the arguments of the networks. It returns their outputs concatenated along the channels: the
+    maps, or the logits of whole clips.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmestim.voice.networks import BoundaryNet, SharedFrontEnd
+    >>> logits, _ = SharedFrontEnd(BoundaryNet(4), BoundaryNet(2))(torch.randn(2, 16000))
+    >>> logits.shape
+    torch.Size([2, 6, 101])
+    """
+
+    def __init__(self, *networks: nn.Module) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None, *statistics: torch.Tensor) -> Output:
+        """Return the concatenated logits and embeddings."""
+        networks: list[Any] = list(self.networks)
+        front_end = networks[0].front_end
+        features, frames = front_end(waveform, lengths), front_end.frames(lengths)
+        outputs = (network.outputs(features, frames, *statistics) for network in networks)
+        logits, embeddings = zip(*outputs, strict=True)
+        return torch.cat(logits, 1), torch.cat(embeddings, 1)

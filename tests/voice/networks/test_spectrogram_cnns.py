@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmestim.voice.networks import BoundaryNet, SmallCNN
+from mmestim.voice.networks import BoundaryNet, SharedFrontEnd, SmallCNN
 
 
 def test_boundary_net_learns_the_frame_of_a_phase_jump(noise):
@@ -45,3 +45,14 @@ def test_statistics_matter_and_their_number_is_checked(noise):
     for wrong in (None, noise(6, 2)):
         with pytest.raises(ValueError, match="built with n_statistics=7"):
             network(x, None, wrong)
+
+
+@pytest.mark.parametrize("make", [lambda n: BoundaryNet(n), lambda n: SmallCNN(n, n_statistics=7, embedding_dim=16)])
+def test_networks_behind_one_front_end_have_the_outputs_that_they_have_alone(make, noise):
+    networks = [make(n).eval() for n in (3, 2)]
+    inputs = [noise(8000, 2), torch.tensor([8000, 6000])]
+    if isinstance(networks[0], SmallCNN):
+        inputs.append(noise(7, 2))
+    alone = [network(*inputs) for network in networks]
+    for together, *parts in zip(SharedFrontEnd(*networks)(*inputs), *alone, strict=True):
+        assert torch.equal(together, torch.cat(parts, 1))
