@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell $(p) -c 'impor
 BIN := .venv/bin
 
 .NOTPARALLEL: # two installs into one .venv would meet
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench model card clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -30,6 +30,17 @@ bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/fuzz_models.py
 	$(if $(MMESTIM_DATA),$(BIN)/python benchmarks/voice.py --simulate && $(BIN)/python benchmarks/voice.py --shortcuts && $(BIN)/python benchmarks/voice.py --detect && $(BIN)/python benchmarks/voice.py --field)
+
+# Also needs espeak-ng, flite, festival, festvox-kdlpc16k and festvox-us-slt-hts of Debian.
+model: .venv/.model ## train the detector that comes with the package
+	$(BIN)/python -m mmestim.voice.pretrained.build "$(MMESTIM_DATA)" --work build/model
+
+card: .venv/.model .venv/.bench ## measure that detector, and write its card
+	$(BIN)/python benchmarks/voice.py --field --models pretrained --work build/model
+	$(BIN)/python benchmarks/voice.py --detect --models pretrained --work build/model
+	$(BIN)/python benchmarks/voice.py --synthesizers --work build/model
+	$(BIN)/python benchmarks/voice.py --scan --work build/model
+	$(BIN)/python benchmarks/voice.py --card
 
 clean: ## remove what was built and cached, not .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -18,19 +18,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
 from scipy.signal import fftconvolve, firwin
 
 from mmestim.voice import LABELS, TAXONOMY, AudioCorpus, EditRecord, EditSimulator, OneOf
 from mmestim.voice._training_data.window_set import window_start
 from mmestim.voice._window_labels import frames_in, window_truth
+from mmestim.voice.pretrained.training_audio import PART_SECONDS, TRAINING_NOISES, rejoin_utterances
 from mmestim.voice.taxonomy import SPLICED_LABELS
 
 RATE = 16_000
-# Shorter utterances are left out. The others are cut into equal parts of about PART_SECONDS.
-MIN_UTTERANCE_SECONDS, PART_SECONDS = 6.6, 8.0
-# Training uses the noises of Speech Commands; the noises that audiomentations ships are unseen.
-TRAINING_NOISES, NEW_NOISES = "sc_*.flac", "aum_*.flac"
+# Shorter utterances are left out.
+MIN_UTTERANCE_SECONDS = 6.6
+NEW_NOISES = "aum_*.flac"  # audiomentations ships them
 # Training uses the first sentences of two synthetic voices. The evaluation uses the later sentences of all voices.
 TRAINING_VOICES, NEW_VOICES = ("flite-kal16", "flite-rms"), ("flite-awb", "espeak-en-us")
 N_TRAINING_SENTENCES = 12
@@ -74,28 +73,6 @@ VARIANTS = {
 }
 
 # Speech --------------------------------------------------------------------------------------------
-
-
-def rejoin_utterances(speech: Path, folder: Path, split: str, n_speakers: int | None) -> AudioCorpus:
-    """Concatenate the pieces of the utterances of a split, and write them in equal parts below `folder`."""
-    table = pd.read_csv(speech.parent / "clips.csv", dtype={"speaker": str})
-    utterances = [pieces.sort_values("piece") for _, pieces in table[table["split"] == split].groupby("utterance")]
-    utterances = [pieces for pieces in utterances if pieces["duration_s"].sum() >= MIN_UTTERANCE_SECONDS]
-    if n_speakers is not None:
-        chosen = np.linspace(0, len(utterances) - 1, n_speakers).round().astype(int)
-        utterances = [utterances[number] for number in chosen]
-    target, rows = folder / split, []
-    target.mkdir(parents=True, exist_ok=True)
-    for pieces in utterances:
-        has_no_gap = np.allclose(pieces["start_s"].iloc[1:], pieces["end_s"].iloc[:-1])
-        assert has_no_gap, f"{pieces['file'].iloc[0]}: a gap between pieces"
-        utterance = np.concatenate([soundfile.read(speech / name, dtype="int16")[0] for name in pieces["file"]])
-        n_parts = max(1, round(len(utterance) / RATE / PART_SECONDS))
-        for number, part in enumerate(np.array_split(utterance, n_parts)):
-            path = target / f"{pieces['utterance'].iloc[0]}_{number}.wav"
-            soundfile.write(path, part, RATE)
-            rows.append({"path": str(path), "speaker": pieces["speaker"].iloc[0]})
-    return AudioCorpus(pd.DataFrame(rows), sample_rate=RATE)
 
 
 def synthetic_speech(folder: Path, systems: Sequence[str], *, for_training: bool) -> AudioCorpus:
@@ -244,7 +221,10 @@ class EvaluationData:
         root = speech.parent.parent
         self.work, self.edits, self.n_clips, self.n_jobs = work, edits, n_clips, n_jobs
         self.train, self.val = (
-            rejoin_utterances(speech, work / "speech", split, n_speakers) for split in ("train", "val")
+            rejoin_utterances(
+                speech.parent, work / "speech", split, min_seconds=MIN_UTTERANCE_SECONDS, n_speakers=n_speakers
+            )
+            for split in ("train", "val")
         )
         assert not set(self.train.speakers) & set(self.val.speakers), "a speaker is in both splits"
         self.noises, self._new_noises = (
@@ -297,7 +277,9 @@ class EvaluationData:
             f"{MIN_UTTERANCE_SECONDS} s are left out, and the others are cut into equal parts of about "
             f"{PART_SECONDS:g} s. Training uses {len(self.train)} parts of {len(set(self.train.speakers))} speakers, "
             f"the evaluation {len(self.val)} parts of {len(set(self.val.speakers))} other speakers. The detector "
-            "chooses thresholds and calibration on training speakers; nothing is chosen by the figures below.",
+            "chooses thresholds and calibration on training speakers; nothing is chosen by the figures below. The "
+            "training of the pretrained detector, on all utterances of these speakers and on more synthetic voices, is "
+            "described in its card.",
             f"Each set has {self.n_clips} edited clips and contributes one window per clip. Half of the windows are "
             "placed around a boundary of an edit, as in training. Windows are labelled by the same rule as in "
             "training; a label is not scored in a window that contains too little of the edit. Single edits are "
@@ -306,8 +288,8 @@ class EvaluationData:
             *(f"{name.capitalize()}: {variant.description}." for name, variant in VARIANTS.items()),
             f"Noises of training: {noises}. New noises: {new_noises}. Training uses no measured room; the evaluation "
             f"uses {len(self._rooms)}. Synthetic voices of training: {', '.join(TRAINING_VOICES)}, "
-            f"{N_TRAINING_SENTENCES} sentences. New voices: {', '.join(NEW_VOICES)}. The evaluation uses other "
-            "sentences of all voices. 'vc' is left out because there is no converted speech.",
+            f"{N_TRAINING_SENTENCES} sentences. New voices: {', '.join(NEW_VOICES)}, of which the pretrained detector "
+            "was trained on the latter. The evaluation uses other sentences of all voices. 'vc' is left out because there is no converted speech.",
         ]
 
     def _stored(self, name: str, n_clips: int, settings: dict[str, Any]) -> ClipSet:

@@ -57,9 +57,13 @@ ARROWS = {
         "voice._training_data voice._features voice._window_labels voice.networks voice.taxonomy voice._constants "
         "_training _data _utils"
     ),
+    "voice.pretrained": "",
+    "voice.pretrained.training_audio": "voice.pretrained voice._audio",
+    "voice.pretrained.build": "voice.pretrained.training_audio voice voice.taxonomy persistence",
     "voice._detection": (
         "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.records "
-        "voice.taxonomy voice._recordings voice._audio voice._constants _training _serialization _utils"
+        "voice.taxonomy voice.pretrained voice._recordings voice._audio voice._constants persistence _training "
+        "_serialization _utils"
     ),
     "voice._reporting": (
         "voice._detection voice._models voice._recordings voice.formats voice.segments voice.taxonomy voice._audio "
@@ -72,8 +76,8 @@ ARROWS = {
     "displays": "multimodal multimodal._analysis voice voice._audio voice.localization _data _utils",
     "persistence": "multimodal multimodal.base balancers _training _serialization",
     "_cli": (
-        "persistence voice voice._reporting voice._detection voice.formats voice._audio voice._files voice.taxonomy "
-        "_utils"
+        "persistence voice voice._reporting voice._detection voice.pretrained voice.formats voice._audio voice._files "
+        "voice.taxonomy _utils"
     ),
     "__main__": "_cli",
 }
