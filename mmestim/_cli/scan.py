@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 from tqdm import tqdm
@@ -52,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="audio or video file, folder that is searched recursively, or - for standard input",
     )
-    parser.add_argument("--model", required=True, help="model file written by mmestim train or mmestim.save")
+    parser.add_argument(
+        "--model",
+        help="model file written by mmestim train or mmestim.save (default: the detector that comes with mmestim)",
+    )
     parser.add_argument("--report", metavar="FILE.html", help="also write an HTML report with spectrograms and sound")
     parser.add_argument(
         "--format",
@@ -92,16 +96,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Scan the files and return the exit status."""
     _check_options(options)
+    from ..voice._files.standard_input import spool
+    from ..voice.pretrained import pretrained_file
+
+    with ExitStack() as stack:
+        if options.model is None:
+            options.model = str(stack.enter_context(pretrained_file()))
+            print(f"model: the detector that comes with mmestim {version('mmestim')}", file=sys.stderr)
+        detector = _load_detector(options)
+        spooled = stack.enter_context(spool(sys.stdin.buffer)) if _STANDARD_INPUT in options.paths else ""
+        return _scan(options, detector, spooled)
+
+
+def _load_detector(options: argparse.Namespace) -> Any:
+    """Return the detector in the file of the model."""
     from ..persistence import load
     from ..voice import VoiceEditDetector
-    from ..voice._files.standard_input import spool
 
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not detector.finds_edits_:
         raise ValueError(f"--model {options.model!r} does not contain an edit detector. Create one with mmestim train.")
-    with ExitStack() as stack:
-        spooled = stack.enter_context(spool(sys.stdin.buffer)) if _STANDARD_INPUT in options.paths else ""
-        return _scan(options, detector, spooled)
+    return detector
 
 
 def _scan(options: argparse.Namespace, detector: Any, spooled: str) -> int:

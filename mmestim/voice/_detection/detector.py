@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from .._simulation.simulator import EditSimulator, labels_for_corpus
 from ..localization import EditSegment
 from ..taxonomy import CATEGORIES, UNALTERED
 from . import saved_detector
-from .clip_analysis import ClipAnalysis, analyze_corpus, analyze_recording, detected_categories, predicted_labels
+from .clip_analysis import ClipAnalysis, analyze_corpus, detected_categories, predicted_labels
 from .inputs import resolve_clips, resolve_ground_truth, resolve_speakers
 from .parameters import check_networks, check_parameters, column_orders, resolve_simulator
 from .scoring import mean_average_precision
@@ -202,6 +201,31 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.random_state = random_state
+
+    @classmethod
+    def from_pretrained(cls, *, device: Any = "auto") -> Self:
+        """Load the detector that comes with the package; its file MODEL_CARD.md describes its training and limits.
+
+        Parameters
+        ----------
+        device : str or torch.device, default='auto'
+            Device for predictions, as in `mmestim.load`.
+
+        Returns
+        -------
+        VoiceEditDetector
+            The fitted detector.
+
+        Examples
+        --------
+        >>> VoiceEditDetector.from_pretrained().labels_[:4].tolist()
+        ['unaltered', 'tts', 'cut', 'paste']
+        """
+        from ...persistence import load
+        from ..pretrained import pretrained_file
+
+        with pretrained_file() as path:
+            return load(path, device=device)
 
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Train on clean speech, or on clips whose edits are known.
@@ -439,30 +463,6 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=False)
         return analyze_corpus(self, corpus, locate)
-
-    def analyze_stream(self, blocks: Iterable[np.ndarray], *, locate: bool = True) -> ClipAnalysis:
-        """Return all results for one recording, which is read block by block.
-
-        Parameters
-        ----------
-        blocks : iterable of float32 ndarray of shape (n_samples,)
-            The recording at 16 kHz, divided anywhere. It is iterated once for each window length, so a generator is
-            not accepted.
-        locate : bool, default=True
-            Whether to locate the detected edits.
-
-        Returns
-        -------
-        ClipAnalysis
-            The results.
-
-        Raises
-        ------
-        TypeError
-            If `blocks` is an iterator.
-        """
-        check_is_fitted(self)
-        return analyze_recording(self, blocks, locate)
 
     @property
     def finds_edits_(self) -> bool:

@@ -10,6 +10,7 @@ import soundfile
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mmestim.voice import LABELS, TAXONOMY, EditPlan, EditSimulator, VoiceEditDetector, scan_files, write_report
+from mmestim.voice._detection.clip_analysis import analyze_recording
 from mmestim.voice._detection.clip_inference import scan_clip
 from mmestim.voice._detection.explanation import describe_finding
 from mmestim.voice.taxonomy import KINDS, Between
@@ -62,14 +63,14 @@ def test_analyses_agree_with_predictions(detector, clips, edits):
         assert_allclose(1 / (1 + np.exp(-analysis.logits)), list(analysis.probabilities.values())[1:], atol=1e-6)
         assert set(analysis.tested) <= set(edits)
         assert {*analysis.tested, *analysis.not_tested} == set(LABELS[1:])
-        by_block = sensitive.analyze_stream(np.split(clip, [1000, 20000]))
+        by_block = analyze_recording(sensitive, np.split(clip, [1000, 20000]), locate=True)
         assert by_block.segments == analysis.segments
         assert by_block.probabilities == analysis.probabilities
     unlocated = sensitive.analyze(clips[:1], locate=False)[0]
     assert unlocated.segments == ()
     assert unlocated.probabilities == analyses[0].probabilities
     with pytest.raises(TypeError, match="blocks is an iterator of type generator"):
-        sensitive.analyze_stream(block for block in [clips[0]])
+        analyze_recording(sensitive, (block for block in [clips[0]]), locate=True)
 
 
 def test_all_results_are_parts_of_one_analysis(edit_detector, tmp_path, make_voice, add_echo):
