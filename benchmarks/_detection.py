@@ -28,10 +28,21 @@ import torch
 import mmestim
 from _detection_data import EvaluationData
 from _detection_report import markdown
-from _detection_runs import END_METRIC, Run, RunEvaluation, append_part, evaluation_parts, read_parts, rounded
+from _detection_runs import (
+    END_METRIC,
+    PRETRAINED,
+    Run,
+    RunEvaluation,
+    append_part,
+    evaluation_parts,
+    pretrained_name,
+    read_parts,
+    rounded,
+)
 from _detection_scores import Line
 from mmestim.voice import LABELS
 
+PRETRAINED_WINDOW = 4.05
 PACKAGES = ("mmestim", "torch", "scikit-learn", "numpy", "scipy", "soundfile", "soxr", "python-stretch", "av")
 FULL = {
     "clips": 1500,
@@ -65,7 +76,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "for --detect and --field", "without --work, clips and detectors are deleted at the end"
     )
     add = group.add_argument
-    add("--models", nargs="+", metavar="NAME", help="values of the detector's model (default: hybrid features)")
+    add(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="values of the detector's model, or pretrained for the one in the package (default: hybrid features)",
+    )
     add("--windows", nargs="+", type=float, metavar="SECONDS", help="window lengths, one per run (default: 4.05)")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the detectors (default: 0 1 2)")
     add("--edits", nargs="+", metavar="LABEL", help="labels (default: all but vc, for which there is no audio)")
@@ -121,7 +137,10 @@ def runs_and_data(options: argparse.Namespace, work: Path, results: Path) -> tup
         for seed in options.seeds
         for window in options.windows
         for model in options.models
+        if model != PRETRAINED
     ]
+    if PRETRAINED in options.models:
+        runs.append(Run(pretrained_name(), PRETRAINED_WINDOW, 1.0, 0, config))
     if options.fresh:
         for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(folder, ignore_errors=True)

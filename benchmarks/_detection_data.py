@@ -289,7 +289,8 @@ class EvaluationData:
             f"Noises of training: {noises}. New noises: {new_noises}. Training uses no measured room; the evaluation "
             f"uses {len(self._rooms)}. Synthetic voices of training: {', '.join(TRAINING_VOICES)}, "
             f"{N_TRAINING_SENTENCES} sentences. New voices: {', '.join(NEW_VOICES)}, of which the pretrained detector "
-            "was trained on the latter. The evaluation uses other sentences of all voices. 'vc' is left out because there is no converted speech.",
+            "was trained on the latter. The evaluation uses other sentences of all voices. 'vc' is left out because "
+            "there is no converted speech.",
         ]
 
     def _stored(self, name: str, n_clips: int, settings: dict[str, Any]) -> ClipSet:

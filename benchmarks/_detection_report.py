@@ -29,20 +29,28 @@ class Aim(NamedTuple):
 
 
 AIMS = [
-    Aim("ROC-AUC, mean of the 17 labels", "hybrid", SEEN, OF_17, "roc_auc", 0.95),
-    Aim("average precision, mean of the 17", "hybrid", SEEN, OF_17, "average_precision", 0.83),
-    Aim("ROC-AUC of unaltered", "hybrid", SEEN, "unaltered", "roc_auc", 0.985),
+    Aim("ROC-AUC, mean of the 17 labels", "pretrained", SEEN, OF_17, "roc_auc", 0.96),
+    Aim("average precision, mean of the 17", "pretrained", SEEN, OF_17, "average_precision", 0.86),
+    Aim("ROC-AUC of unaltered", "pretrained", SEEN, "unaltered", "roc_auc", 0.985),
     *(
-        Aim(f"ROC-AUC of {label}, {kind}", "hybrid", f"seen, {kind}", label, "roc_auc", goal)
-        for label, goals in {"cut": (0.77, 0.88), "paste": (0.81, 0.92), "mix": (0.90, 0.96)}.items()
+        Aim(f"ROC-AUC of {label}, {kind}", "pretrained", f"seen, {kind}", label, "roc_auc", goal)
+        for label, goals in {"cut": (0.88, 0.88), "paste": (0.91, 0.92), "mix": (0.92, 0.96)}.items()
         for kind, goal in zip(("composed", "single"), goals, strict=True)
     ),
+    Aim(
+        "localization F1 at an IoU of 0.5",
+        "pretrained",
+        "located, composed",
+        OF_ALL,
+        "intervals: segment_f1@0.5",
+        0.5,
+    ),
     *(
-        Aim(f"false alarms: {label}, {part}", "hybrid", part, label, "false_alarm_rate", goal, True)
+        Aim(f"false alarms: {label}, {part}", "pretrained", part, label, "false_alarm_rate", goal, True)
         for part, label, goal in (
             *((f"unedited, below {hz} Hz", "mp3", 0.1) for hz in BRICK_WALLS_HZ),
-            ("unedited", "any", 0.05),
-            ("unedited, whole clips", "any", 0.05),
+            ("unedited", "any", 0.06),
+            ("unedited, whole clips", "any", 0.06),
         )
     ),
     Aim("seconds of fit, on two cores", "hybrid", "fit", "", "fit", 3600, True),
@@ -152,7 +160,8 @@ def aims_section(groups: list[Group]) -> Section:
     for aim in AIMS:
         figures = {group.model: group(aim.part, aim.label, aim.metric) for group in groups}
         goal = f"{'at most' if aim.at_most else 'at least'} {aim.goal:g}"
-        verdict = verdict_of(aim, figures.get(aim.model, MISSING))
+        figure = next((figure for model, figure in figures.items() if model.split()[0] == aim.model), MISSING)
+        verdict = verdict_of(aim, figure)
         rows.append([aim.description, aim.model, goal, *map(str, figures.values()), verdict])
     notes = (
         f"Windows of {AIMS_WINDOW:g} s, training budget 1. The verdict depends on the mean; it is uncertain if the "
@@ -383,7 +392,7 @@ def time_section(groups: list[Group]) -> Section:
             rows += [[group.name, f"{part}: {name}", short(group(part, "", name).value)] for name in names]
     notes = (
         "Fit: seconds in total ('fit'), for the simulation of edits ('data') and for statistics, networks, trees and "
-        "calibration ('training'); training windows; size of the pickle. Speed: prediction from files, including "
+        "calibration ('training'); training windows; size of the file. Speed: prediction from files, including "
         "reading. Shares: fractions of the time of one process."
     )
     return "Time", notes, rows

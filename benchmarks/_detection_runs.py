@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import os
 import pickle
@@ -27,10 +28,13 @@ from mmestim.voice._models import features as _features
 from mmestim.voice._models import hybrid as _hybrid
 from mmestim.voice._models import network as _network
 from mmestim.voice._models.boosted_trees import BoostedTrees
+from mmestim.voice.pretrained import pretrained_file
 
 FIELDS = ("part", "label", "metric", "value", "low", "high")
 # Metric of the last line of a part: a part without it is incomplete.
 END_METRIC = "seconds"
+# Value of --models for the detector that comes with the package. Its runs are named after the hash of its file.
+PRETRAINED = "pretrained"
 BATCH_SIZE = 256
 
 # Stored figures --------------------------------------------------------------------------------------
@@ -47,13 +51,20 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.window:g}-{self.training_budget:g}-{self.seed}-{self.config}"
+        model = self.model.replace(" ", "_")
+        return f"{model}-{self.window:g}-{self.training_budget:g}-{self.seed}-{self.config}"
 
     @classmethod
     def from_name(cls, name: str) -> Run:
         """Return the run with this name."""
         model, window, training_budget, seed, config = name.rsplit("-", 4)
-        return cls(model, float(window), float(training_budget), int(seed), config)
+        return cls(model.replace("_", " "), float(window), float(training_budget), int(seed), config)
+
+
+def pretrained_name() -> str:
+    """Return the name of the detector that comes with the package in runs."""
+    with pretrained_file() as path:
+        return f"{PRETRAINED} {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
 def read_parts(path: Path) -> dict[str, list[Line]]:
@@ -108,6 +119,11 @@ class RunEvaluation:
 
     @cached_property
     def _detector_and_facts(self) -> tuple[VoiceEditDetector, dict[str, float]]:
+        if self.run.model.startswith(PRETRAINED):
+            detector = VoiceEditDetector.from_pretrained(device=self.options.device)
+            with pretrained_file() as path:
+                facts = {"megabytes": path.stat().st_size / 1e6}
+            return detector.set_params(n_jobs=self.options.n_jobs), facts
         path = self.folder / "detector.pkl"
         if not path.exists():
             detector = VoiceEditDetector(
@@ -127,6 +143,7 @@ class RunEvaluation:
             load, start = os.getloadavg()[0], time.perf_counter()
             detector.fit(self.data.train)
             facts = {"load at the start": load, "cores": os.cpu_count() or 0, "fit": time.perf_counter() - start}
+            facts["megabytes"] = len(pickle.dumps(detector)) / 1e6
             incomplete = path.with_suffix(".new")
             incomplete.write_bytes(pickle.dumps((detector, facts)))
             incomplete.rename(path)
@@ -168,7 +185,6 @@ class RunEvaluation:
             "training": window_report["seconds"]["training"],
             "windows": window_report["n_windows"],
             "speakers": detector.training_report_["n_speakers"],
-            "megabytes": (self.folder / "detector.pkl").stat().st_size / 1e6,
         }
         lines = [Line("", metric, float(value)) for metric, value in facts.items()]
         # The detector's own estimates, on held-out training speakers, are compared with the scores on other speakers.

@@ -11,6 +11,12 @@ depend on the machine, so compare the ratios. Memory is read from /proc, which r
 
 --field measures false alarms and recall of the same detectors on files of many rates, formats and codecs (_field.py).
 
+--scan times scans of files, by default with the detector in the package (_scan_speed.py).
+
+--synthesizers measures how well the detector in the package finds synthetic speech of each synthesizer
+(_synthesizers.py); --work is then the folder of `make model`. --card writes the card of that detector from the figures
+that are stored of it (_model_card.py).
+
 Only this script uses audiomentations: pip install "mmestim[bench]". Without it, the comparison contains only the times
 of mmestim.
 """
@@ -26,8 +32,11 @@ from pathlib import Path
 from _audiomentations_cases import CASES
 from _detection import add_options, detect
 from _field import measure_field
+from _model_card import write_card
+from _scan_speed import measure_scans
 from _shortcuts import measure_shortcuts
 from _simulation_runs import simulate
+from _synthesizers import measure_synthesizers
 
 __all__ = ["CASES", "main"]
 
@@ -49,6 +58,17 @@ def main(args: list[str] | None = None) -> None:
     modes.add_argument("--detect", dest="mode", action="store_const", const=detect, help="evaluate the detector")
     modes.add_argument(
         "--field", dest="mode", action="store_const", const=measure_field, help="evaluate the detector on files"
+    )
+    modes.add_argument("--scan", dest="mode", action="store_const", const=measure_scans, help="time scans of files")
+    modes.add_argument(
+        "--synthesizers",
+        dest="mode",
+        action="store_const",
+        const=measure_synthesizers,
+        help="evaluate the pretrained detector on each synthesizer",
+    )
+    modes.add_argument(
+        "--card", dest="mode", action="store_const", const=write_card, help="write the card of that detector"
     )
     parser.add_argument(
         "--speech", type=Path, default=speech, help="folder of speech (default: speech/audio in MMESTIM_DATA)"

@@ -4,12 +4,14 @@ import importlib
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from mmestim.voice import LABELS, AudioCorpus, VoiceEditDetector
+from mmestim.voice.pretrained import pretrained_file
 
 
 @pytest.fixture
@@ -118,6 +120,17 @@ def test_files_of_every_kind_are_measured(voice, data_folder, tmp_path, capsys, 
     assert [row[0] for row in rows(report, "Recall on edited files: features, seed 0")] == ["16 kHz"]
 
 
+def test_scans_are_timed_and_their_memory_is_measured(voice, data_folder, tmp_path, capsys, monkeypatch):
+    module = importlib.import_module("_scan_speed")
+    monkeypatch.setattr(module, "FORMATS", {"WAV, 16 kHz": module.as_sound})
+    call = ["--scan", "--quick", "--models", "features", "--edits", "cut", "mp3", "--jobs", "1"]
+    voice.main([*call, "--speech", str(data_folder / "speech" / "audio"), "--out", str(tmp_path)])
+    report = (tmp_path / "voice-scan.md").read_text()
+    assert [row[0] for row in rows(report, "WAV, 16 kHz")] == ["reading", "LCNN", "features, 1 processes"]
+    assert all(float(row[1]) > 0 and float(row[2]) > 0 for row in rows(report, "WAV, 16 kHz"))
+    assert all(float(row[3]) >= float(row[2]) > 0 for row in rows(report, "Memory"))
+
+
 def test_every_acquisition_writes_a_file_that_can_be_read(voice, tmp_path):
     acquisitions = importlib.import_module("_acquisitions").ACQUISITIONS
     waveform = (0.1 * np.sin(np.arange(32_000) ** 1.5 / 2000)).astype(np.float32)
@@ -125,18 +138,6 @@ def test_every_acquisition_writes_a_file_that_can_be_read(voice, tmp_path):
         read = AudioCorpus([acquisition.write(waveform, tmp_path / name)])[0]
         seconds = float(name.split()[0]) if acquisition.group == "length" else 2.0
         assert abs(len(read) / 16_000 - min(seconds, 2.0)) < 0.1, name
-
-
-def test_rejoined_clips_are_complete_and_speakers_do_not_overlap(voice, data_folder, tmp_path):
-    data = importlib.import_module("_detection_data")
-    speech = data_folder / "speech" / "audio"
-    train, val = (data.rejoin_utterances(speech, tmp_path, split, 3) for split in ("train", "val"))
-    assert len(set(train.speakers)) == len(set(val.speakers)) == 3
-    assert not set(train.speakers) & set(val.speakers)
-    first = np.flatnonzero(val.speakers == val.speakers[0])
-    pieces = sorted(speech.glob(f"val/{Path(val.paths[0]).stem.rpartition('_')[0]}_*.flac"))
-    utterance = np.concatenate([soundfile.read(piece, dtype="float32")[0] for piece in pieces])
-    np.testing.assert_array_equal(np.concatenate([val[number] for number in first]), utterance)
 
 
 def test_full_and_partial_edits_of_a_window_are_scored_separately(voice):
@@ -169,3 +170,33 @@ def test_missed_aims_are_reported(voice):
     assert list(aims(0.907, 301).values()) == ["missed, within the interval", "missed"]
     text = report.markdown({run("features", 4.05, 1.0, 0, ""): {"fit": []}}, [])
     assert {row[-1] for row in rows(text, "Aims")} == {"not run"}
+
+
+def test_the_card_has_the_stored_figures(voice):
+    card = importlib.import_module("_model_card")
+    with pretrained_file() as path:
+        written = path.with_name(card.CARD).read_text(encoding="utf-8")
+    assert card.card(Path(card.__file__).parent / "results") == written
+
+
+def test_synthetic_speech_is_scored_by_its_extent(voice):
+    """Clips that are synthetic throughout are detected with certainty, those in part not at all."""
+    module = importlib.import_module("_synthesizers")
+
+    detector = SimpleNamespace(
+        thresholds_=np.array([0.5, 0.6]),
+        predict_proba=lambda clips: np.array([[0.5, clip.max()] for clip in clips]),
+    )
+    evaluation = SimpleNamespace(labels=["unaltered", "tts"], detector=detector)
+
+    def record(end):
+        return SimpleNamespace(labels=["tts"], intervals={"tts": [(0.0, end)]}, duration=2.0)
+
+    records = [record(end) for end in (2.0, 1.0, 2.0, 1.0)]
+    waveforms = [np.full(10, level) for level in (0.9, 0.1, 0.5, 0.1)]
+    speakers = np.array(["a", "a", "b", "b"])
+    clips = module.EditedClips(waveforms, records, speakers)
+    lines = module.extent_lines(evaluation, clips, np.array([0.2, 0.3]), np.array(["a", "b"]), 5)
+    values = {line.metric: line.value for line in lines}
+    assert [values[f"{metric}, throughout"] for metric in ("n_positive", "roc_auc", "recall")] == [2, 1, 0.5]
+    assert [values[f"{metric}, in part"] for metric in ("n_positive", "roc_auc", "recall")] == [2, 0, 0]
