@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from _detection_report import Group
+from _detection_report import AIMS_WINDOW, SEEN, Group
 from _detection_runs import Run, pretrained_name, read_parts
 from _detection_scores import OF_ALL, Line
 from _field import ANY, CHANGED, MEAN, percent
@@ -19,7 +19,7 @@ from mmestim.voice.pretrained import pretrained_file
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 CARD = "MODEL_CARD.md"
-SEEN, SINGLE = "seen, composed", "seen, single"
+SINGLE = "seen, single"
 
 
 def write_card(options: argparse.Namespace, command: str) -> None:
@@ -34,6 +34,7 @@ def card(results: Path) -> str:
     detection, field, synthesizers = (
         figures_of(results / folder, name) for folder in ("voice-detection", "voice-field", "voice-synthesizers")
     )
+    group = Group(name, AIMS_WINDOW, 1.0, [detection])
     detector = VoiceEditDetector.from_pretrained(device="cpu")
     with pretrained_file() as path:
         megabytes = path.stat().st_size / 1e6
@@ -43,9 +44,9 @@ def card(results: Path) -> str:
         megabytes=f"{megabytes:.1f}",
         report=detector.training_report_,
         not_tested=[label for label in LABELS[1:] if label not in detector.labels_],
-        means=Group(name, 4.05, 1.0, [detection]),
+        means=group,
         of_all=OF_ALL,
-        labels="\n".join(label_table(Group(name, 4.05, 1.0, [detection]), detector)),
+        labels="\n".join(label_table(group, detector)),
         acquisitions="\n".join(acquisition_table(field)),
         synthesizers="\n".join(synthesizer_table(synthesizers)),
     )
