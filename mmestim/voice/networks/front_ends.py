@@ -57,7 +57,9 @@ class FrontEnd(nn.Module):
         """Map waveforms (n, n_samples) to features (n, n_channels, n_bins, n_frames)."""
         frames = self.frames(lengths)
         with torch.autocast(waveform.device.type, enabled=False):
-            return zero_padding(self._transform(scale_to_unit_rms(waveform, lengths), frames), frames)
+            features = zero_padding(self._transform(scale_to_unit_rms(waveform, lengths), frames), frames)
+        # Each network that shares the features would convert them.
+        return features.contiguous(memory_format=torch.channels_last)
 
     def _transform(self, waveform: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
         raise NotImplementedError

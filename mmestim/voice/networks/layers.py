@@ -8,9 +8,11 @@ padded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..._utils.validation import check_number
@@ -19,6 +21,8 @@ from .masking import mean_max_std, zero_padding, zero_padding_
 
 #: Logits and embeddings.
 Output = tuple[torch.Tensor, torch.Tensor]
+
+_FOLDABLE = {(nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d)}
 
 
 class Block(nn.Sequential):
@@ -48,15 +52,33 @@ class Block(nn.Sequential):
         self, x: torch.Tensor, frames: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the output of the layers, zero in the padding, and its number of real frames."""
-        frames = self.frames(frames)
-        if not isinstance(self[-1], nn.ReLU):
-            return zero_padding(super().forward(x), frames), frames
-        for layer in list(self)[:-1]:
+        frames, layers = self.frames(frames), list(self)
+        if not self.training and not torch.is_grad_enabled() and _can_fold(layers):
+            x, layers = _folded(layers[0], layers[1], x), layers[2:]
+        is_rectified = bool(layers) and isinstance(layers[-1], nn.ReLU)
+        for layer in layers[:-1] if is_rectified else layers:
             x = layer(x)
+        if not is_rectified:
+            return zero_padding(x, frames), frames
         # A ReLU passes no gradient where its input is zero, so the input can be masked in place, without a copy.
         with torch.no_grad():
             zero_padding_(x, frames)
-        return self[-1](x), frames
+        return x.relu_(), frames
+
+
+def _can_fold(layers: Sequence[nn.Module]) -> bool:
+    """Return whether the first two layers are a convolution and its batch normalisation."""
+    if len(layers) < 2 or (type(layers[0]), type(layers[1])) not in _FOLDABLE:
+        return False
+    return bool(layers[1].track_running_stats)
+
+
+def _folded(conv: Any, norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """Apply a convolution and its batch normalisation in evaluation as one convolution, up to rounding errors."""
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return conv._conv_forward(x, weight, bias)
 
 
 def run_blocks(

@@ -23,6 +23,25 @@ def test_padding_is_zero_and_gets_no_gradient(activation):
     assert torch.autograd.gradcheck(lambda x: block(x, lengths)[0], x)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv1d(4, 3, 3, padding=1, bias=False), nn.BatchNorm1d(3), nn.ReLU()],
+        [nn.Conv1d(4, 3, 5, 2, padding=8, dilation=4), nn.BatchNorm1d(3)],
+        [nn.Conv2d(4, 6, 3, (2, 1), padding=1), nn.BatchNorm2d(6, affine=False), nn.SELU()],
+        [nn.Conv2d(4, 3, 3, padding=1), nn.ReLU()],
+        [nn.Conv1d(4, 2, 1), nn.BatchNorm1d(2, track_running_stats=False), nn.ReLU()],
+    ],
+)
+def test_evaluation_without_gradients_computes_the_same(layers):
+    block = Block(*layers)
+    x = torch.randn(2, 4, *(9,) * (1 if isinstance(layers[0], nn.Conv1d) else 2))
+    block(3 * x + 1, None)  # sets running means and variances
+    expected, _ = block.eval()(x, None)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x, None)[0], expected)
+
+
 def test_pooling_leaves_at_least_one_frame():
     block = Block(nn.MaxPool1d(3), stride=3, pools=True)
     x, frames = block(torch.ones(2, 1, 9), torch.tensor([9, 2]))
