@@ -16,6 +16,7 @@ _MIN_LAG_SECONDS, _SEGMENT_SECONDS, _STEP_SECONDS = 0.25, 0.16, 0.01
 _LAG_BLOCK_SECONDS = 0.005
 _N_LAGS = 3
 _RUN_LENGTH = 64  # samples
+_N_FIRST_BITS = 20
 # In an array, since NumPy warns when scalars overflow.
 _HASH_FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)
 
@@ -95,7 +96,10 @@ def copy_statistics(clip: ClipSpectra) -> Statistics:
         hashes = hashes[:-length] * factor + hashes[length:]
         length, factor = 2 * length, factor * factor
     # Runs that hardly change, such as silence, are no evidence of copying.
-    hashes = np.sort(hashes[n_changes[_RUN_LENGTH - 1 :] - n_changes[: len(hashes)] >= _RUN_LENGTH // 4])
+    hashes = hashes[n_changes[_RUN_LENGTH - 1 :] - n_changes[: len(hashes)] >= _RUN_LENGTH // 4]
+    # Most runs have no copy; those whose first bits are unique need not be sorted.
+    first_bits = (hashes >> np.uint64(64 - _N_FIRST_BITS)).astype(np.intp)
+    hashes = np.sort(hashes[np.bincount(first_bits)[first_bits] > 1])
     n_copies = np.count_nonzero(hashes[1:] == hashes[:-1])
     yield "copied", ("share",), np.log10([n_copies / len(clip.relative) + 1e-5])
 

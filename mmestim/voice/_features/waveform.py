@@ -29,8 +29,10 @@ def amplitude_statistics(clip: ClipSpectra) -> Statistics:
 
     Clipping and coarse quantisation change them.
     """
-    relative = clip.relative
-    amplitudes = np.sort(np.abs(relative))
+    relative, ordered = clip.relative, clip.ordered
+    n_negative = np.searchsorted(ordered, 0)
+    # A stable sort merges two ordered parts.
+    amplitudes = np.sort(np.append(-ordered[:n_negative][::-1], ordered[n_negative:]), kind="stable")
     ranks = np.searchsorted(amplitudes, _AMPLITUDE_EDGES)
     fractions = np.diff(np.append(ranks[:-1], len(amplitudes))) / len(amplitudes)
     yield "share_of_peak", [f"{low:g}_{high:g}" for low, high in pairwise(_AMPLITUDE_EDGES)], _log10(fractions)
@@ -44,7 +46,7 @@ def amplitude_statistics(clip: ClipSpectra) -> Statistics:
     logarithms = [_log10(flags.mean()) for flags in (is_constant, is_constant & is_loud, is_flat)]
     values = np.array([*logarithms, np.log10(1 + _longest_run(is_flat))])
     yield "flat", ("still", "loud_still", "loud", "longest"), values
-    distinct = np.unique(relative)
+    distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])]
     gap = np.median(np.diff(distinct)) if len(distinct) > 1 else 1.0
     values = np.array([np.log10(len(distinct) / len(relative)), np.log2(1 / gap)])
     yield "values", ("distinct", "bits"), values
