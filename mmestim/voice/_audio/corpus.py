@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 from ..._utils.validation import check_choice, check_number
 from .folders import files_in, parse_mailabs_path
 from .reading import AudioError, read_clip
+from .streaming import AudioStream
 
 __all__ = ["AudioCorpus", "Skipped"]
 
@@ -203,6 +204,25 @@ class AudioCorpus(Sequence[np.ndarray]):
             source_rate=self.source_rate,
             max_duration=self.max_duration,
         )
+
+    def blocks(self, index: int) -> Iterable[np.ndarray]:
+        """Return a clip in consecutive blocks; a file is read only while they are iterated.
+
+        Parameters
+        ----------
+        index : int
+            Index of the clip.
+
+        Returns
+        -------
+        iterable of float32 ndarray of shape (n_samples,)
+            Blocks that are the clip when they are concatenated. Each iteration reads a file again and raises an
+            AudioError if it cannot be used, some errors only at its end.
+        """
+        item = self._items[index]
+        if isinstance(item, str | os.PathLike):
+            return AudioStream(item, self.sample_rate, max_duration=self.max_duration, must_be_intact=True)
+        return [self[index]]
 
     def read(self) -> Iterator[tuple[int, np.ndarray]]:
         """Read one clip after the other.

@@ -51,7 +51,7 @@ def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_d
         samples, rate = _channels_first(item, name), source_rate
         if samples.shape[-1] == 0:
             raise AudioError(name, NO_SAMPLES)
-        _check_duration(name, samples.shape[-1] / rate, max_duration)
+        check_duration(name, samples.shape[-1] / rate, max_duration)
         mono, n_channels = to_mono(samples), 1 if samples.ndim == 1 else len(samples)
         check_finite(name, mono, rate)
     waveform = resample(mono, rate, sample_rate)[: n_resampled(len(mono), rate, sample_rate)]
@@ -172,21 +172,26 @@ def mono_blocks(audio: AudioDecoder, path: str, channel: int | None = None) -> I
         yield mono
 
 
+def check_intact(path: str, audio: AudioDecoder) -> None:
+    """Raise an AudioError if a file that was read to its end is damaged."""
+    if audio.damage:
+        raise AudioError(path, f"is truncated or damaged: {audio.damage}. Download or export it again.")
+
+
 def _read_file(path: str, max_duration: float) -> tuple[np.ndarray, int, int]:
     """Read an intact file; return mono samples, their rate and the number of channels."""
     with open_audio(path) as audio:
-        _check_duration(path, audio.declared_duration or 0.0, max_duration)
+        check_duration(path, audio.declared_duration or 0.0, max_duration)
         blocks, n_samples = [], 0
         for block in mono_blocks(audio, path):
             blocks.append(block)
             n_samples += len(block)
-            _check_duration(path, n_samples / audio.rate, max_duration)
-        if audio.damage:
-            raise AudioError(path, f"is truncated or damaged: {audio.damage}. Download or export it again.")
+            check_duration(path, n_samples / audio.rate, max_duration)
+        check_intact(path, audio)
         return np.concatenate(blocks), audio.rate, audio.n_channels
 
 
-def _check_duration(name: str, seconds: float, max_duration: float) -> None:
+def check_duration(name: str, seconds: float, max_duration: float) -> None:
     """Raise an AudioError if a clip is too long."""
     if seconds > max_duration:
         reason = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._files.decoding import AudioFacts, open_audio
 from .._files.paths import AudioError
-from .reading import check_not_silent, mono_blocks, n_resampled
+from .reading import check_duration, check_intact, check_not_silent, mono_blocks, n_resampled
 from .resampling import resample_blocks
 
 
@@ -19,8 +19,7 @@ class AudioStream:
     """Audio file as mono blocks at one sample rate.
 
     Concatenated, the blocks are the waveform that `AudioCorpus` reads. Each iteration opens the file again and raises
-    the errors of `AudioCorpus`, some of them, such as that the file is silent, only at the end of the file. Unlike
-    there, the duration is not limited, and damage is no error: blocks are zero where nothing can be decoded.
+    the errors of `AudioCorpus`, some of them, such as that the file is silent, only at the end of the file.
 
     Parameters
     ----------
@@ -32,6 +31,10 @@ class AudioStream:
         Number of the channel to read, from 1. `None` averages all channels.
     notes : tuple of str, default=()
         Sentences to put before the notes of the file.
+    max_duration : float, default=inf
+        Seconds above which the file is an error.
+    must_be_intact : bool, default=False
+        Whether damage is an error. Otherwise, blocks are zero where nothing can be decoded.
 
     Attributes
     ----------
@@ -40,12 +43,20 @@ class AudioStream:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], rate: int, channel: int | None = None, notes: tuple[str, ...] = ()
+        self,
+        path: str | os.PathLike[str],
+        rate: int,
+        channel: int | None = None,
+        notes: tuple[str, ...] = (),
+        *,
+        max_duration: float = math.inf,
+        must_be_intact: bool = False,
     ) -> None:
         self.path, self.rate, self.channel = os.fspath(path), rate, channel
-        self._notes = notes
+        self._notes, self._max_duration, self._must_be_intact = notes, max_duration, must_be_intact
         with open_audio(self.path) as audio:
             self.facts: AudioFacts = audio.facts
+        check_duration(self.path, self.facts.duration or 0.0, max_duration)
         if channel is not None and not 1 <= channel <= self.facts.n_channels:
             raise AudioError(self.path, f"has no channel {channel}. It has {self.facts.n_channels}.")
 
@@ -78,8 +89,11 @@ class AudioStream:
                 if following is None:
                     block = block[: n_resampled(audio.n_read, audio.rate, self.rate) - n_yielded]
                 n_yielded += len(block)
+                check_duration(self.path, audio.n_read / audio.rate, self._max_duration)
                 lowest = min(lowest, block.min(initial=math.inf))
                 highest = max(highest, block.max(initial=-math.inf))
                 yield block
             self.facts = audio.facts
+            if self._must_be_intact:
+                check_intact(self.path, audio)
             check_not_silent(self.path, lowest, highest, audio.n_channels if self.channel is None else 1)

@@ -170,15 +170,15 @@ def undecided_analysis(duration: float, reason: str) -> ClipAnalysis:
 
 def analyze_corpus(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
     """Analyze all clips of a corpus at the rate of the models, on the CPU in parallel."""
-    corpus.on_error = "raise"  # Every clip needs a result.
-    n_jobs = effective_n_jobs(detector.n_jobs) if detector.device_ == "cpu" else 1
-    parts = [corpus[part] for part in gen_even_slices(len(corpus), min(n_jobs, len(corpus)))]
+    # One clip needs no other process.
+    n_jobs = min(effective_n_jobs(detector.n_jobs) if detector.device_ == "cpu" else 1, len(corpus))
+    parts = [corpus[part] for part in gen_even_slices(len(corpus), n_jobs)]
     results = Parallel(n_jobs)(delayed(_analyze_part)(detector, part, locate) for part in parts)
     return [analysis for part in results for analysis in part]
 
 
 def _analyze_part(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:
-    return [analyze_recording(detector, [waveform], locate) for _, waveform in corpus.read()]
+    return [analyze_recording(detector, corpus.blocks(number), locate) for number in range(len(corpus))]
 
 
 def analyze_recording(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -61,7 +62,10 @@ def resolve_clips(estimator: BaseEstimator, X: Any, rate: int, source_rate: int,
     if "path" in X.columns if is_dataframe else not is_matrix:
         if reset:
             _remove_feature_attributes(estimator)
-        return AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
+        corpus = AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
+        if not reset:
+            corpus.max_duration = math.inf  # Files are streamed, except in `fit`.
+        return corpus
     expected = getattr(estimator, "n_features_in_", None)
     if not reset and expected is not None and getattr(X, "ndim", 2) == 2 and X.shape[1] != expected:
         raise ValueError(

@@ -9,6 +9,7 @@ import soundfile
 import mmestim.voice._files.decoding as decoding
 from mmestim.voice import AudioCorpus
 from mmestim.voice._audio.streaming import AudioStream
+from mmestim.voice._files.paths import AudioError
 
 RATE = 16000
 
@@ -53,3 +54,14 @@ def test_memory_does_not_grow_with_the_length_of_the_file(tmp_path):
         tracemalloc.stop()
         assert n_samples == round(n_blocks * 2**18 / 3)
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_limits_apply_to_streams(tmp_path):
+    soundfile.write(tmp_path / "x.wav", noise(2 * RATE), RATE)
+    with pytest.raises(AudioError, match=r"lasts 2\.0 s, above max_duration=1\.5"):
+        AudioStream(tmp_path / "x.wav", RATE, max_duration=1.5)
+    content = (tmp_path / "x.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    assert list(AudioStream(tmp_path / "cut.wav", RATE))
+    with pytest.raises(AudioError, match="is truncated or damaged"):
+        list(AudioStream(tmp_path / "cut.wav", RATE, must_be_intact=True))

@@ -1,9 +1,11 @@
 """VoiceEditDetector: parameters, predictions and the conventions of scikit-learn."""
 
 import copy
+import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
@@ -41,6 +43,20 @@ def test_predictions_do_not_depend_on_other_clips(detector, clips):
     proba = detector.predict_proba(clips)
     assert_allclose(np.concatenate([detector.predict_proba([clip]) for clip in clips]), proba, atol=1e-5)
     assert_allclose(detector.predict_proba(clips[::-1])[::-1], proba, atol=1e-5)
+
+
+def test_long_files_are_streamed(clips, speech, edits, tiny, tmp_path):
+    detector = VoiceEditDetector(edits, model="features", **tiny).fit(clips)
+    peaks, probabilities = [], []
+    for n_copies in (10, 40):
+        path = tmp_path / f"{n_copies}.wav"
+        soundfile.write(path, np.tile(speech(2, 0), n_copies), 16000, "FLOAT")
+        tracemalloc.start()
+        probabilities.append(detector.predict_proba([path]))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    assert_array_equal(probabilities[0], detector.predict_proba([np.tile(speech(2, 0), 10)]))
 
 
 class Small(nn.Module):
