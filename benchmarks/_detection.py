@@ -38,6 +38,7 @@ from _detection_runs import (
     pretrained_name,
     read_parts,
     rounded,
+    stored_runs,
 )
 from _detection_scores import Line
 from mmestim.voice import LABELS
@@ -165,10 +166,7 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
     print("\n".join(setting), flush=True)
 
     def write_report() -> str:
-        # The report includes the stored figures of earlier calls.
-        parts_by_run = {Run.from_name(path.stem): read_parts(path) for path in results.glob(f"*-{config}.csv")}
-        in_order = sorted(parts_by_run, key=lambda run: (-run.training_budget, run.model, -run.window, run.seed))
-        report = markdown({run: parts_by_run[run] for run in in_order if parts_by_run[run]}, setting)
+        report = markdown(stored_runs(results, config), setting)
         (options.out / "voice-detection.md").write_text(report)
         return report
 

@@ -87,6 +87,13 @@ def read_parts(path: Path) -> dict[str, list[Line]]:
     return parts
 
 
+def stored_runs(results: Path, config: str) -> dict[Run, dict[str, list[Line]]]:
+    """Return the complete parts of all runs with these settings that have any, in the order of the reports."""
+    parts = {Run.from_name(path.stem): read_parts(path) for path in results.glob(f"*-{config}.csv")}
+    in_order = sorted(parts, key=lambda run: (-run.training_budget, run.model, -run.window, run.seed))
+    return {run: parts[run] for run in in_order if parts[run]}
+
+
 def append_part(path: Path, part: str, lines: list[Line]) -> None:
     """Append the lines of a part to the file of a run, in a single write."""
     text = io.StringIO()
@@ -181,8 +188,7 @@ class RunEvaluation:
         detector, facts = self._detector_and_facts
         window_report = detector.training_report_[f"window {self.run.window:g}"]
         facts = facts | {
-            "data": window_report["seconds"]["data"],
-            "training": window_report["seconds"]["training"],
+            **window_report.get("seconds", {}),  # The pretrained detector has none.
             "windows": window_report["n_windows"],
             "speakers": detector.training_report_["n_speakers"],
         }

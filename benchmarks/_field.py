@@ -21,7 +21,7 @@ from joblib import Parallel, delayed
 from _acquisitions import ACQUISITIONS, REFERENCE, Acquisition
 from _detection import describe_call, prepared, runs_and_data
 from _detection_data import EvaluationData
-from _detection_runs import END_METRIC, Run, RunEvaluation, append_part, read_parts, rounded
+from _detection_runs import END_METRIC, Run, RunEvaluation, append_part, read_parts, rounded, stored_runs
 from _detection_scores import Line
 from _simulation_tables import head, row
 from mmestim.voice import TAXONOMY
@@ -56,8 +56,7 @@ def measure_field(options: argparse.Namespace, command: str) -> None:
                 lines = [*compute(), Line("", END_METRIC, time.perf_counter() - start)]
                 append_part(path, part, [rounded(line) for line in lines])
                 print(f"{run.model}, seed {run.seed}: {part}, {lines[-1].value:.0f} s", flush=True)
-        parts = {run: read_parts(results / f"{run.name}.csv") for run in runs}
-        report = "\n".join(field_report(parts, setting))
+        report = "\n".join(field_report(stored_runs(results, runs[0].config), setting))
         (options.out / "voice-field.md").write_text(report + "\n")
         print(report)
 
@@ -171,6 +170,7 @@ def described(data: EvaluationData) -> list[str]:
         "detector was trained or calibrated on, written as files under each acquisition. LibriSpeech was made from MP3 "
         "files, so a detector cannot fully separate the two. Real recordings: 16 clips of one speaker of LJSpeech, and "
         "32 of 16 actors of RAVDESS.",
+        "The call above is the most recent one; the tables contain all stored runs with its settings. "
         "Any: clips with any label but that of the file's codec. Named: clips whose codec is detected. Brackets "
         "contain 95 % intervals, bootstrapped over speakers, for LJSpeech over clips.",
     ]

@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 
 from _acquisitions import RATE, as_packets, as_sound
 from _detection import describe_call, prepared, runs_and_data
-from _detection_data import EvaluationData
 from _detection_runs import PRETRAINED, RunEvaluation
 from _simulation_tables import head, row
 from memory import private_mib, watch
@@ -45,6 +44,7 @@ def measure_scans(options: argparse.Namespace, command: str) -> None:
     with prepared(options) as work, tempfile.TemporaryDirectory(prefix="mmestim-") as folder:
         runs, data = runs_and_data(options, work, options.out / "voice-detection")
         detectors = {run.model: RunEvaluation(run, data, options, work).detector for run in runs}
+        speech = np.concatenate([waveform for _, waveform in data.val.read()])
         lines = [
             "# Scans\n",
             *(f"{line}\n" for line in describe_call(command)),
@@ -57,10 +57,10 @@ def measure_scans(options: argparse.Namespace, command: str) -> None:
             target = Path(folder) / name.split(",")[0]
             target.mkdir()
             minutes = MINUTES_QUICK if options.quick else MINUTES
-            paths = [joined_file(data, target / f"{n}", write, minutes, n) for n in range(N_FILES)]
+            paths = [joined_file(speech, target / f"{n}", write, minutes, n) for n in range(N_FILES)]
             lines += [f"## {name}\n", *speed_table(paths, detectors, options), ""]
             print("\n".join(lines[-8:]), flush=True)
-        lines += ["## Memory\n", *memory_table(data, Path(folder), detectors, options.quick)]
+        lines += ["## Memory\n", *memory_table(speech, Path(folder), detectors, options.quick)]
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "voice-scan.md").write_text("\n".join(lines) + "\n")
         print("\n".join(lines[-5:]))
@@ -72,10 +72,9 @@ def n_rounds(options: argparse.Namespace) -> int:
 
 
 def joined_file(
-    data: EvaluationData, path: Path, write: Callable[[np.ndarray, Path], Path], minutes: float, number: int = 0
+    speech: np.ndarray, path: Path, write: Callable[[np.ndarray, Path], Path], minutes: float, number: int = 0
 ) -> str:
-    """Write a recording of clips of unknown speakers, one after the other, from another clip on for each number."""
-    speech = np.concatenate([waveform for _, waveform in data.val.read()])
+    """Write a recording of speech, which is repeated, from another place on for each number."""
     n_samples = round(minutes * 60 * RATE)
     first = number * n_samples
     return str(write(np.take(speech, np.arange(first, first + n_samples), mode="wrap"), path))
@@ -138,13 +137,13 @@ def scan(detector: VoiceEditDetector, paths: Sequence[str], n_jobs: int) -> None
 
 
 def memory_table(
-    data: EvaluationData, folder: Path, detectors: dict[str, VoiceEditDetector], is_quick: bool
+    speech: np.ndarray, folder: Path, detectors: dict[str, VoiceEditDetector], is_quick: bool
 ) -> Iterator[str]:
     """Yield a table of the peak memory of scans of a short and of a long recording, each in a new process."""
     yield "Private memory of a process that scans one recording.\n"
     yield from head("", "minutes", "before, MiB", "peak, MiB")
     for minutes in MEMORY_MINUTES_QUICK if is_quick else MEMORY_MINUTES:
-        path = joined_file(data, folder / f"{60 * minutes:.0f} seconds", as_sound, minutes)
+        path = joined_file(speech, folder / f"{60 * minutes:.0f} seconds", as_sound, minutes)
         for name, detector in detectors.items():
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 before, peak = pool.submit(memory_before_and_peak, detector, path).result()
