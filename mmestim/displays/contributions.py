@@ -51,7 +51,7 @@ class ContributionDisplay:
     ...     clf.fit(digits.data, digits.target), digits.data, digits.target
     ... )
     >>> print(display.ax_.get_title())
-    Contributions to the probability of the true class, 1797 rows
+    Contributions to the true class, 1797 rows
     >>> plt.close(display.figure_)
     """
 
@@ -169,7 +169,7 @@ class ContributionDisplay:
         self.ax_.set_ylim(len(positions) - 0.4, -0.6)  # the first modality on top
         self.ax_.set(
             xlabel="Shapley value (box: quartiles over the rows; whiskers: 5 % to 95 %)",
-            title=f"Contributions to the probability of the true class, {len(contributions.contributions)} rows",
+            title=f"Contributions to the true class, {len(contributions.contributions)} rows",
         )
         self.ax_.legend(loc="best", fontsize="small")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,6 +12,9 @@ from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# Of the alternatives to joint training, the balancing methods included.
+_MARKERS = "DsvP*Xdp"
 
 
 class DiagnosisDisplay:
@@ -101,13 +105,14 @@ class DiagnosisDisplay:
         self.ax_ = import_pyplot().subplots(layout="constrained")[1] if ax is None else ax
         self.figure_ = self.ax_.figure
         lines = 1.0 + np.arange(len(diagnosis.modalities))
+        # Without a limit, many balancing methods would reach the line of the first modality.
+        places = np.arange(len(diagnosis.alternatives)) * min(0.2, 0.4 / max(1, len(diagnosis.alternatives) - 1))
+        styles = zip(places, cycle(_MARKERS), cycle(COLORS[1:]), strict=False)
         series: dict[str, tuple[Any, ...]] = {
             "joint network": (diagnosis.joint[:, None], [-0.2], "o", COLORS[0]),
             **{
-                name: (values[:, None], [position], marker, color)
-                for (name, values), position, marker, color in zip(
-                    diagnosis.alternatives.items(), (0.0, 0.2), "Ds", (COLORS[1], COLORS[3]), strict=False
-                )
+                name: (values[:, None], [place], marker, color)
+                for (name, values), (place, marker, color) in zip(diagnosis.alternatives.items(), styles, strict=True)
             },
             "inside the joint network": (diagnosis.inside, lines - 0.2, "o", COLORS[0]),
             "linear probe inside": (diagnosis.inside_probe, lines + 0.1, "^", COLORS[0]),

@@ -183,7 +183,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         groups = check_groups(groups, len(y))
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_[0]!r}.")
+            raise ValueError(
+                f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_.tolist()[0]!r}."
+            )
         raw_weights = row_weights(sample_weight, self.class_weight, self.classes_, y)
         rows = np.arange(len(y)) if raw_weights is None else np.flatnonzero(raw_weights)
         self.offsets_ = blocks.fit_offsets(rows)

@@ -1,5 +1,6 @@
 """diagnose: its measurements in each fold, and its report; GradientConflict."""
 
+import copy
 import json
 
 import numpy as np
@@ -119,6 +120,19 @@ def test_display_shows_the_measurements(diagnosis):
     for name, table in (("inside the joint network", diagnosis.inside), ("linear probe alone", diagnosis.alone_probe)):
         np.testing.assert_allclose(display.points_[name][0].get_xdata(), 100 * np.nanmean(table, axis=0))
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["all modalities", "text", "audio"]
+    plt.close(display.figure_)
+
+
+@pytest.mark.parametrize("n_methods", [0, 1, 12])
+def test_display_shows_every_alternative(diagnosis, n_methods):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    alternatives = {f"method {number}": diagnosis.joint + number / 100 for number in range(n_methods)}
+    other = copy.copy(diagnosis)
+    other.alternatives = alternatives
+    display = DiagnosisDisplay.from_diagnosis(other)
+    drawn = {name: display.points_[name][0].get_xdata()[0] for name in alternatives}
+    assert drawn == pytest.approx({name: 100 * values.mean() for name, values in alternatives.items()})
+    assert all(display.points_[name][0].get_ydata()[0] < 0.5 for name in alternatives)
     plt.close(display.figure_)
 
 
