@@ -71,7 +71,7 @@ class AudioStream:
 
     @property
     def gaps(self) -> tuple[tuple[float, float], ...]:
-        """Starts and ends in seconds where nothing was heard."""
+        """Starts and ends in seconds that could not be decoded."""
         return self.facts.gaps
 
     @property

@@ -225,7 +225,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         from ..pretrained import pretrained_file
 
         with pretrained_file() as path:
-            return load(path, device=device)
+            return load(path, device=device).set_params(n_jobs=None, verbose=0)
 
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Train on clean speech, or on clips whose edits are known.

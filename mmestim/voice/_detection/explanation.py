@@ -32,7 +32,7 @@ def describe_finding(analysis: ClipAnalysis) -> str:
     """
     recording = f"recording of {analysis.duration:.1f} s"
     if analysis.cannot_tell:
-        return f"Whether the {recording} was edited cannot be told. {analysis.cannot_tell}"
+        return f"There is no result for the {recording}. {analysis.cannot_tell}"
     changes, processing = (
         [_describe_edit(label, analysis) for label in analysis.labels_of_kind(kind)]
         for kind in (CHANGED_CONTENT, PROCESSING)

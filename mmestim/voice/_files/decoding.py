@@ -46,8 +46,8 @@ class AudioFacts:
     duration : float or None
         Seconds that were read. Before the file was read, seconds according to its header, or None if it counts none.
     gaps : tuple of (float, float)
-        Starts and ends in seconds where nothing was heard, because the file is damaged. The samples are zero there. If
-        the end of the file is missing, the last gap begins at `duration`.
+        Starts and ends in seconds of damage that could not be decoded. The samples are zero there. If the end of the
+        file is missing, the last gap begins at `duration`.
     notes : tuple of str
         Sentences for the reader of a report about how the file was read, among them one about the gaps.
     """
@@ -274,7 +274,7 @@ class AudioDecoder:
             n_more = len(self._gaps) - len(named)
             spans = ", ".join(named) + (f" and in {n_more} more parts" if n_more else "")
             self.damage = f"nothing can be decoded {spans}"
-            self._notes.append(f"Nothing was heard {spans}, because the file is damaged there.")
+            self._notes.append(f"No sound could be decoded {spans}, because the file is damaged there.")
         if self._loses_end:
             self.damage = self.damage or f"the mark of its end is missing after {duration:.2f} s"
             self._notes.append(f"The mark of the end is missing: the recording may go on after {duration:.2f} s.")

@@ -74,7 +74,8 @@ def open_recordings(path: str | os.PathLike[str], rate: int, channels: str = "mi
     notes = []
     if len(used) < n_channels:
         silent = [str(1 + channel) for channel in range(n_channels) if channel not in used]
-        notes.append(f"Of the {n_channels} channels, {', '.join(silent)} {'is' if len(silent) == 1 else 'are'} silent.")
+        numbers = f"number {silent[0]} is" if len(silent) == 1 else f"numbers {', '.join(silent)} are"
+        notes.append(f"Of the {n_channels} channels, {numbers} silent.")
     if reason:
         notes.append(f"The channels {reason}, so each was scanned alone.")
     if not used or (channels == "mix" and not reason):

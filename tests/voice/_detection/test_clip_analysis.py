@@ -117,7 +117,7 @@ def test_verdicts_and_explanations_tell_changed_content_from_processing(edit_det
         undecided = result.without_verdict("It lasts 0.1 s.")
         assert undecided.verdict == "cannot tell"
         assert undecided.labels == undecided.segments == ()
-        assert undecided.explanation == "Whether the recording of 3.0 s was edited cannot be told. It lasts 0.1 s."
+        assert undecided.explanation == "There is no result for the recording of 3.0 s. It lasts 0.1 s."
 
 
 def test_a_prior_changes_only_the_probability_of_unaltered(edit_detector, make_voice):

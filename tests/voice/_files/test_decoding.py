@@ -217,7 +217,7 @@ def test_sound_around_damage_is_read_in_its_place(tmp_path, write_sound, capfd, 
     assert 20 * share - 0.1 < gap_end - gap_start < 20 * share + 6  # whole frames, pages or clusters are lost
     assert (samples[round(gap_start * RATE) + 400 : round(gap_end * RATE) - 400] == 0).all()
     assert facts.notes == (
-        f"Nothing was heard from {gap_start:.2f} to {gap_end:.2f} s, because the file is damaged there.",
+        f"No sound could be decoded from {gap_start:.2f} to {gap_end:.2f} s, because the file is damaged there.",
     )
     # The sound before and after is where it was; MP3 has no timestamps, so that a frame more or less may be missing.
     before, after = round((gap_start - 0.2) * RATE), round((gap_end + 0.3) * RATE)

@@ -71,7 +71,7 @@ def test_channels_with_the_same_speech_are_mixed(tmp_path, voices, case):
         (stream,) = open_recordings(write(tmp_path / "x.wav", SAME[case](first, second)), RATE)
         assert stream.channel is None
         is_half_silent = case in ("silent channel", "faint channel")
-        assert stream.notes == (("Of the 2 channels, 2 is silent.",) if is_half_silent else ())
+        assert stream.notes == (("Of the 2 channels, number 2 is silent.",) if is_half_silent else ())
 
 
 @pytest.mark.parametrize("case", [*CANCELLING, *DIFFERENT])
@@ -91,7 +91,7 @@ def test_each_channel_is_scanned_on_request_unless_it_is_silent(tmp_path, voices
     path = write(tmp_path / "x.wav", channels)
     streams = open_recordings(path, RATE, channels="each")
     assert [stream.channel for stream in streams] == [1, 3, 4]
-    assert {stream.notes for stream in streams} == {("Of the 4 channels, 2 is silent.",)}
+    assert {stream.notes for stream in streams} == {("Of the 4 channels, number 2 is silent.",)}
     assert {stream.facts.n_channels for stream in streams} == {4}
     mono = open_recordings(write(tmp_path / "y.wav", channels[:1]), RATE, channels="each")
     assert [(stream.channel, stream.notes) for stream in mono] == [(None, ())]

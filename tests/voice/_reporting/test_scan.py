@@ -104,7 +104,9 @@ def test_damage_is_left_out_and_reported(edit_detector, tmp_path, make_voice):
     (file,) = scan_files(edit_detector, [tmp_path / "x.flac"])
     ((start, end),) = file.gaps
     assert 2 < start < end < 6
-    assert file.notes == (f"Nothing was heard from {start:.2f} to {end:.2f} s, because the file is damaged there.",)
+    assert file.notes == (
+        f"No sound could be decoded from {start:.2f} to {end:.2f} s, because the file is damaged there.",
+    )
     assert file.analysis.duration == pytest.approx(intact.analysis.duration)
     assert all(last <= start or first >= end for first, last in file.analysis.window_spans)
     # Zeros in place of the gap would be taken for two cuts.
