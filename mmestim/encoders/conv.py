@@ -15,7 +15,7 @@ class ConvEncoder(nn.Module):
     Groups are normalised instead of batches. The features of a row then depend on that row alone, in
     training and in prediction, whichever modalities other rows lack.
 
-    `forward` maps a batch of shape (n_samples, *input_shape) to features of shape
+    `forward` maps a batch of shape ``(n_samples, *input_shape)`` to features of shape
     (n_samples, embedding_dim).
 
     Parameters

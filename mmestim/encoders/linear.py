@@ -12,7 +12,7 @@ from .standardize import Standardize
 class LinearEncoder(nn.Module):
     """Affine map of the standardised, flattened sample.
 
-    `forward` maps a batch of shape (n_samples, *input_shape) to features of shape
+    `forward` maps a batch of shape ``(n_samples, *input_shape)`` to features of shape
     (n_samples, embedding_dim).
 
     Parameters

@@ -13,7 +13,7 @@ class MLPEncoder(nn.Module):
     """Two fully connected layers on the standardised, flattened sample.
 
     The hidden layer has twice the length of the feature vector, and both layers end with a ReLU.
-    `forward` maps a batch of shape (n_samples, *input_shape) to features of shape
+    `forward` maps a batch of shape ``(n_samples, *input_shape)`` to features of shape
     (n_samples, embedding_dim).
 
     Parameters

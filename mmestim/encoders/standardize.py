@@ -67,7 +67,7 @@ class Standardize(nn.Module):
         Parameters
         ----------
         batches : iterable of Tensor
-            Batches of training rows, each of shape (n_rows, *sample_shape).
+            Batches of training rows, each of shape ``(n_rows, *sample_shape)``.
         """
         # Pooling an axis whose samples have size 1 too changes nothing.
         pooled = [0, *(axis + 1 for axis, size in enumerate(self.mean.shape) if size == 1)]

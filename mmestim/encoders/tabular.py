@@ -20,7 +20,7 @@ class TabularEncoder(nn.Module):
     The perceptron, whose hidden layer has twice the length of the feature vector, adds what is not
     linear. Samples of up to 128 values also reach it through a periodic embedding of each value, with
     which it learns steps and narrow ranges, as trees do. `forward` maps a batch of shape
-    (n_samples, *input_shape) to features of shape (n_samples, embedding_dim).
+    ``(n_samples, *input_shape)`` to features of shape (n_samples, embedding_dim).
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ classes_ : ndarray of shape (n_classes,)
     Class labels.
 n_features_in_ : int
     Number of columns of `X`.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the columns of `X`. Defined only if all of them are strings.
 modalities_ : dict of str to ndarray of int
     Column numbers of each modality.

@@ -66,7 +66,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         Number of steps, at least 1.
     n_features_in_ : int
         Number of modalities.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of `X`. Defined only if all of them are strings.
 
     See Also
