@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell $(p) -c 'impor
 BIN := .venv/bin
 
 .NOTPARALLEL: # two installs into one .venv would meet
-.PHONY: help demo test lint bench model card clean
+.PHONY: help demo test lint docs bench model card clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -21,6 +21,12 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	@.ci/words $(shell find mmestim tests benchmarks -name '*.py')
 	$(BIN)/numpydoc lint $(shell find mmestim -name '*.py')
 	$(BIN)/mypy
+
+# Pages of the site that are no source.
+GENERATED := api benchmarks gallery changelog.md contributing.md
+docs: .venv/.docs .venv/.dev ## build the site into build/docs, and run its gallery and every block of code
+	PYTHONPATH=docs OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p markdown_blocks README.md docs $(addprefix --ignore=docs/,$(GENERATED))
+	$(BIN)/python -m sphinx -W --keep-going docs build/docs
 
 bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/balance.py
