@@ -1,11 +1,8 @@
 """Tests of the taxonomy: its rows, their properties and their ranges."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-import mmestim
 from mmestim.voice import CATEGORIES, EDITS, LABELS, TAXONOMY
 from mmestim.voice.taxonomy import (
     EDIT_LABELS,
@@ -69,13 +66,6 @@ def test_names_for_readers_have_no_underscores():
 
 def test_labels_revealed_by_splice_points_are_spliced():
     assert all(info.is_spliced for info in TAXONOMY.values() if info.revealed_by == "splice points")
-
-
-def test_readme_has_the_table():
-    readme = Path(mmestim.__file__).parents[1] / "README.md"
-    for info in list(TAXONOMY.values())[1:]:
-        ranges = "; ".join(f"{name} {values}" for name, values in info.ranges.items())
-        assert f"| {info.category} | `{info.name}` | {', '.join(info.scopes)} | {ranges} |" in readme.read_text()
 
 
 def test_parameters_have_ranges_in_the_taxonomy():
