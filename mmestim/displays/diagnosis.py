@@ -13,7 +13,7 @@ from ._style import COLORS, import_pyplot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Of the alternatives to joint training, the balancing methods included.
+# One for each alternative to joint training, and over again beyond nine.
 _MARKERS = "DsvP*Xdp"
 
 
