@@ -26,7 +26,7 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 GENERATED := api benchmarks gallery changelog.md contributing.md
 docs: .venv/.docs .venv/.dev ## build the site into build/docs, and run its gallery and every block of code
 	PYTHONPATH=docs OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p markdown_blocks README.md docs $(addprefix --ignore=docs/,$(GENERATED))
-	$(BIN)/python -m sphinx -W --keep-going docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going docs build/docs
 
 bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/balance.py
