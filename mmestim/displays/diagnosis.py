@@ -13,7 +13,7 @@ from ._style import COLORS, import_pyplot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# One for each alternative to joint training, and over again beyond nine.
+# One for each alternative to joint training, and over again beyond eight.
 _MARKERS = "DsvP*Xdp"
 
 
