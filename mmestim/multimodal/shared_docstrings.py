@@ -110,9 +110,10 @@ max_memory : float, default=1024
     first. Blocks that do not fit, and memory maps and sparse matrices of any size, are read batch
     by batch.
 callbacks : list of skorch callbacks, default=None
-    Callbacks of the skorch net of every training stage. The history holds losses and scores per
-    epoch, not per batch: `EpochScoring` works with its caching alone, and `BatchScoring` and
-    `PassthroughScoring` are refused.
+    Callbacks of the skorch net of every training stage. Their scores are printed with ``verbose=2``
+    and are not in `history_`. The net's history holds losses and scores per epoch, not per batch:
+    `EpochScoring` works with its caching alone, and `BatchScoring` and `PassthroughScoring` are
+    refused.
     A callback that raises KeyboardInterrupt at the end of an epoch ends the stage.
 checkpoint : str, path-like or None, default=None
     Folder for the state of training; it is created if missing. The state is written after an
