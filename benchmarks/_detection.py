@@ -27,7 +27,7 @@ import torch
 
 import mmestim
 from _detection_data import EvaluationData
-from _detection_report import markdown
+from _detection_report import AIMS_WINDOW, markdown
 from _detection_runs import (
     END_METRIC,
     PRETRAINED,
@@ -43,7 +43,6 @@ from _detection_runs import (
 from _detection_scores import Line
 from mmestim.voice import LABELS
 
-PRETRAINED_WINDOW = 4.05
 PACKAGES = ("mmestim", "torch", "scikit-learn", "numpy", "scipy", "soundfile", "soxr", "python-stretch", "av")
 FULL = {
     "clips": 1500,
@@ -141,7 +140,7 @@ def runs_and_data(options: argparse.Namespace, work: Path, results: Path) -> tup
         if model != PRETRAINED
     ]
     if PRETRAINED in options.models:
-        runs.append(Run(pretrained_name(), PRETRAINED_WINDOW, 1.0, 0, config))
+        runs.append(Run(pretrained_name(), AIMS_WINDOW, 1.0, 0, config))
     if options.fresh:
         for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from _simulation_tables import head, row
 from mmestim.voice import AudioCorpus, EditRecord, EditSimulator
 from mmestim.voice.metrics import bootstrap_interval
 from mmestim.voice.pretrained.synthesis import resynthesize
-from mmestim.voice.pretrained.training_audio import N_TRAINING_SENTENCES, synthetic_speech
+from mmestim.voice.pretrained.training_audio import N_TRAINING_SENTENCES, synthetic_speech, write_complete
 
 LABEL = "tts"
 N_ROUNDS = 2
@@ -101,7 +102,7 @@ def vocoders(val: AudioCorpus, folder: Path) -> dict[str, Source]:
         for number, waveform in val.read():
             path = folder / name / f"{number:03}.wav"
             if not path.exists():
-                soundfile.write(path, make(waveform, RATE), RATE)
+                write_complete(path, partial(soundfile.write, data=make(waveform, RATE), samplerate=RATE))
             paths.append(str(path))
         frame = pd.DataFrame({"path": paths, "speaker": val.speakers})
         sources[name] = Source("vocoder", name != "WORLD", corpus_of(frame))

@@ -30,8 +30,6 @@ MODULES = {
     "mmestim.voice.networks": "Networks of waveforms.",
     "mmestim.voice.networks.front_ends": "Front ends of the networks.",
 }
-# `front_ends` has no __all__.
-_FRONT_ENDS = ("ComplexCQT", "ComplexSTFT", "FrontEnd", "LFCC", "LogSpectrogram", "PhaseDifferences")
 # Results with the question that each answers.
 _BENCHMARKS = {
     "balance": "Do the classifiers beat scikit-learn's?",
@@ -87,7 +85,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 def _api_index() -> Iterator[str]:
     yield "# Reference\n"
-    yield "Everything public, by module. A name that is listed nowhere here may change without notice.\n"
+    yield "All public classes and functions, by module.\n"
     for name, summary in MODULES.items():
         yield f"- [{name}]({name}.rst): {summary}"
     yield "\n```{toctree}\n:hidden:\n"
@@ -98,10 +96,9 @@ def _api_index() -> Iterator[str]:
 def _public_objects(name: str) -> dict[str, Any]:
     """Return the public classes and functions of a module, without those that a module below it documents."""
     module = importlib.import_module(name)
-    names = _FRONT_ENDS if name.endswith("front_ends") else module.__all__
     below = [importlib.import_module(other) for other in MODULES if other.startswith(f"{name}.")]
-    elsewhere = {item for other in below for item in getattr(other, "__all__", ())}
-    objects = {item: getattr(module, item) for item in sorted(names, key=str.lower)}
+    elsewhere = {item for other in below for item in other.__all__}
+    objects = {item: getattr(module, item) for item in sorted(module.__all__, key=str.lower)}
     return {item: value for item, value in objects.items() if callable(value) and item not in elsewhere}
 
 
@@ -194,10 +191,7 @@ def _speed() -> Iterator[str]:
 
 def _benchmarks_index(names: Iterable[str]) -> Iterator[str]:
     yield "# Benchmarks\n"
-    yield (
-        "Each page is written by a script from measured figures; the call that wrote it is at its top. Rows that lose "
-        "stay in the tables.\n"
-    )
+    yield ("Each page is written by a script from measured figures. Rows that lose stay in the tables.\n")
     yield from (f"- [{_BENCHMARKS[name]}]({name}.md)" for name in names)
     yield "\n```{toctree}\n:hidden:\n"
     yield from names

@@ -125,9 +125,11 @@ def _filtered(waveform: np.ndarray, taps: np.ndarray) -> np.ndarray:
     """Filter a waveform by the product of its blocks and a matrix, which takes a fourth of the time of a loop."""
     n_before, n_blocks = len(taps) - 1, -(-len(waveform) // _FILTER_BLOCK)
     padded = np.pad(waveform, (n_before, n_blocks * _FILTER_BLOCK - len(waveform)))
-    matrix = toeplitz(np.append(taps[::-1], np.zeros(_FILTER_BLOCK - 1, taps.dtype)), np.zeros(_FILTER_BLOCK))
+    matrix = toeplitz(
+        np.append(taps[::-1], np.zeros(_FILTER_BLOCK - 1, taps.dtype)), np.zeros(_FILTER_BLOCK, taps.dtype)
+    )
     blocks = sliding_window_view(padded, n_before + _FILTER_BLOCK)[::_FILTER_BLOCK]
-    return (blocks @ matrix.astype(taps.dtype)).ravel()[: len(waveform)]
+    return (blocks @ matrix).ravel()[: len(waveform)]
 
 
 def decibels(power: np.ndarray) -> np.ndarray:

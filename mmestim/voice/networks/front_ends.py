@@ -18,6 +18,8 @@ from ..._utils.torchaudio import torchaudio
 from ..._utils.validation import check_number
 from .masking import repeat_last_frame, scale_to_unit_rms, zero_padding
 
+__all__ = ["LFCC", "ComplexCQT", "ComplexSTFT", "FrontEnd", "LogSpectrogram", "PhaseDifferences"]
+
 #: Power added before a logarithm: about that of 16-bit rounding in a clip at unit level.
 _POWER_FLOOR = 1e-6
 Lengths = TypeVar("Lengths", int, torch.Tensor, torch.Tensor | None)

@@ -98,7 +98,7 @@ def rejoin_utterances(
         for number, part in enumerate(np.array_split(utterance, n_parts)):
             path = folder / split / f"{pieces['utterance'].iloc[0]}_{number}.wav"
             if not path.exists():
-                _write(path, partial(_write_samples, part))
+                write_complete(path, partial(_write_samples, part))
             rows.append({"path": str(path), "speaker": pieces["speaker"].iloc[0]})
     return AudioCorpus(pd.DataFrame(rows), sample_rate=RATE)
 
@@ -123,7 +123,7 @@ def synthetic_speech(folder: Path) -> pd.DataFrame:
         # Some engines keep a state between sentences, so those of a voice are all written, or none.
         if not all(path.exists() for path in paths):
             for number, text in enumerate(sentences(N_SENTENCES, place)):
-                _write(paths[number], partial(synthesizer.speak, text, 1000 * place + number))
+                write_complete(paths[number], partial(synthesizer.speak, text, 1000 * place + number))
         for number, path in enumerate(paths):
             rows.append({"path": str(path), "speaker": name, "number": number, **synthesizer._asdict()})
     return pd.DataFrame(rows).drop(columns="speak")
@@ -138,7 +138,7 @@ def _vocoded(speech: AudioCorpus, folder: Path) -> pd.DataFrame:
         path = folder / f"{speaker}.wav"
         if not path.exists():
             number = int(np.flatnonzero(speech.speakers == speaker)[0])
-            _write(path, partial(_write_samples, resynthesize(speech[number], RATE)))
+            write_complete(path, partial(_write_samples, resynthesize(speech[number], RATE)))
         rows.append({"path": str(path), "speaker": f"vocoded {speaker}"})
     return pd.DataFrame(rows)
 
@@ -147,7 +147,7 @@ def _write_samples(samples: np.ndarray, path: Path) -> None:
     soundfile.write(path, samples, RATE)
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def write_complete(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file that other processes never see incomplete."""
     incomplete = path.with_suffix(f".{os.getpid()}.wav")
     write(incomplete)
