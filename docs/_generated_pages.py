@@ -117,6 +117,7 @@ def _api_pages(name: str, summary: str) -> Iterator[tuple[str, Iterable[str]]]:
         for member in members:
             role = "class" if title == "Classes" else "func"
             first = inspect.getdoc(objects[member]).partition("\n\n")[0].replace("\n", " ")
+            first = re.sub(r" \[\d+\]_", "", first)  # the references are on the member's own page
             lines += [f"   * - :{role}:`~{name}.{member}`", f"     - {first}"]
         pages = [f"   {name}.{member}" for member in members]
         lines += ["", ".. toctree::", "   :hidden:", "", *pages, ""]

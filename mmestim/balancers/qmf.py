@@ -77,7 +77,7 @@ class QMF(Balancer):
 
     CE(o) + sum_m CE(o_m) + rank_weight * sum_m mean_i max(0, g (c_i - c_j) + d),
 
-    where j is the next row of the batch after i, and the first row after the last. d = |k_i - k_j| and
+    where j is the next row of the batch after i, and the first row after the last. d = abs(k_i - k_j) and
     g = sign(k_i - k_j), with k the sum of a row's losses CE(o_m) over the epochs so far, scaled to 0...1 over the
     training rows. The row that has been harder so far should get the lower confidence.
 

@@ -45,10 +45,10 @@ class Valuation(Balancer):
 
     Notes
     -----
-    The value v(S) of a set S of modalities is |S| if the prediction from its features, with the others zero, is
+    The value v(S) of a set S of s modalities is s if the prediction from its features, with the others zero, is
     correct, and otherwise 0. With M modalities, the contribution of modality m to a row is its Shapley value
 
-    phi_m = sum_S |S|! (M - |S| - 1)! / M! (v(S + m) - v(S)) over the sets S without m,
+    phi_m = sum_S s! (M - s - 1)! / M! (v(S + m) - v(S)) over the sets S without m,
 
     computed exactly, in eval mode. With two modalities it is one of -0.5, 0, 0.5, 1 and 1.5. With ``level='sample'`` a
     row gets three copies for m if phi_m < -0.1, two if phi_m < 0.4, and one if phi_m < 1. With ``level='modality'``
