@@ -8,8 +8,9 @@ BIN := .venv/bin
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
-demo: .venv/.plot ## compare the classifiers on a small problem
+demo: .venv/.plot ## compare the classifiers on a small problem, and scan edited copies of a recording
 	$(BIN)/python benchmarks/balance.py --quick
+	$(BIN)/mmestim demo build/demo/voice
 
 test: .venv/.dev ## run the tests and the examples in the docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope

@@ -1,4 +1,4 @@
-"""Command line ``mmestim`` (or ``python -m mmestim``) with the commands ``info``, ``scan`` and ``train``."""
+"""Command line ``mmestim`` (or ``python -m mmestim``) with the commands ``demo``, ``info``, ``scan`` and ``train``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from ._cli import info, scan, train
+from ._cli import demo, info, scan, train
 from ._cli.console import discard_output
 
 # The last two are the exit statuses of shells for SIGINT and SIGPIPE.
@@ -16,6 +16,7 @@ _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 # For each command: its help, and the functions that add its arguments and run it.
 _Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 _COMMANDS: dict[str, _Command] = {
+    "demo": (demo.HELP, demo.add_arguments, demo.run),
     "info": (info.HELP, info.add_arguments, info.run),
     "scan": (scan.HELP, scan.add_arguments, scan.run),
     "train": (train.HELP, train.add_arguments, train.run),

@@ -77,7 +77,7 @@ ARROWS = {
     "persistence": "multimodal multimodal.base balancers _training _serialization",
     "_cli": (
         "persistence voice voice._reporting voice._detection voice.pretrained voice.formats voice._audio voice._files "
-        "voice.taxonomy _utils"
+        "voice.taxonomy datasets _utils"
     ),
     "__main__": "_cli",
 }

@@ -2,9 +2,8 @@
 Scan files and write a report
 =============================
 
-Which of these recordings were edited, and how do I hand the result on? We scan three files with the detector that
-comes with the package, and write the results as an HTML page and as a table. The speech-like files are synthesized
-stand-ins for recordings, so "synthetic speech" is the right finding for them.
+Which of these recordings were edited, and how do I hand the result on? We scan four files with the detector that
+comes with the package, and write the results as an HTML page and as a table.
 """
 
 import tempfile
@@ -16,53 +15,32 @@ import pandas as pd
 import soundfile
 
 from mmestim import VoiceEditDetector
+from mmestim.datasets import load_sample_speech
 from mmestim.voice import EditPlan, EditSimulator, scan_files, write_report, write_results
 
-SAMPLE_RATE = 16_000
-
-
-def synthesize_speech(rng, seconds):
-    """Return a stand-in for speech: harmonics of a moving pitch with moving formants, in syllables, and noise."""
-    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-
-    def curve(low, high, knots_per_second):
-        knots = np.arange(0, seconds + 1, 1 / knots_per_second)
-        return np.interp(t, knots, rng.uniform(low, high, len(knots))).astype(np.float32)
-
-    pitch = rng.uniform(90, 220) * curve(0.85, 1.2, 3)
-    phase = (2 * np.pi * np.cumsum(pitch, dtype=float) / SAMPLE_RATE % (2 * np.pi)).astype(np.float32)
-    formants = [curve(300, 800, 5), curve(900, 2300, 5), curve(2300, 3200, 5)]
-    voice = np.zeros(len(t), np.float32)
-    for k in range(1, 41):
-        gain = 0.05 + sum(np.exp(-(((k * pitch - formant) / 200) ** 2)) for formant in formants)
-        voice += gain / k**0.5 * np.sin(k * phase) * (k * pitch < 7500)
-    vowels, consonants = (np.clip(curve(low, 1, 7), 0, 1) for low in (-0.5, -1.5))
-    waveform = vowels * voice + (0.3 * consonants + 0.003) * rng.normal(size=len(t))
-    return (0.07 * waveform / waveform.std()).astype(np.float32)
-
-
 # %%
-# Three files
-# -----------
+# Four files
+# ----------
 #
-# The first is speech-like sound, the second the same by telephone and with an echo, the third a chord without speech.
+# The first is a spoken sentence, the second the same at a higher pitch, the third the second by telephone. The fourth is
+# a chord without speech.
 
-clip = synthesize_speech(np.random.default_rng(0), seconds=4.0)
-plan = EditPlan(
-    duration=4.0,
-    sample_rate=SAMPLE_RATE,
-    steps=[
-        {"edit": "echo", "delay": 0.2, "gain": 0.5, "n_taps": 2},
-        {"edit": "telephone", "codec": "gsm"},
-    ],
-)
-by_telephone, _ = EditSimulator().apply(clip, plan)
-t = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+speech = load_sample_speech()
+sample_rate = speech.sample_rate
+steps = [
+    {"edit": "pitch_shift", "semitones": 4.0, "engine": "phase_vocoder"},
+    {"edit": "telephone", "codec": "gsm"},
+]
+edited = []
+for n_steps in (0, 1, 2):
+    plan = EditPlan(duration=len(speech.waveform) / sample_rate, sample_rate=sample_rate, steps=steps[:n_steps])
+    edited.append(EditSimulator(sample_rate=sample_rate).apply(speech.waveform, plan)[0])
+t = np.arange(4 * sample_rate) / sample_rate
 chord = sum(0.05 * np.sin(2 * np.pi * frequency * t) for frequency in (220, 277, 330))
 
 folder = tempfile.TemporaryDirectory()
-for name, waveform in {"clean": clip, "telephone": by_telephone, "chord": chord}.items():
-    soundfile.write(Path(folder.name) / f"{name}.wav", waveform, SAMPLE_RATE)
+for name, waveform in zip(["original", "raised", "raised_by_telephone", "chord"], [*edited, chord], strict=True):
+    soundfile.write(Path(folder.name) / f"{name}.wav", waveform, sample_rate)
 
 # %%
 # Scan
@@ -107,9 +85,9 @@ scanned = [result for result in results if result.analysis.probabilities]
 for i, result in enumerate(scanned):
     edits = [label for label in result.analysis.probabilities if label != "unaltered"]
     ax.bar(
-        np.arange(len(edits)) + 0.4 * (i - 0.5),
+        np.arange(len(edits)) + 0.28 * (i - 1),
         [result.analysis.probabilities[label] for label in edits],
-        width=0.38,
+        width=0.26,
         label=Path(result.path).name,
     )
 ax.step(np.arange(len(edits)), [scanned[0].analysis.thresholds[label] for label in edits], "k--", where="mid")
@@ -119,6 +97,5 @@ ax.legend(loc="upper center")
 plt.show()
 
 # %%
-# The detector recognises that the clean file is synthetic, and names the telephone and the echo of the second file. The
-# chord gets no verdict. The second file is synthetic as well, but after the echo and the telephone its probability of
-# synthetic speech is low: "processing only" does not prove that the content is genuine.
+# The original is clean, and the pitch shift is found. Through the telephone, its probability stays below the threshold:
+# "processing only" does not prove that the content is genuine. The chord gets no verdict.

@@ -10,30 +10,8 @@ original to seconds of the result.
 import matplotlib.pyplot as plt
 import numpy as np
 
+from mmestim.datasets import load_sample_speech
 from mmestim.voice import EditPlan, EditSimulator, TimeMap
-
-SAMPLE_RATE = 16_000
-
-
-def synthesize_speech(rng, seconds):
-    """Return a stand-in for speech: harmonics of a moving pitch with moving formants, in syllables, and noise."""
-    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-
-    def curve(low, high, knots_per_second):
-        knots = np.arange(0, seconds + 1, 1 / knots_per_second)
-        return np.interp(t, knots, rng.uniform(low, high, len(knots))).astype(np.float32)
-
-    pitch = rng.uniform(90, 220) * curve(0.85, 1.2, 3)
-    phase = (2 * np.pi * np.cumsum(pitch, dtype=float) / SAMPLE_RATE % (2 * np.pi)).astype(np.float32)
-    formants = [curve(300, 800, 5), curve(900, 2300, 5), curve(2300, 3200, 5)]
-    voice = np.zeros(len(t), np.float32)
-    for k in range(1, 41):
-        gain = 0.05 + sum(np.exp(-(((k * pitch - formant) / 200) ** 2)) for formant in formants)
-        voice += gain / k**0.5 * np.sin(k * phase) * (k * pitch < 7500)
-    vowels, consonants = (np.clip(curve(low, 1, 7), 0, 1) for low in (-0.5, -1.5))
-    waveform = vowels * voice + (0.3 * consonants + 0.003) * rng.normal(size=len(t))
-    return (0.07 * waveform / waveform.std()).astype(np.float32)
-
 
 # %%
 # Two cuts and a time stretch
@@ -41,16 +19,17 @@ def synthesize_speech(rng, seconds):
 #
 # The stretch plays a part of the clip at 0.7 times the speed. Its times refer to the clip after the cuts.
 
-clip = synthesize_speech(np.random.default_rng(0), seconds=6.0)
+speech = load_sample_speech()
+clip, sample_rate = speech.waveform, speech.sample_rate
 plan = EditPlan(
-    duration=6.0,
-    sample_rate=SAMPLE_RATE,
+    duration=len(clip) / sample_rate,
+    sample_rate=sample_rate,
     steps=[
         {"edit": "cut", "cuts": [[1.0, 1.7], [3.0, 3.4]], "fade": 0.005, "place": "any"},
         {"edit": "time_stretch", "rate": 0.7, "engine": "phase_vocoder", "start": 2.6, "end": 4.2},
     ],
 )
-edited, record = EditSimulator().apply(clip, plan)
+edited, record = EditSimulator(sample_rate=sample_rate).apply(clip, plan)
 time_map = record.time_map
 for before, after in zip(time_map.before, time_map.after, strict=True):
     print(f"{before:.3f} s -> {after:.3f} s")
@@ -85,7 +64,8 @@ axes[0].legend()
 
 def level(waveform):
     """Return times and the level in dB of frames of 50 ms."""
-    frames = waveform[: len(waveform) // 800 * 800].reshape(-1, 800)
+    n_samples = round(0.05 * sample_rate)
+    frames = waveform[: len(waveform) // n_samples * n_samples].reshape(-1, n_samples)
     return 0.05 * (np.arange(len(frames)) + 0.5), 20 * np.log10(np.sqrt(np.mean(frames**2, axis=1)) + 1e-4)
 
 

@@ -35,7 +35,7 @@ exit status, the sum of what applies:
   130, 141  the scan was interrupted, or its output pipe was closed, before all files were scanned
 """
 _STANDARD_INPUT = "-"
-_FAILED, _UNREAD = 2, 8
+FAILED, UNREAD = 2, 8
 _STATUSES = {"changed content": 1, "processing only": 4, "cannot tell": 16, "no edit found": 0}
 # Formats of all results, beside which the others hold segments alone.
 _RESULT_FORMATS = ("json", "csv")
@@ -148,7 +148,7 @@ def _scan(options: argparse.Namespace, detector: Any, spooled: str) -> int:
             bar.update(len(finished) - bar.n)
     status = 0
     for result in results:
-        status |= _UNREAD if isinstance(result, Skipped) else _STATUSES[result.verdict]
+        status |= UNREAD if isinstance(result, Skipped) else _STATUSES[result.verdict]
     outputs: list[Callable[[], None]] = []
     if options.format:
         outputs.append(lambda: _write_output(results, options))
@@ -164,7 +164,7 @@ def _scan(options: argparse.Namespace, detector: Any, spooled: str) -> int:
     _report_left_out(options.paths)
     for failure in failures:
         print(f"mmestim: {failure}", file=sys.stderr)
-    return status | (_FAILED if failures else 0)
+    return status | (FAILED if failures else 0)
 
 
 def _report_left_out(paths: Sequence[str]) -> None:
