@@ -3,10 +3,10 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell $(p) -c 'impor
 BIN := .venv/bin
 
 .NOTPARALLEL: # two installs into one .venv would meet
-.PHONY: help demo test lint docs bench model card clean
+.PHONY: help demo test test-lowest test-newest lint docs dist bench model card clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 demo: .venv/.plot ## compare the classifiers on a small problem, and scan edited copies of a recording
 	$(BIN)/python benchmarks/balance.py --quick
@@ -15,6 +15,20 @@ demo: .venv/.plot ## compare the classifiers on a small problem, and scan edited
 test: .venv/.dev ## run the tests and the examples in the docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
 
+# Apart from .venv, in environments of their own. UV_TORCH_BACKEND=cpu takes builds of torch without CUDA.
+test-lowest: ## run the tests with the oldest releases that pyproject.toml admits
+	$(call test_with,lowest,--resolution lowest-direct)
+
+test-newest: ## run the tests with the newest releases
+	$(call test_with,newest,)
+
+define test_with
+	$(PYTHON) -m venv .venv-$(1)
+	.venv-$(1)/bin/python -m pip install -qq uv
+	.venv-$(1)/bin/uv pip install -q --python .venv-$(1)/bin/python $(2) '.[test]'
+	OMP_NUM_THREADS=1 .venv-$(1)/bin/python -m pytest -q -n auto --dist loadscope
+endef
+
 lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -22,13 +36,25 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	@.ci/words $(shell find mmestim tests benchmarks -name '*.py')
 	$(BIN)/numpydoc lint $(shell find mmestim -name '*.py')
 	$(BIN)/mypy
+	$(BIN)/check-manifest --no-build-isolation
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 # Pages of the site that are no source.
 GENERATED := api benchmarks gallery changelog.md contributing.md
 # -E: Sphinx does not repeat the warnings of pages that it has read before.
-docs: .venv/.docs .venv/.dev ## build the site into build/docs, and run its gallery and every block of code
+docs: .venv/.dev ## build the site into build/docs, and run its gallery and every block of code
 	PYTHONPATH=docs OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p markdown_blocks README.md docs $(addprefix --ignore=docs/,$(GENERATED))
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -W --keep-going docs build/docs
+
+dist: .venv/.dev ## build the source distribution and the wheel into dist, and try both
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	.ci/try-dist
 
 bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/balance.py
@@ -51,7 +77,7 @@ card: .venv/.model .venv/.bench ## measure that detector, and write its card
 	$(BIN)/python benchmarks/voice.py --card
 
 clean: ## remove what was built and cached, not .venv
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache examples/.ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -r {} +
 
 # One stamp per extra. The constraints hold torch to the pinned release.

@@ -22,8 +22,8 @@ from mmestim.voice import EditPlan, EditSimulator, scan_files, write_report, wri
 # Four files
 # ----------
 #
-# The first is a spoken sentence, the second the same at a higher pitch, the third the second by telephone. The fourth is
-# a chord without speech.
+# The first is a spoken sentence, the second the same at a higher pitch, and the third the second by telephone. The
+# fourth is a chord without speech.
 
 speech = load_sample_speech()
 sample_rate = speech.sample_rate
