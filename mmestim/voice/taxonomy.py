@@ -115,6 +115,7 @@ _source, _temporal, _modulation, _encoding, _spectral, _spatial = (partial(_row,
 _CLIP, _INTERVAL, _POINT = ("clip",), ("interval",), ("point",)
 _PAPER = "name and category: arXiv:2402.06304; ranges: our choice"
 _NAME = "name: arXiv:2402.06304; place among its categories and ranges: our choice"
+_OURS = "categories: arXiv:2402.06304; name, place among them and ranges: our choice"
 _STRETCHERS = FirstInstalled({"signalsmith": "python_stretch", "phase_vocoder": None})
 _SLOPES = one_of(12, 24, 36, 48)
 # Rates at which files are coded; None is the rate of the clip.
@@ -216,7 +217,7 @@ _ROWS = [
             "bits": one_of(6, 7, 8, 9, 10),
         },
         held_out={"kind": one_of("bit_crush")},
-        source=_NAME,
+        source=_OURS,
     ),
     _encoding(
         "mp3",
@@ -231,7 +232,7 @@ _ROWS = [
         held_out={"bitrate": one_of(80)},
         implementation={"mode": one_of("constant"), "engine": one_of("av")},
         scopes=_CLIP,
-        source=_NAME,
+        source=_OURS,
         plain_name="MP3",
     ),
     _encoding(
@@ -245,7 +246,7 @@ _ROWS = [
         held_out={"bitrate": one_of(48.0)},
         implementation={"engine": one_of("av")},
         scopes=_CLIP,
-        source=_NAME,
+        source=_OURS,
         plain_name="Opus",
     ),
     _encoding(
@@ -261,7 +262,7 @@ _ROWS = [
         # FFmpeg's own Vorbis encoder breaks down at levels above 0.95. There is no second encoder of AAC.
         implementation={"codec": one_of("vorbis"), "level": Between(0.5, 0.95), "engine": one_of("av")},
         scopes=_CLIP,
-        source=_NAME,
+        source=_OURS,
         plain_name="Vorbis or AAC",
     ),
     _encoding(
@@ -270,7 +271,7 @@ _ROWS = [
         {"codec": one_of("alaw", "mulaw", "gsm", "g721", "amr_nb_4.75", "amr_nb_5.9", "amr_nb_7.4", "amr_nb_12.2")},
         implementation={"codec": one_of("amr_nb_5.15", "amr_nb_6.7", "amr_nb_10.2", "g726_16", "g726_24")},
         scopes=_CLIP,
-        source=_NAME,
+        source=_OURS,
         removes_high_frequencies=True,
     ),
     _spectral(
@@ -333,7 +334,7 @@ _ROWS = [
             "n_taps": one_of(1, 2, 3),
         },
         held_out={"delay": one_of(0.1), "n_taps": one_of(1)},
-        source=_NAME,
+        source=_OURS,
     ),
     _spatial(
         "background_noise",
