@@ -109,7 +109,7 @@ def _api_pages(name: str, summary: str) -> Iterator[tuple[str, Iterable[str]]]:
         "Classes": [item for item, value in objects.items() if isinstance(value, type)],
         "Functions": [item for item, value in objects.items() if not isinstance(value, type)],
     }
-    lines = [_underlined(name, "="), summary.replace("`", "``"), ""]
+    lines = [_underlined(name, "="), f".. module:: {name}\n", summary.replace("`", "``"), ""]
     for title, members in groups.items():
         if not members:
             continue
@@ -147,7 +147,7 @@ def _methods(cls: type) -> tuple[list[str], list[str]]:
     ours, inherited = [], []
     for method in dir(cls):
         owner = next((base for base in cls.__mro__ if method in vars(base)), object)
-        if method.startswith("_") or not callable(getattr(cls, method)):
+        if method.startswith("_") or method == "forward" or not callable(getattr(cls, method)):
             continue
         if owner.__module__.startswith("mmestim") and not re.fullmatch("set_.*_request", method):
             ours.append(method)
