@@ -53,6 +53,18 @@ def test_voice_is_documented(name):
     assert errors == []
 
 
+@pytest.mark.parametrize(
+    "module", ["", ".balancers", ".encoders", ".voice", ".voice.edits", ".voice.localization", ".voice.networks"]
+)
+def test_classes_open_with_an_example(module):
+    received = {"AudioError", "AudioPool", "Edited", "FusionHead", "Outputs", "Skipped", "Training"}  # not constructed
+    module = importlib.import_module(f"mmestim{module}")
+    for name in set(module.__all__) - received:
+        if inspect.isclass(public := getattr(module, name)):
+            paragraphs = inspect.getdoc(public).split("\n\n")
+            assert ">>> " in "".join(paragraphs[1:3]), name  # a sentence may introduce it
+
+
 def test_voice_and_multimodal_do_not_import_each_other():
     for name, other in (("voice", "multimodal"), ("multimodal", "voice")):
         for path in (Path(mmestim.__file__).parent / name).rglob("*.py"):
