@@ -69,7 +69,7 @@ def write_all(folder: Path) -> None:
     _write(folder / "benchmarks" / "index.md", _benchmarks_index(pages))
     for name, lines in pages.items():
         _write(folder / "benchmarks" / f"{name}.md", lines)
-    for image in RESULTS.glob("*.png"):
+    for image in RESULTS.glob("*-ranks.png"):
         shutil.copyfile(image, folder / "benchmarks" / image.name)
     for name in ("CHANGELOG", "CONTRIBUTING"):
         _write(folder / f"{name.lower()}.md", (ROOT / f"{name}.md").read_text(encoding="utf-8").splitlines())
@@ -172,15 +172,15 @@ def _taxonomy_table() -> Iterator[str]:
 
 
 def _result(name: str) -> Iterator[str]:
-    """Yield a page of stored results, with a title."""
-    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    if not text.startswith("# "):
-        yield f"# {_BENCHMARKS[name]}\n"
-    yield text
+    """Yield a page of stored results, below the question that they answer."""
+    yield f"# {_BENCHMARKS[name]}\n"
+    if (RESULTS / f"{name}-ranks.png").exists():
+        yield f"![Ranks of the estimators on the data sets]({name}-ranks.png)\n"
+    yield re.sub(r"\A# .*\n", "", (RESULTS / f"{name}.md").read_text(encoding="utf-8"))
 
 
 def _speed() -> Iterator[str]:
-    yield "# Speed\n\n`benchmarks/speed.py` times all contenders in turn on one thread of a CPU.\n"
+    yield f"# {_BENCHMARKS['speed']}\n\n`benchmarks/speed.py` times all contenders in turn on one thread of a CPU.\n"
     for name, (title, description) in _SPEED_TABLES.items():
         with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
