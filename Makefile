@@ -23,7 +23,7 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/mypy
 
 # Pages of the site that are no source.
-GENERATED := api benchmarks gallery changelog.md contributing.md
+GENERATED := api architecture.md benchmarks gallery changelog.md contributing.md
 # -E: Sphinx does not repeat the warnings of pages that it has read before.
 docs: .venv/.docs .venv/.dev ## build the site into build/docs, and run its gallery and every block of code
 	PYTHONPATH=docs OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p markdown_blocks README.md docs $(addprefix --ignore=docs/,$(GENERATED))

@@ -71,8 +71,9 @@ def write_all(folder: Path) -> None:
         _write(folder / "benchmarks" / f"{name}.md", lines)
     for image in RESULTS.glob("*-ranks.png"):
         shutil.copyfile(image, folder / "benchmarks" / image.name)
-    for name in ("CHANGELOG", "CONTRIBUTING"):
-        _write(folder / f"{name.lower()}.md", (ROOT / f"{name}.md").read_text(encoding="utf-8").splitlines())
+    _write(folder / "changelog.md", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines())
+    for name, lines in _contributing_pages().items():
+        _write(folder / f"{name}.md", lines)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
@@ -169,6 +170,18 @@ def _taxonomy_table() -> Iterator[str]:
             continue
         ranges = "; ".join(f"{name} {values}" for name, values in info.ranges.items())
         yield f"| {info.category} | `{label}` | {info.kind} | {', '.join(info.scopes)} | {ranges} |"
+
+
+def _contributing_pages() -> dict[str, list[str]]:
+    """Return CONTRIBUTING as two pages: the map with the places of new parts, and the rest."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    title, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    pages: dict[str, list[str]] = {"architecture": [], "contributing": [title]}
+    for section in sections:
+        is_map = section.startswith(("## Architecture\n", "## Adding things\n"))
+        pages["architecture" if is_map else "contributing"].append(section)
+    pages["architecture"][0] = pages["architecture"][0].removeprefix("#")
+    return pages
 
 
 def _result(name: str) -> Iterator[str]:
