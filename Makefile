@@ -43,10 +43,10 @@ lint: .venv/.dev ## check style, spelling, docstrings and types
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 # Pages of the site that are no source.
-GENERATED := api benchmarks gallery changelog.md contributing.md
+GENERATED := api architecture.md benchmarks gallery changelog.md contributing.md
 # -E: Sphinx does not repeat the warnings of pages that it has read before.
-docs: .venv/.dev ## build the site into build/docs, and run its gallery and every block of code
-	PYTHONPATH=docs OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p markdown_blocks README.md docs $(addprefix --ignore=docs/,$(GENERATED))
+docs: .venv/.dev ## check links, run every block of code and the gallery, and build the site into build/docs
+	PYTHONPATH=docs OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p markdown_blocks README.md CONTRIBUTING.md CHANGELOG.md docs $(addprefix --ignore=docs/,$(GENERATED))
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -W --keep-going docs build/docs
 
 dist: .venv/.dev ## build the source distribution and the wheel into dist, and try both

@@ -145,7 +145,7 @@ def runs_and_data(options: argparse.Namespace, work: Path, results: Path) -> tup
         for folder in (work / data_digest, *(work / "runs" / run.name for run in runs)):
             shutil.rmtree(folder, ignore_errors=True)
         for run in runs:
-            (results / f"{run.name}.csv").unlink(missing_ok=True)
+            (results / run.file).unlink(missing_ok=True)
     return runs, EvaluationData(
         options.speech, work / data_digest, options.edits, options.clips, options.speakers, options.n_jobs
     )
@@ -170,7 +170,7 @@ def run_all(options: argparse.Namespace, command: str, work: Path) -> None:
         return report
 
     for run in runs:
-        path = results / f"{run.name}.csv"
+        path = results / run.file
         stored_parts = read_parts(path)
         for part, compute in evaluation_parts(RunEvaluation(run, data, options, work)).items():
             if part in stored_parts:

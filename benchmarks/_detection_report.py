@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,11 +130,13 @@ def markdown(runs: Mapping[Any, dict[str, list[Line]]], setting: Iterable[str]) 
     for section in (
         aims_section(groups),
         overview_section(groups),
+        calibration_section(groups),
         *[
             section
             for group in groups
             for section in (
                 label_section(group),
+                decision_section(group),
                 extent_section(group),
                 variant_section(group),
                 category_section(group),
@@ -179,7 +181,7 @@ def verdict_of(aim: Aim, figure: Figure) -> str:
 
 
 def overview_section(groups: list[Group]) -> Section:
-    """Return the means over the labels on each set of clips."""
+    """Return the means over the labels of the ranking on each set of clips."""
     rows = [
         [
             "model",
@@ -192,35 +194,50 @@ def overview_section(groups: list[Group]) -> Section:
             "AP of all",
             "AUC of changed",
             "unaltered",
-            "ECE",
-            "bias",
-            "F1",
         ]
     ]
-    for group in groups:
-        for part in (f"{variant}, {kind}" for kind in ("composed", "single") for variant in VARIANTS):
-            rows.append(
-                [
-                    group.name,
-                    str(group.n_seeds),
-                    part,
-                    str(group(part, OF_17, "roc_auc")),
-                    short(group.seed_range(part, OF_17, "roc_auc")),
-                    str(group(part, OF_17, "average_precision")),
-                    str(group(part, OF_ALL, "roc_auc")),
-                    str(group(part, OF_ALL, "average_precision")),
-                    str(group(part, OF_CHANGED, "roc_auc")),
-                    str(group(part, "unaltered", "roc_auc")),
-                    *(short(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1")),
-                ]
-            )
+    for group, part in measured_parts(groups):
+        rows.append(
+            [
+                group.name,
+                str(group.n_seeds),
+                part,
+                str(group(part, OF_17, "roc_auc")),
+                short(group.seed_range(part, OF_17, "roc_auc")),
+                str(group(part, OF_17, "average_precision")),
+                str(group(part, OF_ALL, "roc_auc")),
+                str(group(part, OF_ALL, "average_precision")),
+                str(group(part, OF_CHANGED, "roc_auc")),
+                str(group(part, "unaltered", "roc_auc")),
+            ]
+        )
     notes = (
         "Means over labels. 'Changed' labels are those whose edits differ from training; clips with single edits have "
         "only these. AUC: ROC-AUC. AP: average precision, which depends on the frequency of a label, so compare it "
-        "only within composed or within single clips. Range of seeds: ROC-AUC of the best seed minus the worst. Bias: "
-        "mean probability minus the fraction of windows with the label."
+        "only within composed or within single clips. Range of seeds: ROC-AUC of the best seed minus the worst."
     )
     return "Overview", notes, rows
+
+
+def calibration_section(groups: list[Group]) -> Section:
+    """Return the means over the labels of calibration and decisions on each set of clips."""
+    rows = [["model", "clips", "ECE", "bias", "F1"]]
+    for group, part in measured_parts(groups):
+        values = (short(group(part, OF_ALL, metric).value) for metric in ("ece", "bias", "f1"))
+        rows.append([group.name, part, *values])
+    notes = (
+        "Means over labels. Bias: mean probability minus the fraction of windows with the label. F1: at the threshold "
+        "that the detector chose."
+    )
+    return "Calibration and decisions", notes, rows
+
+
+def measured_parts(groups: list[Group]) -> Iterator[tuple[Group, str]]:
+    """Yield each group with the sets of edited clips on which it was measured."""
+    for group in groups:
+        for part in (f"{variant}, {kind}" for kind in ("composed", "single") for variant in VARIANTS):
+            if not np.isnan(group(part, OF_ALL, "roc_auc").value):
+                yield group, part
 
 
 def prototype_scores(label: str) -> str:
@@ -229,38 +246,44 @@ def prototype_scores(label: str) -> str:
 
 
 def label_section(group: Group) -> Section:
-    """Return the scores of each label on clips with the parameter ranges of training."""
-    shown = {
-        "eer": "EER",
-        "f1": "F1",
-        "recall": "recall",
-        "threshold": "threshold",
-        "ece": "ECE",
-        "bias": "bias",
-    }
-    rows = [["label", "windows", "AUC", "AP", "prototype", *shown.values(), "reported AUC, ECE", "AUC, single"]]
-    for label in LABELS:
-        if np.isnan(group(SEEN, label, "n_positive").value):
-            continue
-        reported = ", ".join(short(group("fit", label, metric).value) for metric in ("roc_auc", "ece"))
+    """Return how well each label is ranked on clips with the parameter ranges of training."""
+    rows = [["label", "windows", "AUC", "reported AUC", "AP", "prototype", "EER", "AUC, single"]]
+    for label in seen_labels(group):
         rows.append(
             [
                 label,
                 f"{group(SEEN, label, 'n_positive').value:.0f}",
                 str(group(SEEN, label, "roc_auc")),
+                short(group("fit", label, "roc_auc").value),
                 str(group(SEEN, label, "average_precision")),
                 prototype_scores(label),
-                *(short(group(SEEN, label, name).value) for name in shown),
-                reported,
+                short(group(SEEN, label, "eer").value),
                 str(group("seen, single", label, "roc_auc")),
             ]
         )
     notes = (
-        f"{TRAINING_RANGES} Prototype: AUC / AP, for edits of the whole clip only. Bias: mean probability minus the "
-        "fraction of windows with the label. Recall and F1: at the threshold that the detector chose. Reported: "
-        "estimates in the detector's training report, on training speakers held out from its models."
+        f"{TRAINING_RANGES} Prototype: AUC / AP, for edits of the whole clip only. Reported: estimates in the "
+        "detector's training report, on training speakers held out from its models."
     )
     return f"Labels: {group.name}", notes, rows
+
+
+def decision_section(group: Group) -> Section:
+    """Return the decisions on each label, and its calibration, on clips with the parameter ranges of training."""
+    rows = [["label", "threshold", "recall", "F1", "bias", "ECE", "reported ECE"]]
+    for label in seen_labels(group):
+        values = [group(SEEN, label, metric).value for metric in ("threshold", "recall", "f1", "bias", "ece")]
+        rows.append([label, *map(short, [*values, group("fit", label, "ece").value])])
+    notes = (
+        f"{TRAINING_RANGES} Recall and F1: at the threshold that the detector chose. Bias: mean probability minus the "
+        "fraction of windows with the label. Reported: in the detector's training report."
+    )
+    return f"Decisions: {group.name}", notes, rows
+
+
+def seen_labels(group: Group) -> list[str]:
+    """Return the labels of the clips with the parameter ranges of training."""
+    return [label for label in LABELS if not np.isnan(group(SEEN, label, "n_positive").value)]
 
 
 def extent_section(group: Group) -> Section:
@@ -371,6 +394,8 @@ def false_alarm_section(groups: list[Group]) -> Section:
     for group in groups:
         for part in ("unedited", "unedited, whole clips", *(f"unedited, below {hz} Hz" for hz in BRICK_WALLS_HZ)):
             figures = {label: group(part, label, "false_alarm_rate") for label in shown}
+            if np.isnan(figures["any"].value):
+                continue
             rates = {label: group(part, label, "false_alarm_rate").value for label in LABELS}
             rates = {label: rate for label, rate in rates.items() if rate > 0}
             highest = sorted(rates, key=lambda label: -rates[label])[:3]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import os
 import pickle
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,6 +18,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from _csv_files import SUFFIX, append_rows, read_rows
 from _detection_data import BRICK_WALLS_HZ, VARIANTS, ClipSet, EvaluationData, WindowSet, brick_wall
 from _detection_scores import Line, detection_lines, false_alarm_lines, localization_lines
 from mmestim.voice import AudioCorpus, VoiceEditDetector
@@ -31,7 +29,7 @@ from mmestim.voice._models.boosted_trees import BoostedTrees
 from mmestim.voice.pretrained import pretrained_file
 
 FIELDS = ("part", "label", "metric", "value", "low", "high")
-# Metric of the last line of a part: a part without it is incomplete.
+# Metric of the last line of a part.
 END_METRIC = "seconds"
 # Value of --models for the detector that comes with the package. Its runs are named after the hash of its file.
 PRETRAINED = "pretrained"
@@ -54,10 +52,15 @@ class Run(NamedTuple):
         model = self.model.replace(" ", "_")
         return f"{model}-{self.window:g}-{self.training_budget:g}-{self.seed}-{self.config}"
 
+    @property
+    def file(self) -> str:
+        """Name of the file of its figures."""
+        return self.name + SUFFIX
+
     @classmethod
-    def from_name(cls, name: str) -> Run:
-        """Return the run with this name."""
-        model, window, training_budget, seed, config = name.rsplit("-", 4)
+    def from_file(cls, path: Path) -> Run:
+        """Return the run whose figures a file has."""
+        model, window, training_budget, seed, config = path.name.removesuffix(SUFFIX).rsplit("-", 4)
         return cls(model.replace("_", " "), float(window), float(training_budget), int(seed), config)
 
 
@@ -68,45 +71,28 @@ def pretrained_name() -> str:
 
 
 def read_parts(path: Path) -> dict[str, list[Line]]:
-    """Return the complete parts in the file of a run; if a part occurs twice, the later one."""
+    """Return the parts in the file of a run."""
     parts: dict[str, list[Line]] = {}
-    if not path.exists():
-        return parts
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != FIELDS:
-            sys.exit(f"{path} has other columns than this script writes: move it away, or choose another --out.")
-        incomplete: dict[str, list[Line]] = {}
-        for row in reader:
-            if None in row.values() or None in row:
-                continue
-            numbers = (float(row[field] or "nan") for field in ("value", "low", "high"))
-            incomplete.setdefault(row["part"], []).append(Line(row["label"], row["metric"], *numbers))
-            if row["metric"] == END_METRIC:
-                parts[row["part"]] = incomplete.pop(row["part"])
+    for row in read_rows(path, FIELDS):
+        numbers = (float(row[field] or "nan") for field in ("value", "low", "high"))
+        parts.setdefault(row["part"], []).append(Line(row["label"], row["metric"], *numbers))
     return parts
 
 
 def stored_runs(results: Path, config: str) -> dict[Run, dict[str, list[Line]]]:
-    """Return the complete parts of all runs with these settings that have any, in the order of the reports."""
-    parts = {Run.from_name(path.stem): read_parts(path) for path in results.glob(f"*-{config}.csv")}
+    """Return the parts of all runs with these settings, in the order of the reports."""
+    parts = {Run.from_file(path): read_parts(path) for path in results.glob(f"*-{config}{SUFFIX}")}
     in_order = sorted(parts, key=lambda run: (-run.training_budget, run.model, -run.window, run.seed))
-    return {run: parts[run] for run in in_order if parts[run]}
+    return {run: parts[run] for run in in_order}
 
 
 def append_part(path: Path, part: str, lines: list[Line]) -> None:
-    """Append the lines of a part to the file of a run, in a single write."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if not path.exists():
-        writer.writerow(FIELDS)
-    elif not path.read_bytes().endswith(b"\n"):  # An earlier call was interrupted during a write.
-        text.write("\n")
+    """Append the lines of a part to the file of a run."""
+    rows = []
     for line in lines:
         numbers = ("" if np.isnan(number) else repr(number) for number in line[2:])
-        writer.writerow([part, line.label, line.metric, *numbers])
-    with path.open("ab", buffering=0) as file:
-        file.write(text.getvalue().encode())
+        rows.append(dict(zip(FIELDS, (part, line.label, line.metric, *numbers), strict=True)))
+    append_rows(path, FIELDS, rows)
 
 
 def rounded(line: Line) -> Line:

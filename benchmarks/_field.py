@@ -47,7 +47,7 @@ def measure_field(options: argparse.Namespace, command: str) -> None:
         runs, data = runs_and_data(options, work, results)
         setting = [*describe_call(command), *described(data)]
         for run in runs:
-            path, evaluation = results / f"{run.name}.csv", RunEvaluation(run, data, options, work)
+            path, evaluation = results / run.file, RunEvaluation(run, data, options, work)
             stored = read_parts(path)
             for part, compute in field_parts(evaluation, options).items():
                 if part in stored:

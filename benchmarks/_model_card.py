@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from _csv_files import SUFFIX
 from _detection_report import AIMS_WINDOW, SEEN, Group
 from _detection_runs import Run, pretrained_name, read_parts
 from _detection_scores import OF_ALL, Line
@@ -54,7 +55,7 @@ def card(results: Path) -> str:
 
 def figures_of(folder: Path, name: str) -> dict[str, list[Line]]:
     """Return the stored parts of the evaluation of the detector."""
-    runs = [path for path in folder.glob("*.csv") if Run.from_name(path.stem).model == name]
+    runs = [path for path in folder.glob(f"*{SUFFIX}") if Run.from_file(path).model == name]
     if len(runs) != 1:
         raise SystemExit(f"{folder} has {len(runs)} files with figures of {name}, expected 1: run `make card`.")
     return read_parts(runs[0])

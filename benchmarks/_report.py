@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -173,27 +172,23 @@ def alone_and_probe(runs: Runs, name: str) -> str:
 
 def weight_table(estimators: dict[str, Runs]) -> list[str]:
     """Return the mean weights of fusion and of guidance, and the anchors; nothing where no estimator has any."""
-    modalities = modalities_of(estimators)
-    columns: dict[str, tuple[str, list[str]]] = {f"fusion: {m}": ("fusion_weights", [m]) for m in modalities}
-    losses = ("consistency", "complementarity")
-    columns |= {f"guidance: {m}": ("guidance", [f"{m}.{loss}" for loss in losses]) for m in modalities}
     rows = []
     for name, runs in estimators.items():
-        cells = [
-            ", ".join(
-                f"{np.mean(values):.2f}"
-                for key in keys
-                if (values := [result[field][key] for result in runs.values() if key in result[field]])
-            )
-            for field, keys in columns.values()
-        ]
-        anchors = Counter(result["anchor"] for result in runs.values() if result["anchor"])
-        cells.append(", ".join(f"{anchor} {count}" for anchor, count in anchors.most_common()))
-        if any(cells):
-            rows.append([name, *cells])
+        for modality in modalities_of(estimators):
+            keys = {"fusion_weights": [modality]}
+            keys["guidance"] = [f"{modality}.{loss}" for loss in ("consistency", "complementarity")]
+            values = [
+                [run[field][key] for run in runs.values() if key in run[field]] for field in keys for key in keys[field]
+            ]
+            cells = [f"{np.mean(v):.2f}" if v else "" for v in values]
+            n_anchor = sum(run["anchor"] == modality for run in runs.values())
+            cells.append(str(n_anchor) if n_anchor else "")
+            if any(cells):
+                rows.append([name, modality, *cells])
     if not rows:
         return []
-    return ["", "Mean weights; guidance: consistency, complementarity.\n", *aligned([["", *columns, "anchors"], *rows])]
+    header = ["weights", "modality", "fusion", "consistency", "complementarity", "seeds as anchor"]
+    return ["", "Mean weights of fusion, and of the losses that guide a modality.\n", *aligned([header, *rows])]
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

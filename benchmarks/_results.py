@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import t
+
+from _csv_files import read_rows
 
 KEY = ("data_set", "estimator", "seed", "split", "config")
 NUMBERS = ("accuracy", "log_loss", "calibration_error", "fit_seconds")
@@ -44,27 +43,9 @@ CALIBRATION_ERROR = Metric("calibration_error", "calibration error", 100, 1, -1)
 # Lines -----------------------------------------------------------------------------------------
 
 
-def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Append a line in a single write, so that no partial line is stored."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    if not path.exists():
-        writer.writeheader()
-    writer.writerow(line)
-    with path.open("ab", buffering=0) as file:
-        file.write(text.getvalue().encode())
-
-
 def load_results(path: Path) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return the results of earlier calls by key; the last line of a key counts."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != FIELDS:
-            sys.exit(f"{path} does not have the columns that this script writes. Move it away or choose another --out.")
-        complete_lines = [line for line in reader if None not in line and None not in line.values()]
-    return {tuple(line[field] for field in KEY): parse_line(line) for line in complete_lines}
+    return {tuple(line[field] for field in KEY): parse_line(line) for line in read_rows(path, FIELDS)}
 
 
 def format_scores(scores: dict[str, float]) -> str:

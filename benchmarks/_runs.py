@@ -22,8 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import mmestim
+from _csv_files import append_rows
 from _references import REFERENCES, inner_folds, log_loss
-from _results import FIELDS, KEY, append_line, format_scores, load_results, parse_line
+from _results import FIELDS, KEY, format_scores, load_results, parse_line
 from _tasks import Task
 
 PACKAGE = Path(mmestim.__file__).parent
@@ -151,7 +152,7 @@ def run_all(
             calls = (joblib.delayed(run.execute)(tasks[run.key[0]]) for run in missing)
             lines = joblib.Parallel(min(args.jobs, len(missing) or 1), return_as="generator_unordered")(calls)
             for number, line in enumerate(lines, 1):
-                append_line(path, line)
+                append_rows(path, FIELDS, [line])
                 result = finished[tuple(line[field] for field in KEY)] = parse_line(line)
                 print(
                     "[{}/{}] {data_set}, {estimator}, seed {seed}: {:.1f} %, log-loss {log_loss:.3f}, in "

@@ -57,7 +57,7 @@ def measure_synthesizers(options: argparse.Namespace, command: str) -> None:
     with prepared(options) as work:
         results = options.out / "voice-synthesizers"
         (run,), data = runs_and_data(options, work, results)
-        path, evaluation = results / f"{run.name}.csv", RunEvaluation(run, data, options, work)
+        path, evaluation = results / run.file, RunEvaluation(run, data, options, work)
         unedited, stored = edited_clips(data, n_edits=0), read_parts(path)
         negatives = tts_scores(evaluation, unedited)
         sources = {**synthesizers(work / "synthetic"), **vocoders(data.val, work / "vocoded_unknown")}

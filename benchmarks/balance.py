@@ -33,6 +33,7 @@ from sklearn.base import clone
 import _references
 import mmestim
 from _conclusion import conclusion
+from _csv_files import SUFFIX
 from _estimators import ANCHORED, BASELINE, ESTIMATORS, LATE, UDI
 from _grids import GRIDS
 from _plots import draw
@@ -190,7 +191,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("data_sets", "estimators", "seeds", "jobs", "out"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(profile, name))
-    args.csv, args.baseline = args.out / f"{profile.stem}.csv", profile.baseline
+    args.csv, args.baseline = args.out / f"{profile.stem}{SUFFIX}", profile.baseline
     if args.tune and args.split == "validation":
         parser.error("--tune chooses on validation rows, so it cannot be combined with --split validation")
     if args.tune and (drawn := [name for name in args.data_sets if name in DRAWN]):
@@ -247,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     if not interrupted:
         results, interrupted = run_all(plan(tasks, args, settings), tasks, args.csv, args)
     if results:
-        stem = args.csv.with_name(args.csv.stem + ("" if args.split == "test" else "-validation"))
+        stem = str(args.csv).removesuffix(SUFFIX) + ("" if args.split == "test" else "-validation")
         notes = {
             name: " ".join([task.note, *describe_settings(settings, name, task)]).strip()
             for name, task in tasks.items()

@@ -69,10 +69,11 @@ def write_all(folder: Path) -> None:
     _write(folder / "benchmarks" / "index.md", _benchmarks_index(pages))
     for name, lines in pages.items():
         _write(folder / "benchmarks" / f"{name}.md", lines)
-    for image in RESULTS.glob("*.png"):
+    for image in RESULTS.glob("*-ranks.png"):
         shutil.copyfile(image, folder / "benchmarks" / image.name)
-    for name in ("CHANGELOG", "CONTRIBUTING"):
-        _write(folder / f"{name.lower()}.md", (ROOT / f"{name}.md").read_text(encoding="utf-8").splitlines())
+    _write(folder / "changelog.md", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines())
+    for name, lines in _contributing_pages().items():
+        _write(folder / f"{name}.md", lines)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
@@ -109,7 +110,7 @@ def _api_pages(name: str, summary: str) -> Iterator[tuple[str, Iterable[str]]]:
         "Classes": [item for item, value in objects.items() if isinstance(value, type)],
         "Functions": [item for item, value in objects.items() if not isinstance(value, type)],
     }
-    lines = [_underlined(name, "="), summary.replace("`", "``"), ""]
+    lines = [_underlined(name, "="), f".. module:: {name}\n", summary.replace("`", "``"), ""]
     for title, members in groups.items():
         if not members:
             continue
@@ -147,7 +148,7 @@ def _methods(cls: type) -> tuple[list[str], list[str]]:
     ours, inherited = [], []
     for method in dir(cls):
         owner = next((base for base in cls.__mro__ if method in vars(base)), object)
-        if method.startswith("_") or not callable(getattr(cls, method)):
+        if method.startswith("_") or method == "forward" or not callable(getattr(cls, method)):
             continue
         if owner.__module__.startswith("mmestim") and not re.fullmatch("set_.*_request", method):
             ours.append(method)
@@ -171,16 +172,28 @@ def _taxonomy_table() -> Iterator[str]:
         yield f"| {info.category} | `{label}` | {info.kind} | {', '.join(info.scopes)} | {ranges} |"
 
 
+def _contributing_pages() -> dict[str, list[str]]:
+    """Return CONTRIBUTING as two pages: the map with the places of new parts, and the rest."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    title, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    pages: dict[str, list[str]] = {"architecture": [], "contributing": [title]}
+    for section in sections:
+        is_map = section.startswith(("## Architecture\n", "## Adding things\n"))
+        pages["architecture" if is_map else "contributing"].append(section)
+    pages["architecture"][0] = pages["architecture"][0].removeprefix("#")
+    return pages
+
+
 def _result(name: str) -> Iterator[str]:
-    """Yield a page of stored results, with a title."""
-    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    if not text.startswith("# "):
-        yield f"# {_BENCHMARKS[name]}\n"
-    yield text
+    """Yield a page of stored results, below the question that they answer."""
+    yield f"# {_BENCHMARKS[name]}\n"
+    if (RESULTS / f"{name}-ranks.png").exists():
+        yield f"![Ranks of the estimators on the data sets]({name}-ranks.png)\n"
+    yield re.sub(r"\A# .*\n", "", (RESULTS / f"{name}.md").read_text(encoding="utf-8"))
 
 
 def _speed() -> Iterator[str]:
-    yield "# Speed\n\n`benchmarks/speed.py` times all contenders in turn on one thread of a CPU.\n"
+    yield f"# {_BENCHMARKS['speed']}\n\n`benchmarks/speed.py` times all contenders in turn on one thread of a CPU.\n"
     for name, (title, description) in _SPEED_TABLES.items():
         with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)

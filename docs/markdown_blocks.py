@@ -1,14 +1,21 @@
-"""Plugin of pytest that runs the Python blocks of Markdown pages, each by itself, as a reader pastes it."""
+"""Plugin of pytest that checks Markdown pages: their links, and their blocks of Python, each as a reader pastes it."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"^```\w.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)|^:target: (\S+)|^```\{image\} (\S+)", re.MULTILINE)
+# Pages that the build of the site writes. Sphinx checks the links to them.
+_GENERATED = re.compile(r"docs/(api|benchmarks)/|docs/(architecture|changelog|contributing|voice/card)\.")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -20,6 +27,7 @@ class Page(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         text = self.path.read_text(encoding="utf-8")
+        yield Links.from_parent(self, name="links")
         for match in _BLOCK.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
             yield Block.from_parent(self, name=f"line {line}", source="\n" * line + match[1])
@@ -35,3 +43,37 @@ class Block(pytest.Function):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MPLBACKEND", "agg")
         exec(compile(source, self.path, "exec"), {"__name__": "__main__"})
+
+
+class Links(pytest.Item):
+    """Links of a page: to files that git tracks and their headings, or to sites by https."""
+
+    def runtest(self) -> None:
+        text = self.path.read_text(encoding="utf-8")
+        targets = ["".join(groups) for groups in _LINK.findall(_CODE.sub("", text))]
+        if broken := [target for target in targets if not self._is_valid(target)]:
+            pytest.fail(f"{self.path.name} links to {', '.join(broken)}", pytrace=False)
+
+    def _is_valid(self, target: str) -> bool:
+        if ":" in target:  # No network: only the form is checked.
+            return re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[\w./#~-]*)?", target) is not None
+        name, _, anchor = target.partition("#")
+        path = (self.path.parent / name).resolve() if name else self.path
+        relative = path.relative_to(ROOT).as_posix()
+        if _GENERATED.match(relative):
+            return True
+        relative = re.sub(r"docs/gallery/(.*)\.html$", r"examples/\1.py", relative)
+        is_tracked = any(file == relative or file.startswith(f"{relative}/") for file in tracked_files())
+        return is_tracked and (not anchor or anchor in anchors(path))
+
+
+@cache
+def tracked_files() -> list[str]:
+    return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(_BLOCK, "", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
+from _generated_pages import MODULES
 from numpydoc.validate import validate
 from sklearn.utils._testing import assert_docstring_consistency
 
@@ -53,6 +55,16 @@ def test_voice_is_documented(name):
     assert errors == []
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_classes_open_with_an_example(module):
+    received = {"AudioError", "AudioPool", "Edited", "FrontEnd", "FusionHead", "Outputs", "Skipped", "Training"}
+    module = importlib.import_module(module)
+    for name in set(module.__all__) - received:
+        if inspect.isclass(public := getattr(module, name)):
+            paragraphs = inspect.getdoc(public).split("\n\n")
+            assert ">>> " in "".join(paragraphs[1:3]), name  # a sentence may introduce it
+
+
 def test_voice_and_multimodal_do_not_import_each_other():
     for name, other in (("voice", "multimodal"), ("multimodal", "voice")):
         for path in (Path(mmestim.__file__).parent / name).rglob("*.py"):
@@ -70,3 +82,10 @@ def test_shared_parameters_have_the_same_descriptions():
 def test_multimodal_does_not_import_skorch():
     for name in ("base", "_objectives.guidance", "joint", "late_fusion", "_objectives.mutual_information", "udi"):
         assert "skorch" not in vars(importlib.import_module(f"mmestim.multimodal.{name}"))
+
+
+def test_the_changelog_has_a_line_for_each_public_name():
+    path = Path(__file__).parents[1] / "CHANGELOG.md"
+    listed = re.findall(r"^- `(\w+)`: .+$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    public = {name for module in MODULES for name in importlib.import_module(module).__all__}
+    assert sorted(public) == sorted(name for name in listed if name in public)

@@ -22,6 +22,13 @@ from .sources import ArrayRows, SampleRows, Samples, Source, SparseRows
 class SliceDict(dict[str, Any]):
     """Dict of blocks that splitters and searches of scikit-learn can split by rows.
 
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from mmestim import SliceDict
+    >>> X = SliceDict(audio=np.ones((4, 10)), text=pd.DataFrame({"length": [1, 2, 3, 4]}))
+    >>> X[[0, 3]]["text"]["length"].tolist()
+    [1, 4]
+
     Blocks are arrays, DataFrames, sparse matrices, masked arrays or tensors. Indexing by a string returns a
     block, and by anything else a `SliceDict` with these rows of all blocks. It differs from skorch's in that its
     blocks may be DataFrames.
@@ -40,15 +47,6 @@ class SliceDict(dict[str, Any]):
     ------
     ValueError
         If the blocks differ in length.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from mmestim import SliceDict
-    >>> X = SliceDict(audio=np.ones((4, 10)), text=pd.DataFrame({"length": [1, 2, 3, 4]}))
-    >>> X[[0, 3]]["text"]["length"].tolist()
-    [1, 4]
     """
 
     def __init__(self, **blocks: Any) -> None:

@@ -17,6 +17,14 @@ from ._joint_training import Outputs, Training
 class Balancer(BaseEstimator):
     """Base class of the balancing methods, which `JointClassifier` takes as `balancer`.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import Balancer
+    >>> class SlowFirst(Balancer):
+    ...     def after_backward(self, training, outputs):
+    ...         training.scale_gradients(training.names[0], 0.5)
+    >>> JointClassifier(balancer=SlowFirst())
+    JointClassifier(balancer=SlowFirst())
+
     A method is one class: its parameters follow the conventions of scikit-learn, and it overrides the hooks below
     that it needs. State is kept in attributes that end in an underscore and are set in `begin`. It belongs to one
     fit; afterwards `balancers_` holds it as numpy arrays. Attributes that begin with an underscore exist during
@@ -35,31 +43,6 @@ class Balancer(BaseEstimator):
     hooks serve a classifier with `checkpoint`: a fit that resumes calls `begin`, then `load_state_dict`. Choose
     parameters of the network by module, as in ``training.parameters["audio"]``. Code that runs for every batch should
     not read a value back to the CPU.
-
-    Examples
-    --------
-    A method that slows the modality with the higher score:
-
-    >>> import torch
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import Balancer
-    >>> from mmestim.datasets import load_digit_views
-    >>> class SlowLeader(Balancer):
-    ...     unimodal = "split"
-    ...
-    ...     def __init__(self, factor=0.5):
-    ...         self.factor = factor
-    ...
-    ...     def after_backward(self, training, outputs):
-    ...         scores = outputs.mean_scores
-    ...         factors = torch.where(scores == scores.max(), self.factor, 1.0)
-    ...         for name, factor in zip(training.names, factors):
-    ...             training.scale_gradients(name, factor)
-    ...         training.record("factor", factors)
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=SlowLeader(), cv=None, max_epochs=3, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["factor"].shape
-    (3, 2)
     """
 
     unimodal: ClassVar[str | None] = None

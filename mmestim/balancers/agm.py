@@ -18,6 +18,14 @@ from ._scores import against_others
 class AGM(Balancer):
     """Adaptive gradient modulation: gradients scaled by how far a modality's lead departs from its running level.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import AGM
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=AGM(alpha=0.5), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["coefficient"].shape
+    (2, 2)
+
     The fused logits are divided among the modalities by muting them in turn. A modality whose lead over the others
     exceeds its own running level gets a smaller gradient, and one that falls behind its level gets a larger one. A
     steady lead, large or small, changes nothing.
@@ -74,16 +82,6 @@ class AGM(Balancer):
     ----------
     H. Li, X. Li, P. Hu, Y. Lei, C. Li, Y. Zhou. Boosting Multi-modal Model Performance with Adaptive
     Gradient Modulation. ICCV 2023.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import AGM
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=AGM(alpha=0.5), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["coefficient"].shape
-    (2, 2)
     """
 
     def __init__(self, alpha: float = 1.0, *, cap: float = 10.0) -> None:

@@ -38,6 +38,14 @@ class MixingHead(FusionHead):
 class AMCo(Balancer):
     """Adaptive mask co-optimization: some logits of a dominant modality are hidden from the fused loss.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import AMCo
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=AMCo(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["lead"].shape
+    (2, 2)
+
     Each modality has a head, and the fused logits are a linear layer of the sum of the heads' logits. A modality with
     more than its part of the certainty is dominant. Its logits are set to zero for random classes, for more classes as
     the epoch proceeds, so that the fused loss depends on the other modalities. The losses of the heads keep it trained.
@@ -80,16 +88,6 @@ class AMCo(Balancer):
     ----------
     Ying Zhou, Xuefeng Liang, Shiquan Zheng, Huijun Xuan, Takatsune Kumada. Adaptive Mask Co-optimization
     for Modal Dependence in Multimodal Learning. ICASSP 2023.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import AMCo
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=AMCo(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["lead"].shape
-    (2, 2)
     """
 
     def __init__(self, sigma: float = 0.5, eps: float = 0.3) -> None:

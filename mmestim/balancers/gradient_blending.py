@@ -23,6 +23,14 @@ from ._scores import check_held_out
 class GradientBlending(Balancer):
     """Gradient blending: unimodal and joint losses weighted by overfitting and generalisation.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import GradientBlending
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=GradientBlending(1), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weights"].shape
+    (2, 3)
+
     A branch is either one modality under its own head, or all modalities under the joint head. Each branch is trained
     by itself for a few epochs on a copy of the network. Branches that then generalise more than they overfit get
     larger weights.
@@ -73,16 +81,6 @@ class GradientBlending(Balancer):
     ----------
     .. [1] W. Wang, D. Tran and M. Feiszli, "What Makes Training Multi-Modal Classification Networks
        Hard?", CVPR 2020.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import GradientBlending
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=GradientBlending(1), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weights"].shape
-    (2, 3)
     """
 
     unimodal = "heads"

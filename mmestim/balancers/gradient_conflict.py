@@ -15,6 +15,14 @@ _EPS = 1e-12
 class GradientConflict(Balancer):
     """Measurement of how gradients agree, which leaves training unchanged.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import GradientConflict
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=GradientConflict(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["cosine"].shape
+    (2, 2)
+
     On the first batch of each epoch, two gradients with respect to each encoder are compared: the gradient of the fused
     loss and the gradient of the cross-entropy of the encoder's own modality.
 
@@ -30,16 +38,6 @@ class GradientConflict(Balancer):
     References
     ----------
     .. [1] Wei and Hu, "MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance", ICML 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import GradientConflict
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=GradientConflict(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["cosine"].shape
-    (2, 2)
     """
 
     unimodal = "split"

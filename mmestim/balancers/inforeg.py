@@ -15,6 +15,14 @@ from ._scores import against_others
 class InfoReg(Balancer):
     """InfoReg: a leading modality's encoder is pulled back to its weights at the start of the epoch.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import InfoReg
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=InfoReg(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["pull"].shape
+    (2, 2)
+
     An encoder is in its prime learning window while the trace of its Fisher information grows. Only there, and only if
     the modality leads the others, its gradient gets a pull against the weight changes of the epoch.
 
@@ -65,16 +73,6 @@ class InfoReg(Balancer):
     ----------
     .. [1] C. Huang, Y. Wei, Z. Yang and D. Hu, "Adaptive Unimodal Regulation for Balanced Multimodal
        Information Acquisition", CVPR 2025.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import InfoReg
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=InfoReg(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["pull"].shape
-    (2, 2)
     """
 
     unimodal = "heads"

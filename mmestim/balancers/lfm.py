@@ -15,6 +15,14 @@ from ._joint_training import Outputs, Training
 class LFM(Balancer):
     """LFM: contrastive loss between the modalities' features, gradually replaced by the classification loss.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import LFM
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=LFM(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].round(3)
+    array([0.632, 0.393], dtype=float32)
+
     Labels are harder to fit from some modalities than from others, whereas matching the modalities of a row is equally
     hard for all. Training therefore starts with a large weight of the contrastive loss and ends with a small one.
 
@@ -48,16 +56,6 @@ class LFM(Balancer):
     ----------
     .. [1] Y. Yang, F. Wan, Q.-Y. Jiang and Y. Xu, "Facilitating Multimodal Classification via
        Dynamically Learning Modality Gap", NeurIPS 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import LFM
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=LFM(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].round(3)
-    array([0.632, 0.393], dtype=float32)
     """
 
     def __init__(self, temperature: float = 0.07, strength: float = 1.0) -> None:

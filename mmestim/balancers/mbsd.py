@@ -13,6 +13,14 @@ from ._joint_training import Outputs, Training
 class MBSD(Balancer):
     """MBSD: self-distillation between the modalities of each row, from the more confident one if either is right.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import MBSD
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=MBSD(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["distillation"].shape
+    (2,)
+
     The loss adds two terms to the fused cross-entropy: the cross-entropies of the single modalities, and a distance
     between the logits and true-class probabilities of every two modalities. A row's distance is weighted by the
     difference of these probabilities.
@@ -46,16 +54,6 @@ class MBSD(Balancer):
        for Product Understanding in E-Commerce", WSDM 2023.
     .. [2] S. Xu, M. Cui, C. Huang, H. Wang and D. Hu, "BalanceBenchmark: A Survey for Multimodal
        Imbalance Learning", 2025, arXiv:2502.10816.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import MBSD
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MBSD(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["distillation"].shape
-    (2,)
     """
 
     unimodal = "split"

@@ -85,6 +85,14 @@ class SharedHead(FusionHead):
 class MLA(Balancer):
     """MLA: alternating unimodal steps through one shared head, whose gradient avoids directions already learnt.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import MLA
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=MLA(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balancers_[0].projector_.shape
+    (64, 64)
+
     In each batch the modalities take turns, in alphabetical order: each makes one step of its own encoder and the
     shared head. The head's gradient is projected away from the features of the earlier steps. The prediction weights
     the modalities of each row by their certainty.
@@ -131,16 +139,6 @@ class MLA(Balancer):
     ----------
     X. Zhang, J. Yoon, M. Bansal and H. Yao, "Multimodal Representation Learning by Alternating Unimodal
     Adaptation", CVPR 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import MLA
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MLA(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balancers_[0].projector_.shape
-    (64, 64)
     """
 
     def __init__(self, projection: str = "owm", *, weights: str | Mapping[str, float] = "entropy") -> None:

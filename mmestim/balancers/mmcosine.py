@@ -41,6 +41,14 @@ class CosineHead(FusionHead):
 class MMCosine(Balancer):
     """Modality-wise cosine loss: the head compares directions only.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import MMCosine
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=MMCosine(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).predict_proba(digits.data).shape
+    (1797, 10)
+
     In a linear head a modality can dominate by long features and weights as well as by good ones. Here each modality
     adds `scale` times the cosines between its features and one weight vector per class, in training and in prediction.
 
@@ -65,16 +73,6 @@ class MMCosine(Balancer):
     ----------
     Ruize Xu, Ruoxuan Feng, Shi-Xiong Zhang, Di Hu. MMCosine: Multi-Modal Cosine Loss Towards Balanced
     Audio-Visual Fine-Grained Learning. ICASSP 2023.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import MMCosine
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MMCosine(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).predict_proba(digits.data).shape
-    (1797, 10)
     """
 
     def __init__(self, scale: float = 10.0) -> None:

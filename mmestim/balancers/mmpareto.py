@@ -19,6 +19,14 @@ Gradients = Sequence[torch.Tensor | None]
 class MMPareto(Balancer):
     """MMPareto: fused and unimodal gradients of an encoder are combined so that neither loss increases.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import MMPareto
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=MMPareto(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].shape
+    (2, 2)
+
     Each modality has its own head. Where the gradients of the fused loss and of the modality's own loss agree, they are
     summed. Where they conflict, the encoder takes the shortest vector between them, which decreases both losses. It is
     lengthened to at least the length of the sum. All encoder gradients are multiplied by `gamma`.
@@ -51,16 +59,6 @@ class MMPareto(Balancer):
     References
     ----------
     Yake Wei, Di Hu. MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance. ICML 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import MMPareto
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=MMPareto(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].shape
-    (2, 2)
     """
 
     unimodal = "heads"

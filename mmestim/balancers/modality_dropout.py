@@ -13,6 +13,14 @@ from ._scores import fuse
 class ModalityDropout(Balancer):
     """Modality dropout: features of whole modalities set to zero at random, row by row.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import ModalityDropout
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=ModalityDropout(0.2), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["dropped"].shape
+    (2, 2)
+
     The fused prediction receives each row with some of its modalities, at least one. The network thus learns to use
     each modality and to do without it. All modalities are dropped with the same probability, whichever leads.
 
@@ -43,16 +51,6 @@ class ModalityDropout(Balancer):
     ----------
     N. Neverova, C. Wolf, G. Taylor, F. Nebout. ModDrop: Adaptive Multi-modal Gesture Recognition. IEEE
     Transactions on Pattern Analysis and Machine Intelligence 38(8), 2016.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import ModalityDropout
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=ModalityDropout(0.2), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["dropped"].shape
-    (2, 2)
     """
 
     def __init__(self, p: float = 0.3) -> None:

@@ -13,6 +13,14 @@ from ._scores import score_ratios
 class OGM(Balancer):
     """On-the-fly gradient modulation: a leading encoder's gradients are scaled down, with added noise (OGM-GE).
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import OGM
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=OGM(alpha=0.5), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["coefficient"].shape
+    (2, 2)
+
     In every batch each modality's probability of the true class is compared with the other modalities'. The encoder of
     a modality that leads learns more slowly, the more the further it leads. Gaussian noise as large as the gradients
     restores the randomness that small gradients lack, which helps to generalise.
@@ -57,16 +65,6 @@ class OGM(Balancer):
     ----------
     X. Peng, Y. Wei, A. Deng, D. Wang, D. Hu. Balanced Multimodal Learning via On-the-fly Gradient
     Modulation. CVPR 2022.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import OGM
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=OGM(alpha=0.5), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["coefficient"].shape
-    (2, 2)
     """
 
     unimodal = "split"

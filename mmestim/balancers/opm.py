@@ -13,6 +13,14 @@ from ._scores import fuse, score_ratios
 class OPM(Balancer):
     """On-the-fly prediction modulation: a leading modality's features are dropped so that the others are trained.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import OPM
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=OPM(starts=0), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["drop_probability"].shape
+    (2, 2)
+
     In every batch each modality's probability of the true class is compared with the other modalities'. The features of
     a modality that leads are left out of the fused prediction in some rows, the more rows the further it leads.
 
@@ -57,16 +65,6 @@ class OPM(Balancer):
     ----------
     Y. Wei, D. Hu, H. Du, J.-R. Wen. On-the-Fly Modulation for Balanced Multimodal Learning. IEEE
     Transactions on Pattern Analysis and Machine Intelligence, 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import OPM
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=OPM(starts=0), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["drop_probability"].shape
-    (2, 2)
     """
 
     unimodal = "split"

@@ -18,6 +18,14 @@ _NO_PROTOTYPE = -1e9
 class PMR(Balancer):
     """Prototypical modal rebalance: slow modalities get an extra loss on distances to class prototypes.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import PMR
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=PMR(alpha=2.0), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balancers_[0].prototypes_["pixels"].shape
+    (10, 64)
+
     Before each epoch the mean feature of every class is computed for each modality. A modality is slow if its features
     are less close to the prototype of their own class than another modality's. Slow modalities get the cross-entropy
     of these distances as an extra loss. In the first epochs the fastest modality is kept from becoming too confident.
@@ -69,16 +77,6 @@ class PMR(Balancer):
     ----------
     Yunfeng Fan, Wenchao Xu, Haozhao Wang, Junxiao Wang, Song Guo. PMR: Prototypical Modal Rebalance for
     Multimodal Learning. CVPR 2023.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import PMR
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=PMR(alpha=2.0), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balancers_[0].prototypes_["pixels"].shape
-    (10, 64)
     """
 
     def __init__(

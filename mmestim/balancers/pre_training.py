@@ -18,6 +18,14 @@ from ._scores import encode_rows
 class PreTraining(Balancer):
     """Pre-training: each encoder is trained alone first, and joint training starts from the result.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import PreTraining
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=PreTraining("frozen"), cv=None, max_epochs=2, random_state=0)
+    >>> [row["stage"] for row in clf.fit(digits.data, digits.target).history_]
+    ['unimodal', 'unimodal', 'unimodal', 'unimodal', 'joint', 'joint']
+
     Because each encoder has already learnt alone, no modality is left untrained because of another. In joint training
     the encoders use a fraction of the learning rate, or they are frozen.
 
@@ -51,16 +59,6 @@ class PreTraining(Balancer):
     ----------
     W. Wang, D. Tran and M. Feiszli, "What Makes Training Multi-Modal Classification Networks Hard?",
     CVPR 2020, where it is one of the baselines.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import PreTraining
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=PreTraining("frozen"), cv=None, max_epochs=2, random_state=0)
-    >>> [row["stage"] for row in clf.fit(digits.data, digits.target).history_]
-    ['unimodal', 'unimodal', 'unimodal', 'unimodal', 'joint', 'joint']
     """
 
     def __init__(self, finetune: Any = 0.1) -> None:

@@ -53,6 +53,14 @@ class EnergyHead(FusionHead):
 class QMF(Balancer):
     """Quality-aware multimodal fusion: in each row the modalities are weighted by the energy of their logits.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import QMF
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=QMF(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["confidence"].shape
+    (2, 2)
+
     Each modality has its own head and loss. Its confidences are trained to rank the rows by its losses on them so far,
     so that a modality gets a small weight in the rows where it is noisy.
 
@@ -96,16 +104,6 @@ class QMF(Balancer):
     Low-Quality Multimodal Data", ICML 2023.
 
     J. Moon, J. Kim, Y. Shin and S. Hwang, "Confidence-Aware Learning for Deep Neural Networks", ICML 2020.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import QMF
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=QMF(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["confidence"].shape
-    (2, 2)
     """
 
     def __init__(self, rank_weight: float = 1.0, *, temperature: float = 10.0, released_margin: bool = False) -> None:

@@ -47,6 +47,17 @@ class BoostedHead(FusionHead):
 class ReconBoost(Balancer):
     """ReconBoost: modalities learn in alternation, each from the errors that the others leave, as in boosting.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import ReconBoost
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=ReconBoost(1, 1), cv=None, max_epochs=4, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["active"]
+    array([[1., 0.],
+           [1., 1.],
+           [0., 1.],
+           [1., 1.]], dtype=float32)
+
     In a stage one modality trains while the others are fixed, with larger weights for rows that the others
     misclassify. In the rectification epochs after it, all modalities train together by the fused loss. The next stage
     belongs to the next modality, in alphabetical order, and after the last one to the first again.
@@ -101,19 +112,6 @@ class ReconBoost(Balancer):
     ----------
     C. Hua, Q. Xu, S. Bao, Z. Yang and Q. Huang, "ReconBoost: Boosting Can Achieve Modality
     Reconcilement", ICML 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import ReconBoost
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=ReconBoost(1, 1), cv=None, max_epochs=4, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["active"]
-    array([[1., 0.],
-           [1., 1.],
-           [0., 1.],
-           [1., 1.]], dtype=float32)
     """
 
     def __init__(

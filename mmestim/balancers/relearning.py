@@ -22,6 +22,14 @@ _MIN_MINI_BATCH_ROWS = 10_000
 class Relearning(Balancer):
     """Re-learning: encoders that cluster training rows better than validation rows return towards their initial state.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import Relearning
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=Relearning(interval=1), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].shape
+    (2, 2)
+
     Every few epochs the features of each modality are clustered, separately for the training and the validation rows.
     The more the purities of the two clusterings differ, the further the modality's encoder returns.
 
@@ -66,16 +74,6 @@ class Relearning(Balancer):
     ----------
     .. [1] Y. Wei, S. Li, R. Feng and D. Hu, "Diagnosing and Re-learning for Balanced Multimodal
        Learning", ECCV 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import Relearning
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=Relearning(interval=1), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["weight"].shape
-    (2, 2)
     """
 
     def __init__(self, interval: int = 20, max_times: int = 3, strength: float = 3.0) -> None:

@@ -14,6 +14,14 @@ from ._scores import encode_rows
 class UMT(Balancer):
     """Unimodal teachers: each encoder's features are kept close to those of a copy that was trained alone.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import UMT
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=UMT(), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balance_history_[0]["distance"].shape
+    (2, 2)
+
     Joint training thus retains what a modality learns by itself, even where another modality would dominate. The fused
     loss adds what only the modalities together reveal.
 
@@ -44,16 +52,6 @@ class UMT(Balancer):
     ----------
     C. Du, J. Teng, T. Li, Y. Liu, T. Yuan, Y. Wang, Y. Yuan and H. Zhao, "On Uni-Modal Feature Learning
     in Supervised Multi-Modal Learning", ICML 2023.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import UMT
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=UMT(), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balance_history_[0]["distance"].shape
-    (2, 2)
     """
 
     def __init__(self, scale: float = 10.0) -> None:

@@ -19,6 +19,14 @@ _THRESHOLDS = (1.0, 0.4, -0.1)
 class Valuation(Balancer):
     """Sample-level valuation: a modality that contributes little to a row gets copies of it without other modalities.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.balancers import Valuation
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, balancer=Valuation(warmup=1), cv=None, max_epochs=2, random_state=0)
+    >>> clf.fit(digits.data, digits.target).balancers_[0].contributions_.shape
+    (2, 1797)
+
     Before each epoch after the warm-up, Shapley values measure the contribution of each modality to the correct
     prediction of each training row. A modality that contributes little is trained on further copies of the
     row, without the other modalities.
@@ -73,16 +81,6 @@ class Valuation(Balancer):
     ----------
     .. [1] Y. Wei, R. Feng, Z. Wang and D. Hu, "Enhancing Multimodal Cooperation via Sample-level Modality
        Valuation", CVPR 2024.
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.balancers import Valuation
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, balancer=Valuation(warmup=1), cv=None, max_epochs=2, random_state=0)
-    >>> clf.fit(digits.data, digits.target).balancers_[0].contributions_.shape
-    (2, 1797)
     """
 
     def __init__(self, level: str = "sample", warmup: int = 5, alpha: float = 1.0, fraction: float = 0.2) -> None:

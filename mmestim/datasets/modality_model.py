@@ -18,6 +18,13 @@ Seed = int | np.random.RandomState | None
 class ModalityModel:  # numpydoc ignore=PR02
     """Generative model with exact posteriors, returned by `make_imbalanced_modalities`.
 
+    >>> from mmestim.datasets import make_imbalanced_modalities
+    >>> model = make_imbalanced_modalities(n_classes=2, strength=2, random_state=0).model
+    >>> X, y = model.sample(5000, random_state=1)
+    >>> accuracy = (model.predict_proba(X, ["weak"]).argmax(axis=1) == y).mean()
+    >>> round(float(accuracy), 2), round(model.bayes_accuracy(["weak"])[0], 2)
+    (0.84, 0.84)
+
     The docstring of :func:`make_imbalanced_modalities` defines the model.
 
     Parameters
@@ -32,15 +39,6 @@ class ModalityModel:  # numpydoc ignore=PR02
         Distances between class means (A, B) and between code words (C), in units of `noise`.
     frames : dict of str to ndarray of shape (3, n_features, n_classes - 1)
         Orthonormal directions A, B and C; zero for a term that the modality lacks.
-
-    Examples
-    --------
-    >>> from mmestim.datasets import make_imbalanced_modalities
-    >>> model = make_imbalanced_modalities(n_classes=2, strength=2, random_state=0).model
-    >>> X, y = model.sample(5000, random_state=1)
-    >>> accuracy = (model.predict_proba(X, ["weak"]).argmax(axis=1) == y).mean()
-    >>> round(float(accuracy), 2), round(model.bayes_accuracy(["weak"])[0], 2)
-    (0.84, 0.84)
     """
 
     n_classes: int

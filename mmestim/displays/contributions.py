@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 class ContributionDisplay:
     """Box plots of the contributions of the modalities, and their means with confidence intervals.
 
+    >>> from mmestim import ContributionDisplay, LateFusionClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = LateFusionClassifier(digits.modalities, max_epochs=5, random_state=0).fit(digits.data, digits.target)
+    >>> ContributionDisplay.from_estimator(clf, digits.data, digits.target).ax_.get_title()
+    'Contributions to the true class, 1797 rows'
+
     Create a display with `from_estimator` or `from_contributions`. The parameters are stored as attributes, which
     `plot` draws.
 
@@ -39,20 +46,6 @@ class ContributionDisplay:
     See Also
     --------
     modality_contributions : Computes the contributions.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> from mmestim import ContributionDisplay, LateFusionClassifier
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = LateFusionClassifier(digits.modalities, max_epochs=5, random_state=0)
-    >>> display = ContributionDisplay.from_estimator(
-    ...     clf.fit(digits.data, digits.target), digits.data, digits.target
-    ... )
-    >>> print(display.ax_.get_title())
-    Contributions to the true class, 1797 rows
-    >>> plt.close(display.figure_)
     """
 
     def __init__(self, *, contributions: Bunch) -> None:

@@ -20,6 +20,14 @@ _MARKERS = "DsvP*Xdp"
 class DiagnosisDisplay:
     """Accuracy of each modality inside the joint network and trained alone.
 
+    >>> from mmestim import DiagnosisDisplay, JointClassifier, diagnose
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, max_epochs=10, random_state=0)
+    >>> display = DiagnosisDisplay.from_diagnosis(diagnose(clf, digits.data[:300], digits.target[:300], cv=2))
+    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
+    ['all modalities', 'pixels', 'fourier']
+
     Create a display with `from_diagnosis`. The parameters are stored as attributes, which `plot` draws.
 
     Parameters
@@ -42,19 +50,6 @@ class DiagnosisDisplay:
     See Also
     --------
     diagnose : Computes the accuracies.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> from mmestim import DiagnosisDisplay, JointClassifier, diagnose
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = JointClassifier(digits.modalities, max_epochs=10, random_state=0)
-    >>> diagnosis = diagnose(clf, digits.data[:300], digits.target[:300], cv=2)
-    >>> display = DiagnosisDisplay.from_diagnosis(diagnosis)
-    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
-    ['all modalities', 'pixels', 'fourier']
-    >>> plt.close(display.figure_)
     """
 
     def __init__(self, *, diagnosis: Diagnosis) -> None:

@@ -29,6 +29,14 @@ _N_CURVE_POINTS = 1001
 class ModalityGapDisplay:
     """Histogram of modality gaps with the fitted mixture and the posterior of imbalance.
 
+    >>> import numpy as np
+    >>> from mmestim import ModalityGapDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> audio = rng.uniform(0.8, 0.9, 1000)
+    >>> image = audio - np.where(np.arange(1000) < 700, 0.1, 0.6) + rng.normal(0, 0.03, 1000)
+    >>> ModalityGapDisplay.from_scores(np.c_[audio, image], modality_names=["audio", "image"]).ax_.get_title()
+    '30 % of 1000 rows are imbalanced (separation 16.5)'
+
     Create a display with `from_estimator` or `from_scores`. Colours show which modality gives the true class the
     highest score. Curves show the mixture and the posterior of a `ModalityGapAnalyzer`. The parameters are stored as
     attributes, which `plot` draws.
@@ -63,19 +71,6 @@ class ModalityGapDisplay:
     --------
     ModalityGapAnalyzer : Fits the mixture.
     gap_scores : Computes the scores of classifiers.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> import numpy as np
-    >>> from mmestim import ModalityGapDisplay
-    >>> rng = np.random.default_rng(0)
-    >>> audio = rng.uniform(0.8, 0.9, 1000)
-    >>> image = audio - np.where(np.arange(1000) < 700, 0.1, 0.6) + rng.normal(0, 0.03, 1000)
-    >>> display = ModalityGapDisplay.from_scores(np.c_[audio, image], modality_names=["audio", "image"])
-    >>> print(display.ax_.get_title())
-    30 % of 1000 rows are imbalanced (separation 16.5)
-    >>> plt.close(display.figure_)
     """
 
     def __init__(self, *, scores: Any, analyzer: ModalityGapAnalyzer, modality_names: Sequence[str]) -> None:

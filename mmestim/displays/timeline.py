@@ -22,6 +22,14 @@ _LANE_KHZ = 0.9  # height of a lane in units of the frequency axis
 class EditTimelineDisplay:
     """Spectrogram of a recording above one lane per detected edit.
 
+    >>> import numpy as np
+    >>> from mmestim.displays import EditTimelineDisplay
+    >>> from mmestim.voice.localization import EditSegment
+    >>> waveform = np.random.default_rng(0).normal(scale=0.1, size=32000)
+    >>> segments = [EditSegment.from_label("mix", 0.5, 1.25, 0.8), EditSegment.from_label("cut", 1.5, score=0.93)]
+    >>> EditTimelineDisplay.from_segments(segments, waveform, sample_rate=16000).ax_.get_title()
+    '2 edits in 2.0 s'
+
     Create a display with `from_estimator` or `from_segments`. The parameters are stored as attributes, which `plot`
     draws.
 
@@ -51,19 +59,6 @@ class EditTimelineDisplay:
     --------
     mmestim.voice.VoiceEditDetector : Detects the edits.
     mmestim.voice.write_report : Writes an HTML report with sound on many files.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> import numpy as np
-    >>> from mmestim.displays import EditTimelineDisplay
-    >>> from mmestim.voice.localization import EditSegment
-    >>> waveform = np.random.default_rng(0).normal(scale=0.1, size=32000)
-    >>> segments = [EditSegment.from_label("mix", 0.5, 1.25, 0.8), EditSegment.from_label("cut", 1.5, score=0.93)]
-    >>> display = EditTimelineDisplay.from_segments(segments, waveform, sample_rate=16000)
-    >>> print(display.ax_.get_title())
-    2 edits in 2.0 s
-    >>> plt.close(display.figure_)
     """
 
     def __init__(self, *, spectrogram: np.ndarray, duration: float, segments: Sequence[EditSegment]) -> None:

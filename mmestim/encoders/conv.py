@@ -12,6 +12,11 @@ from .standardize import Standardize
 class ConvEncoder(nn.Module):
     """Three normalised convolutions, pooled to a coarse grid, and one fully connected layer.
 
+    >>> import torch
+    >>> from mmestim.encoders import ConvEncoder
+    >>> ConvEncoder((3, 28, 28), embedding_dim=8, n_dims=2)(torch.zeros(2, 3, 28, 28)).shape
+    torch.Size([2, 8])
+
     Groups are normalised instead of batches. The features of a row then depend on that row alone, in
     training and in prediction, whichever modalities other rows lack.
 
@@ -39,13 +44,6 @@ class ConvEncoder(nn.Module):
     ------
     ValueError
         If `input_shape` has neither `n_dims` nor ``n_dims + 1`` axes.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import ConvEncoder
-    >>> ConvEncoder((3, 28, 28), embedding_dim=8, n_dims=2)(torch.zeros(2, 3, 28, 28)).shape
-    torch.Size([2, 8])
     """
 
     def __init__(self, input_shape: Shape, embedding_dim: int, n_dims: int) -> None:

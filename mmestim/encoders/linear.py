@@ -12,6 +12,11 @@ from .standardize import Standardize
 class LinearEncoder(nn.Module):
     """Affine map of the standardised, flattened sample.
 
+    >>> import torch
+    >>> from mmestim.encoders import LinearEncoder
+    >>> LinearEncoder((3, 4), embedding_dim=8)(torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 8])
+
     `forward` maps a batch of shape ``(n_samples, *input_shape)`` to features of shape
     (n_samples, embedding_dim).
 
@@ -28,13 +33,6 @@ class LinearEncoder(nn.Module):
         Input statistics.
     layers : nn.Sequential
         Flattening and the affine map.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import LinearEncoder
-    >>> LinearEncoder((3, 4), embedding_dim=8)(torch.zeros(2, 3, 4)).shape
-    torch.Size([2, 8])
     """
 
     def __init__(self, input_shape: Shape, embedding_dim: int) -> None:

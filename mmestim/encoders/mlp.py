@@ -12,6 +12,11 @@ from .standardize import Standardize
 class MLPEncoder(nn.Module):
     """Two fully connected layers on the standardised, flattened sample.
 
+    >>> import torch
+    >>> from mmestim.encoders import MLPEncoder
+    >>> MLPEncoder((40,), embedding_dim=8)(torch.zeros(2, 40)).shape
+    torch.Size([2, 8])
+
     The hidden layer has twice the length of the feature vector, and both layers end with a ReLU.
     `forward` maps a batch of shape ``(n_samples, *input_shape)`` to features of shape
     (n_samples, embedding_dim).
@@ -29,13 +34,6 @@ class MLPEncoder(nn.Module):
         Input statistics.
     layers : nn.Sequential
         Flattening and the two layers.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import MLPEncoder
-    >>> MLPEncoder((40,), embedding_dim=8)(torch.zeros(2, 40)).shape
-    torch.Size([2, 8])
     """
 
     def __init__(self, input_shape: Shape, embedding_dim: int) -> None:

@@ -11,6 +11,11 @@ from torch import nn
 class PeriodicEmbedding(nn.Module):
     """Embedding of each column by cosines of learned frequencies.
 
+    >>> import torch
+    >>> from mmestim.encoders import PeriodicEmbedding
+    >>> PeriodicEmbedding(5)(torch.zeros(2, 5)).shape
+    torch.Size([2, 15])
+
     A column x becomes ``n_outputs`` linear combinations of ``cos(2 pi f x + b)`` with ``n_frequencies``
     pairs of f and b. Columns do not mix. A perceptron behind it learns functions that are not smooth, as
     trees do, which it learns slowly from the columns themselves (arXiv:2203.05556, and arXiv:2407.04491
@@ -32,13 +37,6 @@ class PeriodicEmbedding(nn.Module):
         Frequencies, and shifts in radians.
     weight : nn.Parameter of shape (n_columns, n_frequencies, n_outputs)
         Weights of the linear combinations.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import PeriodicEmbedding
-    >>> PeriodicEmbedding(5)(torch.zeros(2, 5)).shape
-    torch.Size([2, 15])
     """
 
     def __init__(self, n_columns: int, n_frequencies: int = 8, n_outputs: int = 3) -> None:

@@ -20,6 +20,13 @@ LARGE_LOG_SPREAD = 0.8  # standard deviation of log spreads above which columns 
 class Standardize(nn.Module):
     """Standardisation of inputs by statistics of the training rows, which are set once before training.
 
+    >>> import torch
+    >>> from mmestim.encoders import Standardize
+    >>> standardize = Standardize((1,))
+    >>> standardize.fit([torch.tensor([[1.0], [3.0]])])
+    >>> standardize(torch.tensor([[5.0]]))
+    tensor([[3.]])
+
     Built-in encoders begin with it, so that columns of any scale train with the same learning rate.
     Before `fit` it returns inputs unchanged. `forward` keeps the shape of its input.
 
@@ -36,15 +43,6 @@ class Standardize(nn.Module):
         Reciprocal of the standard deviation, of shape `shape`; 1 for constant columns.
     is_fitted : Tensor
         Boolean tensor without axes: whether the statistics are set.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import Standardize
-    >>> standardize = Standardize((1,))
-    >>> standardize.fit([torch.tensor([[1.0], [3.0]])])
-    >>> standardize(torch.tensor([[5.0]]))
-    tensor([[3.]])
     """
 
     mean: torch.Tensor
@@ -93,6 +91,13 @@ class Standardize(nn.Module):
 class SoftStandardize(Standardize):
     """Standardisation for tables, which limits outliers and keeps part of the columns' relative spread.
 
+    >>> import torch
+    >>> from mmestim.encoders import SoftStandardize
+    >>> standardize = SoftStandardize((3,))
+    >>> standardize.fit([torch.tensor([[-1.0, -2.0, 5.0], [1.0, 2.0, 5.0]])])
+    >>> standardize(torch.tensor([[1.0, 2.0, 6.0]]))
+    tensor([[0.6136, 1.2271, 0.0000]])
+
     Each column is standardised, limited smoothly to 4 standard deviations by ``z / sqrt(1 + (z / 4)**2)``
     and multiplied by its weight. To weigh all columns equally inflates faint ones, which often are
     noise; to weigh them by their spread lets the unit of a column decide. Weights are therefore the
@@ -120,15 +125,6 @@ class SoftStandardize(Standardize):
         Weight of each column, of shape `shape`; 0 for constant columns.
     is_fitted : Tensor
         Boolean tensor without axes: whether the statistics are set.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import SoftStandardize
-    >>> standardize = SoftStandardize((3,))
-    >>> standardize.fit([torch.tensor([[-1.0, -2.0, 5.0], [1.0, 2.0, 5.0]])])
-    >>> standardize(torch.tensor([[1.0, 2.0, 6.0]]))
-    tensor([[0.6136, 1.2271, 0.0000]])
     """
 
     weight: torch.Tensor

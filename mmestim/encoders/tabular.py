@@ -16,6 +16,11 @@ _MAX_EMBEDDED_COLUMNS = 128
 class TabularEncoder(nn.Module):
     """Sum of an affine map and a multi-layer perceptron of the scaled, flattened sample.
 
+    >>> import torch
+    >>> from mmestim.encoders import TabularEncoder
+    >>> TabularEncoder((40,), embedding_dim=8)(torch.zeros(2, 40)).shape
+    torch.Size([2, 8])
+
     With a linear head, the affine map alone is a logistic regression of rank `embedding_dim` or less.
     The perceptron, whose hidden layer has twice the length of the feature vector, adds what is not
     linear. Samples of up to 128 values also reach it through a periodic embedding of each value, with
@@ -41,13 +46,6 @@ class TabularEncoder(nn.Module):
         The affine map.
     layers : nn.Sequential
         The perceptron.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.encoders import TabularEncoder
-    >>> TabularEncoder((40,), embedding_dim=8)(torch.zeros(2, 40)).shape
-    torch.Size([2, 8])
     """
 
     def __init__(self, input_shape: Shape, embedding_dim: int) -> None:

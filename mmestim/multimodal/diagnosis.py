@@ -36,6 +36,13 @@ _UNIMODAL_LOSSES, _TRAINED_APART = "with unimodal losses", "trained apart"
 class Diagnosis:
     """Results of `diagnose`, which `print` shows as a report.
 
+    >>> from mmestim import JointClassifier, diagnose
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = JointClassifier(digits.modalities, cv=None, max_epochs=5, random_state=0)
+    >>> diagnose(clf, digits.data[:300], digits.target[:300], cv=2).joint.shape  # accuracy of each fold
+    (2,)
+
     Accuracies are fractions of held-out rows, one per fold. Those of a modality are measured on the rows
     that have it, and are NaN in a fold without such rows. Parameters are stored as attributes.
 

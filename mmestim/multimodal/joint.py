@@ -26,6 +26,13 @@ from .shared_docstrings import SHARED_SECTIONS
 class JointClassifier(JointBase):
     """Joint training of all modalities by the cross-entropy of their fused prediction.
 
+    >>> from mmestim import JointClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "projections"])
+    >>> clf = JointClassifier(digits.modalities, unimodal_weight=1.0, max_epochs=5, random_state=0)
+    >>> clf.fit(digits.data, digits.target).transform(digits.data).shape  # 2 * 64 features from each of 5 networks
+    (1797, 640)
+
     This is the baseline of balanced multimodal learning. One loss trains all encoders, so a modality
     that learns fast can leave the others under-trained.
 
@@ -44,13 +51,13 @@ class JointClassifier(JointBase):
 
     Attributes
     ----------
-    ${data_attributes}
     balancers_ : list of Balancer
         Balancer of each network, one without cross-fitting: clones of `balancer` with their state as
         arrays. Empty without a balancer or with a single modality.
     balance_history_ : list of dict of str to ndarray
         For each balancer, the values that it recorded, such as its coefficients, with one row per
         epoch.
+    ${data_attributes}
     ${history_attributes}
 
     See Also
@@ -65,15 +72,6 @@ class JointClassifier(JointBase):
     prediction is made with the features of the other modalities at zero, as if they were absent.
 
     ${absent_modality_notes}
-
-    Examples
-    --------
-    >>> from mmestim import JointClassifier
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "projections"])
-    >>> clf = JointClassifier(digits.modalities, unimodal_weight=1.0, max_epochs=5, random_state=0)
-    >>> clf.fit(digits.data, digits.target).transform(digits.data).shape  # 2 * 64 features from each of 5 networks
-    (1797, 640)
     """
 
     def __init__(

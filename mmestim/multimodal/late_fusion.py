@@ -26,6 +26,13 @@ from .shared_docstrings import SHARED_SECTIONS
 class LateFusionClassifier(MultimodalClassifier):
     r"""Late fusion of branches that are trained alone, one per modality.
 
+    >>> from mmestim import LateFusionClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "projections"])
+    >>> clf = LateFusionClassifier(digits.modalities, max_epochs=5, random_state=0)
+    >>> clf.fit(digits.data, digits.target).predict_proba(digits.data).shape
+    (1797, 10)
+
     Each modality has its own encoder and linear head, which are trained by cross-entropy without the
     other modalities. No modality can suppress another one, and none learns from another one. By
     default each branch is cross-fitted: its networks leave out one fold of the rows each, and the
@@ -39,8 +46,8 @@ class LateFusionClassifier(MultimodalClassifier):
 
     Attributes
     ----------
-    ${data_attributes}
     ${fusion_attributes}
+    ${data_attributes}
     ${history_attributes}
 
     See Also
@@ -55,17 +62,6 @@ class LateFusionClassifier(MultimodalClassifier):
     plus :math:`10^{-3} \sum_m (w_m - 1)^2`, under :math:`w_m \ge 0`. Cross-fitting and weights are ours.
 
     ${absent_modality_notes}
-
-    Examples
-    --------
-    >>> from mmestim import LateFusionClassifier
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "projections"])
-    >>> clf = LateFusionClassifier(digits.modalities, max_epochs=5, random_state=0)
-    >>> clf.fit(digits.data, digits.target).predict_proba(digits.data).shape
-    (1797, 10)
-    >>> sorted(clf.predict_proba_per_modality(digits.data))
-    ['pixels', 'projections']
     """
 
     def __init__(

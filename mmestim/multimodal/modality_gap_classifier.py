@@ -35,6 +35,13 @@ from .shared_docstrings import SHARED_SECTIONS
 class ModalityGapClassifier(JointBase):
     r"""Joint training with a loss that adapts to the modality gap of each row.
 
+    >>> from mmestim import ModalityGapClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "fourier"])
+    >>> clf = ModalityGapClassifier(digits.modalities, max_epochs=10, random_state=0)
+    >>> clf.fit(digits.data[:500], digits.target[:500]).gap_history_["means"].shape
+    (9, 2)
+
     The modality gap of a row is the difference between the modalities' probabilities of the true
     class. After a warm-up by the joint loss, it is measured for every training row before each epoch.
     With folds, each row is scored by the network that has not seen it. A mixture of two Gaussians gives
@@ -75,7 +82,6 @@ class ModalityGapClassifier(JointBase):
 
     Attributes
     ----------
-    ${data_attributes}
     analyzer_ : ModalityGapAnalyzer or None
         Analyzer fitted to the scores of the training rows after the adaptive epochs, which are out of
         fold if there are folds. None if no row has two modalities. It describes the training rows; use
@@ -89,6 +95,7 @@ class ModalityGapClassifier(JointBase):
         ``weights`` (balanced first), ``separation``, and ``mean_gap`` of the rows. ``kept`` is False if
         the means were less than 0.05 apart or a weight was below 0.02, so that the last valid mixture
         was used instead.
+    ${data_attributes}
     ${history_attributes}
 
     See Also
@@ -136,17 +143,6 @@ class ModalityGapClassifier(JointBase):
     ----------
     .. [1] Liu et al., "Quantifying Multimodal Imbalance: A GMM-Guided Adaptive Loss for Audio-Visual
        Learning", 2025, arXiv:2510.21797.
-
-    Examples
-    --------
-    >>> from mmestim import ModalityGapClassifier
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "fourier"])
-    >>> clf = ModalityGapClassifier(digits.modalities, max_epochs=10, random_state=0)
-    >>> clf.fit(digits.data[:500], digits.target[:500]).n_warmup_
-    1
-    >>> clf.gap_history_["means"].shape
-    (9, 2)
     """
 
     def __init__(

@@ -35,6 +35,13 @@ from .shared_docstrings import SHARED_SECTIONS
 class UDIClassifier(MultimodalClassifier):
     r"""Unidirectional dynamic interaction: the strongest modality guides the others.
 
+    >>> from mmestim import UDIClassifier
+    >>> from mmestim.datasets import load_digit_views
+    >>> digits = load_digit_views(views=["pixels", "projections"])
+    >>> clf = UDIClassifier(digits.modalities, max_epochs=5, random_state=0)
+    >>> clf.fit(digits.data, digits.target).anchor_
+    'pixels'
+
     Every modality is first trained alone. The most accurate one on held-out rows becomes the anchor and
     is frozen. The others, the followers, are then trained again, from the strongest to the weakest.
     Each minimises its own cross-entropy and two unsupervised losses against the frozen modalities. A
@@ -67,8 +74,6 @@ class UDIClassifier(MultimodalClassifier):
 
     Attributes
     ----------
-    ${data_attributes}
-    ${fusion_attributes}
     anchor_ : str
         Modality that guides the others.
     order_ : list of str
@@ -77,6 +82,8 @@ class UDIClassifier(MultimodalClassifier):
         For each follower, arrays with one row per epoch: ``weights`` of consistency and
         complementarity. If these adapt, also ``alignment`` of both losses with the fused loss, and
         ``gradient_norm`` of the fused loss and of both losses.
+    ${fusion_attributes}
+    ${data_attributes}
     ${history_attributes}
 
     See Also
@@ -118,17 +125,6 @@ class UDIClassifier(MultimodalClassifier):
        Perspective", 2025, arXiv:2509.02281.
     .. [2] Cheng et al., "CLUB: A Contrastive Log-ratio Upper Bound of Mutual Information",
        ICML 2020.
-
-    Examples
-    --------
-    >>> from mmestim import UDIClassifier
-    >>> from mmestim.datasets import load_digit_views
-    >>> digits = load_digit_views(views=["pixels", "projections"])
-    >>> clf = UDIClassifier(digits.modalities, max_epochs=5, random_state=0)
-    >>> clf.fit(digits.data, digits.target).anchor_
-    'pixels'
-    >>> clf.guidance_history_["projections"]["weights"].shape
-    (5, 2)
     """
 
     def __init__(

@@ -17,6 +17,9 @@ from .._utils.validation import check_number
 class Between:  # numpydoc ignore=PR02
     """Numbers between two ends, drawn uniformly or log-uniformly.
 
+    >>> from mmestim.voice import Between, EditSimulator
+    >>> simulator = EditSimulator({"low_pass": {"cutoff": Between(300.0, 800.0)}})
+
     Parameters
     ----------
     low, high : float
@@ -54,6 +57,9 @@ class Between:  # numpydoc ignore=PR02
 class OneOf:  # numpydoc ignore=PR02
     """Listed values, all equally likely.
 
+    >>> from mmestim.voice import EditSimulator, OneOf
+    >>> simulator = EditSimulator({"telephone": {"codec": OneOf(("gsm",))}})
+
     Parameters
     ----------
     values : tuple
@@ -82,6 +88,10 @@ class OneOf:  # numpydoc ignore=PR02
 class Either:  # numpydoc ignore=PR02
     """Numbers of one of several ranges.
 
+    >>> from mmestim.voice import Between, Either
+    >>> print(Either((Between(0.5, 0.9), Between(1.1, 2.0))))
+    0.5 to 0.9 or 1.1 to 2
+
     Parameters
     ----------
     parts : tuple of Between
@@ -108,6 +118,10 @@ class Either:  # numpydoc ignore=PR02
 @dataclass(frozen=True)
 class FirstInstalled:  # numpydoc ignore=PR02
     """The first of several engines whose package is installed.
+
+    >>> from mmestim.voice import FirstInstalled
+    >>> FirstInstalled({"engine_of_tomorrow": "a_package_of_tomorrow", "phase_vocoder": None}).first()
+    'phase_vocoder'
 
     Parameters
     ----------

@@ -20,6 +20,11 @@ _MAX_SECONDS = 86400.0
 class EditPlan:  # numpydoc ignore=PR02
     """Plan for one clip: edits with all their parameters, and the treatment that every clip gets.
 
+    >>> from mmestim.voice import EditPlan
+    >>> plan = EditPlan(3.0, 16000, [{"edit": "mp3", "bitrate": 16, "engine": "soundfile"}])
+    >>> EditPlan.from_json(plan.to_json()) == plan
+    True
+
     Parameters
     ----------
     duration : float
@@ -38,13 +43,6 @@ class EditPlan:  # numpydoc ignore=PR02
         Seed of the noise of half a 16-bit step that every clip gets before the edits, and of the dither after them.
     acquisition : Acquisition or None, default=None
         Recording of the clip before the edits and storage after them; None stores it in 16 bits at its rate.
-
-    Examples
-    --------
-    >>> from mmestim.voice import EditPlan
-    >>> plan = EditPlan(3.0, 16000, [{"edit": "mp3", "bitrate": 16, "engine": "soundfile"}])
-    >>> EditPlan.from_json(plan.to_json()) == plan
-    True
     """
 
     duration: float
@@ -100,6 +98,16 @@ class EditPlan:  # numpydoc ignore=PR02
 class EditRecord:  # numpydoc ignore=PR02
     """Record of the edits of one clip, in seconds of the result.
 
+    >>> import numpy as np
+    >>> from mmestim.voice import EditPlan, EditRecord, EditSimulator
+    >>> clip = np.random.default_rng(0).normal(scale=0.1, size=16000)
+    >>> plan = EditPlan(1.0, 16000, [{"edit": "speed_change", "rate": 0.8, "engine": "polyphase"}])
+    >>> slower, record = EditSimulator().apply(clip, plan)
+    >>> record.labels, record.categories, record.duration
+    (['speed_change'], ['modulation'], 1.25)
+    >>> EditRecord.from_json(record.to_json()) == record
+    True
+
     Parameters
     ----------
     labels : list of str
@@ -125,18 +133,6 @@ class EditRecord:  # numpydoc ignore=PR02
         Gain in dB before the acquisition, including the reduction that prevents peaks above full scale.
     clip : int or None, default=None
         Number of the clip in the input of `EditSimulator.simulate`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mmestim.voice import EditPlan, EditRecord, EditSimulator
-    >>> clip = np.random.default_rng(0).normal(scale=0.1, size=16000)
-    >>> plan = EditPlan(1.0, 16000, [{"edit": "speed_change", "rate": 0.8, "engine": "polyphase"}])
-    >>> slower, record = EditSimulator().apply(clip, plan)
-    >>> record.labels, record.categories, record.duration
-    (['speed_change'], ['modulation'], 1.25)
-    >>> EditRecord.from_json(record.to_json()) == record
-    True
     """
 
     labels: list[str]

@@ -14,6 +14,12 @@ from .taxonomy import TAXONOMY
 class EditSegment:  # numpydoc ignore=PR02
     """Interval or point of a recording that has one edit. A point has equal start and end.
 
+    >>> from mmestim.voice.localization import EditSegment
+    >>> EditSegment("paste", "temporal", 1.5, 2.25, 0.9).duration
+    0.75
+    >>> EditSegment.from_label("cut", 3.0)
+    EditSegment(label='cut', category='temporal', start=3.0, end=3.0, score=1.0)
+
     Parameters
     ----------
     label : str
@@ -29,14 +35,6 @@ class EditSegment:  # numpydoc ignore=PR02
     ------
     ValueError
         If the label is empty, a number is not finite, or the end is before the start.
-
-    Examples
-    --------
-    >>> from mmestim.voice.localization import EditSegment
-    >>> EditSegment("paste", "temporal", 1.5, 2.25, 0.9).duration
-    0.75
-    >>> EditSegment.from_label("cut", 3.0)
-    EditSegment(label='cut', category='temporal', start=3.0, end=3.0, score=1.0)
     """
 
     label: str

@@ -26,6 +26,10 @@ INTERVAL_SECONDS = Between(0.5, 3.0)
 class EditInfo:  # numpydoc ignore=PR02
     """One label of the taxonomy.
 
+    >>> from mmestim.voice import TAXONOMY
+    >>> TAXONOMY["cut"].kind, TAXONOMY["cut"].scopes
+    ('changed content', ('point',))
+
     The defaults describe the ordinary edit: it processes a whole clip or an interval of it.
 
     Parameters

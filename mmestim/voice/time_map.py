@@ -12,15 +12,6 @@ _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 class TimeMap:
     """Monotone piecewise linear map from seconds before an edit to seconds after it.
 
-    A deleted interval maps to one moment; an insertion opens a gap at one moment.
-
-    Parameters
-    ----------
-    before, after : array-like of shape (n_knots,)
-        Knots in seconds, neither sequence decreasing. The map is linear between them.
-
-    Examples
-    --------
     Half a second of three is cut out, from 1 s on. Then the result plays at half the rate:
 
     >>> from mmestim.voice import TimeMap
@@ -28,6 +19,13 @@ class TimeMap:
     >>> both = cut.then(TimeMap([0, 2.5], [0, 5]))
     >>> both([0.5, 1.2, 2.0]).tolist(), both.duration
     ([1.0, 2.0, 3.0], 5.0)
+
+    A deleted interval maps to one moment; an insertion opens a gap at one moment.
+
+    Parameters
+    ----------
+    before, after : array-like of shape (n_knots,)
+        Knots in seconds, neither sequence decreasing. The map is linear between them.
     """
 
     def __init__(self, before: Any, after: Any) -> None:

@@ -78,12 +78,13 @@ def test_tables_compare_with_the_best_reference_and_the_own_best_branch(balance)
             run |= {"fusion_weights": {"audio": 0.5, "image": 2.0}, "guidance": {"image.consistency": 0.3}}
             run |= {"anchor": "audio"}
     report = balance.markdown(runs, {"d": ""}, "test")
-    scores, modalities, weights = cells(report, "late")
+    scores, modalities, audio, image = cells(report, "late")
     assert scores["accuracy minus best scikit-learn (logistic)"].startswith("+4.9")
     assert scores["log-loss minus best scikit-learn (boosting)"].startswith("+0.18")
     assert scores["accuracy minus own best branch"].startswith("-4.2")
     assert modalities["image"] == "85.0 (85.0)"
-    assert (weights["fusion: image"], weights["guidance: image"], weights["anchors"]) == ("2.00", "0.30", "audio 3")
+    assert list(audio.values())[1:] == ["audio", "0.50", "", "", "3"]
+    assert list(image.values())[1:] == ["image", "2.00", "0.30", "", ""]
     scores, modalities = cells(report, "logistic")
     assert scores["accuracy minus best scikit-learn (logistic)"] == scores["accuracy minus own best branch"] == ""
     assert modalities["image"] == ""

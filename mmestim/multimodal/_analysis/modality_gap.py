@@ -23,6 +23,17 @@ from .gap_mixture import MAX_ITER, MIN_VARIANCE, TOL, GapMixture, absolute_gaps,
 class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
     r"""Mixture of balanced and imbalanced rows, fitted to the gaps between the scores of modalities.
 
+    >>> import numpy as np
+    >>> from mmestim import ModalityGapAnalyzer
+    >>> rng = np.random.default_rng(0)
+    >>> audio = rng.uniform(0.8, 0.9, 1000)
+    >>> image = audio - np.where(np.arange(1000) < 700, 0.1, 0.6) + rng.normal(0, 0.03, 1000)
+    >>> analyzer = ModalityGapAnalyzer().fit(np.column_stack([audio, image]))
+    >>> analyzer.means_.round(1), analyzer.weights_.round(2)
+    (array([0.1, 0.6]), array([0.7, 0.3]))
+    >>> analyzer.predict([[0.9, 0.85], [0.9, 0.2]])
+    array([False,  True])
+
     The gap of a row is the difference of the scores that its modalities give to the true class. The
     gaps of many rows follow a mixture of two Gaussians: balanced rows and, with the higher mean,
     imbalanced rows. Bayes' theorem gives the probability that a row belongs to either component [1]_.
@@ -98,19 +109,6 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
     ----------
     .. [1] Liu et al., "Quantifying Multimodal Imbalance: A GMM-Guided Adaptive Loss for Audio-Visual
        Learning", 2025, arXiv:2510.21797.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mmestim import ModalityGapAnalyzer
-    >>> rng = np.random.default_rng(0)
-    >>> audio = rng.uniform(0.8, 0.9, 1000)
-    >>> image = audio - np.where(np.arange(1000) < 700, 0.1, 0.6) + rng.normal(0, 0.03, 1000)
-    >>> analyzer = ModalityGapAnalyzer().fit(np.column_stack([audio, image]))
-    >>> analyzer.means_.round(1), analyzer.weights_.round(2)
-    (array([0.1, 0.6]), array([0.7, 0.3]))
-    >>> analyzer.predict([[0.9, 0.85], [0.9, 0.2]])
-    array([False,  True])
     """
 
     def __init__(

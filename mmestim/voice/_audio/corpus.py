@@ -42,6 +42,16 @@ class Skipped:
 class AudioCorpus(Sequence[np.ndarray]):
     """Sequence of clips as mono float32 waveforms at one sample rate, read lazily.
 
+    >>> import numpy as np
+    >>> from mmestim.voice import AudioCorpus
+    >>> rng = np.random.default_rng(0)
+    >>> stereo = rng.integers(-9000, 9000, size=(2, 8000)).astype(np.int16)
+    >>> corpus = AudioCorpus([stereo, np.zeros(4000)], source_rate=8000, on_error="skip")
+    >>> corpus[0].shape, corpus[0].dtype
+    ((16000,), dtype('float32'))
+    >>> [index for index, waveform in corpus.read()], corpus.skipped[0].item
+    ([0], 'clip 1')
+
     An integer index reads one clip. Slices, index arrays and masks return smaller corpora without reading, so the tools
     of scikit-learn can split a corpus that is larger than memory.
 
@@ -98,18 +108,6 @@ class AudioCorpus(Sequence[np.ndarray]):
     FFmpeg decodes all files, by their content instead of their suffix, and the sound of videos. A file is damaged if
     part of it cannot be decoded, or if it is shorter than its header says: by one sample in PCM and FLAC, and by more
     than 0.1 s in lossy formats. Formats without a duration or checksums, such as ADTS and AMR, may hide damage.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mmestim.voice import AudioCorpus
-    >>> rng = np.random.default_rng(0)
-    >>> stereo = rng.integers(-9000, 9000, size=(2, 8000)).astype(np.int16)
-    >>> corpus = AudioCorpus([stereo, np.zeros(4000)], source_rate=8000, on_error="skip")
-    >>> corpus[0].shape, corpus[0].dtype
-    ((16000,), dtype('float32'))
-    >>> [index for index, waveform in corpus.read()], corpus.skipped[0].item
-    ([0], 'clip 1')
     """
 
     def __init__(

@@ -33,6 +33,15 @@ VERDICTS = (CHANGED_CONTENT, f"{PROCESSING} only", "cannot tell", "no edit found
 class ClipAnalysis:  # numpydoc ignore=PR02
     """Result of a `VoiceEditDetector` for one recording.
 
+    >>> import numpy as np
+    >>> from mmestim.voice import VoiceEditDetector
+    >>> rng = np.random.default_rng(0)
+    >>> clips = [np.convolve(rng.normal(size=20000), np.ones(9) / 20, "same") for _ in range(6)]
+    >>> detector = VoiceEditDetector(["low_pass", "echo"], window=1.2, model="features", n_clips=60, random_state=0)
+    >>> analysis = detector.fit(clips).analyze(clips[:1])[0]
+    >>> analysis.duration, list(analysis.probabilities), analysis.tested
+    (1.25, ['unaltered', 'low_pass', 'echo'], ('low_pass', 'echo'))
+
     `VoiceEditDetector.analyze` returns one for each clip, and all other methods of the detector, `scan_files` and
     `write_report` return or describe parts of it. If the detector was fitted as an ordinary classifier of clips,
     `thresholds`, `recalls`, `labels`, `segments`, `verdict`, `explanation`, `tested` and `not_tested` are empty.
@@ -68,17 +77,6 @@ class ClipAnalysis:  # numpydoc ignore=PR02
     See Also
     --------
     VoiceEditDetector.analyze : Returns the analysis of each clip.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mmestim.voice import VoiceEditDetector
-    >>> rng = np.random.default_rng(0)
-    >>> clips = [np.convolve(rng.normal(size=20000), np.ones(9) / 20, "same") for _ in range(6)]
-    >>> detector = VoiceEditDetector(["low_pass", "echo"], window=1.2, model="features", n_clips=60, random_state=0)
-    >>> analysis = detector.fit(clips).analyze(clips[:1])[0]
-    >>> analysis.duration, list(analysis.probabilities), analysis.tested
-    (1.25, ['unaltered', 'low_pass', 'echo'], ('low_pass', 'echo'))
     """
 
     duration: float

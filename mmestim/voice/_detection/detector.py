@@ -26,6 +26,14 @@ from .trainer import DetectorTrainer
 class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     """Detector of the edits of a voice recording, and of their places.
 
+    >>> import numpy as np
+    >>> from mmestim.voice import VoiceEditDetector
+    >>> rng = np.random.default_rng(0)
+    >>> clips = [np.convolve(rng.normal(size=20000), np.ones(9) / 20, "same") for _ in range(6)]
+    >>> detector = VoiceEditDetector(["low_pass", "echo"], window=1.2, model="features", n_clips=60, random_state=0)
+    >>> detector.fit(clips).predict_proba(clips[:2]).shape, detector.labels_.tolist()
+    ((2, 3), ['unaltered', 'low_pass', 'echo'])
+
     It is trained on clean speech alone, because it simulates the edits itself with `EditSimulator`. It detects up to
     21 labels in 6 categories, from cuts and filters to synthetic speech [1]_, each with a calibrated probability.
 
@@ -137,16 +145,6 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     References
     ----------
     .. [1] N. M. Müller et al., "A New Approach to Voice Authenticity", Interspeech 2024, arXiv:2402.06304.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mmestim.voice import VoiceEditDetector
-    >>> rng = np.random.default_rng(0)
-    >>> clips = [np.convolve(rng.normal(size=20000), np.ones(9) / 20, "same") for _ in range(6)]
-    >>> detector = VoiceEditDetector(["low_pass", "echo"], window=1.2, model="features", n_clips=60, random_state=0)
-    >>> detector.fit(clips).predict_proba(clips[:2]).shape, detector.labels_.tolist()
-    ((2, 3), ['unaltered', 'low_pass', 'echo'])
     """
 
     def __init__(

@@ -39,6 +39,11 @@ _MAX_PLACES = 5  # of a label, in a summary
 class ScannedFile:  # numpydoc ignore=PR02
     """Result of a scan for one recording: a file, or one of its channels.
 
+    >>> from mmestim.voice import scan_files
+    >>> for file in scan_files(detector, ["interview.wav"]):  # doctest: +SKIP
+    ...     print(file.name, file.verdict, file.summary, sep=": ")
+    interview.wav: changed content: changed content: cut 93 % at 3.20 s
+
     Parameters
     ----------
     path : str
@@ -59,13 +64,6 @@ class ScannedFile:  # numpydoc ignore=PR02
         Start and end, in seconds, of the parts that could not be decoded and were left out.
     source : str, default=''
         File that holds the recording, if `path` is only a name for it, as for standard input.
-
-    Examples
-    --------
-    >>> from mmestim.voice import scan_files
-    >>> for file in scan_files(detector, ["interview.wav"]):  # doctest: +SKIP
-    ...     print(file.name, file.verdict, file.summary, sep=": ")
-    interview.wav: changed content: changed content: cut 93 % at 3.20 s
     """
 
     path: str

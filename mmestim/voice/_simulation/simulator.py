@@ -27,6 +27,14 @@ _MAX_SECONDS = 86400.0
 class EditSimulator(BaseEstimator):
     """Simulator of labelled voice edits of clean speech.
 
+    >>> import numpy as np
+    >>> from mmestim.voice import EditSimulator
+    >>> rng = np.random.default_rng(0)
+    >>> clips = [rng.normal(scale=0.1, size=32000) for _ in range(3)]
+    >>> waveforms, records = EditSimulator(n_edits=1, random_state=0).simulate(clips)
+    >>> [len(record.steps) for record in records], waveforms[0].dtype
+    ([1, 1, 1], dtype('float32'))
+
     For every clip it draws a number of edits and their parameters, applies them, and records which edit is
     where in the result.
 
@@ -80,16 +88,6 @@ class EditSimulator(BaseEstimator):
     ----------
     .. [1] N. M. Müller et al., "A New Approach to Voice Authenticity", Interspeech 2024,
        arXiv:2402.06304: the categories, and the number of edits.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mmestim.voice import EditSimulator
-    >>> rng = np.random.default_rng(0)
-    >>> clips = [rng.normal(scale=0.1, size=32000) for _ in range(3)]
-    >>> waveforms, records = EditSimulator(n_edits=1, random_state=0).simulate(clips)
-    >>> [len(record.steps) for record in records], waveforms[0].dtype
-    ([1, 1, 1], dtype('float32'))
     """
 
     def __init__(

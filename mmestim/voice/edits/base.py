@@ -90,7 +90,14 @@ class Edited(NamedTuple):
 
 
 class Edit:
-    """Base class of the edits; each has the name of one row of the taxonomy."""
+    """Base class of the edits; each has the name of one row of the taxonomy.
+
+    >>> import numpy as np
+    >>> from mmestim.voice import EDITS
+    >>> tone = np.sin(np.arange(16000) / 10).astype(np.float32)
+    >>> EDITS["speed_change"].apply(tone, 16000, rate=0.8, engine="polyphase").waveform.shape
+    (20000,)
+    """
 
     name: ClassVar[str]
     # Kinds of audio that the edit cannot do without.

@@ -25,6 +25,11 @@ class _OpenInterval:
 class IntervalTracker(Tracker):
     """Tracker of intervals in which scores are high, by thresholds with hysteresis.
 
+    >>> from mmestim.voice.localization import IntervalTracker
+    >>> tracker = IntervalTracker(["mix"], onset=0.75, offset=0.25)
+    >>> tracker([0, 1, 2, 3, 4], [[0.5], [1.0], [0.5], [0.0], [0.0]], duration=5)
+    [EditSegment(label='mix', category='temporal', start=0.5, end=2.5, score=1.0)]
+
     A score that reaches `onset` begins an interval, and a score below `offset` ends it. Scores are interpolated
     linearly between two frames, so intervals can begin and end between frames. The first score holds from the
     beginning of the recording, and the last one holds to its end. Then gaps shorter than `min_duration_off` are
@@ -59,13 +64,10 @@ class IntervalTracker(Tracker):
 
     Examples
     --------
+    A recording may come in pieces:
+
     >>> from mmestim.voice.localization import IntervalTracker
     >>> tracker = IntervalTracker(["mix"], onset=0.75, offset=0.25)
-    >>> tracker([0, 1, 2, 3, 4], [[0.5], [1.0], [0.5], [0.0], [0.0]], duration=5)
-    [EditSegment(label='mix', category='temporal', start=0.5, end=2.5, score=1.0)]
-
-    The result is the same in pieces:
-
     >>> tracker.feed([0, 1], [[0.5], [1.0]])
     []
     >>> tracker.feed([2, 3, 4], [[0.5], [0.0], [0.0]])

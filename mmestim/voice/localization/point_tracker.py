@@ -19,6 +19,11 @@ _OUTSIDE = np.array([[math.nan, math.nan, -math.inf]])
 class PointTracker(Tracker):
     """Tracker of points at which scores have a local maximum.
 
+    >>> from mmestim.voice.localization import PointTracker
+    >>> tracker = PointTracker(["cut"], threshold=0.6)
+    >>> tracker([0.0, 0.1, 0.2, 0.3, 0.4], [[0.1], [0.1], [0.9], [0.5], [0.1]], duration=0.5)
+    [EditSegment(label='cut', category='temporal', start=0.21666666666666667, end=0.21666666666666667, score=0.9)]
+
     A point is a frame whose score is at least `threshold` and higher than the scores before and after it. Its time is
     the vertex of the parabola through the three scores, or the middle of several frames with the same score. If points
     are closer than `min_distance`, the one with the highest score stays; if scores are equal, the earliest one stays.
@@ -35,13 +40,6 @@ class PointTracker(Tracker):
     See Also
     --------
     IntervalTracker : For edits over intervals.
-
-    Examples
-    --------
-    >>> from mmestim.voice.localization import PointTracker
-    >>> tracker = PointTracker(["cut"], threshold=0.6)
-    >>> tracker([0.0, 0.1, 0.2, 0.3, 0.4], [[0.1], [0.1], [0.9], [0.5], [0.1]], duration=0.5)
-    [EditSegment(label='cut', category='temporal', start=0.21666666666666667, end=0.21666666666666667, score=0.9)]
     """
 
     def __init__(self, labels: Sequence[str], *, threshold: Any = 0.5, min_distance: Any = 0.05) -> None:

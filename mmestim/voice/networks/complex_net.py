@@ -15,6 +15,12 @@ from .layers import Block, ClipHead, Output, check_sizes, run_blocks
 class ComplexNet(nn.Module):
     """Network of complex convolutions on a complex spectrum, four by default, that preserves phases.
 
+    >>> import torch
+    >>> from mmestim.voice.networks import ComplexNet
+    >>> logits, embedding = ComplexNet(21)(torch.randn(2, 16000))
+    >>> logits.shape, embedding.shape
+    (torch.Size([2, 21]), torch.Size([2, 128]))
+
     Each convolution is followed by a normalisation of magnitudes and by modReLU [1]_. Both leave phases unchanged, so a
     phase offset common to the whole recording has no effect; only phase differences over time and frequency matter.
     Müller et al. [2]_ show that complex networks on the constant-Q transform separate real from synthetic voices. The
@@ -41,14 +47,6 @@ class ComplexNet(nn.Module):
     .. [1] M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", ICML 2016.
     .. [2] N. M. Müller, P. Sperl and K. Böttinger, "Complex-valued neural networks for voice anti-spoofing",
        Interspeech 2023.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks import ComplexNet
-    >>> logits, embedding = ComplexNet(21)(torch.randn(2, 16000))
-    >>> logits.shape, embedding.shape
-    (torch.Size([2, 21]), torch.Size([2, 128]))
     """
 
     def __init__(

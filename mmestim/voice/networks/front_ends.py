@@ -119,19 +119,17 @@ def _second_difference(real: torch.Tensor, imaginary: torch.Tensor, dim: int) ->
 class LogSpectrogram(_STFT):
     """Logarithm of the power spectrum, as one channel.
 
+    >>> import torch
+    >>> from mmestim.voice.networks.front_ends import LogSpectrogram
+    >>> LogSpectrogram()(torch.randn(2, 16000)).shape
+    torch.Size([2, 1, 256, 101])
+
     Parameters
     ----------
     n_fft : int, default=512
         Number of samples per frame, even. The features have ``n_fft / 2`` bins; the one at 0 Hz is left out.
     hop_length : int, default=160
         Number of samples between frames.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks.front_ends import LogSpectrogram
-    >>> LogSpectrogram()(torch.randn(2, 16000)).shape
-    torch.Size([2, 1, 256, 101])
     """
 
     n_channels = 1
@@ -146,6 +144,11 @@ class LogSpectrogram(_STFT):
 
 class PhaseDifferences(_STFT):
     """Logarithm of the power spectrum, and cosines of the second differences of the phase.
+
+    >>> import torch
+    >>> from mmestim.voice.networks.front_ends import PhaseDifferences
+    >>> PhaseDifferences()(torch.randn(2, 16000)).shape
+    torch.Size([2, 3, 128, 201])
 
     Channel 1 is the logarithm of the power. Channel 2 is the cosine of the second difference of the phase along time,
     which is 1 for a steady tone of any frequency. Channel 3 is that cosine along frequency, which is 1 for a click
@@ -162,13 +165,6 @@ class PhaseDifferences(_STFT):
     -----
     Let `phi` be the phase of bin `k` in frame `t`. Channel 2 is ``cos(phi[k, t] - 2 phi[k, t-1] + phi[k, t-2])`` and
     channel 3 is ``cos(phi[k+1, t] - 2 phi[k, t] + phi[k-1, t])``. Both are 0 where a neighbour is missing.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks.front_ends import PhaseDifferences
-    >>> PhaseDifferences()(torch.randn(2, 16000)).shape
-    torch.Size([2, 3, 128, 201])
     """
 
     n_channels = 3
@@ -190,6 +186,11 @@ class PhaseDifferences(_STFT):
 class LFCC(FrontEnd):
     """Linear-frequency cepstral coefficients with their first and second derivatives over time.
 
+    >>> import torch
+    >>> from mmestim.voice.networks.front_ends import LFCC
+    >>> LFCC()(torch.randn(2, 16000)).shape
+    torch.Size([2, 1, 60, 101])
+
     The frames last 20 ms and start every 10 ms. Each has 20 coefficients from 20 triangular filters between 0 Hz and
     half the sample rate [1]_.
 
@@ -203,13 +204,6 @@ class LFCC(FrontEnd):
     ----------
     .. [1] M. Sahidullah, T. Kinnunen and C. Hanilci, "A comparison of features for synthetic speech detection",
        Interspeech 2015.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks.front_ends import LFCC
-    >>> LFCC()(torch.randn(2, 16000)).shape
-    torch.Size([2, 1, 60, 101])
     """
 
     n_channels = 1
@@ -243,6 +237,11 @@ class LFCC(FrontEnd):
 class ComplexSTFT(_STFT):
     """Short-time Fourier transform, with the real part as channel 1 and the imaginary part as channel 2.
 
+    >>> import torch
+    >>> from mmestim.voice.networks.front_ends import ComplexSTFT
+    >>> ComplexSTFT()(torch.randn(2, 16000)).shape
+    torch.Size([2, 2, 256, 101])
+
     Phases refer to the middle of the frame.
 
     Parameters
@@ -251,13 +250,6 @@ class ComplexSTFT(_STFT):
         Number of samples per frame, even. The features have ``n_fft / 2`` bins; the one at 0 Hz is left out.
     hop_length : int, default=160
         Number of samples between frames.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks.front_ends import ComplexSTFT
-    >>> ComplexSTFT()(torch.randn(2, 16000)).shape
-    torch.Size([2, 2, 256, 101])
     """
 
     n_channels = 2
@@ -275,6 +267,11 @@ class ComplexSTFT(_STFT):
 
 class ComplexCQT(FrontEnd):
     """Constant-Q transform [1]_, with the real part as channel 1 and the imaginary part as channel 2.
+
+    >>> import torch
+    >>> from mmestim.voice.networks.front_ends import ComplexCQT
+    >>> ComplexCQT()(torch.randn(2, 16000)).shape
+    torch.Size([2, 2, 84, 101])
 
     Bins are spaced geometrically, like the notes of a scale. The Hann window of each bin spans the same number of
     periods, so windows are long for low frequencies and short for high ones. A sine of amplitude ``a`` at the frequency
@@ -302,13 +299,6 @@ class ComplexCQT(FrontEnd):
     ----------
     .. [1] J. C. Brown and M. S. Puckette, "An efficient algorithm for the calculation of a constant Q transform",
        The Journal of the Acoustical Society of America 92, 1992.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks.front_ends import ComplexCQT
-    >>> ComplexCQT()(torch.randn(2, 16000)).shape
-    torch.Size([2, 2, 84, 101])
     """
 
     n_channels = 2

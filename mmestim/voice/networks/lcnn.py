@@ -13,6 +13,12 @@ from .masking import masked_mean
 class LCNN(nn.Module):
     """Light CNN: convolutions with max-feature-map activations, a bidirectional LSTM and a mean over time.
 
+    >>> import torch
+    >>> from mmestim.voice.networks import LCNN
+    >>> logits, embedding = LCNN(21)(torch.randn(2, 16000))
+    >>> logits.shape, embedding.shape
+    (torch.Size([2, 21]), torch.Size([2, 96]))
+
     This is the LFCC-LCNN baseline of ASVspoof 2021 [1]_, with one difference: the cepstra cover the whole band, not its
     lower half.
 
@@ -35,14 +41,6 @@ class LCNN(nn.Module):
     ----------
     .. [1] X. Wang and J. Yamagishi, "A comparative study on recent neural spoofing countermeasures for synthetic speech
        detection", Interspeech 2021.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks import LCNN
-    >>> logits, embedding = LCNN(21)(torch.randn(2, 16000))
-    >>> logits.shape, embedding.shape
-    (torch.Size([2, 21]), torch.Size([2, 96]))
     """
 
     def __init__(self, n_outputs: int, *, dropout: float = 0.7, front_end: FrontEnd | None = None) -> None:

@@ -15,6 +15,12 @@ from .masking import masked_mean, scale_to_unit_rms, zero_padding
 class RawNet2(nn.Module):
     """Residual network on the waveform, with a fixed band-pass filter bank as its first layer.
 
+    >>> import torch
+    >>> from mmestim.voice.networks import RawNet2
+    >>> logits, embedding = RawNet2(21, width=32)(torch.randn(2, 16000))
+    >>> logits.shape, embedding.shape
+    (torch.Size([2, 21]), torch.Size([2, 32]))
+
     This is the baseline of ASVspoof 2021 [1]_: 20 filters of 1,025 taps, six residual blocks with filter-wise feature
     map scaling, and three GRU layers. The last GRU state represents the clip.
 
@@ -35,14 +41,6 @@ class RawNet2(nn.Module):
     ----------
     .. [1] H. Tak, J. Patino, M. Todisco, A. Nautsch, N. Evans and A. Larcher, "End-to-end anti-spoofing with RawNet2",
        ICASSP 2021.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks import RawNet2
-    >>> logits, embedding = RawNet2(21, width=32)(torch.randn(2, 16000))
-    >>> logits.shape, embedding.shape
-    (torch.Size([2, 21]), torch.Size([2, 32]))
     """
 
     filters: torch.Tensor

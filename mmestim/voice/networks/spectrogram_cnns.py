@@ -17,6 +17,12 @@ from .masking import length_mask
 class BoundaryNet(nn.Module):
     """Convolutional network that detects events, such as splice points, in each frame of 10 ms.
 
+    >>> import torch
+    >>> from mmestim.voice.networks import BoundaryNet
+    >>> logits, _ = BoundaryNet()(torch.randn(2, 16000))
+    >>> logits.shape
+    torch.Size([2, 4, 101])
+
     Its input is the log power spectrum and the second differences of the phase. The other networks have one output
     per clip; this one has one per frame.
 
@@ -37,14 +43,6 @@ class BoundaryNet(nn.Module):
     -----
     The forward pass returns logits of shape (n_clips, n_maps, n_frames), -30 past the end of a clip, and embeddings of
     shape (n_clips, 64, n_frames), 0 past the end of a clip.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks import BoundaryNet
-    >>> logits, _ = BoundaryNet()(torch.randn(2, 16000))
-    >>> logits.shape
-    torch.Size([2, 4, 101])
     """
 
     def __init__(self, n_maps: int = 4, *, front_end: FrontEnd | None = None) -> None:
@@ -82,6 +80,13 @@ class BoundaryNet(nn.Module):
 class SmallCNN(nn.Module):
     """Network of five convolutions on a spectrogram, with an optional second input of hand-crafted statistics.
 
+    >>> import torch
+    >>> from mmestim.voice.networks import SmallCNN
+    >>> wide_and_deep = SmallCNN(21, n_statistics=50)
+    >>> logits, embedding = wide_and_deep(torch.randn(2, 16000), None, torch.randn(2, 50))
+    >>> logits.shape, embedding.shape
+    (torch.Size([2, 21]), torch.Size([2, 256]))
+
     Parameters
     ----------
     n_outputs : int
@@ -101,15 +106,6 @@ class SmallCNN(nn.Module):
     The forward pass takes `waveform` of shape (n_clips, n_samples), `lengths` of shape (n_clips,) or None, and
     `statistics` of shape (n_clips, n_statistics) or None. It returns logits of shape (n_clips, n_outputs) and
     embeddings of shape (n_clips, embedding_dim), or (n_clips, 2 * embedding_dim) with statistics.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks import SmallCNN
-    >>> wide_and_deep = SmallCNN(21, n_statistics=50)
-    >>> logits, embedding = wide_and_deep(torch.randn(2, 16000), None, torch.randn(2, 50))
-    >>> logits.shape, embedding.shape
-    (torch.Size([2, 21]), torch.Size([2, 256]))
     """
 
     def __init__(
@@ -159,6 +155,12 @@ class SmallCNN(nn.Module):
 class SharedFrontEnd(nn.Module):
     """Networks with equal front ends, of which one runs for all.
 
+    >>> import torch
+    >>> from mmestim.voice.networks import BoundaryNet, SharedFrontEnd
+    >>> logits, _ = SharedFrontEnd(BoundaryNet(4), BoundaryNet(2))(torch.randn(2, 16000))
+    >>> logits.shape
+    torch.Size([2, 6, 101])
+
     Parameters
     ----------
     *networks : nn.Module
@@ -168,14 +170,6 @@ class SharedFrontEnd(nn.Module):
     -----
     The forward pass takes the arguments of the networks. It returns their outputs concatenated along the channels: the
     maps, or the logits of whole clips.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from mmestim.voice.networks import BoundaryNet, SharedFrontEnd
-    >>> logits, _ = SharedFrontEnd(BoundaryNet(4), BoundaryNet(2))(torch.randn(2, 16000))
-    >>> logits.shape
-    torch.Size([2, 6, 101])
     """
 
     def __init__(self, *networks: nn.Module) -> None:

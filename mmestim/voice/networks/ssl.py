@@ -17,6 +17,9 @@ from .ssl_checkpoints import Weights, build_wav2vec2, load_wav2vec2
 class SSLNet(nn.Module):
     """Network on a self-supervised speech model: a learned mixture of its layers, a projection and a mean over time.
 
+    >>> from mmestim.voice.networks import SSLNet
+    >>> network = SSLNet(21, weights="wavlm_base_plus.pt")  # doctest: +SKIP
+
     Parameters
     ----------
     n_outputs : int
