@@ -195,7 +195,7 @@ def scatter_rows(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
 
 def present_mask(batch: Batch, name: str) -> torch.Tensor:
     """Return the boolean mask of the rows of the batch that have modality `name`."""
-    ones = torch.ones(len(batch.x[name]), dtype=torch.bool, device=batch.x[name].device)
+    ones = torch.ones(batch.x[name].shape[0], dtype=torch.bool, device=batch.x[name].device)
     return scatter_rows(ones, batch, name)
 
 
