@@ -125,12 +125,11 @@ def to_onnx(estimator: Any, path: Path) -> None:
             f"the network of {type(estimator).__name__} has {n_bytes} bytes, but an ONNX file holds less than 2 GiB. "
             "Use smaller encoders, or fewer networks, as with cv=None."
         )
-    model = _export(network, type(estimator).__name__)
-    _name_inputs(model, network.names)
-    model.producer_name, model.producer_version = "mmestim", version("mmestim")
-    model.metadata_props.update(metadata)
-    content = importlib.import_module("onnx_ir").to_proto(model).SerializeToString()
-    write_atomically(path, [content])
+    program = _export(network, type(estimator).__name__)
+    _name_inputs(program.model, network.names)
+    program.model.producer_name, program.model.producer_version = "mmestim", version("mmestim")
+    program.model.metadata_props.update(metadata)
+    write_atomically(path, [program.model_proto.SerializeToString()])
 
 
 def _check_estimator(estimator: Any) -> None:
@@ -172,20 +171,17 @@ def _metadata(estimator: MultimodalClassifier) -> dict[str, str]:
 
 
 def _export(network: PortableNetwork, owner: str) -> Any:
-    """Return the network as a model of `onnx_ir`, whose inputs have other names than its modalities."""
+    """Return the network as an ONNXProgram of torch, whose inputs have other names than its modalities."""
     n_rows = torch.export.Dim("n_samples")
     shapes = (tuple({0: n_rows} for _ in network.names),)
     try:
         with torch.no_grad(), _silence():
             # Given the network itself, torch.onnx.export would fix the number of rows where it cannot vary.
             program = torch.export.export(network, network.example(2), dynamic_shapes=shapes)
-            exported: Any = torch.onnx.export(
-                program, output_names=[OUTPUT], dynamic_shapes=shapes, dynamo=True, verbose=False
-            )
+            return torch.onnx.export(program, output_names=[OUTPUT], dynamic_shapes=shapes, dynamo=True, verbose=False)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"the network of {owner} cannot be exported: {reason.rstrip('. ')}. {_REMEDY}") from error
-    return exported.model
 
 
 def _name_inputs(model: Any, names: list[str]) -> None:
