@@ -18,7 +18,7 @@ from .multimodal import (
     gap_scores,
     modality_contributions,
 )
-from .persistence import load, save
+from .persistence import load, save, to_onnx
 
 __version__ = version("mmestim")
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "modality_contributions",
     "save",
     "stack_modalities",
+    "to_onnx",
 ]
 
 

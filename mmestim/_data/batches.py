@@ -19,7 +19,8 @@ class Batch(NamedTuple):
     x : dict of str to Tensor of shape (n_present, *sample_shape)
         Block of each modality, with the rows that have it.
     present : dict of str to Tensor of shape (n_present,)
-        Positions in the batch of the rows in `x`, for modalities that some row lacks.
+        Positions in the batch of the rows in `x`, for modalities that some row lacks. In a graph for export, whose
+        shapes must not depend on values, the mask of shape (size,) of the rows that have it, and `x` has all rows.
     size : int
         Number of rows.
     y : Tensor of shape (size,)

@@ -190,12 +190,17 @@ def scatter_rows(values: torch.Tensor, batch: Batch, name: str) -> torch.Tensor:
     """Return values for all rows of the batch: those given, for rows that have modality `name`, and zeros elsewhere."""
     if name not in batch.present:
         return values
-    return values.new_zeros(batch.size, *values.shape[1:]).index_copy(0, batch.present[name], values)
+    present = batch.present[name]
+    if present.dtype is torch.bool:
+        return values.masked_fill(~present.view(-1, *[1] * (values.ndim - 1)), 0)
+    return values.new_zeros(batch.size, *values.shape[1:]).index_copy(0, present, values)
 
 
 def present_mask(batch: Batch, name: str) -> torch.Tensor:
     """Return the boolean mask of the rows of the batch that have modality `name`."""
-    ones = torch.ones(len(batch.x[name]), dtype=torch.bool, device=batch.x[name].device)
+    if name in batch.present and batch.present[name].dtype is torch.bool:
+        return batch.present[name]
+    ones = torch.ones(batch.x[name].shape[0], dtype=torch.bool, device=batch.x[name].device)
     return scatter_rows(ones, batch, name)
 
 

@@ -92,4 +92,4 @@ def _unit_rows(matrices: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     width = max(x.shape[1] for x in matrices)
     rows = torch.cat([x if x.shape[1] == width else F.pad(x, (0, width - x.shape[1])) for x in matrices])
     length = rows.norm(dim=1, keepdim=True)
-    return (rows / torch.where(length > 0, length, 1.0)).split([len(x) for x in matrices])
+    return (rows / torch.where(length > 0, length, 1.0)).split([x.shape[0] for x in matrices])

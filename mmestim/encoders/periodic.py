@@ -48,4 +48,6 @@ class PeriodicEmbedding(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         waves = torch.cos(2 * math.pi * self.frequency * x.unsqueeze(-1) + self.shift)
-        return torch.einsum("...ck,...cko->...co", waves, self.weight).flatten(-2)
+        # ONNX has no ellipsis of a length that differs between the operands; stacked weights have further axes.
+        equation = "...ck,cko->...co" if self.weight.ndim == 3 else "...ck,...cko->...co"
+        return torch.einsum(equation, waves, self.weight).flatten(-2)

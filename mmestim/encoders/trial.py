@@ -112,14 +112,18 @@ def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
     dtype : torch.dtype or None
         The input type. Floating-point types may round, so only others are checked.
     """
-    if dtype is None or dtype.is_floating_point or dtype.is_complex:
-        return
-    is_held = (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
-    if not is_held.all():
+    if not (_may_round(dtype) or (held := is_held(x, dtype)).all()):
         raise ValueError(
-            f"modality {name!r} has the value {float(x[~is_held][0])}, but its encoder has input_dtype={dtype}: values "
+            f"modality {name!r} has the value {float(x[~held][0])}, but its encoder has input_dtype={dtype}: values "
             "must be integers of this type, and below 2**24 because blocks are held as float32. Round or renumber them."
         )
+
+
+def is_held(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """Return the mask of the values that `dtype`, the input type of an encoder or None, represents."""
+    if _may_round(dtype):
+        return torch.ones_like(x, dtype=torch.bool)
+    return (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
 
 
 def check_features(features: Any, name: str, shape: Shape, when: str = "") -> None:
@@ -157,6 +161,10 @@ def check_features(features: Any, name: str, shape: Shape, when: str = "") -> No
             f"{subject} features of type {features.dtype}{when}, expected real floating-point numbers: end its forward "
             f"with {'.abs()' if features.is_complex() else '.float()'}."
         )
+
+
+def _may_round(dtype: torch.dtype | None) -> bool:
+    return dtype is None or dtype.is_floating_point or dtype.is_complex
 
 
 def _reason(error: Exception) -> str:

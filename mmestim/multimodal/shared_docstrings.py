@@ -148,8 +148,8 @@ offsets_ : dict of str to ndarray
 module_ : torch.nn.Module
     Trained network, in eval mode on `device_`. It maps a dict with one tensor per modality, of rows
     that have all of them, to fused logits and the features of each modality. Tensors are float32,
-    of the shapes in `shapes_`, after the subtraction of `offsets_` in float64. Export this network
-    rather than the classifier: ``torch.onnx.export(clf.module_, (blocks, {}), path)``.
+    of the shapes in `shapes_`, after the subtraction of `offsets_` in float64. `torch.export` takes
+    this network rather than the classifier; `mmestim.to_onnx` writes ONNX.
 device_ : str
     Device of the network.""",
     "history_attributes": """\

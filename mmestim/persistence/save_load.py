@@ -58,6 +58,7 @@ def save(estimator: Any, path: Path) -> None:
     See Also
     --------
     load : Load the file.
+    to_onnx : Write a classifier that predicts without Python and this package.
 
     Notes
     -----
@@ -73,10 +74,7 @@ def save(estimator: Any, path: Path) -> None:
     persistent buffers. Other buffers are compared with new ones; plain attributes are checked only by the output of
     the network for zeros.
 
-    Other formats: `skops` cannot store torch tensors, and `skl2onnx` has no converter for these estimators. For
-    ONNX, pass the network `module_` of a multimodal classifier to `torch.onnx.export`, with the blocks of some rows
-    as a dict of tensors; softmax of its first output gives the probabilities. The blocks are float32 and have the
-    shapes in `shapes_`: move the channels of images to the front, and subtract `offsets_` in float64 before the cast.
+    Other formats: `skops` cannot store torch tensors, and `skl2onnx` has no converter for these estimators.
 
     Examples
     --------

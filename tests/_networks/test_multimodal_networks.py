@@ -4,9 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from mmestim import JointClassifier, LateFusionClassifier
+from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
+from mmestim.balancers import MLA, QMF, AMCo, MMCosine
 
-CLASSIFIERS = [JointClassifier, LateFusionClassifier]  # One for each class of network.
+# Networks of folds and single ones, and fusion heads of all kinds.
+NETWORKS = {
+    "UDI": (UDIClassifier, {}),
+    "late fusion": (LateFusionClassifier, {"cv": None}),
+    "gap": (ModalityGapClassifier, {"cv": 2}),
+    "joint": (JointClassifier, {}),
+    "gated": (JointClassifier, {"cv": None, "fusion": "gated"}),
+    "film": (JointClassifier, {"cv": None, "fusion": "film"}),
+    "AMCo": (JointClassifier, {"cv": 2, "balancer": AMCo()}),
+    "MLA": (JointClassifier, {"cv": 2, "balancer": MLA()}),
+    "MMCosine": (JointClassifier, {"cv": 2, "balancer": MMCosine()}),
+    "QMF": (JointClassifier, {"cv": 2, "balancer": QMF()}),
+}
 SETTINGS = {"shapes": {"image": (6, 6)}, "max_epochs": 2, "random_state": 0, "device": "cpu"}
 
 
@@ -17,9 +30,10 @@ def data():
     return rng.normal(size=(60, 41)) + y[:, None], y
 
 
-@pytest.fixture(scope="module", params=CLASSIFIERS, ids=lambda classifier: classifier.__name__)
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def fitted(request, data):
-    return request.param({"audio": slice(0, 5), "image": slice(5, None)}, **SETTINGS).fit(*data)
+    classifier, settings = request.param
+    return classifier({"audio": slice(0, 5), "image": slice(5, None)}, **SETTINGS | settings).fit(*data)
 
 
 @pytest.fixture(scope="module")
