@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from ..._utils.types import Seed
 from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
 from ..edits.base import AudioPool
@@ -17,10 +18,18 @@ from ..records import EditPlan, EditRecord
 from ..taxonomy import TAXONOMY
 from .audio_pools import SOURCES, build_pool, reachable_pools, speaker_codes
 from .plan_application import apply_plan
-from .plan_sampling import CATEGORY_ORDER, PlanSampler, Sampler, available_labels, check_audio, resolve_ranges
+from .plan_sampling import (
+    CATEGORY_ORDER,
+    Edits,
+    Order,
+    PlanSampler,
+    Sampler,
+    available_labels,
+    check_audio,
+    resolve_ranges,
+)
 from .workers import Task, iterate_task
 
-_ORDERS = ("canonical", "fixed", "random")
 _MAX_SECONDS = 86400.0
 
 
@@ -94,16 +103,16 @@ class EditSimulator(BaseEstimator):
 
     def __init__(
         self,
-        edits: Any = "all",
+        edits: Edits = "all",
         *,
-        n_edits: Any = (0, 3),
-        order: str = "canonical",
+        n_edits: int | tuple[int, int] = (0, 3),
+        order: Order = "canonical",
         sample_rate: int = 16000,
         sources: Mapping[str, Any] | None = None,
         noises: Any = None,
         impulse_responses: Any = None,
         acquisition: bool = True,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.edits = edits
         self.n_edits = n_edits
@@ -275,7 +284,7 @@ def audio_pool(simulator: EditSimulator, clips: AudioCorpus | None = None) -> Au
 
 def check_simulator(simulator: EditSimulator) -> None:
     """Raise a ValueError or TypeError that names the first invalid parameter of a simulator."""
-    check_choice("order", simulator.order, _ORDERS)
+    check_choice("order", simulator.order, get_args(Order))
     check_number("sample_rate", simulator.sample_rate, low=8000, high=48000, integer=True)
     check_flag("acquisition", simulator.acquisition)
     n_edits, sources = simulator.n_edits, simulator.sources
