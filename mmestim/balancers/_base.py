@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from sklearn.base import BaseEstimator
@@ -62,7 +62,7 @@ class Balancer(BaseEstimator):
     (3, 2)
     """
 
-    unimodal: ClassVar[str | None] = None
+    unimodal: ClassVar[Literal["split", "heads"] | None] = None
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead | None:
         """Build the method's own fusion head; None keeps the classifier's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,13 @@ class Valuation(Balancer):
     (2, 1797)
     """
 
-    def __init__(self, level: str = "sample", warmup: int = 5, alpha: float = 1.0, fraction: float = 0.2) -> None:
+    def __init__(
+        self,
+        level: Literal["sample", "modality"] = "sample",
+        warmup: int = 5,
+        alpha: float = 1.0,
+        fraction: float = 0.2,
+    ) -> None:
         self.level = level
         self.warmup = warmup
         self.alpha = alpha

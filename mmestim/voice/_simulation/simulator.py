@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 from joblib import effective_n_jobs
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
@@ -124,7 +125,7 @@ class EditSimulator(BaseEstimator):
         self.acquisition = acquisition
         self.random_state = random_state
 
-    def draw(self, rng: Any, duration: float, sample_rate: int) -> EditPlan:
+    def draw(self, rng: np.random.Generator | int, duration: float, sample_rate: int) -> EditPlan:
         """Draw edits and their parameters for one clip.
 
         Parameters
@@ -149,7 +150,7 @@ class EditSimulator(BaseEstimator):
         _check_audio(self, [pool])
         return plan_sampler(self).sample(np.random.default_rng(rng), float(duration), pool)
 
-    def apply(self, waveform: np.ndarray, plan: EditPlan, X: Any = None) -> tuple[np.ndarray, EditRecord]:
+    def apply(self, waveform: NDArray[Any], plan: EditPlan, X: Any = None) -> tuple[NDArray[np.float32], EditRecord]:
         """Edit one clip by a plan.
 
         Parameters
@@ -178,7 +179,7 @@ class EditSimulator(BaseEstimator):
             raise ValueError(f"the plan is for {plan.sample_rate} Hz, this simulator for {self.sample_rate} Hz.")
         return apply_plan(waveform, plan, audio_pool(self, None if X is None else _corpus(self, X)))
 
-    def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
+    def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[NDArray[np.float32]], list[EditRecord]]:
         """Edit clips.
 
         Parameters
@@ -201,7 +202,7 @@ class EditSimulator(BaseEstimator):
         pairs = list(self.iterate(X, n_jobs))
         return [waveform for waveform, _ in pairs], [record for _, record in pairs]
 
-    def iterate(self, X: Any, n_jobs: int | None = None) -> Iterator[tuple[np.ndarray, EditRecord]]:
+    def iterate(self, X: Any, n_jobs: int | None = None) -> Iterator[tuple[NDArray[np.float32], EditRecord]]:
         """Edit clips one after another, as `simulate` does, from a corpus that need not fit into memory.
 
         Parameters
