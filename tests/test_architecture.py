@@ -62,8 +62,8 @@ ARROWS = {
     "voice.pretrained.build": "voice.pretrained.training_audio voice voice.taxonomy persistence",
     "voice._detection": (
         "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.networks "
-        "voice.records voice.taxonomy voice.pretrained voice._recordings voice._audio voice._constants persistence _training "
-        "_serialization _utils"
+        "voice.records voice.taxonomy voice.pretrained voice._recordings voice._audio voice._constants persistence "
+        "_training _serialization _utils"
     ),
     "voice._reporting": (
         "voice._detection voice._models voice._recordings voice.formats voice.segments voice.taxonomy voice._audio "

@@ -83,7 +83,7 @@ class JointClassifier(JointBase):
     """
 
     balancers_: list[Balancer]
-    balance_history_: list[dict[str, NDArray[np.float64]]]
+    balance_history_: list[dict[str, NDArray[np.float32]]]
 
     def __init__(
         self,

@@ -143,7 +143,7 @@ class UDIClassifier(MultimodalClassifier):
     oof_proba_: dict[str, NDArray[np.float32]]
     anchor_: str
     order_: list[str]
-    guidance_history_: dict[str, dict[str, NDArray[np.float64]]]
+    guidance_history_: dict[str, dict[str, NDArray[np.floating]]]
 
     def __init__(
         self,
