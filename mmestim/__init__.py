@@ -1,7 +1,7 @@
 """scikit-learn-style estimators for balanced multimodal learning and for the detection of voice edits."""
 
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import balancers
 from ._data.containers import SliceDict
@@ -19,6 +19,9 @@ from .multimodal import (
     modality_contributions,
 )
 from .persistence import load, save, to_onnx
+
+if TYPE_CHECKING:
+    from .voice import VoiceEditDetector
 
 __version__ = version("mmestim")
 __all__ = [
@@ -45,10 +48,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Import lazily: the audio libraries take as long to import as the rest of the package.
-    if name == "VoiceEditDetector":
-        from .voice import VoiceEditDetector
+if not TYPE_CHECKING:  # Type checkers would accept every name.
 
-        return VoiceEditDetector
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Import lazily: the audio libraries take as long to import as the rest of the package.
+        if name == "VoiceEditDetector":
+            from .voice import VoiceEditDetector
+
+            return VoiceEditDetector
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

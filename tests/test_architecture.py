@@ -30,7 +30,7 @@ ARROWS = {
     ),
     "multimodal": (
         "multimodal._objectives multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks "
-        "_training _data _utils"
+        "_training _data encoders _utils"
     ),
     "datasets": "_utils",
     "voice._constants": "",
@@ -61,9 +61,9 @@ ARROWS = {
     "voice.pretrained.training_audio": "voice.pretrained voice._audio",
     "voice.pretrained.build": "voice.pretrained.training_audio voice voice.taxonomy persistence",
     "voice._detection": (
-        "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.records "
-        "voice.taxonomy voice.pretrained voice._recordings voice._audio voice._constants persistence _training "
-        "_serialization _utils"
+        "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.networks "
+        "voice.records voice.taxonomy voice.pretrained voice._recordings voice._audio voice._constants persistence "
+        "_training _serialization _utils"
     ),
     "voice._reporting": (
         "voice._detection voice._models voice._recordings voice.formats voice.segments voice.taxonomy voice._audio "

@@ -6,9 +6,10 @@ import numbers
 import reprlib
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 
 from .._utils.validation import check_choice, check_number
@@ -18,6 +19,18 @@ AUTO_FOLDS, AUTO_ROWS = 5, 5000
 
 # Training rows and held-out rows.
 Split = tuple[np.ndarray, np.ndarray]
+
+
+class Splitter(Protocol):
+    """Splitter of scikit-learn, such as KFold."""
+
+    def split(self, X: Any, y: Any, groups: Any, /) -> Iterable[tuple[Any, Any]]:
+        """Return the training rows and the held-out rows of each fold."""
+        ...
+
+
+# Folds as scikit-learn's parameter `cv` describes them.
+Folds = int | Splitter | Sequence[tuple[ArrayLike, ArrayLike]]
 
 
 def check_groups(groups: Any, n_rows: int) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -16,14 +16,17 @@ from .callbacks import Stages, check_callbacks
 from .checkpoints import Checkpoints
 from .devices import autocast, resolve_device
 
+# Types of parameters.
+Optimizer = Literal["adamw", "sgd"] | Callable[..., torch.optim.Optimizer]
+Schedule = Literal["auto", "step", "cosine"]
+Monitor = Literal["valid_loss", "valid_accuracy"]
+Precision = Literal["float32", "bf16"]
+
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-SCHEDULES = ("auto", "step", "cosine", None)
 
 # Values of "auto". Those of AdamW were chosen on validation rows of vectors; the others are those of most papers.
 AUTO_ADAMW = {"lr": 2e-3, "lr_schedule": "cosine", "weight_decay": 1.0}
 AUTO_OTHERS = {"lr": 1e-2, "lr_schedule": "step", "weight_decay": 1e-4}
-MONITORS = ("valid_loss", "valid_accuracy")
-PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class TrainingOptions:
     max_epochs: int
     early_stopping: bool
     n_iter_no_change: int
-    monitor: str
-    precision: str
+    monitor: Monitor
+    precision: Precision
     compile: bool
     callbacks: list[Any]
     verbose: int
@@ -93,17 +96,17 @@ class TrainingOptions:
     def from_parameters(
         cls,
         *,
-        lr: float | str,
+        lr: float | Literal["auto"],
         batch_size: int,
-        optimizer: Any = "adamw",
-        weight_decay: float | str = 0.0,
-        lr_schedule: str | None = None,
+        optimizer: Optimizer = "adamw",
+        weight_decay: float | Literal["auto"] = 0.0,
+        lr_schedule: Schedule | None = None,
         max_grad_norm: float | None = None,
         max_epochs: int = 1,
         early_stopping: bool = False,
         n_iter_no_change: int = 1,
-        monitor: str = "valid_loss",
-        precision: str = "float32",
+        monitor: Monitor = "valid_loss",
+        precision: Precision = "float32",
         compile: bool = False,
         device: str | torch.device = "auto",
         callbacks: list[Any] | None = None,
@@ -124,9 +127,10 @@ class TrainingOptions:
             check_number("max_grad_norm", max_grad_norm, closed=False)
         check_flag("early_stopping", early_stopping)
         check_flag("compile", compile)
-        check_choice("monitor", monitor, MONITORS)
-        check_choice("precision", precision, PRECISIONS)
-        check_choice("lr_schedule", lr_schedule, SCHEDULES, ", or pass skorch's LRScheduler in callbacks")
+        check_choice("monitor", monitor, get_args(Monitor))
+        check_choice("precision", precision, get_args(Precision))
+        schedules = [*get_args(Schedule), None]
+        check_choice("lr_schedule", lr_schedule, schedules, ", or pass skorch's LRScheduler in callbacks")
         resolved_device = resolve_device(device)
         if precision == "bf16" and resolved_device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ValueError(f"precision='bf16' is not supported by {resolved_device}. Use precision='float32'.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+FormatName = Literal["json", "csv", "rttm", "textgrid", "audacity"]
 
 
 class SegmentFormat(NamedTuple):
@@ -20,7 +22,7 @@ class SegmentFormat(NamedTuple):
     holds_many: bool
 
 
-SEGMENT_FORMATS = {
+SEGMENT_FORMATS: dict[FormatName, SegmentFormat] = {
     "json": SegmentFormat(".json", True),
     "csv": SegmentFormat(".csv", True),
     "rttm": SegmentFormat(".rttm", True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from sklearn.base import BaseEstimator
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._utils.validation import check_choice
-from ._joint_training import Outputs, Training
+from ._joint_training import Outputs, Training, Unimodal
 
 
 class Balancer(BaseEstimator):
@@ -45,7 +45,7 @@ class Balancer(BaseEstimator):
     not read a value back to the CPU.
     """
 
-    unimodal: ClassVar[str | None] = None
+    unimodal: ClassVar[Unimodal | None] = None
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead | None:
         """Build the method's own fusion head; None keeps the classifier's.
@@ -77,7 +77,7 @@ class Balancer(BaseEstimator):
         bool
             Whether every modality gets a head of its own.
         """
-        check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, "split", "heads"))
+        check_choice(f"{type(self).__name__}.unimodal", self.unimodal, (None, *get_args(Unimodal)))
         return self.unimodal == "heads" or (self.unimodal == "split" and not head.is_sum)
 
     def begin(self, training: Training) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from .._training.loop import train
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from .._training.options import TrainingOptions
 from .._training.state_encoding import Stateful
+
+# Unimodal logits that a balancer reads.
+Unimodal = Literal["split", "heads"]
 
 
 class FitContext(Protocol):
@@ -148,7 +151,7 @@ class Training(Stateful):
 
     state_attributes = ("records", "history", "_sums", "_counts")
 
-    def __init__(self, net: Any, context: FitContext, unimodal: str | None, unimodal_weight: float) -> None:
+    def __init__(self, net: Any, context: FitContext, unimodal: Unimodal | None, unimodal_weight: float) -> None:
         self.net, self.context = net, context
         self.module: JointModule = getattr(net.module_, "_orig_mod", net.module_)
         self.names = self.module.names

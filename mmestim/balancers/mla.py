@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -16,8 +16,8 @@ from .._utils.validation import check_choice, check_number
 from ._base import Balancer
 from ._joint_training import Training
 
-_PROJECTIONS = ("owm", "none")
-_WEIGHTS = ("entropy", "sum")
+_Projection = Literal["owm", "none"]
+_Weights = Literal["entropy", "sum"]
 
 
 class SharedHead(FusionHead):
@@ -25,7 +25,7 @@ class SharedHead(FusionHead):
 
     fixed: torch.Tensor
 
-    def __init__(self, sizes: Mapping[str, int], n_classes: int, weights: str | Mapping[str, float]) -> None:
+    def __init__(self, sizes: Mapping[str, int], n_classes: int, weights: _Weights | Mapping[str, float]) -> None:
         super().__init__()
         width = max(sizes.values())
         self.names, self.weights = list(sizes), weights
@@ -141,12 +141,12 @@ class MLA(Balancer):
     Adaptation", CVPR 2024.
     """
 
-    def __init__(self, projection: str = "owm", *, weights: str | Mapping[str, float] = "entropy") -> None:
+    def __init__(self, projection: _Projection = "owm", *, weights: _Weights | Mapping[str, float] = "entropy") -> None:
         self.projection = projection
         self.weights = weights
 
     def build_head(self, sizes: Mapping[str, int], n_classes: int) -> FusionHead:
-        check_choice("projection", self.projection, _PROJECTIONS)
+        check_choice("projection", self.projection, get_args(_Projection))
         if isinstance(self.weights, Mapping):
             if set(self.weights) != set(sizes):
                 raise ValueError(f"weights={dict(self.weights)!r} must have one weight for each of {list(sizes)}.")
@@ -155,7 +155,7 @@ class MLA(Balancer):
             if not any(self.weights.values()):
                 raise ValueError(f"weights={dict(self.weights)!r} must have a weight above 0.")
         else:
-            check_choice("weights", self.weights, _WEIGHTS, ", or a dict of one number per modality")
+            check_choice("weights", self.weights, get_args(_Weights), ", or a dict of one number per modality")
         weights = dict(self.weights) if isinstance(self.weights, Mapping) else self.weights
         return SharedHead(sizes, n_classes, weights)
 

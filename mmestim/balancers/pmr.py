@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -84,7 +86,7 @@ class PMR(Balancer):
         alpha: float = 1.0,
         mu: float = 0.01,
         entropy_epochs: int = 10,
-        rule: str = "soft",
+        rule: Literal["soft", "hard"] = "soft",
         momentum: float = 0.2,
         fraction: float = 0.1,
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
+from typing import Literal
 
 import torch
 
@@ -61,7 +61,7 @@ class PreTraining(Balancer):
     CVPR 2020, where it is one of the baselines.
     """
 
-    def __init__(self, finetune: Any = 0.1) -> None:
+    def __init__(self, finetune: float | Literal["frozen"] = 0.1) -> None:
         self.finetune = finetune
 
     def begin(self, training: Training) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -83,7 +84,13 @@ class Valuation(Balancer):
        Valuation", CVPR 2024.
     """
 
-    def __init__(self, level: str = "sample", warmup: int = 5, alpha: float = 1.0, fraction: float = 0.2) -> None:
+    def __init__(
+        self,
+        level: Literal["sample", "modality"] = "sample",
+        warmup: int = 5,
+        alpha: float = 1.0,
+        fraction: float = 0.2,
+    ) -> None:
         self.level = level
         self.warmup = warmup
         self.alpha = alpha

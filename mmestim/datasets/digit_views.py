@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state
 
+from .._utils.types import Seed
 from .._utils.validation import check_number
 from ._arguments import check_names
 from ._bunch import make_bunch
-from .modality_model import Seed
 
 
 def load_digit_views(

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
 
+from .._utils.types import Seed
 from .._utils.validation import check_number
 from ._arguments import check_names, number_per_modality
 from ._bunch import column_slices
-from .modality_model import ModalityModel, Seed
+from .modality_model import ModalityModel
 
 PerModality = float | Sequence[float] | Mapping[str, float]
 

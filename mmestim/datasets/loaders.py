@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._utils.types import Seed
 from .._utils.validation import check_number
 from ._bunch import make_bunch
-from .modality_model import Seed
 
 
 def load_av_digits(

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._utils.types import Seed
 from .._utils.validation import check_number
 from ._arguments import check_names
-
-Seed = int | np.random.RandomState | None
 
 
 @dataclass(frozen=True, eq=False)

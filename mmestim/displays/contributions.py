@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 
 from ..multimodal._analysis.shapley import modality_contributions
 from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.figure import Figure, SubFigure
 
 
 class ContributionDisplay:
@@ -48,12 +52,17 @@ class ContributionDisplay:
     modality_contributions : Computes the contributions.
     """
 
+    ax_: Axes
+    figure_: Figure | SubFigure
+    boxes_: dict[str, list[Artist]]
+    means_: ErrorbarContainer
+
     def __init__(self, *, contributions: Bunch) -> None:
         self.contributions = contributions
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: Any, *, confidence_level: float = 0.95, ax: Axes | None = None
+        cls, estimator: Any, X: Any, y: ArrayLike, *, confidence_level: float = 0.95, ax: Axes | None = None
     ) -> Self:
         """Draw the contributions of a fitted classifier's modalities.
 

@@ -12,6 +12,9 @@ from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.figure import Figure, SubFigure
 
 # One for each alternative to joint training, and over again beyond eight.
 _MARKERS = "DsvP*Xdp"
@@ -51,6 +54,11 @@ class DiagnosisDisplay:
     --------
     diagnose : Computes the accuracies.
     """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+    points_: dict[str, ErrorbarContainer]
+    bars_: LineCollection
 
     def __init__(self, *, diagnosis: Diagnosis) -> None:
         self.diagnosis = diagnosis

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names, check_array, check_is_fitted
 
 from .._data.containers import open_rows
 from .._data.numeric import with_nan
+from .._data.splits import Folds
 from .._utils.validation import check_number
 from ..multimodal._analysis.gap_mixture import GapMixture
 from ..multimodal._analysis.modality_gap import ModalityGapAnalyzer
@@ -19,6 +21,9 @@ from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.lines import Line2D
 
 _HATCHES = ("", "//", "..", "xx")  # to distinguish more modalities than there are colours
 _POSTERIOR_COLOR = "#D55E00"
@@ -73,7 +78,14 @@ class ModalityGapDisplay:
     gap_scores : Computes the scores of classifiers.
     """
 
-    def __init__(self, *, scores: Any, analyzer: ModalityGapAnalyzer, modality_names: Sequence[str]) -> None:
+    ax_: Axes
+    posterior_ax_: Axes
+    figure_: Figure | SubFigure
+    bars_: list[BarContainer]
+    component_lines_: list[Line2D]
+    posterior_line_: Line2D
+
+    def __init__(self, *, scores: ArrayLike, analyzer: ModalityGapAnalyzer, modality_names: Sequence[str]) -> None:
         self.scores = scores
         self.analyzer = analyzer
         self.modality_names = modality_names
@@ -83,16 +95,16 @@ class ModalityGapDisplay:
         cls,
         estimator: Any,
         X: Any,
-        y: Any,
+        y: ArrayLike,
         *,
-        cv: Any = None,
-        groups: Any = None,
-        labels: Any = None,
+        cv: Folds | None = None,
+        groups: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
         n_jobs: int | None = None,
         analyzer: ModalityGapAnalyzer | None = None,
         signed: bool | None = None,
         ax: Axes | None = None,
-        bins: Any = 30,
+        bins: int | ArrayLike = 30,
     ) -> Self:
         """Draw the gaps between the scores of the modalities of a classifier.
 
@@ -142,13 +154,13 @@ class ModalityGapDisplay:
     @classmethod
     def from_scores(
         cls,
-        scores: Any,
+        scores: ArrayLike,
         *,
         analyzer: ModalityGapAnalyzer | None = None,
         modality_names: Sequence[str] | None = None,
         signed: bool | None = None,
         ax: Axes | None = None,
-        bins: Any = 30,
+        bins: int | ArrayLike = 30,
     ) -> Self:
         """Draw the gaps of a table of scores.
 
@@ -202,7 +214,7 @@ class ModalityGapDisplay:
             )
         return cls(scores=scores, analyzer=analyzer, modality_names=[*map(str, modality_names)]).plot(ax, bins=bins)
 
-    def plot(self, ax: Axes | None = None, *, bins: Any = 30) -> Self:
+    def plot(self, ax: Axes | None = None, *, bins: int | ArrayLike = 30) -> Self:
         """Draw the display.
 
         Parameters
@@ -333,7 +345,7 @@ def _modality_names(estimator: Any, X: Any, refitted: bool) -> list[str] | None:
     return None if modalities is None else list(modalities)
 
 
-def _bin_edges(bins: Any, gaps: np.ndarray, mixture: GapMixture, signed: bool) -> np.ndarray:
+def _bin_edges(bins: int | ArrayLike, gaps: np.ndarray, mixture: GapMixture, signed: bool) -> np.ndarray:
     """Return the edges of the bins; by default, they cover all gaps and most of the imbalanced component."""
     if np.ndim(bins):
         edges = np.asarray(bins, dtype=np.float64)
@@ -342,7 +354,7 @@ def _bin_edges(bins: Any, gaps: np.ndarray, mixture: GapMixture, signed: bool) -
         return edges
     check_number("bins", bins, low=1, integer=True)
     high = max(np.abs(gaps).max(), mixture.means[1] + np.sqrt(mixture.variances[1]))
-    edges = np.linspace(0, high, int(bins) + 1)
+    edges = np.linspace(0, high, cast(int, bins) + 1)
     return np.concatenate([-edges[:0:-1], edges]) if signed else edges
 
 

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._style import COLORS, import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
 
+    from ..voice import VoiceEditDetector
     from ..voice.localization import EditSegment
 
 _SAMPLE_RATE, _MAX_KHZ = 16000, 8.0
@@ -61,13 +67,19 @@ class EditTimelineDisplay:
     mmestim.voice.write_report : Writes an HTML report with sound on many files.
     """
 
-    def __init__(self, *, spectrogram: np.ndarray, duration: float, segments: Sequence[EditSegment]) -> None:
+    ax_: Axes
+    figure_: Figure | SubFigure
+    image_: AxesImage
+    intervals_: dict[str, PolyCollection]
+    points_: dict[str, Line2D]
+
+    def __init__(self, *, spectrogram: NDArray[np.floating], duration: float, segments: Sequence[EditSegment]) -> None:
         self.spectrogram = spectrogram
         self.duration = duration
         self.segments = segments
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, *, ax: Axes | None = None) -> Self:
+    def from_estimator(cls, estimator: VoiceEditDetector, X: Any, *, ax: Axes | None = None) -> Self:
         """Draw the edits that a detector locates in one recording.
 
         Parameters

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,7 +20,10 @@ from .standardize import Standardize
 from .tabular import TabularEncoder
 from .trial import count_features
 
-ENCODERS = {
+EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d"]
+Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module]
+
+ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "tabular": TabularEncoder,
     "linear": LinearEncoder,
     "mlp": MLPEncoder,
@@ -30,7 +33,13 @@ ENCODERS = {
 
 
 def build_encoder(
-    encoder: Any, name: str, shape: Shape, *, is_signal: bool, embedding_dim: int, names: Iterable[str]
+    encoder: Encoder | Mapping[str, Encoder],
+    name: str,
+    shape: Shape,
+    *,
+    is_signal: bool,
+    embedding_dim: int,
+    names: Iterable[str],
 ) -> tuple[nn.Module, int]:
     """Create the encoder of one modality.
 
@@ -89,7 +98,7 @@ def build_encoder(
     return module, count_features(module, name, shape)
 
 
-def encoder_for(encoder: Any, name: str) -> Any:
+def encoder_for(encoder: Encoder | Mapping[str, Encoder], name: str) -> Encoder:
     """Return the entry of the parameter `encoder` for modality `name`; built-in encoders are given by name."""
     return encoder.get(name, "auto") if isinstance(encoder, Mapping) else encoder
 
@@ -109,7 +118,7 @@ def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
         standardize.fit(batches)
 
 
-def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> str:
+def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> EncoderName:
     if len(shape) == 1:
         return "conv1d" if is_signal else "tabular"
     if len(shape) > 3:

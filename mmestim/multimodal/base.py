@@ -6,10 +6,11 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -21,6 +22,7 @@ from .._data.blocks import Blocks
 from .._data.modalities import Modalities, check_X
 from .._data.row_weights import row_weights
 from .._data.splits import (
+    Folds,
     Split,
     check_cv_parameter,
     check_groups,
@@ -34,9 +36,10 @@ from .._training.callbacks import Stages
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import fingerprint
-from .._training.options import TrainingOptions
+from .._training.options import Monitor, Optimizer, Precision, Schedule, TrainingOptions
+from .._utils.types import Seed
 from .._utils.validation import check_number
-from ..encoders.choice import build_encoder, encoder_for, fit_statistics
+from ..encoders.choice import Encoder, build_encoder, encoder_for, fit_statistics
 from ..encoders.trial import check_values, try_encoder
 from . import saved_classifier
 from .fit_context import FitContext
@@ -73,11 +76,16 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     # Parameters of the training machine, which a file does not store.
     _parameters_left_out: ClassVar[tuple[str, ...]] = ("callbacks", "checkpoint")
 
+    classes_: NDArray[Any]
     n_features_in_: int
-    feature_names_in_: np.ndarray
-    modalities_: dict[str, Any]
+    feature_names_in_: NDArray[np.object_]
+    modalities_: dict[str, NDArray[np.int64]]
     shapes_: dict[str, tuple[int, ...]]
-    offsets_: dict[str, np.ndarray]
+    offsets_: dict[str, NDArray[np.float64]]
+    module_: MultimodalModule
+    device_: str
+    history_: list[dict[str, Any]]
+    n_iter_: int
     n_networks_: int
     _column_names: dict[str, list[str]]
     _channels_last: list[str]
@@ -87,29 +95,29 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         modalities: Modalities | None = None,
         *,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto",
+        encoder: Encoder | Mapping[str, Encoder] = "auto",
         embedding_dim: int = 64,
-        cv: Any = "auto",
-        optimizer: Any = "adamw",
-        lr: float | str = "auto",
-        lr_schedule: str | None = "auto",
-        weight_decay: float | str = "auto",
+        cv: Literal["auto"] | Folds | None = "auto",
+        optimizer: Optimizer = "adamw",
+        lr: float | Literal["auto"] = "auto",
+        lr_schedule: Schedule | None = "auto",
+        weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        monitor: str = "valid_loss",
-        class_weight: Mapping[Any, float] | str | None = None,
-        precision: str = "float32",
+        monitor: Monitor = "valid_loss",
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        precision: Precision = "float32",
         compile: bool = False,
-        device: Any = "auto",
+        device: str | torch.device = "auto",
         max_memory: float = 1024,
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.modalities = modalities
         self.shapes = shapes
@@ -137,7 +145,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Fit the classifier to the rows of X.
 
         Parameters
@@ -178,16 +188,16 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     "differently each time. Give it a random_state."
                 )
         self._check_parameters()
-        blocks, y = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
-        check_classification_targets(y)
-        groups = check_groups(groups, len(y))
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        blocks, labels = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
+        check_classification_targets(labels)
+        groups = check_groups(groups, len(labels))
+        self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs 2 or more classes, got 1 class: {self.classes_.tolist()[0]!r}."
             )
-        raw_weights = row_weights(sample_weight, self.class_weight, self.classes_, y)
-        rows = np.arange(len(y)) if raw_weights is None else np.flatnonzero(raw_weights)
+        raw_weights = row_weights(sample_weight, self.class_weight, self.classes_, labels)
+        rows = np.arange(len(labels)) if raw_weights is None else np.flatnonzero(raw_weights)
         self.offsets_ = blocks.fit_offsets(rows)
         blocks.load(self.max_memory, options.device)
         for name in self.modalities_:
@@ -230,7 +240,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             raise KeyboardInterrupt(stages.interruption(type(self).__name__, self.checkpoint, is_fitted=True))
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
@@ -246,7 +256,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Predict class probabilities from the modalities that each row has.
 
         Parameters
@@ -261,7 +271,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         """
         return self._map_batches(X, lambda logits, features, present: torch.softmax(logits, dim=1))
 
-    def predict_proba_per_modality(self, X: Any) -> dict[str, np.ndarray]:
+    def predict_proba_per_modality(self, X: Any) -> dict[str, NDArray[np.float32]]:
         """Predict class probabilities from each modality alone.
 
         Parameters
@@ -287,7 +297,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
 
         return dict(zip(names, self._map_batches(X, unimodal_probabilities).transpose(1, 0, 2), strict=True))
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the embeddings of each row: the features of all modalities, concatenated.
 
         Parameters
@@ -305,7 +315,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             X, lambda logits, features, present: torch.cat([features[name] for name in names], dim=1)
         )
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the embeddings: the modality and a number.
 
         Parameters
@@ -426,7 +436,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return list(self.modalities_)
 
-    def _map_batches(self, X: Any, function: Callable[..., torch.Tensor]) -> np.ndarray:
+    def _map_batches(self, X: Any, function: Callable[..., torch.Tensor]) -> NDArray[np.float32]:
         """Apply `function` to the logits, features and presence masks of each batch, and concatenate the results."""
         results = []
         for batch, present in self._iter_batches(X):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -19,7 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from .._data.containers import open_rows, take_rows
-from .._data.splits import check_groups, partition
+from .._data.splits import Folds, check_groups, partition
 from .._utils.validation import check_confidence_level
 from ..balancers._base import Balancer
 from ..balancers.gradient_conflict import GradientConflict
@@ -76,16 +77,16 @@ class Diagnosis:
         self,
         *,
         modalities: list[str],
-        joint: np.ndarray,
-        alternatives: dict[str, np.ndarray],
-        inside: np.ndarray,
-        alone: np.ndarray,
-        inside_probe: np.ndarray,
-        alone_probe: np.ndarray,
-        contributions: np.ndarray,
-        scores: np.ndarray,
+        joint: NDArray[np.float64],
+        alternatives: dict[str, NDArray[np.float64]],
+        inside: NDArray[np.float64],
+        alone: NDArray[np.float64],
+        inside_probe: NDArray[np.float64],
+        alone_probe: NDArray[np.float64],
+        contributions: NDArray[np.float64],
+        scores: NDArray[np.float64],
         analyzer: ModalityGapAnalyzer | None,
-        conflict: dict[str, np.ndarray],
+        conflict: dict[str, NDArray[np.float64]],
         confidence_level: float = 0.95,
     ) -> None:
         self.modalities = modalities
@@ -227,11 +228,11 @@ class Diagnosis:
 def diagnose(
     estimator: JointClassifier,
     X: Any,
-    y: Any,
+    y: ArrayLike,
     *,
     balancers: Sequence[Balancer] = (),
-    cv: Any = 5,
-    groups: Any = None,
+    cv: Folds = 5,
+    groups: ArrayLike | None = None,
     confidence_level: float = 0.95,
     n_jobs: int | None = None,
 ) -> Diagnosis:
@@ -309,23 +310,25 @@ def diagnose(
     check_confidence_level(confidence_level)
     if X is None:
         raise TypeError("X=None: diagnose trains clones, which require rows.")
-    y = column_or_1d(y)
-    X = open_rows(X, y)
-    groups = check_groups(groups, len(y))
+    y_true = column_or_1d(y)
+    X = open_rows(X, y_true)
+    groups = check_groups(groups, len(y_true))
     # One seed for all networks, so that they have equal initial weights and differ only in their training.
     seed = estimator.random_state
     if not isinstance(seed, numbers.Integral):
         seed = int(check_random_state(seed).randint(2**31 - 1))
     estimator = clone(estimator).set_params(random_state=seed)
-    splits = partition(cv, y, groups)
+    splits = partition(cv, y_true, groups)
     for fold, (train, _) in enumerate(splits):
-        if missing := set(np.unique(y).tolist()) - set(y[train].tolist()):
+        if missing := set(np.unique(y_true).tolist()) - set(y_true[train].tolist()):
             raise ValueError(
                 f"cv={cv!r} leaves no row of class {min(missing)!r} to train on in fold {fold}. Use a stratified cv, "
                 "or one that shuffles."
             )
-    folds = Parallel(n_jobs)(delayed(_diagnose_fold)(estimator, X, y, groups, balancers, *split) for split in splits)
-    scores = np.empty((len(y), folds[0]["scores"].shape[1]))
+    folds = Parallel(n_jobs)(
+        delayed(_diagnose_fold)(estimator, X, y_true, groups, balancers, *split) for split in splits
+    )
+    scores = np.empty((len(y_true), folds[0]["scores"].shape[1]))
     for (_, held_out), fold in zip(splits, folds, strict=True):
         scores[held_out] = fold["scores"]
     return Diagnosis(

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from .._data.modalities import Modalities
+from .._data.splits import Folds
 from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
+from .._training.options import Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
+from .._utils.types import Seed
 from ..balancers._base import Balancer
+from ..encoders.choice import Encoder
 from ._cross_fitting.joint_training import train_in_step, train_in_turn
 from ._objectives.balanced import BalancedObjective
 from ._objectives.joint import JointObjective
 from .fit_context import FitContext
-from .joint_base import JointBase
+from .joint_base import Fusion, JointBase
 from .shared_docstrings import SHARED_SECTIONS
 
 
@@ -74,37 +80,40 @@ class JointClassifier(JointBase):
     ${absent_modality_notes}
     """
 
+    balancers_: list[Balancer]
+    balance_history_: list[dict[str, NDArray[np.float32]]]
+
     def __init__(
         self,
         modalities: Modalities | None = None,
         *,
-        fusion: str = "concat",
+        fusion: Fusion = "concat",
         unimodal_weight: float = 0.0,
         balancer: Balancer | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto",
+        encoder: Encoder | Mapping[str, Encoder] = "auto",
         embedding_dim: int = 64,
-        cv: Any = "auto",
-        optimizer: Any = "adamw",
-        lr: float | str = "auto",
-        lr_schedule: str | None = "auto",
-        weight_decay: float | str = "auto",
+        cv: Literal["auto"] | Folds | None = "auto",
+        optimizer: Optimizer = "adamw",
+        lr: float | Literal["auto"] = "auto",
+        lr_schedule: Schedule | None = "auto",
+        weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        monitor: str = "valid_loss",
-        class_weight: Mapping[Any, float] | str | None = None,
-        precision: str = "float32",
+        monitor: Monitor = "valid_loss",
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        precision: Precision = "float32",
         compile: bool = False,
-        device: Any = "auto",
+        device: str | torch.device = "auto",
         max_memory: float = 1024,
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         super().__init__(
             modalities,
@@ -143,8 +152,7 @@ class JointClassifier(JointBase):
             raise TypeError(f"balancer={self.balancer!r} must be an instance of a class in mmestim.balancers, or None.")
 
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
-        self.balancers_: list[Balancer] = []
-        self.balance_history_: list[dict[str, np.ndarray]] = []
+        self.balancers_, self.balance_history_ = [], []
         networks, interrupted = train_in_turn(context, self._fit_network)
         self.n_networks_ = len(networks)
         return join_networks(networks), interrupted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from .._networks.fold_networks import FoldHeads
 from .._networks.fusion_heads import FusionHead, build_head
@@ -13,17 +14,17 @@ from ..balancers._base import Balancer
 from .base import MultimodalClassifier
 from .fit_context import FitContext
 
-FUSIONS = ("concat", "sum", "gated", "film")
+Fusion = Literal["concat", "sum", "gated", "film"]
 
 
 class JointBase(MultimodalClassifier):
     """Base of the classifiers with one fusion head, configured by `fusion` and `unimodal_weight`."""
 
-    fusion: str
+    fusion: Fusion
     unimodal_weight: float
 
     def _check_parameters(self) -> None:
-        check_choice("fusion", self.fusion, FUSIONS)
+        check_choice("fusion", self.fusion, get_args(Fusion))
         check_number("unimodal_weight", self.unimodal_weight)
 
     def _build_joint(self, context: FitContext, balancer: Balancer | None = None) -> JointModule:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from .._data.modalities import Modalities
+from .._data.splits import Folds
 from .._networks.multimodal_networks import Branch, LateFusion
+from .._training.options import Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
+from .._utils.types import Seed
+from ..encoders.choice import Encoder
 from ._cross_fitting.branch_training import refit_branch, train_branches
 from ._cross_fitting.late_fusion import (
+    Fusion,
     check_fusion_parameters,
     check_saved_branches,
     join_modalities,
@@ -64,37 +73,41 @@ class LateFusionClassifier(MultimodalClassifier):
     ${absent_modality_notes}
     """
 
+    branch_scores_: dict[str, float]
+    fusion_weights_: dict[str, float]
+    oof_proba_: dict[str, NDArray[np.float32]]
+
     def __init__(
         self,
         modalities: Modalities | None = None,
         *,
-        fusion: str = "weighted",
+        fusion: Fusion = "weighted",
         ensemble: bool = True,
         store_oof: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto",
+        encoder: Encoder | Mapping[str, Encoder] = "auto",
         embedding_dim: int = 64,
-        cv: Any = "auto",
-        optimizer: Any = "adamw",
-        lr: float | str = "auto",
-        lr_schedule: str | None = "auto",
-        weight_decay: float | str = "auto",
+        cv: Literal["auto"] | Folds | None = "auto",
+        optimizer: Optimizer = "adamw",
+        lr: float | Literal["auto"] = "auto",
+        lr_schedule: Schedule | None = "auto",
+        weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        monitor: str = "valid_loss",
-        class_weight: Mapping[Any, float] | str | None = None,
-        precision: str = "float32",
+        monitor: Monitor = "valid_loss",
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        precision: Precision = "float32",
         compile: bool = False,
-        device: Any = "auto",
+        device: str | torch.device = "auto",
         max_memory: float = 1024,
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         super().__init__(
             modalities,

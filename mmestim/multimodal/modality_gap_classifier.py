@@ -8,17 +8,23 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from .._data.modalities import Modalities
+from .._data.splits import Folds
 from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
 from .._training.evaluation import evaluate, selection_loss
+from .._training.options import Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
+from .._utils.types import Seed
 from .._utils.validation import check_flag, check_number
+from ..encoders.choice import Encoder
 from ._analysis.gap_mixture import absolute_gaps
 from ._analysis.modality_gap import ModalityGapAnalyzer
 from ._cross_fitting.joint_training import in_step, train_in_step, train_in_turn
@@ -27,7 +33,7 @@ from ._objectives.joint import JointObjective
 from ._objectives.modality_gap import GapObjective, GapTerms, gap_history
 from .base import published_parameters
 from .fit_context import FitContext
-from .joint_base import JointBase
+from .joint_base import Fusion, JointBase
 from .shared_docstrings import SHARED_SECTIONS
 
 
@@ -145,11 +151,16 @@ class ModalityGapClassifier(JointBase):
        Learning", 2025, arXiv:2510.21797.
     """
 
+    analyzer_: ModalityGapAnalyzer | None
+    n_warmup_: int
+    fine_tuned_: bool
+    gap_history_: dict[str, NDArray[Any]]
+
     def __init__(
         self,
         modalities: Modalities | None = None,
         *,
-        fusion: str = "concat",
+        fusion: Fusion = "concat",
         unimodal_weight: float = 1.0,
         gap_weight: float = 0.5,
         shift_weight: float = 0.5,
@@ -159,29 +170,29 @@ class ModalityGapClassifier(JointBase):
         warmup_fraction: float = 0.1,
         fine_tune_epochs: int = 10,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto",
+        encoder: Encoder | Mapping[str, Encoder] = "auto",
         embedding_dim: int = 64,
-        cv: Any = "auto",
-        optimizer: Any = "adamw",
-        lr: float | str = "auto",
-        lr_schedule: str | None = "auto",
-        weight_decay: float | str = "auto",
+        cv: Literal["auto"] | Folds | None = "auto",
+        optimizer: Optimizer = "adamw",
+        lr: float | Literal["auto"] = "auto",
+        lr_schedule: Schedule | None = "auto",
+        weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        monitor: str = "valid_loss",
-        class_weight: Mapping[Any, float] | str | None = None,
-        precision: str = "float32",
+        monitor: Monitor = "valid_loss",
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        precision: Precision = "float32",
         compile: bool = False,
-        device: Any = "auto",
+        device: str | torch.device = "auto",
         max_memory: float = 1024,
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         super().__init__(
             modalities,
@@ -221,7 +232,7 @@ class ModalityGapClassifier(JointBase):
         self.fine_tune_epochs = fine_tune_epochs
 
     @classmethod
-    def published(cls, modalities: Modalities | None = None, **parameters: Any) -> ModalityGapClassifier:
+    def published(cls, modalities: Modalities | None = None, **parameters: Any) -> Self:
         """Return an estimator with the settings of the paper, as far as they are known.
 
         We could read only the abstracts of the paper, which state no setting of the training. These are the usual ones
@@ -281,7 +292,7 @@ class ModalityGapClassifier(JointBase):
         return has_terms and self._n_warmup < self.max_epochs
 
     def _fit_module(self, context: FitContext) -> tuple[JointModule, bool]:
-        self.analyzer_: ModalityGapAnalyzer | None = None
+        self.analyzer_ = None
         self.gap_history_, self.fine_tuned_ = gap_history([]), False
         scorer = GapScorer(context)
         networks, interrupted = self._train_networks(context, scorer)

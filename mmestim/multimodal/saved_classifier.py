@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -122,7 +122,7 @@ def from_header(
     # Before the tensors are read, only the number of columns is available.
     names = _checked_strings("modalities_", facts["modalities_"], are_distinct=True)
     n_columns = {name: _count_columns(name, specs) for name in names}
-    estimator.modalities_ = {name: range(number) for name, number in n_columns.items()}
+    estimator.modalities_ = {name: cast(Any, range(number)) for name, number in n_columns.items()}
     estimator.shapes_ = resolve_shapes(facts["shapes_"], estimator.modalities_)
     estimator._channels_last = _checked_strings("channels_last", facts.get("channels_last", []), are_distinct=True)
     if any(len(estimator.shapes_.get(name, ())) != 3 for name in estimator._channels_last):

@@ -35,7 +35,7 @@ shapes : dict of str to tuple of int, default=None
     channels are moved to the front. A shape whose first and last axes may both be channels, such
     as (3, 40, 3), is an error for a dict of arrays; its shape here is that with channels first.
     For another meaning of three such axes, permute them in an encoder of your own.
-encoder : str, nn.Module, class, callable or dict, default='auto'
+encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d'}, nn.Module, class, callable or dict, default='auto'
     Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
     ``'tabular'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
     ``'tabular'`` adds an affine map and a perceptron, with a periodic embedding of up to 128

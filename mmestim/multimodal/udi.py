@@ -7,25 +7,32 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from .._data.batches import Rows
 from .._data.folds import FoldRows
 from .._data.modalities import Modalities
+from .._data.splits import Folds
 from .._networks.multimodal_networks import Branch, LateFusion
+from .._training.options import Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
+from .._utils.types import Seed
 from .._utils.validation import check_choice, check_number
+from ..encoders.choice import Encoder
 from ._cross_fitting.branch_training import TrainedBranches, refit_branch, train_branches, train_folds
 from ._cross_fitting.late_fusion import (
+    Fusion,
     check_fusion_parameters,
     check_saved_branches,
     join_modalities,
     store_oof_proba,
 )
 from ._cross_fitting.outputs import BranchOutputs, evaluate_branches
-from ._objectives.guidance import GUIDANCE_RULES, FrozenBranches, Guidance
+from ._objectives.guidance import FrozenBranches, Guidance, GuidanceRule
 from .base import MultimodalClassifier, published_parameters
 from .fit_context import FitContext
 from .shared_docstrings import SHARED_SECTIONS
@@ -127,41 +134,48 @@ class UDIClassifier(MultimodalClassifier):
        ICML 2020.
     """
 
+    branch_scores_: dict[str, float]
+    fusion_weights_: dict[str, float]
+    oof_proba_: dict[str, NDArray[np.float32]]
+    anchor_: str
+    order_: list[str]
+    guidance_history_: dict[str, dict[str, NDArray[np.floating]]]
+
     def __init__(
         self,
         modalities: Modalities | None = None,
         *,
-        guidance: str | Sequence[float] | None = "validated",
+        guidance: GuidanceRule | Sequence[float] | None = "validated",
         anchor: str = "auto",
         anchor_tolerance: float = 0.015,
-        follower_init: str = "fresh",
-        fusion: str = "weighted",
+        follower_init: Literal["fresh", "warm"] = "fresh",
+        fusion: Fusion = "weighted",
         ensemble: bool = True,
         store_oof: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
-        encoder: Any = "auto",
+        encoder: Encoder | Mapping[str, Encoder] = "auto",
         embedding_dim: int = 64,
-        cv: Any = "auto",
-        optimizer: Any = "adamw",
-        lr: float | str = "auto",
-        lr_schedule: str | None = "auto",
-        weight_decay: float | str = "auto",
+        cv: Literal["auto"] | Folds | None = "auto",
+        optimizer: Optimizer = "adamw",
+        lr: float | Literal["auto"] = "auto",
+        lr_schedule: Schedule | None = "auto",
+        weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        monitor: str = "valid_loss",
-        class_weight: Mapping[Any, float] | str | None = None,
-        precision: str = "float32",
+        monitor: Monitor = "valid_loss",
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        precision: Precision = "float32",
         compile: bool = False,
-        device: Any = "auto",
+        device: str | torch.device = "auto",
         max_memory: float = 1024,
         callbacks: list[Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         super().__init__(
             modalities,
@@ -199,7 +213,7 @@ class UDIClassifier(MultimodalClassifier):
         self.store_oof = store_oof
 
     @classmethod
-    def published(cls, modalities: Modalities | None = None, **parameters: Any) -> UDIClassifier:
+    def published(cls, modalities: Modalities | None = None, **parameters: Any) -> Self:
         """Return an estimator with the settings of the paper, as far as they are known.
 
         The paper states SGD with momentum 0.9, a weight decay of 1e-4, batches of 64, the sum of logits, the guidance
@@ -245,7 +259,8 @@ class UDIClassifier(MultimodalClassifier):
             for weight in self.guidance:
                 check_number("guidance", weight)
         else:
-            check_choice("guidance", self.guidance, [*GUIDANCE_RULES, None], ", or two weights such as (1.0, 0.0)")
+            rules = [*get_args(GuidanceRule), None]
+            check_choice("guidance", self.guidance, rules, ", or two weights such as (1.0, 0.0)")
         check_number("anchor_tolerance", self.anchor_tolerance, high=1)
         check_choice("follower_init", self.follower_init, ("fresh", "warm"))
 
@@ -269,7 +284,7 @@ class UDIClassifier(MultimodalClassifier):
         outputs = {name: evaluate_branches(context, branches, is_guided) for name, (branches, _) in trained.items()}
         self.order_ = self._rank_modalities(outputs, context.rows)
         self.anchor_ = self.order_[0]
-        self.guidance_history_: dict[str, dict[str, np.ndarray]] = {}
+        self.guidance_history_ = {}
         if is_guided:
             frozen = FrozenBranches(context, self.fusion)
             for previous, name in itertools.pairwise(self.order_):

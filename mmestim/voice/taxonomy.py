@@ -16,7 +16,8 @@ CATEGORIES = ("source", "temporal", "modulation", "encoding", "spectral", "spati
 UNALTERED = "unaltered"
 
 #: Kinds of edits: whether they change what was said and by whom, or show how it was recorded or sent.
-CHANGED_CONTENT, PROCESSING = KINDS = ("changed content", "processing")
+KINDS: tuple[Literal["changed content"], Literal["processing"]] = ("changed content", "processing")
+CHANGED_CONTENT, PROCESSING = KINDS
 
 # Length of the interval that an edit is confined to where it does not cover the whole clip.
 INTERVAL_SECONDS = Between(0.5, 3.0)
@@ -81,7 +82,7 @@ class EditInfo:  # numpydoc ignore=PR02
     is_synthetic: bool = False
     removes_high_frequencies: bool = False
     frame_weight: float = 1.0
-    kind: str = PROCESSING
+    kind: Literal["changed content", "processing", ""] = PROCESSING
     plain_name: str = ""
 
     def __post_init__(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
@@ -28,7 +29,7 @@ class TimeMap:
         Knots in seconds, neither sequence decreasing. The map is linear between them.
     """
 
-    def __init__(self, before: Any, after: Any) -> None:
+    def __init__(self, before: ArrayLike, after: ArrayLike) -> None:
         self.before, self.after = (np.asarray(knots, dtype=np.float64) for knots in (before, after))
         if self.before.ndim != 1 or self.before.shape != self.after.shape or len(self.before) < 2:
             raise ValueError(
@@ -50,7 +51,7 @@ class TimeMap:
         """Duration after the edit in seconds."""
         return float(self.after[-1])
 
-    def __call__(self, seconds: Any) -> np.ndarray:
+    def __call__(self, seconds: ArrayLike) -> NDArray[np.float64]:
         """Map moments before the edit to moments after it; at an insertion, to its end."""
         return self._at(np.asarray(seconds, dtype=np.float64), "right")
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
@@ -111,6 +112,18 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
        Learning", 2025, arXiv:2510.21797.
     """
 
+    means_: NDArray[np.float64]
+    variances_: NDArray[np.float64]
+    weights_: NDArray[np.float64]
+    bic_: NDArray[np.float64]
+    bimodal_: bool
+    n_peaks_: int
+    separation_: float
+    converged_: bool
+    n_iter_: int
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+
     def __init__(
         self, *, signed: bool = False, max_iter: int = MAX_ITER, tol: float = TOL, min_variance: float = MIN_VARIANCE
     ) -> None:
@@ -119,7 +132,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         self.tol = tol
         self.min_variance = min_variance
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Fit the mixture to the gaps of X.
 
         Parameters
@@ -158,7 +171,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
             )
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the posterior of each row.
 
         Parameters
@@ -174,7 +187,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         """
         return self._mixture().posterior(self._gaps(X))
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> NDArray[np.bool_]:
         """Predict which rows are imbalanced.
 
         Parameters
@@ -190,7 +203,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         """
         return self._mixture().posterior(self._gaps(X))[:, 1] > 0.5
 
-    def gap(self, X: Any) -> np.ndarray:
+    def gap(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the gap of each row.
 
         Parameters
@@ -205,10 +218,10 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
             fewer than two scores.
         """
         check_is_fitted(self)
-        X = self._check(X, reset=False)
-        return (X[:, 0] - X[:, 1]).astype(np.float64) if self.signed else absolute_gaps(X)
+        scores = self._check(X, reset=False)
+        return (scores[:, 0] - scores[:, 1]).astype(np.float64) if self.signed else absolute_gaps(scores)
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the log-likelihood of each row's gap under the mixture.
 
         Parameters
@@ -223,7 +236,7 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         """
         return self._mixture().log_density(self._gaps(X))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the two posteriors.
 
         Parameters
@@ -264,12 +277,12 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return GapMixture(self.means_, self.variances_, self.weights_)
 
-    def _gaps(self, X: Any) -> np.ndarray:
+    def _gaps(self, X: ArrayLike) -> np.ndarray:
         return absolute_gaps(self._check(X, reset=False))
 
-    def _check(self, X: Any, reset: bool) -> np.ndarray:
+    def _check(self, X: ArrayLike, reset: bool) -> np.ndarray:
         """Return X as a validated array."""
-        X = validate_data(
+        scores = validate_data(
             self,
             with_nan(X),
             reset=reset,
@@ -277,9 +290,9 @@ class ModalityGapAnalyzer(TransformerMixin, BaseEstimator):
             ensure_all_finite="allow-nan",
             ensure_min_features=2 if reset else 1,
         )
-        if self.signed and X.shape[1] > 2:
-            raise ValueError(f"signed=True takes two modalities, got {X.shape[1]}. Use signed=False.")
-        return X
+        if self.signed and scores.shape[1] > 2:
+            raise ValueError(f"signed=True takes two modalities, got {scores.shape[1]}. Use signed=False.")
+        return scores
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

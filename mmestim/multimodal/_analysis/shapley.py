@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.stats import t
 from sklearn.utils import Bunch
 from sklearn.utils.validation import column_or_1d
@@ -25,7 +26,7 @@ from .true_class_scores import class_codes, is_multimodal, unwrap
 MAX_MODALITIES = 6
 
 
-def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: float = 0.95) -> Bunch:
+def modality_contributions(estimator: Any, X: Any, y: ArrayLike, *, confidence_level: float = 0.95) -> Bunch:
     """Return the Shapley value of each modality for the probability of each row's true class.
 
     The value of a set of modalities is the probability that the classifier gives to the true class with
@@ -85,12 +86,12 @@ def modality_contributions(estimator: Any, X: Any, y: Any, *, confidence_level: 
             "ends in one, or a fitted search over one."
         )
     check_confidence_level(confidence_level)
-    y = column_or_1d(y)
-    estimator, X = unwrap(estimator, open_rows(X, y))
+    y_true = column_or_1d(y)
+    estimator, X = unwrap(estimator, open_rows(X, y_true))
     names = estimator._fitted_names()
     if len(names) > MAX_MODALITIES:
         raise ValueError(f"the classifier has {len(names)} modalities: contributions are exact for up to six.")
-    codes = torch.from_numpy(class_codes(estimator.classes_, y))
+    codes = torch.from_numpy(class_codes(estimator.classes_, y_true))
     tables, start = [], 0
     for batch, present in estimator._iter_batches(X):
         batch_codes = codes[start : start + batch.size].to(estimator.device_)

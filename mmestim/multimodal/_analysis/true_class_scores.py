@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
@@ -15,7 +16,7 @@ from sklearn.utils.validation import _num_samples, check_array, check_consistent
 from ..._data.batches import Rows
 from ..._data.containers import open_rows, present_rows, take_rows
 from ..._data.numeric import with_nan
-from ..._data.splits import check_groups, partition
+from ..._data.splits import Folds, check_groups, partition
 from ..._networks.multimodal_networks import MultimodalModule, present_mask, true_class_proba
 from ..._training.options import TrainingOptions
 from ..base import MultimodalClassifier
@@ -25,8 +26,15 @@ _SUM_TOLERANCE = 1e-2
 
 
 def gap_scores(
-    estimator: Any, X: Any, y: Any, *, cv: Any = None, groups: Any = None, labels: Any = None, n_jobs: int | None = None
-) -> np.ndarray:
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    *,
+    cv: Folds | None = None,
+    groups: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    n_jobs: int | None = None,
+) -> NDArray[np.float64]:
     """Return the probability that each modality gives to the true class of each row.
 
     The result is the input of `ModalityGapAnalyzer`.
@@ -86,13 +94,13 @@ def gap_scores(
     >>> gap_scores(clf, digits.data, digits.target, cv=2).shape
     (1797, 2)
     """
-    y = column_or_1d(y)
+    y_true = column_or_1d(y)
     are_classifiers = [hasattr(value, "fit") for value in estimator.values()] if isinstance(estimator, Mapping) else []
     if isinstance(estimator, Mapping) and not any(are_classifiers):
         if cv is not None or X is not None:
             raise ValueError("estimator is a dict of probabilities, which need no X and no cv: pass None for both.")
-        classes = np.unique(y) if labels is None else column_or_1d(labels)
-        return _select_true_class(_check_probabilities(estimator, classes, y), classes, y)
+        classes = np.unique(y_true) if labels is None else column_or_1d(labels)
+        return _select_true_class(_check_probabilities(estimator, classes, y_true), classes, y_true)
     if not all(are_classifiers):
         raise TypeError(
             "estimator mixes classifiers and other values: pass either classifiers or probabilities, per modality."
@@ -106,16 +114,16 @@ def gap_scores(
         raise ValueError("labels is for given probabilities: classifiers have their own classes_.")
     if X is None:
         raise ValueError("X=None, but classifiers need rows to score; only probabilities need no X.")
-    X = open_rows(X, y)
+    X = open_rows(X, y_true)
     if cv is None:
         if groups is not None:
             raise ValueError(
                 "groups is for splits, but cv=None scores with the fitted estimator: pass cv, or no groups."
             )
-        return _score(estimator, X, y)
-    groups = check_groups(groups, len(y))
-    splits = partition(cv, y, groups)
-    tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y, groups, *split) for split in splits)
+        return _score(estimator, X, y_true)
+    groups = check_groups(groups, len(y_true))
+    splits = partition(cv, y_true, groups)
+    tables = Parallel(n_jobs)(delayed(_fit_and_score)(estimator, X, y_true, groups, *split) for split in splits)
     return np.concatenate(tables)[np.argsort(np.concatenate([held_out for _, held_out in splits]))]
 
 

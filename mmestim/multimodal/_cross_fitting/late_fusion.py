@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,12 +14,12 @@ from ..fit_context import FitContext
 from .fusion_weights import fuse_branches
 from .outputs import BranchOutputs
 
-FUSIONS = ("weighted", "sum", "mean")
+Fusion = Literal["weighted", "sum", "mean"]
 
 
 def check_fusion_parameters(estimator: Any) -> None:
     """Check the parameters of late fusion."""
-    check_choice("fusion", estimator.fusion, FUSIONS)
+    check_choice("fusion", estimator.fusion, get_args(Fusion))
     check_flag("ensemble", estimator.ensemble)
     check_flag("store_oof", estimator.store_oof)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from ..fit_context import FitContext
 from .mutual_information import CLUB, stacked_clubs
 
 # Rules by which the weights adapt.
-GUIDANCE_RULES = ("validated", "aligned", "dynamic")
+GuidanceRule = Literal["validated", "aligned", "dynamic"]
 
 # Rows, batches and fraction of an epoch by which its weights are judged at most, beyond one batch.
 _JUDGED_ROWS, _JUDGED_BATCHES, _JUDGED_FRACTION = 512, 8, 0.25

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Number
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -18,6 +18,9 @@ from .reading import AudioError, read_clip
 from .streaming import AudioStream
 
 __all__ = ["AudioCorpus", "Skipped"]
+
+# Reaction to a clip that cannot be used.
+Reaction = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,11 @@ class AudioCorpus(Sequence[np.ndarray]):
         sample_rate: int = 16000,
         source_rate: int | None = None,
         max_duration: float = 3600.0,
-        on_error: str = "raise",
+        on_error: Reaction = "raise",
     ) -> None:
         check_number("sample_rate", sample_rate, low=1, integer=True)
         check_number("max_duration", max_duration, closed=False)
-        check_choice("on_error", on_error, ["raise", "skip"])
+        check_choice("on_error", on_error, get_args(Reaction))
         if source_rate is None:
             source_rate = X.source_rate if isinstance(X, AudioCorpus) else sample_rate
         check_number("source_rate", source_rate, low=1, integer=True)

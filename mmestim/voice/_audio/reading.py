@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._files.decoding import AudioDecoder, open_audio, scale_samples
-from .._files.paths import NO_SAMPLES, AudioError
+from .._files.paths import NO_SAMPLES
+from .._files.paths import AudioError as AudioError  # for rooms that may not import _files
 from .resampling import resample
 
 # A clip that stays within this level of its mean, three steps of 16-bit samples, is silent.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.utils import gen_even_slices
 
@@ -85,10 +86,10 @@ class ClipAnalysis:  # numpydoc ignore=PR02
     recalls: dict[str, float]
     labels: tuple[str, ...]
     segments: tuple[EditSegment, ...]
-    window_spans: np.ndarray
-    window_probabilities: np.ndarray
-    embedding: np.ndarray
-    logits: np.ndarray
+    window_spans: NDArray[np.float64]
+    window_probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    logits: NDArray[np.floating]
     prior: float | None = None
     cannot_tell: str = ""
 
@@ -160,9 +161,9 @@ class ClipAnalysis:  # numpydoc ignore=PR02
 
 def undecided_analysis(duration: float, reason: str) -> ClipAnalysis:
     """Return the analysis of a recording that was not analyzed; `reason` is a sentence about the recording."""
-    nothing = np.zeros(0)
+    nothing = np.zeros(0, np.float32)
     return ClipAnalysis(
-        duration, {}, {}, {}, (), (), np.zeros((0, 2)), np.zeros((0, 0)), nothing, nothing, cannot_tell=reason
+        duration, {}, {}, {}, (), (), np.zeros((0, 2)), nothing.reshape(0, 0), nothing, nothing, cannot_tell=reason
     )
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._constants import RATE
+from ..._training.options import Optimizer, Precision
+from ..._utils.types import Seed
 from .._models.calibration import UnalteredCalibrator
-from .._simulation.simulator import EditSimulator, labels_for_corpus
+from .._simulation.plan_sampling import Edits
+from .._simulation.simulator import EditSimulator
 from ..localization import EditSegment
-from ..taxonomy import CATEGORIES, UNALTERED
+from ..networks.ssl_checkpoints import Weights
 from . import saved_detector
 from .clip_analysis import ClipAnalysis, analyze_corpus, detected_categories, predicted_labels
-from .inputs import resolve_clips, resolve_ground_truth, resolve_speakers
-from .parameters import check_networks, check_parameters, column_orders, resolve_simulator
-from .scoring import mean_average_precision
+from .clip_inference import FittedWindowModel
+from .inputs import GivenLabels, resolve_clips, resolve_training_data, set_labels
+from .parameters import Model, check_networks, check_parameters
+from .scoring import log_odds, score_clips
 from .trainer import DetectorTrainer
 
 
@@ -147,33 +152,45 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     .. [1] N. M. Müller et al., "A New Approach to Voice Authenticity", Interspeech 2024, arXiv:2402.06304.
     """
 
+    labels_: NDArray[np.str_]
+    classes_: list[NDArray[np.int64]] | NDArray[Any]
+    categories_: NDArray[np.str_]
+    thresholds_: NDArray[np.float64]
+    recalls_: NDArray[np.float64]
+    training_report_: dict[str, Any]
+    history_: list[dict[str, Any]]
+    models_: dict[float, FittedWindowModel]
+    n_features_in_: int
+    device_: str
+    _model_labels: list[str]
+
     def __init__(
         self,
-        edits: Any = "all",
+        edits: Edits = "all",
         *,
-        window: Any = 4.05,
+        window: float | Sequence[float] = 4.05,
         hop: float | None = None,
-        model: Any = "hybrid",
-        weights: Any = None,
+        model: Model = "hybrid",
+        weights: Weights | None = None,
         fine_tune: bool = False,
         n_clips: int | None = None,
         training_budget: float = 1.0,
         sample_rate: int = 16000,
         simulator: EditSimulator | None = None,
-        sources: Any = None,
+        sources: Mapping[str, Any] | None = None,
         noises: Any = None,
         impulse_responses: Any = None,
         max_false_alarm_rate: float = 0.03,
-        optimizer: Any = "adamw",
+        optimizer: Optimizer = "adamw",
         lr: float | None = None,
         weight_decay: float = 1e-2,
         max_grad_norm: float | None = 5.0,
         batch_size: int = 32,
-        precision: str = "float32",
-        device: Any = "auto",
+        precision: Precision = "float32",
+        device: str | torch.device = "auto",
         n_jobs: int | None = None,
         verbose: int = 0,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.edits = edits
         self.window = window
@@ -201,7 +218,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     @classmethod
-    def from_pretrained(cls, *, device: Any = "auto") -> Self:
+    def from_pretrained(cls, *, device: str | torch.device = "auto") -> Self:
         """Load the detector that comes with the package; its file MODEL_CARD.md describes its training and limits.
 
         Parameters
@@ -225,7 +242,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         with pretrained_file() as path:
             return load(path, device=device).set_params(n_jobs=None, verbose=0)
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: GivenLabels | None = None, groups: ArrayLike | None = None) -> Self:
         """Train on clean speech, or on clips whose edits are known.
 
         Parameters
@@ -256,22 +273,12 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         for name in ("models_", "thresholds_", "recalls_", "history_", "training_report_"):
             self.__dict__.pop(name, None)  # A failed fit must not leave the results of an earlier one.
         options = check_parameters(self)
-        corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=True)
-        truth = None if y is None else resolve_ground_truth(y, len(corpus), column_orders(self))
-        labels = labels_for_corpus(resolve_simulator(self), corpus) if truth is None else truth.labels
-        if not labels:
-            raise ValueError("nothing can be learnt: no edit can be simulated from these clips, or y has no labels.")
-        speakers = resolve_speakers(groups, corpus)
+        corpus, truth, labels, speakers = resolve_training_data(self, X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        classes = None if truth is None else truth.classes
-        is_exclusive = classes is not None
-        self.classes_: Any = classes if is_exclusive else [np.array([0, 1])] * (1 + len(labels))
-        self._model_labels = labels
-        self.labels_ = np.array(labels if is_exclusive else [UNALTERED, *labels])
-        self.categories_ = np.array(CATEGORIES)
+        set_labels(self, labels, None if truth is None else truth.classes)
         self.device_ = str(options.device)
         check_networks(self, labels)
-        trainer = DetectorTrainer.from_estimator(self, labels, is_exclusive, options, seed)
+        trainer = DetectorTrainer.from_estimator(self, labels, not self.finds_edits_, options, seed)
         fitted = trainer.train(corpus, truth, speakers)
         self.history_, self.training_report_ = fitted.history, fitted.report
         self._unaltered_calibrator: UnalteredCalibrator | None = fitted.unaltered
@@ -280,7 +287,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.models_ = fitted.models
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Return the detected labels of each clip, whose probabilities reach their thresholds.
 
         Parameters
@@ -294,10 +301,10 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             0 or 1 for each of `labels_`, with 1 for 'unaltered' if no other label is detected; the class, if fitted
             as an ordinary classifier.
         """
-        proba = self.predict_proba(X)
-        return predicted_labels(proba, self.thresholds_) if self.finds_edits_ else self.classes_[proba.argmax(axis=1)]
+        proba, classes = self.predict_proba(X), self.classes_
+        return predicted_labels(proba, self.thresholds_) if isinstance(classes, list) else classes[proba.argmax(axis=1)]
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Return the probability of each label in each clip.
 
         Parameters
@@ -313,7 +320,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         analyses = self.analyze(X, locate=False)
         return np.array([list(analysis.probabilities.values()) for analysis in analyses], np.float32)
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Return the log-odds of each label in each clip.
 
         Parameters
@@ -327,13 +334,9 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             Float32, in the order of `labels_`; one column for two classes, as in scikit-learn.
         """
         check_is_fitted(self)
-        if self.finds_edits_:
-            proba = self.predict_proba(X).astype(np.float64).clip(1e-7, 1 - 1e-7)
-            return np.log(proba / (1 - proba)).astype(np.float32)
-        logits = np.stack([analysis.logits for analysis in self.analyze(X, locate=False)]).astype(np.float32)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return log_odds(self, X)
 
-    def predict_category(self, X: Any) -> np.ndarray:
+    def predict_category(self, X: Any) -> NDArray[np.int64]:
         """Return the categories of the detected edits of each clip.
 
         Parameters
@@ -350,7 +353,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         indicators = self.predict(X)[:, 1:]
         return detected_categories(indicators, self._model_labels)
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the embedding of each clip, the mean over its windows.
 
         Parameters
@@ -365,13 +368,13 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         """
         return np.stack([analysis.embedding for analysis in self.analyze(X, locate=False)])
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return names of the embedding's values, such as ``window4.05_0``; `input_features` is ignored."""
         check_is_fitted(self)
         sizes = {seconds: fitted.model.embedding_dim for seconds, fitted in self.models_.items()}
         return np.array([f"window{s:g}_{i}" for s, size in sizes.items() for i in range(size)], dtype=object)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: GivenLabels | None = None) -> float:  # type: ignore[override]  # without sample_weight
         """Return the mean average precision of the labels, or the accuracy of a classifier.
 
         Parameters
@@ -391,11 +394,9 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             ordinary classifier.
         """
         check_is_fitted(self)
-        if not self.finds_edits_:
-            return float(accuracy_score(y, self.predict(X)))
-        return mean_average_precision(self, X, y)
+        return score_clips(self, X, y)
 
-    def predict_proba_per_window(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    def predict_proba_per_window(self, X: Any) -> list[tuple[NDArray[np.float64], NDArray[np.float32]]]:
         """Return the probability of each label in each window.
 
         Parameters
@@ -459,7 +460,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             One for each clip.
         """
         check_is_fitted(self)
-        corpus = resolve_clips(self, X, RATE, self.sample_rate, reset=False)
+        corpus = resolve_clips(self, X, reset=False)
         return analyze_corpus(self, corpus, locate)
 
     @property
@@ -479,17 +480,17 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     _from_header = saved_detector.from_header
     _from_tensors = saved_detector.from_tensors
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return saved_detector.state_on_cpu(super().__getstate__())
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         saved_detector.restore_device(self)
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "models_")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
         tags.classifier_tags.multi_label = True

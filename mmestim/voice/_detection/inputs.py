@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d, validate_data
 
 from .._audio.corpus import AudioCorpus
+from .._constants import RATE
+from .._simulation.simulator import labels_for_corpus
 from ..records import EditRecord
-from ..taxonomy import LABELS, UNALTERED
+from ..taxonomy import CATEGORIES, LABELS, UNALTERED
+from .parameters import column_orders, resolve_simulator
+
+if TYPE_CHECKING:
+    from .detector import VoiceEditDetector
+
+# Ground truth as users give it: records, sets of labels, an indicator matrix, or one class per clip.
+GivenLabels = Sequence[EditRecord] | Sequence[Collection[str]] | ArrayLike
 
 
-def resolve_clips(estimator: BaseEstimator, X: Any, rate: int, source_rate: int, *, reset: bool) -> AudioCorpus:
+def resolve_clips(detector: VoiceEditDetector, X: Any, *, reset: bool) -> AudioCorpus:
     """Return the clips of `X` as a corpus at the rate of the models.
 
     Parameters
     ----------
-    estimator : estimator
+    detector : VoiceEditDetector
         Stores the number of features if `X` is a 2-D array.
     X : array, list, DataFrame or AudioCorpus
         Clips as `VoiceEditDetector.fit` accepts them.
-    rate, source_rate : int
-        Rates of the models and of waveforms that are passed as arrays, in Hz.
     reset : bool
-        Whether the estimator is being fitted.
+        Whether the detector is being fitted.
 
     Returns
     -------
@@ -46,8 +53,8 @@ def resolve_clips(estimator: BaseEstimator, X: Any, rate: int, source_rate: int,
         raise TypeError(f"X={os.fspath(X)!r} is one path. Wrap it in a list: [X]; AudioCorpus(X) takes a folder.")
     if isinstance(X, AudioCorpus):
         if reset:
-            _remove_feature_attributes(estimator)
-        corpus = AudioCorpus(X, sample_rate=rate, max_duration=X.max_duration, on_error=X.on_error)
+            _remove_feature_attributes(detector)
+        corpus = AudioCorpus(X, sample_rate=RATE, max_duration=X.max_duration, on_error=X.on_error)
         corpus._skipped = X._skipped  # The caller's corpus lists the skipped clips.
         return corpus
     is_dataframe = hasattr(X, "columns") and hasattr(X, "iloc")
@@ -61,21 +68,21 @@ def resolve_clips(estimator: BaseEstimator, X: Any, rate: int, source_rate: int,
     is_matrix = len(getattr(X, "shape", ())) == 2
     if "path" in X.columns if is_dataframe else not is_matrix:
         if reset:
-            _remove_feature_attributes(estimator)
-        corpus = AudioCorpus(X, sample_rate=rate, source_rate=source_rate)
+            _remove_feature_attributes(detector)
+        corpus = AudioCorpus(X, sample_rate=RATE, source_rate=detector.sample_rate)
         if not reset:
             corpus.max_duration = math.inf  # Files are streamed, except in `fit`.
         return corpus
-    expected = getattr(estimator, "n_features_in_", None)
+    expected = getattr(detector, "n_features_in_", None)
     if not reset and expected is not None and getattr(X, "ndim", 2) == 2 and X.shape[1] != expected:
         raise ValueError(
-            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {expected} features as input, "
+            f"X has {X.shape[1]} features, but {type(detector).__name__} is expecting {expected} features as input, "
             "the number of samples of the clips it was fitted on. For clips of any length pass a list of waveforms."
         )
     if not reset and expected is None:
-        return AudioCorpus(np.asarray(X), sample_rate=rate, source_rate=source_rate)
-    checked = validate_data(estimator, X, reset=reset, ensure_min_features=2)
-    return AudioCorpus(checked, sample_rate=rate, source_rate=source_rate)
+        return AudioCorpus(np.asarray(X), sample_rate=RATE, source_rate=detector.sample_rate)
+    checked = validate_data(detector, X, reset=reset, ensure_min_features=2)
+    return AudioCorpus(checked, sample_rate=RATE, source_rate=detector.sample_rate)
 
 
 def resolve_speakers(groups: Any, corpus: AudioCorpus) -> np.ndarray:
@@ -84,6 +91,25 @@ def resolve_speakers(groups: Any, corpus: AudioCorpus) -> np.ndarray:
         groups = np.arange(len(corpus)) if corpus.speakers is None else [str(name) for name in corpus.speakers]
     check_consistent_length(np.empty(len(corpus)), groups)
     return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+class TrainingData(NamedTuple):
+    """Clips to learn from."""
+
+    corpus: AudioCorpus
+    truth: GroundTruth | None  # None if the edits are simulated
+    labels: list[str]  # edits without 'unaltered', or the classes as text
+    speakers: np.ndarray  # number of each clip's speaker
+
+
+def resolve_training_data(detector: VoiceEditDetector, X: Any, y: Any, groups: Any) -> TrainingData:
+    """Return the arguments of `VoiceEditDetector.fit` as clips, labels and speakers."""
+    corpus = resolve_clips(detector, X, reset=True)
+    truth = None if y is None else resolve_ground_truth(y, len(corpus), column_orders(detector))
+    labels = labels_for_corpus(resolve_simulator(detector), corpus) if truth is None else truth.labels
+    if not labels:
+        raise ValueError("nothing can be learnt: no edit can be simulated from these clips, or y has no labels.")
+    return TrainingData(corpus, truth, labels, resolve_speakers(groups, corpus))
 
 
 class GroundTruth(NamedTuple):
@@ -144,6 +170,14 @@ def resolve_ground_truth(y: Any, n_clips: int, column_orders: Sequence[Sequence[
     return GroundTruth([str(name) for name in classes], list(one_hot[codes]), classes)
 
 
+def set_labels(detector: VoiceEditDetector, labels: list[str], classes: np.ndarray | None) -> None:
+    """Set the fitted attributes that follow from the labels, and from the classes of an ordinary classifier."""
+    detector._model_labels = labels
+    detector.labels_ = np.array([UNALTERED, *labels] if classes is None else labels)
+    detector.classes_ = [np.array([0, 1])] * (1 + len(labels)) if classes is None else classes
+    detector.categories_ = np.array(CATEGORIES)
+
+
 def label_matrix(truth: GroundTruth, labels: Sequence[str]) -> np.ndarray:
     """Return an indicator matrix of 'unaltered' and the labels, float64 with NaN where a label is unknown."""
     matrix = np.zeros((len(truth.clips), 1 + len(labels)))
@@ -159,9 +193,9 @@ def label_matrix(truth: GroundTruth, labels: Sequence[str]) -> np.ndarray:
     return matrix
 
 
-def _remove_feature_attributes(estimator: BaseEstimator) -> None:
+def _remove_feature_attributes(detector: VoiceEditDetector) -> None:
     for name in ("n_features_in_", "feature_names_in_"):
-        vars(estimator).pop(name, None)
+        vars(detector).pop(name, None)
 
 
 def _from_label_sets(items: Sequence[Iterable[str]], n_clips: int) -> GroundTruth:

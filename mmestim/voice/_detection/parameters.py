@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,13 +14,15 @@ from ..._training.options import TrainingOptions
 from ..._utils.validation import check_choice, check_flag, check_number
 from .._constants import MIN_SECONDS, RATE
 from .._models.base import WindowModel
-from .._models.registry import MODELS, make_model
+from .._models.registry import MODELS, ModelName, make_model
 from .._simulation.plan_sampling import resolve_ranges
 from .._simulation.simulator import EditSimulator, check_simulator
 from ..taxonomy import LABELS
 
 if TYPE_CHECKING:
     from .detector import VoiceEditDetector
+
+Model = ModelName | Callable[..., nn.Module]
 
 _MIN_HOP_SECONDS, _MAX_WINDOW_SECONDS = 0.01, 60.0
 

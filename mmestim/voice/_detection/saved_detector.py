@@ -17,8 +17,9 @@ from ..._utils.validation import check_number
 from .._audio.windowing import PREPARATION
 from .._models.base import WindowModel
 from .._models.calibration import ScoreFusion, UnalteredCalibrator, check_recalls, check_thresholds
-from ..taxonomy import CATEGORIES, LABELS, UNALTERED
+from ..taxonomy import LABELS
 from .clip_inference import FittedWindowModel
+from .inputs import set_labels
 from .parameters import new_window_model, training_options, window_lengths
 
 if TYPE_CHECKING:
@@ -109,17 +110,14 @@ def from_header(
         raise ValueError(f"it has {sorted(facts)}, expected {sorted(allowed)}.")
     training_options(detector, device)
     labels = _checked_labels(facts["labels"], is_edits="classes_" not in facts)
-    detector._model_labels = labels
+    classes = _checked_classes(facts["classes_"], len(labels)) if "classes_" in facts else None
+    set_labels(detector, labels, classes)
     detector.training_report_ = facts["training_report_"]
     if not isinstance(detector.training_report_, dict):
         raise ValueError("its training_report_ is not a dict.")
     if "n_features_in_" in facts:
         check_number("n_features_in_", facts["n_features_in_"], low=2, integer=True)
         detector.n_features_in_ = facts["n_features_in_"]
-    if "classes_" in facts:
-        detector.classes_ = _checked_classes(facts["classes_"], len(labels))
-    else:
-        detector.classes_ = [np.array([0, 1])] * (1 + len(labels))
     config = facts.get("config")
     # A config with more layers than the file has tensors would take long to build, even without memory.
     if config is not None and not (isinstance(config, dict) and config.get("encoder_num_layers", 0) <= len(specs)):
@@ -161,8 +159,6 @@ def from_tensors(
         If a tensor is missing, invalid or not used.
     """
     labels = detector._model_labels
-    detector.labels_ = np.array([UNALTERED, *labels] if detector.finds_edits_ else labels)
-    detector.categories_ = np.array(CATEGORIES)
     used: set[str] = set()
     detector._unaltered_calibrator = None
     if detector.finds_edits_:

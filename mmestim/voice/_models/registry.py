@@ -6,32 +6,39 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import nn
 
 from ..networks import LCNN, ComplexNet, RawNet2, SSLNet
-from ..networks.ssl_checkpoints import weights_file
+from ..networks.ssl_checkpoints import Weights, weights_file
 from .base import WindowModel
 from .features import FeatureModel
 from .hybrid import HybridModel
 from .network import NetworkModel
+
+ModelName = Literal["hybrid", "features", "lcnn", "complexnet", "rawnet2", "ssl"]
 
 _N_WINDOWS, _N_WINDOWS_SSL = 60_000, 20_000
 _LR = 1e-3
 # Low, so that a pretrained network does not forget.
 _FINE_TUNING_LR = 1e-5
 # Class and highest learning rate of each network.
-_NETWORKS: dict[str, tuple[Callable[..., nn.Module], float]] = {
+_NETWORKS: dict[ModelName, tuple[Callable[..., nn.Module], float]] = {
     "lcnn": (LCNN, _LR),
     "complexnet": (ComplexNet, _LR),
     "rawnet2": (RawNet2, 3e-4),
 }
-MODELS = ("hybrid", "features", *_NETWORKS, "ssl")
+MODELS = get_args(ModelName)
 
 
 def make_model(
-    model: Any, weights: Any, sample_rate: int, *, fine_tune: bool = False, config: dict[str, Any] | None = None
+    model: ModelName | Callable[..., nn.Module],
+    weights: Weights | None,
+    sample_rate: int,
+    *,
+    fine_tune: bool = False,
+    config: dict[str, Any] | None = None,
 ) -> WindowModel:
     """Return an untrained model of windows.
 

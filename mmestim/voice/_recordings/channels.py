@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import combinations
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..._utils.validation import check_choice
 from .._audio.streaming import AudioStream
 from .._files.decoding import open_audio
 
-CHANNELS = ("mix", "each")
+Channels = Literal["mix", "each"]
 
 _FRAMES_PER_SECOND = 20
 # Levels of frames in dBFS are counted in these steps.
@@ -35,7 +36,7 @@ _MIN_MIX_ENERGY = 0.24
 _MAX_CANCELLED = 0.2
 
 
-def open_recordings(path: str | os.PathLike[str], rate: int, channels: str = "mix") -> list[AudioStream]:
+def open_recordings(path: str | os.PathLike[str], rate: int, channels: Channels = "mix") -> list[AudioStream]:
     """Open what is to be scanned of a file: the mix of its channels, or several of them.
 
     Parameters
@@ -61,7 +62,7 @@ def open_recordings(path: str | os.PathLike[str], rate: int, channels: str = "mi
     ValueError
         If `channels` is not supported.
     """
-    check_choice("channels", channels, CHANNELS)
+    check_choice("channels", channels, get_args(Channels))
     stream = AudioStream(path, rate)
     n_channels = stream.facts.n_channels
     if n_channels == 1:

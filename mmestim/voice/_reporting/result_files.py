@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ..._utils.atomic_write import write_atomically
 from ..._utils.validation import check_choice
@@ -30,7 +30,7 @@ Results = Sequence[ScannedFile | Skipped]
 def write_results(
     results: Iterable[ScannedFile | Skipped],
     file: str | os.PathLike[str],
-    format: str | None = None,
+    format: Literal["json", "csv"] | None = None,
     *,
     model: str | os.PathLike[str] | None = None,
 ) -> None:
@@ -73,8 +73,8 @@ def write_results(
     >>> results = scan_files(detector, ["recordings"])  # doctest: +SKIP
     >>> write_results(results, "results.csv", model="model.mme")  # doctest: +SKIP
     """
-    format = os.path.splitext(os.fspath(file))[1].lower().lstrip(".") if format is None else format
-    text = format_results(list(results), format, model)
+    suffix = os.path.splitext(os.fspath(file))[1].lower().lstrip(".")
+    text = format_results(list(results), suffix if format is None else format, model)
     write_atomically(file, [text.encode("utf-8", "surrogateescape")])
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import joblib
 from joblib import Parallel, delayed, effective_n_jobs
@@ -26,7 +26,7 @@ from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
 from .._files.paths import AudioError
 from .._models.calibration import check_prior
-from .._recordings.channels import CHANNELS, open_recordings
+from .._recordings.channels import Channels, open_recordings
 from .._recordings.content import why_not_judged
 from ..formats.lines import recording_name
 from ..segments import EditSegment
@@ -171,7 +171,7 @@ def scan_files(
     detector: VoiceEditDetector,
     paths: Sequence[str | os.PathLike[str]],
     *,
-    channels: str = "mix",
+    channels: Channels = "mix",
     prior: float | None = None,
     n_jobs: int | None = None,
 ) -> Iterator[ScannedFile | Skipped]:
@@ -231,7 +231,7 @@ def scan_files(
         raise AttributeError(
             "scan_files requires a detector of edits, but this detector was fitted as a classifier of clips."
         )
-    check_choice("channels", channels, CHANNELS)
+    check_choice("channels", channels, get_args(Channels))
     calibrator = detector._unaltered_calibrator
     if prior is not None and calibrator is not None:
         check_prior(prior, calibrator.base_rate)
@@ -243,7 +243,7 @@ def scan_files(
 class _Settings(NamedTuple):
     """Parameters of `scan_files` that apply to every file."""
 
-    channels: str
+    channels: Channels
     prior: float | None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -25,6 +25,10 @@ _MAX_CROP_SECONDS, _MAX_GAIN_DB = 0.18, 6.0
 _LONG_CLIP_SECONDS = 60.0
 
 Ranges = dict[str, dict[str, Range]]
+# Names of the ranges of a label in the taxonomy, and the values of the parameter `edits`.
+RangesName = Literal["train", "held_out", "implementation"]
+Edits = Literal["all"] | list[str] | tuple[str, ...] | Mapping[str, RangesName | Mapping[str, Range]]
+Order = Literal["canonical", "fixed", "random"]
 
 
 class Sampler(Protocol):
@@ -130,7 +134,7 @@ def sample_step(
 # Labels and their ranges ---------------------------------------------------------------------------
 
 
-def resolve_ranges(edits: Any) -> Ranges:
+def resolve_ranges(edits: Edits) -> Ranges:
     """Return the ranges of the parameters of each label that the parameter `edits` of `EditSimulator` names."""
     requested: Mapping[str, Any]
     if isinstance(edits, str):
@@ -152,7 +156,7 @@ def _resolve_label(label: str, request: Any) -> dict[str, Range]:
     if label not in EDIT_LABELS:
         raise ValueError(f"edits has {label!r}, which is not supported. Use labels of {list(EDIT_LABELS)}.")
     if isinstance(request, str):
-        check_choice(f"edits[{label!r}]", request, ["train", "held_out", "implementation"], ", or a dict")
+        check_choice(f"edits[{label!r}]", request, get_args(RangesName), ", or a dict")
         if request != "train" and not getattr(TAXONOMY[label], request):
             raise ValueError(f"edits[{label!r}]={request!r}: the taxonomy has no such ranges for it.")
         _check_implementation_differs(label, request)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from joblib import effective_n_jobs
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from ..._utils.types import Seed
 from ..._utils.validation import check_choice, check_flag, check_number
 from .._audio.corpus import AudioCorpus
 from ..edits.base import AudioPool
@@ -17,10 +19,18 @@ from ..records import EditPlan, EditRecord
 from ..taxonomy import TAXONOMY
 from .audio_pools import SOURCES, build_pool, reachable_pools, speaker_codes
 from .plan_application import apply_plan
-from .plan_sampling import CATEGORY_ORDER, PlanSampler, Sampler, available_labels, check_audio, resolve_ranges
+from .plan_sampling import (
+    CATEGORY_ORDER,
+    Edits,
+    Order,
+    PlanSampler,
+    Sampler,
+    available_labels,
+    check_audio,
+    resolve_ranges,
+)
 from .workers import Task, iterate_task
 
-_ORDERS = ("canonical", "fixed", "random")
 _MAX_SECONDS = 86400.0
 
 
@@ -92,16 +102,16 @@ class EditSimulator(BaseEstimator):
 
     def __init__(
         self,
-        edits: Any = "all",
+        edits: Edits = "all",
         *,
-        n_edits: Any = (0, 3),
-        order: str = "canonical",
+        n_edits: int | tuple[int, int] = (0, 3),
+        order: Order = "canonical",
         sample_rate: int = 16000,
         sources: Mapping[str, Any] | None = None,
         noises: Any = None,
         impulse_responses: Any = None,
         acquisition: bool = True,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.edits = edits
         self.n_edits = n_edits
@@ -113,7 +123,7 @@ class EditSimulator(BaseEstimator):
         self.acquisition = acquisition
         self.random_state = random_state
 
-    def draw(self, rng: Any, duration: float, sample_rate: int) -> EditPlan:
+    def draw(self, rng: np.random.Generator | int, duration: float, sample_rate: int) -> EditPlan:
         """Draw edits and their parameters for one clip.
 
         Parameters
@@ -138,7 +148,7 @@ class EditSimulator(BaseEstimator):
         _check_audio(self, [pool])
         return plan_sampler(self).sample(np.random.default_rng(rng), float(duration), pool)
 
-    def apply(self, waveform: np.ndarray, plan: EditPlan, X: Any = None) -> tuple[np.ndarray, EditRecord]:
+    def apply(self, waveform: NDArray[Any], plan: EditPlan, X: Any = None) -> tuple[NDArray[np.float32], EditRecord]:
         """Edit one clip by a plan.
 
         Parameters
@@ -167,7 +177,7 @@ class EditSimulator(BaseEstimator):
             raise ValueError(f"the plan is for {plan.sample_rate} Hz, this simulator for {self.sample_rate} Hz.")
         return apply_plan(waveform, plan, audio_pool(self, None if X is None else _corpus(self, X)))
 
-    def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[np.ndarray], list[EditRecord]]:
+    def simulate(self, X: Any, n_jobs: int | None = None) -> tuple[list[NDArray[np.float32]], list[EditRecord]]:
         """Edit clips.
 
         Parameters
@@ -190,7 +200,7 @@ class EditSimulator(BaseEstimator):
         pairs = list(self.iterate(X, n_jobs))
         return [waveform for waveform, _ in pairs], [record for _, record in pairs]
 
-    def iterate(self, X: Any, n_jobs: int | None = None) -> Iterator[tuple[np.ndarray, EditRecord]]:
+    def iterate(self, X: Any, n_jobs: int | None = None) -> Iterator[tuple[NDArray[np.float32], EditRecord]]:
         """Edit clips one after another, as `simulate` does, from a corpus that need not fit into memory.
 
         Parameters
@@ -273,7 +283,7 @@ def audio_pool(simulator: EditSimulator, clips: AudioCorpus | None = None) -> Au
 
 def check_simulator(simulator: EditSimulator) -> None:
     """Raise a ValueError or TypeError that names the first invalid parameter of a simulator."""
-    check_choice("order", simulator.order, _ORDERS)
+    check_choice("order", simulator.order, get_args(Order))
     check_number("sample_rate", simulator.sample_rate, low=8000, high=48000, integer=True)
     check_flag("acquisition", simulator.acquisition)
     n_edits, sources = simulator.n_edits, simulator.sources

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, TextIO
 
 from ..._utils.atomic_write import write_atomically
-from ..._utils.segment_formats import SEGMENT_FORMATS
+from ..._utils.segment_formats import SEGMENT_FORMATS, FormatName
 from ..._utils.validation import check_choice, check_number
 from ..segments import EditSegment, sort_segments
 from .audacity import read_audacity, write_audacity
@@ -40,7 +40,7 @@ _FORMAT_ERRORS = (ValueError, LookupError, TypeError, AttributeError, Arithmetic
 def write_segments(
     segments: Recordings | Sequence[EditSegment],
     file: str | os.PathLike[str] | TextIO,
-    format: str | None = None,
+    format: FormatName | None = None,
     *,
     duration: float | None = None,
 ) -> None:
@@ -122,7 +122,9 @@ def write_segments(
         file.write(text)
 
 
-def read_segments(file: str | os.PathLike[str] | TextIO, format: str | None = None) -> dict[str, list[EditSegment]]:
+def read_segments(
+    file: str | os.PathLike[str] | TextIO, format: FormatName | None = None
+) -> dict[str, list[EditSegment]]:
     r"""Read segments that `write_segments`, `write_results`, Praat, Audacity or a spreadsheet has written.
 
     Parameters
@@ -170,7 +172,7 @@ def read_segments(file: str | os.PathLike[str] | TextIO, format: str | None = No
     return {name: sort_segments(segments) for name, segments in recordings.items()}
 
 
-def _resolve_format(format: str | None, file: Any) -> str:
+def _resolve_format(format: FormatName | None, file: Any) -> FormatName:
     if format is not None:
         check_choice("format", format, SEGMENT_FORMATS)
         return format

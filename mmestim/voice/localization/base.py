@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..._utils.validation import check_number
 from ..segments import EditSegment, sort_segments
 
+# One number, or one number per label.
+PerLabel = ArrayLike | Mapping[str, float]
 
-def per_label(name: str, value: Any, labels: Sequence[str]) -> np.ndarray:
+
+def per_label(name: str, value: PerLabel, labels: Sequence[str]) -> np.ndarray:
     """Expand a parameter that is one number, or one number per label, to an array.
 
     Parameters
@@ -60,7 +63,7 @@ class Tracker:
         self.labels = list(labels)
         self._reset()
 
-    def __call__(self, times: Any, scores: Any, duration: float) -> list[EditSegment]:
+    def __call__(self, times: ArrayLike, scores: ArrayLike, duration: float) -> list[EditSegment]:
         """Return the segments of a whole recording.
 
         Parameters
@@ -80,7 +83,7 @@ class Tracker:
         self._reset()
         return sort_segments(self.feed(times, scores) + self.finish(duration))
 
-    def feed(self, times: Any, scores: Any) -> list[EditSegment]:
+    def feed(self, times: ArrayLike, scores: ArrayLike) -> list[EditSegment]:
         """Process the next scores of a recording.
 
         Parameters

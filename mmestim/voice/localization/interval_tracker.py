@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..segments import EditSegment
-from .base import Tracker, per_label
+from .base import PerLabel, Tracker, per_label
 
 
 @dataclass
@@ -80,10 +79,10 @@ class IntervalTracker(Tracker):
         self,
         labels: Sequence[str],
         *,
-        onset: Any = 0.5,
-        offset: Any = None,
-        min_duration_on: Any = 0.0,
-        min_duration_off: Any = 0.0,
+        onset: PerLabel = 0.5,
+        offset: PerLabel | None = None,
+        min_duration_on: PerLabel = 0.0,
+        min_duration_off: PerLabel = 0.0,
     ) -> None:
         super().__init__(labels)
         self.onset = per_label("onset", onset, self.labels)

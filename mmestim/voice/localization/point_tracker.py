@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..segments import EditSegment
-from .base import Tracker, per_label
+from .base import PerLabel, Tracker, per_label
 
 # Run of frames before the first frame and after the last one.
 _OUTSIDE = np.array([[math.nan, math.nan, -math.inf]])
@@ -42,7 +41,7 @@ class PointTracker(Tracker):
     IntervalTracker : For edits over intervals.
     """
 
-    def __init__(self, labels: Sequence[str], *, threshold: Any = 0.5, min_distance: Any = 0.05) -> None:
+    def __init__(self, labels: Sequence[str], *, threshold: PerLabel = 0.5, min_distance: PerLabel = 0.05) -> None:
         super().__init__(labels)
         self.threshold = per_label("threshold", threshold, self.labels)
         self.min_distance = per_label("min_distance", min_distance, self.labels)

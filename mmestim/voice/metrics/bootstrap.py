@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ..._utils.types import Seed
 from ..._utils.validation import check_confidence_level, check_number
 
 
 def bootstrap_interval(
     metric: Callable[..., Any],
-    groups: Sequence[Any],
+    groups: Sequence[Hashable] | NDArray[Any],
     *data: Any,
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
-    random_state: Any = None,
+    random_state: Seed = None,
 ) -> tuple[Any, Any]:
     """Compute the confidence interval of a metric by resampling groups of clips, such as speakers.
 

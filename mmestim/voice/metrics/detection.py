@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from ..._utils.validation import check_number
-from ..localization.base import per_label
+from ..localization.base import PerLabel, per_label
 from ..taxonomy import CATEGORIES, TAXONOMY, UNALTERED
 
 
-def equal_error_rate(y_true: Any, y_score: Any) -> float:
+def equal_error_rate(y_true: ArrayLike, y_score: ArrayLike) -> float:
     """Compute the error rate at the threshold where the rates of misses and of false alarms are equal.
 
     Parameters
@@ -52,7 +53,7 @@ def equal_error_rate(y_true: Any, y_score: Any) -> float:
     return float(miss_rates[i - 1] + before / (before - after) * (miss_rates[i] - miss_rates[i - 1]))
 
 
-def expected_calibration_error(y_true: Any, y_prob: Any, *, n_bins: int = 10) -> float:
+def expected_calibration_error(y_true: ArrayLike, y_prob: ArrayLike, *, n_bins: int = 10) -> float:
     """Compute the mean difference between probabilities and observed frequencies.
 
     Parameters
@@ -95,7 +96,7 @@ def expected_calibration_error(y_true: Any, y_prob: Any, *, n_bins: int = 10) ->
     return float(np.abs(expected - observed).sum() / len(y_true))
 
 
-def per_label_scores(metric: Callable[[Any, Any], float], y_true: Any, y_score: Any) -> np.ndarray:
+def per_label_scores(metric: Callable[[Any, Any], float], y_true: ArrayLike, y_score: ArrayLike) -> NDArray[np.float64]:
     """Compute a metric separately for each label.
 
     Parameters
@@ -137,7 +138,7 @@ def per_label_scores(metric: Callable[[Any, Any], float], y_true: Any, y_score: 
 
 
 def detection_report(
-    y_true: Any, y_prob: Any, labels: Sequence[str], thresholds: Any = 0.5, *, n_bins: int = 10
+    y_true: ArrayLike, y_prob: ArrayLike, labels: Sequence[str], thresholds: PerLabel = 0.5, *, n_bins: int = 10
 ) -> dict[str, Any]:
     """Report how well each label and category is detected, and the rates of false alarms.
 
@@ -253,7 +254,7 @@ def _category_f1(y_true: np.ndarray, predicted: np.ndarray, labels: Sequence[str
     return dict(zip(present, scores.tolist(), strict=True))
 
 
-def _check_table(y_true: Any, y_score: Any) -> tuple[np.ndarray, np.ndarray]:
+def _check_table(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     y_true, y_score = np.asarray(y_true, dtype=np.float64), np.asarray(y_score)
     if y_true.ndim != 2 or y_true.shape != y_score.shape or y_true.size == 0:
         raise ValueError(
@@ -267,7 +268,7 @@ def _check_table(y_true: Any, y_score: Any) -> tuple[np.ndarray, np.ndarray]:
     return y_true, y_score
 
 
-def _check_column(y_true: Any, y_score: Any) -> tuple[np.ndarray, np.ndarray]:
+def _check_column(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     y_true, y_score = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
     if y_true.ndim != 1:
         raise ValueError(

@@ -20,7 +20,7 @@ from ..._utils.torchaudio import torchaudio
 
 import_huggingface = torchaudio.models.wav2vec2.utils.import_huggingface  # works without transformers
 
-Weights = str | os.PathLike | Mapping[str, torch.Tensor]
+Weights = str | os.PathLike[str] | Mapping[str, torch.Tensor]
 
 # Strides and numbers of attention heads do not show in the shapes of weights; these are from the published models.
 _STRIDES_BY_KERNEL_SIZES: dict[tuple[int, ...], tuple[int, ...]] = {(10, 3, 3, 3, 3, 2, 2): (5, 2, 2, 2, 2, 2, 2)}

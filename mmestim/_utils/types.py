@@ -1,0 +1,8 @@
+"""Types of parameters that several rooms share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Value of `random_state`, as scikit-learn's `check_random_state` accepts it.
+Seed = int | np.random.RandomState | None

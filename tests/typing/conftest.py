@@ -1,0 +1,3 @@
+"""Files of this folder that only mypy reads."""
+
+collect_ignore = ["consumer.py", "mistakes.py"]
