@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,7 +59,18 @@ class Batch(NamedTuple):
 
 
 class RowSource(Protocol):
-    """Rows and targets that training reads batch by batch."""
+    """Rows and targets that training reads batch by batch.
+
+    Attributes
+    ----------
+    reads_on_demand : bool
+        Whether a batch is read from where the data lie, rather than from memory on the device.
+    """
+
+    @property
+    def reads_on_demand(self) -> bool:
+        """Whether a batch is read from where the data lie."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -104,6 +116,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def reads_on_demand(self) -> bool:
+        """Whether a batch is read from where the data lie."""
+        return not all(map(self.blocks.is_in_memory, self.names))
+
     def with_modality(self, name: str) -> Rows:
         """Return the rows that have modality `name`, with this modality alone."""
         present = torch.from_numpy(self.blocks.present(name))[self.rows]
@@ -148,6 +165,36 @@ class Rows:
     def eval_batch_size(self, batch_size: int) -> int:
         """Return the number of rows to evaluate at once: more than in training if they are small."""
         return eval_batch_size({name: self.blocks.shapes[name] for name in self.names}, batch_size)
+
+
+def read_ahead(source: RowSource, epoch: Sequence[torch.Tensor], training: bool = False) -> Iterator[Batch]:
+    """Yield the batches of an epoch, each of which is read while the caller works on the one before.
+
+    Parameters
+    ----------
+    source : RowSource
+        Rows to read.
+    epoch : sequence of int Tensor
+        Row numbers of each batch.
+    training : bool, default=False
+        Whether the batches are for training.
+
+    Yields
+    ------
+    Batch
+        The batches in their order.
+    """
+    if not source.reads_on_demand:
+        yield from (source.batch(rows, training) for rows in epoch)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        following = None
+        for rows in epoch:
+            current, following = following, reader.submit(source.batch, rows, training)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
 
 
 def eval_batch_size(shapes: dict[str, tuple[int, ...]], batch_size: int) -> int:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _num_samples
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from .numeric import ACCEPTED, READERS, missing_values, to_numbers
-from .sources import ArrayRows, SampleRows, Samples, Source, SparseRows
+from .sources import ArrayRows, SampleRows, Samples, Source, SparseRows, StoredRows, as_stored, is_stored
 
 
 class SliceDict(dict[str, Any]):
@@ -145,6 +145,8 @@ def take_rows(X: Any, rows: np.ndarray) -> Any:
     if issparse(X):
         flat = X.reshape(X.shape[0], -1).tocsr()[rows]
         return flat if X.ndim == 2 else coo_array(flat).reshape(flat.shape[0], *X.shape[1:])
+    if is_stored(X):
+        return as_stored(X).take(rows)
     if isinstance(X, Dataset):
         return Subset(X, np.arange(_num_samples(X))[rows].tolist())
     if not isinstance(X, Mapping):
@@ -186,6 +188,8 @@ def _open_block(name: str, block: Any) -> Source:
             block = _only_block(block)
         if isinstance(block, SampleRows):
             return block
+        if is_stored(block):
+            return _open_stored(block)
         values, mask = to_numbers(block if shape is None else block.reshape(shape[0], -1))
         array = check_array(values, accept_sparse="csr", allow_nd=True, ensure_2d=False, ensure_all_finite=False)
     except (TypeError, ValueError) as error:
@@ -193,6 +197,12 @@ def _open_block(name: str, block: Any) -> Source:
     if array.ndim < 2:
         raise ValueError(f"modality {name!r} has shape {array.shape}: expected (n_samples, ...), 2 or more axes.")
     return SparseRows(array, shape=shape) if issparse(array) else ArrayRows(array, mask=mask)
+
+
+def _open_stored(block: Any) -> StoredRows:
+    if len(block.shape) < 2:
+        raise ValueError(f"it has shape {tuple(block.shape)}: expected (n_samples, ...), 2 or more axes.")
+    return StoredRows(as_stored(block))
 
 
 def _only_block(dataset: Dataset[Any]) -> Any:

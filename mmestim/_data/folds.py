@@ -33,6 +33,11 @@ class FoldRows:
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.folds)
 
+    @property
+    def reads_on_demand(self) -> bool:
+        """Whether a batch is read from where the data lie."""
+        return self.folds[0].reads_on_demand
+
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
         """Return the row numbers of every batch of an epoch, one line per fold, shuffled if a generator is given."""
         if len(self.folds) == 1:
@@ -56,7 +61,9 @@ class FoldRows:
     def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
         """Return the batch with these row numbers of shape (n_folds, n_rows)."""
         is_row = rows != PADDING
-        flat = self.folds[0].batch(rows.clamp(min=0).flatten(), training)
+        # Row 0 may lack the modality; then its block is NaN, also after a multiplication by the weight 0.
+        any_row = int(self.folds[0].rows[0])
+        flat = self.folds[0].batch(rows.masked_fill(~is_row, any_row).flatten(), training)
         n_folds, n_rows = rows.shape
         x = {name: block.reshape(n_folds, n_rows, *block.shape[1:]) for name, block in flat.x.items()}
         weight = None if flat.weight is None else flat.weight.view(rows.shape)
@@ -90,6 +97,11 @@ class InterleavedFolds:
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.folds)
+
+    @property
+    def reads_on_demand(self) -> bool:
+        """Whether a batch is read from where the data lie."""
+        return self.folds[0].reads_on_demand
 
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
         """Return the row numbers of every batch of an epoch, shuffled within each fold if a generator is given."""

@@ -1,7 +1,8 @@
-"""Rows of one modality, read on demand from an array, a sparse matrix or a sequence of samples."""
+"""Rows of one modality, read on demand from an array, a sparse matrix, a file of arrays or a sequence of samples."""
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -10,9 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from .numeric import dates_to_seconds, to_numbers, with_nan
+from .numeric import ACCEPTED, dates_to_seconds, to_numbers, with_nan
 
 Shape = tuple[int, ...]
+# In bytes: rows are read together with those between them if these fit.
+_MAX_SPAN = 2**24
 
 
 class Source(Protocol):
@@ -89,6 +92,97 @@ class SparseRows:
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return rows as a dense array."""
         return self.matrix[rows].toarray()
+
+
+class StoredArray:
+    """Rows of an array on disk, which are read by number.
+
+    It supports ``len``, `shape`, `dtype` and indexing by rows. Indexing reads them into memory.
+
+    Parameters
+    ----------
+    array : array-like of shape (n_stored_rows, ...)
+        Array of h5py or zarr, memory map, or another object with `shape`, `dtype` and indexing by a slice and by
+        increasing numbers.
+    rows : int ndarray of shape (n_rows,), default=None
+        Its rows; -1 stands for a row that is absent. `None` means all.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Number of rows and shape of one row.
+    dtype : dtype
+        Type of the values. It is float32 if rows are absent and the stored type has no NaN.
+    """
+
+    def __init__(self, array: Any, rows: np.ndarray | None = None) -> None:
+        self.array = array
+        self.rows = np.arange(array.shape[0]) if rows is None else rows
+        self.shape: Shape = (len(self.rows), *array.shape[1:])
+        lacks_rows = bool((self.rows < 0).any())
+        self.dtype = np.dtype(np.float32) if lacks_rows and array.dtype.kind != "f" else np.dtype(array.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        numbers = self.rows[rows]
+        if numbers.ndim == 0:
+            return self[[rows]][0]
+        block = np.full((len(numbers), *self.shape[1:]), np.nan if self.dtype.kind == "f" else 0, self.dtype)
+        is_present = numbers >= 0
+        if is_present.any():
+            block[is_present] = _read_rows(self.array, numbers[is_present])
+        return block
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype)
+
+    def take(self, rows: Any) -> StoredArray:
+        """Return some of the rows without reading them."""
+        return StoredArray(self.array, self.rows[rows])
+
+
+class StoredRows:
+    """Rows of one modality in an array on disk, in the form of `Source`.
+
+    Parameters
+    ----------
+    array : StoredArray
+        The array.
+    """
+
+    def __init__(self, array: StoredArray) -> None:
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"an array on disk has values of type {array.dtype}, expected numbers. {ACCEPTED}")
+        self._array = array
+        self.shape: Shape = array.shape
+        # Compressed chunks are read again for each batch, so an array of HDF5 or zarr is held if memory allows.
+        self.is_lazy = not is_chunked(array.array)
+
+    def read(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return rows as numbers, with NaN for missing values."""
+        return self._array[rows]
+
+
+def is_stored(block: Any) -> bool:
+    """Return whether a block is an array on disk whose rows can be read alone."""
+    return isinstance(block, StoredArray) or is_chunked(block)
+
+
+def is_chunked(block: Any) -> bool:
+    """Return whether a block is an array of h5py, zarr or a like library, which have an attribute `chunks`."""
+    return all(hasattr(block, name) for name in ("chunks", "shape", "dtype", "__getitem__"))
+
+
+def as_stored(block: Any) -> StoredArray:
+    """Return an array on disk as `StoredArray`."""
+    return block if isinstance(block, StoredArray) else StoredArray(block)
 
 
 class Samples:
@@ -227,3 +321,16 @@ def _is_memory_map(array: Any) -> bool:
     while isinstance(base, np.ndarray):
         base = base.base
     return isinstance(base, mmap.mmap)
+
+
+def _read_rows(array: Any, numbers: np.ndarray) -> np.ndarray:
+    """Return rows in the order of their numbers, which may repeat."""
+    unique, positions = np.unique(numbers, return_inverse=True)
+    first, stop = int(unique[0]), int(unique[-1]) + 1
+    row_bytes = np.dtype(array.dtype).itemsize * math.prod(array.shape[1:])
+    is_dense = stop - first <= 2 * len(unique) and (stop - first) * row_bytes <= _MAX_SPAN
+    if stop - first == len(unique) or is_dense:
+        return np.asarray(array[first:stop])[numbers - first]
+    # zarr reads listed rows by `oindex`; h5py only in increasing order.
+    part = array.oindex[unique] if hasattr(array, "oindex") else array[unique]
+    return np.asarray(part)[positions]

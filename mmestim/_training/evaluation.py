@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .._data.batches import Batch, RowSource
+from .._data.batches import Batch, RowSource, read_ahead
 from .options import TrainingOptions
 
 
@@ -40,8 +40,7 @@ def evaluate(
     """
     module.eval()
     totals = torch.zeros(4, device=options.device)
-    for row_numbers in rows.epoch(rows.eval_batch_size(options.batch_size)):
-        batch = rows.batch(row_numbers)
+    for batch in read_ahead(rows, rows.epoch(rows.eval_batch_size(options.batch_size))):
         with options.autocast():
             logits = module(batch)[0].flatten(0, -2)
         y = batch.y.flatten()

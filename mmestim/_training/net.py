@@ -15,7 +15,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, EpochTimer, LRScheduler
 from torch import nn
 
-from .._data.batches import Batch, RowSource
+from .._data.batches import Batch, RowSource, read_ahead
 from .._data.folds import PADDING, samples
 from .callbacks import EpochTable, ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
@@ -263,8 +263,7 @@ class Net(NeuralNetClassifier):
         begin_listeners, end_listeners = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
         self.gradient_listeners = self._listeners("on_grad_computed")
         losses = torch.empty(len(epoch), device=self.options.device)
-        for step, rows in enumerate(epoch):
-            batch = train.batch(rows, training=True)
+        for step, batch in enumerate(read_ahead(train, epoch, training=True)):
             for callback in begin_listeners:
                 callback.on_batch_begin(self, batch=samples(batch), training=True)
             losses[step], logits = self.objective.train_batch(self, batch)

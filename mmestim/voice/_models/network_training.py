@@ -40,6 +40,8 @@ class WindowRows:
         Statistics of all windows, as a further input.
     """
 
+    reads_on_demand = False  # Reading is too quick to be worth a thread.
+
     def __init__(
         self,
         windows: WindowSet,
