@@ -33,6 +33,7 @@ ARROWS = {
         "_training _data encoders _utils"
     ),
     "datasets": "_utils",
+    "media": "voice._audio voice._files _training _data _utils",
     "voice._constants": "",
     "voice.time_map": "",
     "voice.ranges": "_utils",

@@ -1,0 +1,103 @@
+"""Readers of images and videos."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mmestim.media import ImagePixels, MediaError, VideoFrames
+
+Image = pytest.importorskip("PIL.Image")
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tiff"])
+def test_images_of_the_same_size_keep_their_pixels(suffix, tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    block = ImagePixels(size=(20, 30)).fit_transform([tmp_path / f"a.{suffix}"])
+    assert block.dtype == np.uint8
+    assert_array_equal(block[0], np.moveaxis(PICTURE, -1, 0))
+
+
+def test_images_are_resized_whole(tmp_path):
+    halves = np.zeros((40, 100), np.uint8)
+    halves[:, 50:] = 200
+    Image.fromarray(halves).save(tmp_path / "a.png")
+    gray = ImagePixels(size=(10, 10), color="gray").fit_transform([tmp_path / "a.png"])[0]
+    assert gray.shape == (10, 10)
+    assert_array_equal(gray[:, :4], 0)
+    assert_array_equal(gray[:, 6:], 200)
+
+
+def test_orientation_transparency_and_depth(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was turned: show it turned clockwise.
+    Image.fromarray(PICTURE).save(tmp_path / "turned.png", exif=exif)
+    turned = ImagePixels(size=(30, 20)).fit_transform([tmp_path / "turned.png"])[0]
+    assert_array_equal(turned, np.moveaxis(np.rot90(PICTURE, -1), -1, 0))
+    Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(tmp_path / "clear.png")
+    assert_array_equal(ImagePixels(size=(4, 4)).fit_transform([tmp_path / "clear.png"]), 255)
+    deep = np.array([[0, 65535], [32896, 257]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    block = ImagePixels(size=(2, 2), color="gray").fit_transform([tmp_path / "deep.png"])
+    assert_array_equal(block[0], [[0, 255], [128, 1]])
+
+
+def test_what_is_not_one_image_is_named(tmp_path):
+    picture = Image.fromarray(PICTURE)
+    picture.save(tmp_path / "two.gif", save_all=True, append_images=[Image.fromarray(255 - PICTURE)])
+    picture.save(tmp_path / "cut.png")
+    content = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    Image.fromarray(np.full((2, 2), 1.5, np.float32)).save(tmp_path / "float.tiff")
+    problems = {
+        "two.gif": "animation of 2",
+        "cut.png": "cannot be decoded",
+        "text.png": "not an image",
+        "float.tiff": "float",
+    }
+    for name, problem in problems.items():
+        with pytest.raises(MediaError, match=f"{name}: .*{problem}"):
+            ImagePixels().fit_transform([tmp_path / name])
+
+
+@pytest.mark.parametrize("n_frames", [1, 3, 24, 30])
+def test_frames_are_the_middles_of_equal_parts(n_frames, make_video, tmp_path):
+    path = make_video(tmp_path / "a.mp4")
+    frames = VideoFrames(n_frames=n_frames, size=(24, 32), color="gray").fit_transform([path])[0]
+    assert frames.shape == (n_frames, 24, 32)
+    numbers = np.floor(24 * (np.arange(n_frames) + 0.5) / n_frames)
+    assert_allclose(frames[:, 12, 8], 250 * (numbers + 0.5) / 24, atol=6)
+    assert frames[:, :, 20:].max() < 12
+
+
+def test_containers_and_rotation_do_not_change_the_frames(make_video, tmp_path):
+    reader = VideoFrames(n_frames=2, size=(32, 32)).fit(["a"])
+    mp4 = reader.transform([make_video(tmp_path / "a.mp4")])
+    mkv = reader.transform([make_video(tmp_path / "a.mkv", tone=0)])
+    assert mp4.shape == (1, 2, 3, 32, 32)
+    assert_allclose(mkv.astype(int), mp4.astype(int), atol=3)
+    # A quarter turn counterclockwise moves the bright left half to the bottom.
+    turned = reader.transform([make_video(tmp_path / "turned.mp4", rotation=90)])
+    assert_allclose(turned.astype(int), np.rot90(mp4, axes=(3, 4)).astype(int), atol=3)
+
+
+def test_what_is_no_video_is_named(make_video, tmp_path):
+    path = make_video(tmp_path / "cut.mkv", tone=0)
+    (tmp_path / "cut.mp4").write_bytes(Path(path).read_bytes()[:100])
+    (tmp_path / "text.mp4").write_text("no video")
+    soundfile.write(tmp_path / "sound.wav", np.zeros(100), 8000)
+    for name, problem in {"cut.mp4": "damaged", "text.mp4": "damaged", "sound.wav": "contains no video"}.items():
+        with pytest.raises(MediaError, match=f"{name}.*{problem}"):
+            VideoFrames().fit_transform([tmp_path / name])
+
+
+@pytest.mark.parametrize("size", [112, (112,), (0, 5), (1.5, 2)])
+def test_sizes_are_checked(size):
+    with pytest.raises(ValueError, match=r"size=.* must be \(height, width\)"):
+        ImagePixels(size=size).fit(["a.png"])
+    with pytest.raises(ValueError, match=r"size=.* must be \(height, width\)"):
+        VideoFrames(size=size).fit(["a.mp4"])
