@@ -20,6 +20,7 @@ MODULES = {
     "mmestim.balancers": "Balancing methods for `JointClassifier`, and the base class of new ones.",
     "mmestim.encoders": "Built-in encoders.",
     "mmestim.datasets": "Small data sets.",
+    "mmestim.media": "Files and texts as modalities.",
     "mmestim.persistence": "Files of fitted estimators.",
     "mmestim.voice": "Edits of voice recordings: simulation, detection, scans and reports.",
     "mmestim.voice.pretrained": "The file of the detector that comes with the package.",
@@ -41,6 +42,7 @@ _BENCHMARKS = {
     "voice-scan": "How fast are scans?",
     "voice-simulate": "How fast is the simulation?",
     "voice-shortcuts": "Do shortcuts reveal simulated edits?",
+    "media": "How fast are files read?",
     "mixture": "How fast is the mixture of gaps?",
     "speed": "How fast are fits, predictions and balancing methods?",
 }
