@@ -28,7 +28,7 @@ default_role = "literal"  # as in the docstrings of scikit-learn
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(sklearn|torch)\..*"),  # no network: their sites are not looked up
-    (r"py:obj", r"finds_edits_|shape"),  # numpydoc links properties, which the pages list as attributes
+    (r"py:obj", r"finds_edits_|shape|sample_shape"),  # numpydoc links properties, which the pages list as attributes
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["**/*.inc.md", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.json", "gallery/**/*.zip"]

@@ -51,7 +51,7 @@ class Sample(NamedTuple):
 
     Attributes
     ----------
-    array : ndarray of shape (*sample_shape,)
+    array : ndarray
         The array.
     note : str
         End of a sentence about values from which something was left out; empty if nothing was.
@@ -149,7 +149,7 @@ class Reader(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, *sample_shape)
+        ndarray of shape (n_samples, ...)
             The arrays. They are float32 if a row is missing and the type of the arrays has no NaN.
 
         Raises

@@ -134,8 +134,8 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
         Returns
         -------
         SliceDict
-            For each reader, an array of shape (n_samples, *sample_shape). With a `cache` it stays on disk until rows
-            are read. Rows of an absent modality are NaN.
+            For each reader, an array of one row per value. With a `cache` it stays on disk until rows are read. Rows of
+            an absent modality are NaN.
 
         Raises
         ------
