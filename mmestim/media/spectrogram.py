@@ -23,8 +23,8 @@ class Spectrogram(Reader):
     >>> Spectrogram("clip", n_fft=512, hop_length=160, duration=3.0).sample_shape
     (257, 301)
 
-    The value of a bin is ln(magnitude + 1e-7) of the short-time Fourier transform with a Hann window. The 257 bins of the
-    default are those of the benchmarks on CREMA-D, AVE and Kinetics-Sounds.
+    The value of a bin is ln(magnitude + 1e-7) of the short-time Fourier transform with a Hann window. The 257 bins of
+    the default are those of the benchmarks on CREMA-D, AVE and Kinetics-Sounds.
 
     Parameters
     ----------
