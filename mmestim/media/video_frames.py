@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from .._utils.validation import check_choice, check_number
 from ._base import MediaError, Reader, Sample, Shape, check_path, check_size
@@ -88,15 +89,14 @@ class VideoFrames(Reader):
             If the file is damaged, or contains no video.
         """
         path = check_path(value)
-        with _open_video(path) as container:
-            times = _packet_times(path, container)
-        with _open_video(path) as container:
-            frames = list(self._frames(path, container, times))
+        with _open_video(path) as (container, stream):
+            times = _packet_times(path, container, stream)
+        with _open_video(path) as (container, stream):
+            frames = list(self._frames(path, container, stream, times))
         return Sample(np.stack(frames))
 
-    def _frames(self, path: str, container: Any, times: np.ndarray) -> Iterator[np.ndarray]:
+    def _frames(self, path: str, container: Any, stream: Any, times: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the frames that are shown at the middle of each part of the video."""
-        stream = container.streams.video[0]
         stream.thread_type = "NONE"  # Files are read in parallel, not frames.
         span = times[-1] - times[0] + (np.diff(times).mean() if len(times) > 1 else 0)
         targets = times[0] + span * (np.arange(self.n_frames) + 0.5) / self.n_frames
@@ -132,20 +132,23 @@ class VideoFrames(Reader):
 
 
 @contextmanager
-def _open_video(path: str) -> Iterator[Any]:
-    """Open a file with video; turn the errors of PyAV into MediaError."""
+def _open_video(path: str) -> Iterator[tuple[Any, Any]]:
+    """Open a file; yield its container and its video, and turn the errors of PyAV into MediaError."""
     try:
         with av.open(path) as container:
-            if not container.streams.video:
+            # The picture on the cover of a song is a video stream as well.
+            videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+            if not videos:
                 raise MediaError(path, "contains no video. Leave it out, or make its cell empty.")
-            yield container
+            if container.format.name.endswith(("_pipe", "image2")):
+                raise MediaError(path, "is an image. Read it by ImagePixels.")
+            yield container, videos[0]
     except av.FFmpegError as error:
         raise MediaError(path, f"is not video in a supported format, or is damaged: {error.strerror}.") from error
 
 
-def _packet_times(path: str, container: Any) -> np.ndarray:
+def _packet_times(path: str, container: Any, stream: Any) -> np.ndarray:
     """Return the times of all frames in the order in which they are shown, without decoding them."""
-    stream = container.streams.video[0]
     packets = [packet for packet in container.demux(stream) if packet.size]
     if not packets:
         raise MediaError(path, "contains no frames. Leave it out, or export it again.")

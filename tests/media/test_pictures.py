@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -90,9 +91,29 @@ def test_what_is_no_video_is_named(make_video, tmp_path):
     (tmp_path / "cut.mp4").write_bytes(Path(path).read_bytes()[:100])
     (tmp_path / "text.mp4").write_text("no video")
     soundfile.write(tmp_path / "sound.wav", np.zeros(100), 8000)
-    for name, problem in {"cut.mp4": "damaged", "text.mp4": "damaged", "sound.wav": "contains no video"}.items():
+    Image.fromarray(PICTURE).save(tmp_path / "image.jpg")
+    for name, problem in {
+        "cut.mp4": "damaged",
+        "text.mp4": "damaged",
+        "sound.wav": "contains no video",
+        "image.jpg": "is an image",
+    }.items():
         with pytest.raises(MediaError, match=f"{name}.*{problem}"):
             VideoFrames().fit_transform([tmp_path / name])
+
+
+def test_the_cover_of_a_song_is_no_video(tmp_path):
+    path = tmp_path / "song.mp3"
+    with av.open(str(path), "w") as file:
+        sound, cover = file.add_stream("libmp3lame", rate=44100), file.add_stream("png", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 20, 30, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        file.mux([*cover.encode(av.VideoFrame.from_ndarray(PICTURE, format="rgb24")), *cover.encode(None)])
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 44100), np.float32), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = 44100, 0
+        file.mux([*sound.encode(frame), *sound.encode(None)])
+    with pytest.raises(MediaError, match="contains no video"):
+        VideoFrames().fit_transform([path])
 
 
 @pytest.mark.parametrize("size", [112, (112,), (0, 5), (1.5, 2)])
