@@ -91,7 +91,12 @@ class ReaderCache:
         self._digests: dict[str, str] = {}
         self._position = self._n_rows = 0
 
-    def entries(self, values: Sequence[Any], read: Callable[[Sequence[Any]], Reading]) -> list[Entry]:
+    def entries(
+        self,
+        values: Sequence[Any],
+        read: Callable[[Sequence[Any]], Reading],
+        progress: Callable[[Sequence[Any]], Iterable[Any]],
+    ) -> list[Entry]:
         """Return the entries of values, after reading those that are new.
 
         Parameters
@@ -100,6 +105,8 @@ class ReaderCache:
             Values of the column, not missing.
         read : callable
             Function of the new values that yields a sample or an error for each.
+        progress : callable
+            Function that returns an iterable of the values which shows how many of them were found.
 
         Returns
         -------
@@ -111,7 +118,7 @@ class ReaderCache:
             with open(self._index_path, "r+b") as index, open(self._rows_path, "r+b") as rows:
                 index.seek(self._position)
                 index.truncate()  # A line that a killed process left unfinished.
-                found = [self._find(value, index) for value in values]
+                found = [self._find(value, index) for value in progress(values)]
                 new = {
                     digest: value
                     for digest, value in zip(found, values, strict=True)

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -21,6 +21,7 @@ from .._utils.validation import check_choice, check_flag
 from ._base import MediaError, Reader, Sample, column_values, is_missing, warn_of_notes
 from ._cache import ReaderCache
 
+T = TypeVar("T")
 _CHUNK = 16  # values of one task of a worker
 _MAX_NAMED = 3
 
@@ -161,7 +162,11 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
         if self.cache is None:
             return self._in_memory(name, reader, len(values), present, selected)
         cache = ReaderCache(self.cache, reader)
-        entries = cache.entries(selected, lambda new: self._read(name, reader, new))
+        entries = cache.entries(
+            selected,
+            read=lambda new: self._read(name, reader, new),
+            progress=lambda values: self._bar(values, f"{name}, cache", len(values)),
+        )
         rows = np.full(len(values), -1)
         for row, value, entry in zip(present, selected, entries, strict=True):
             rows[row] = entry.row
@@ -201,10 +206,14 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
         if is_parallel:
             tasks = (delayed(_read_all)(reader, chunk) for chunk in chunks)
             results = chain.from_iterable(Parallel(self.n_jobs, return_as="generator")(tasks))
-        for sample in tqdm(results, name, len(values), unit="file", disable=not (self.verbose and values)):
+        for sample in self._bar(results, name, len(values)):
             if isinstance(sample, MediaError) and self.on_error == "raise":
                 raise sample  # at once, rather than after the other files
             yield sample
+
+    def _bar(self, values: Iterable[T], title: str, n_values: int) -> Iterable[T]:
+        """Return values that move a progress bar, if one is wanted."""
+        return tqdm(values, title, n_values, unit="file", disable=not (self.verbose and n_values))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
