@@ -83,6 +83,7 @@ clean: ## remove what was built and cached, not .venv
 
 # One stamp per extra. The constraints hold torch to the pinned release.
 .venv/.%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the extra $* and what it needs into .venv. The first time, this takes a minute or two."
 	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[$*]'
 	@touch $@
 
