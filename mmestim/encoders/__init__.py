@@ -2,11 +2,8 @@
 
 from .choice import build_encoder
 from .conv import ConvEncoder
-from .linear import LinearEncoder
-from .mlp import MLPEncoder
-from .periodic import PeriodicEmbedding
 from .standardize import SoftStandardize, Standardize
-from .tabular import TabularEncoder
+from .vectors import LinearEncoder, MLPEncoder, PeriodicEmbedding, TabularEncoder
 
 __all__ = [
     "ConvEncoder",

@@ -12,13 +12,10 @@ import torch
 from torch import nn
 
 from .._utils.validation import check_choice
-from ._shapes import Shape
 from .conv import ConvEncoder
-from .linear import LinearEncoder
-from .mlp import MLPEncoder
-from .standardize import Standardize
-from .tabular import TabularEncoder
+from .standardize import Shape, Standardize
 from .trial import count_features
+from .vectors import LinearEncoder, MLPEncoder, TabularEncoder
 
 EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d"]
 Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module]

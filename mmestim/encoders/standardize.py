@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ._shapes import Shape
+Shape = tuple[int, ...]
 
 # Constants of `SoftStandardize`, chosen on validation rows of real and synthetic sets.
 REFERENCE_WIDTH = 64  # largest sum of the squared weights, reached at this number of columns

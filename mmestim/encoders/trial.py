@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._shapes import Shape
+from .standardize import Shape
 
 # Types of input that are tried when an encoder fails, to name the one that it takes.
 _DTYPES = (torch.int64, torch.float32, torch.float64, torch.bfloat16, torch.float16)
