@@ -9,7 +9,7 @@ import torch
 
 from .._networks.fusion_heads import FusionHead
 from .._utils.validation import check_number
-from ..encoders.standardize import Standardize
+from ..encoders.standardize import input_statistics
 from ._base import Balancer
 from ._joint_training import Outputs, Training
 from ._scores import against_others
@@ -130,9 +130,8 @@ def muted_features(training: Training) -> dict[str, torch.Tensor]:
     for name in training.names:
         encoder = training.module.branch(name).encoder
         zero_input = torch.zeros(1, *training.rows.blocks.shapes[name], device=training.device)
-        standardize = getattr(encoder, "standardize", None)
-        if isinstance(standardize, Standardize):
-            zero_input += standardize.mean
+        if (statistics := input_statistics(encoder)) is not None:
+            zero_input += statistics.mean
         was_training = encoder.training
         encoder.eval()
         muted[name] = encoder(zero_input).float()

@@ -2,14 +2,17 @@
 
 from .choice import build_encoder
 from .conv import ConvEncoder
-from .standardize import SoftStandardize, Standardize
+from .resnet import ResNet18Encoder
+from .standardize import ImageNetStandardize, SoftStandardize, Standardize
 from .vectors import LinearEncoder, MLPEncoder, PeriodicEmbedding, TabularEncoder
 
 __all__ = [
     "ConvEncoder",
+    "ImageNetStandardize",
     "LinearEncoder",
     "MLPEncoder",
     "PeriodicEmbedding",
+    "ResNet18Encoder",
     "SoftStandardize",
     "Standardize",
     "TabularEncoder",

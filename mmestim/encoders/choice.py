@@ -13,11 +13,12 @@ from torch import nn
 
 from .._utils.validation import check_choice
 from .conv import ConvEncoder
-from .standardize import Shape, Standardize
+from .resnet import ResNet18Encoder
+from .standardize import Shape
 from .trial import count_features
 from .vectors import LinearEncoder, MLPEncoder, TabularEncoder
 
-EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d"]
+EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d", "resnet18"]
 Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module]
 
 ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
@@ -26,7 +27,11 @@ ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "mlp": MLPEncoder,
     "conv1d": partial(ConvEncoder, n_dims=1),
     "conv2d": partial(ConvEncoder, n_dims=2),
+    "resnet18": ResNet18Encoder,
 }
+
+# Built-in encoders that do not take every batch, such as those of one row.
+_TRIED = ("resnet18",)
 
 
 def build_encoder(
@@ -42,9 +47,10 @@ def build_encoder(
 
     Parameters
     ----------
-    encoder : {'auto', 'tabular', 'linear', 'mlp', 'conv1d', 'conv2d'}, type, callable, nn.Module or dict
-        Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or factory is
-        called with those of `input_shape` and `embedding_dim` that it accepts; an instance is copied.
+    encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18'}, nn.Module, callable or dict
+        Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or
+        factory is called with those of `input_shape` and `embedding_dim` that it accepts and a
+        `functools.partial` has not set; an instance is copied.
     name : str
         The modality.
     shape : tuple of int
@@ -100,19 +106,9 @@ def encoder_for(encoder: Encoder | Mapping[str, Encoder], name: str) -> Encoder:
     return encoder.get(name, "auto") if isinstance(encoder, Mapping) else encoder
 
 
-def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Set the input statistics of a built-in encoder, unless they are set already.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        The encoder. Without a `Standardize` layer named `standardize` it is left unchanged.
-    batches : iterable of Tensor
-        Batches of training rows.
-    """
-    standardize = getattr(encoder, "standardize", None)
-    if isinstance(standardize, Standardize) and not standardize.is_fitted:
-        standardize.fit(batches)
+def is_tried(encoder: Any) -> bool:
+    """Return whether an entry of the parameter `encoder` is tried on rows before training, because it may fail."""
+    return not isinstance(encoder, str) or encoder in _TRIED
 
 
 def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> EncoderName:
@@ -121,7 +117,8 @@ def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> EncoderName:
     if len(shape) > 3:
         raise ValueError(
             f"encoder='auto' has no network for modality {name!r} with samples of shape {shape}: it supports vectors, "
-            f"signals, (height, width) and (channels, height, width). Pass encoder={{{name!r}: YourModule}}."
+            f"signals, (height, width) and (channels, height, width). Pass encoder={{{name!r}: 'resnet18'}} for frames "
+            f"of shape (frames, channels, height, width), or encoder={{{name!r}: YourModule}}."
         )
     return "conv2d"
 
@@ -139,7 +136,8 @@ def _call_factory(factory: Any, name: str, shape: Shape, embedding_dim: int) -> 
     except ValueError:  # Some callables written in C have no signature.
         accepted = {}
     accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    arguments = {key: value for key, value in offered.items() if accepts_any or key in accepted}
+    already_set = factory.keywords if isinstance(factory, partial) else {}
+    arguments = {k: v for k, v in offered.items() if (accepts_any or k in accepted) and k not in already_set}
     try:
         module = factory(**arguments)
     except TypeError as error:

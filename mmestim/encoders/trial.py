@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .standardize import Shape
+from .standardize import Shape, fit_statistics
 
 # Types of input that are tried when an encoder fails, to name the one that it takes.
 _DTYPES = (torch.int64, torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -75,13 +75,17 @@ def try_encoder(
     Raises
     ------
     ValueError
-        If the input type of the encoder does not hold the values of the rows, or the encoder fails on them.
+        If the encoder does not take the values of the rows, by its type or range of input, or fails on them.
     """
     dtype, extremes = input_dtype(encoder, name), torch.empty(0)
     for batch in batches:
         check_values(batch + torch.as_tensor(offset), name, dtype)
         extremes = _extreme_rows(torch.cat([extremes, batch]) if len(extremes) else batch)
     encoder.train()
+    try:
+        fit_statistics(encoder, [extremes])
+    except ValueError as error:
+        raise ValueError(f"encoder for modality {name!r} cannot be used: {_reason(error)}.") from error
     for x in extremes.split(min(batch_size, n_train_rows, len(extremes))):
         try:
             with torch.no_grad():
@@ -91,7 +95,7 @@ def try_encoder(
                 raise ValueError(
                     f"encoder for modality {name!r} cannot train on one row at a time, but batch_size={batch_size} and "
                     f"{n_train_rows} training row(s) have the modality: {_reason(error)}. Raise both to 2 or more, or "
-                    "replace BatchNorm by nn.GroupNorm or nn.LayerNorm."
+                    "use an encoder with nn.GroupNorm or nn.LayerNorm instead of BatchNorm."
                 ) from error
             raise ValueError(
                 f"encoder for modality {name!r} fails in training mode on rows with values from {x.min():g} to "
