@@ -98,7 +98,8 @@ class FoldEncoders(nn.Module):
     def __init__(self, encoders: Sequence[nn.Module]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self.input_dtype = getattr(encoders[0], "input_dtype", None)
+        first = encoders[0]
+        self.input_dtype, self.input_range = (getattr(first, name, None) for name in ("input_dtype", "input_range"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([encoder(x) for encoder in self.encoders], dim=1)

@@ -4,6 +4,7 @@ from .choice import build_encoder
 from .conv import ConvEncoder
 from .resnet import ResNet18Encoder
 from .standardize import ImageNetStandardize, SoftStandardize, Standardize
+from .text import TextEncoder
 from .vectors import LinearEncoder, MLPEncoder, PeriodicEmbedding, TabularEncoder
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "SoftStandardize",
     "Standardize",
     "TabularEncoder",
+    "TextEncoder",
     "build_encoder",
 ]

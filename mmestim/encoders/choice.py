@@ -15,10 +15,11 @@ from .._utils.validation import check_choice
 from .conv import ConvEncoder
 from .resnet import ResNet18Encoder
 from .standardize import Shape
+from .text import TextEncoder
 from .trial import count_features
 from .vectors import LinearEncoder, MLPEncoder, TabularEncoder
 
-EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d", "resnet18"]
+EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d", "resnet18", "text"]
 Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module]
 
 ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
@@ -28,10 +29,11 @@ ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "conv1d": partial(ConvEncoder, n_dims=1),
     "conv2d": partial(ConvEncoder, n_dims=2),
     "resnet18": ResNet18Encoder,
+    "text": TextEncoder,
 }
 
-# Built-in encoders that do not take every batch, such as those of one row.
-_TRIED = ("resnet18",)
+# Built-in encoders that do not take every batch: of one row, or with values beyond a vocabulary.
+_TRIED = ("resnet18", "text")
 
 
 def build_encoder(
@@ -47,7 +49,7 @@ def build_encoder(
 
     Parameters
     ----------
-    encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18'}, nn.Module, callable or dict
+    encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', 'text'}, nn.Module, callable or dict
         Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or
         factory is called with those of `input_shape` and `embedding_dim` that it accepts and a
         `functools.partial` has not set; an instance is copied.

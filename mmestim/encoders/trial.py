@@ -28,6 +28,19 @@ def input_dtype(encoder: nn.Module, name: str) -> torch.dtype | None:
     return dtype
 
 
+def input_range(encoder: nn.Module, name: str) -> tuple[float, float] | None:
+    """Return the attribute `input_range` of the encoder of modality `name`, None if it has none."""
+    limits = getattr(encoder, "input_range", None)
+    if limits is None:
+        return None
+    if not isinstance(limits, tuple) or len(limits) != 2 or not all(isinstance(limit, int | float) for limit in limits):
+        raise TypeError(
+            f"input_range={limits!r} of the encoder for modality {name!r} must be a tuple of the lowest and the "
+            "highest value, such as (0, 999)."
+        )
+    return limits
+
+
 def count_features(encoder: nn.Module, name: str, shape: Shape) -> int:
     """Return the number of features for a batch of two zeros, which also gives lazy layers their sizes."""
     dtype, x = input_dtype(encoder, name), torch.zeros(2, *shape)
@@ -79,7 +92,7 @@ def try_encoder(
     """
     dtype, extremes = input_dtype(encoder, name), torch.empty(0)
     for batch in batches:
-        check_values(batch + torch.as_tensor(offset), name, dtype)
+        check_values(batch + torch.as_tensor(offset), name, encoder)
         extremes = _extreme_rows(torch.cat([extremes, batch]) if len(extremes) else batch)
     encoder.train()
     try:
@@ -104,8 +117,8 @@ def try_encoder(
         check_features(features, name, tuple(x.shape), " in training mode")
 
 
-def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
-    """Raise ValueError unless `dtype`, the input type of an encoder, represents all values of a batch.
+def check_values(x: torch.Tensor, name: str, encoder: nn.Module) -> None:
+    """Raise ValueError unless an encoder takes all values of a batch.
 
     Parameters
     ----------
@@ -113,21 +126,45 @@ def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
         Batch of the modality.
     name : str
         The modality.
-    dtype : torch.dtype or None
-        The input type. Floating-point types may round, so only others are checked.
+    encoder : nn.Module
+        Its encoder. `input_dtype` must represent the values; floating-point types may round. `input_range` holds the
+        lowest and the highest value.
     """
-    if not (_may_round(dtype) or (held := is_held(x, dtype)).all()):
+    dtype, limits = input_dtype(encoder, name), input_range(encoder, name)
+    if not (held := is_held(x, dtype)).all():
         raise ValueError(
             f"modality {name!r} has the value {float(x[~held][0])}, but its encoder has input_dtype={dtype}: values "
             "must be integers of this type, and below 2**24 because blocks are held as float32. Round or renumber them."
         )
+    if limits is not None and not (held := is_held(x, None, limits)).all():
+        raise ValueError(
+            f"modality {name!r} has the value {float(x[~held][0]):g}, but its encoder takes values from {limits[0]:g} "
+            f"to {limits[1]:g}. Renumber them, or pass an encoder for more of them, such as "
+            "functools.partial(TextEncoder, vocabulary_size=...) for tokens."
+        )
 
 
-def is_held(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """Return the mask of the values that `dtype`, the input type of an encoder or None, represents."""
-    if _may_round(dtype):
-        return torch.ones_like(x, dtype=torch.bool)
-    return (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
+def is_held(x: torch.Tensor, dtype: torch.dtype | None, limits: tuple[float, float] | None = None) -> torch.Tensor:
+    """Return the mask of the values that an encoder takes, by its attributes `input_dtype` and `input_range`, or None.
+
+    Parameters
+    ----------
+    x : Tensor
+        Values.
+    dtype : torch.dtype or None
+        Type of the encoder's input.
+    limits : tuple of float or None, default=None
+        Lowest and highest value.
+
+    Returns
+    -------
+    bool Tensor
+        Mask of the shape of `x`.
+    """
+    held = torch.ones_like(x, dtype=torch.bool)
+    if not _may_round(dtype):
+        held = (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
+    return held if limits is None else held & (x >= limits[0]) & (x <= limits[1])
 
 
 def check_features(features: Any, name: str, shape: Shape, when: str = "") -> None:

@@ -452,7 +452,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         device = torch.device(self.device_)
         for size, x, present in blocks.stream(eval_batch_size(blocks.shapes, self.batch_size)):
             for name, block in x.items():
-                check_values(block, name, self.module_.branch(name).input_dtype)
+                check_values(block, name, self.module_.branch(name).encoder)
             positions = {
                 name: torch.from_numpy(np.flatnonzero(mask)).to(device)
                 for name, mask in present.items()

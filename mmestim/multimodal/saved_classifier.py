@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 # head. A file that holds more values than these raises the limit to its own number.
 _MAX_FEATURES, _MAX_HEAD_WEIGHTS = 1024, 2**24
 
-# The smallest built-in encoder has three tensors of standardisation, a weight and a bias.
-_MIN_ENCODER_TENSORS = 5
+# The smallest built-in encoder has vectors of tokens, a weight and a bias.
+_MIN_ENCODER_TENSORS = 3
 
 
 def to_file(estimator: MultimodalClassifier) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

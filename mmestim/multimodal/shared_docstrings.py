@@ -35,7 +35,7 @@ shapes : dict of str to tuple of int, default=None
     channels are moved to the front. A shape whose first and last axes may both be channels, such
     as (3, 40, 3), is an error for a dict of arrays; its shape here is that with channels first.
     For another meaning of three such axes, permute them in an encoder of your own.
-encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18'}, nn.Module, """
+encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', 'text'}, nn.Module, """
     "class, callable or dict, default='auto'\n"
     """\
     Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
@@ -45,7 +45,8 @@ encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18'}, 
     map; ``'resnet18'`` is the network of most papers for images, spectrograms, and frames of shape
     (frames, channels, height, width). All of them standardise their input with statistics of the
     training rows; ``'tabular'`` keeps the relative spread of the columns, up to a factor of 4.
-    A class or factory is called with `input_shape` and `embedding_dim` if it accepts them, and must map a
+    ``'text'`` averages trained vectors of token ids below 32768, with 0 for padding. A class or
+    factory is called with `input_shape` and `embedding_dim` if it accepts them, and must map a
     batch to (n_samples, n_features); `functools.partial` sets its other parameters. An instance is
     copied with its weights and never trained in place. A dict gives one of these per modality; modalities that it omits
     get ``'auto'``. Encoders receive float32. One with an attribute `input_dtype` receives this type
