@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .._utils.validation import check_choice
+from .augmentation import Augmented
 from .conv import ConvEncoder
 from .resnet import ResNet18Encoder
 from .standardize import Shape
@@ -20,7 +21,7 @@ from .trial import count_features
 from .vectors import LinearEncoder, MLPEncoder, TabularEncoder
 
 EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d", "resnet18", "text"]
-Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module]
+Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module] | Augmented
 
 ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "tabular": TabularEncoder,
@@ -50,8 +51,8 @@ def build_encoder(
     Parameters
     ----------
     encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', 'text'}, nn.Module, callable or dict
-        Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or
-        factory is called with those of `input_shape` and `embedding_dim` that it accepts and a
+        Name, class, factory or instance of the encoder, one of these with augmentations, or a dict of modality to one
+        of these. A class or factory is called with those of `input_shape` and `embedding_dim` that it accepts and a
         `functools.partial` has not set; an instance is copied.
     name : str
         The modality.
@@ -91,6 +92,11 @@ def build_encoder(
     if isinstance(encoder, Mapping) and (unknown := set(encoder) - set(names)):
         raise ValueError(f"encoder names {sorted(unknown)}, which are not modalities. They are {list(names)}.")
     encoder = encoder_for(encoder, name)
+    if isinstance(encoder, Augmented):
+        module, n_features = build_encoder(
+            {name: encoder.encoder}, name, shape, is_signal=is_signal, embedding_dim=embedding_dim, names=names
+        )
+        return nn.Sequential(*copy.deepcopy(encoder.augmentations), module), n_features
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
         factory = ENCODERS[_choose_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from .augmentation import behind_augmentations
+
 Shape = tuple[int, ...]
 
 # Mean and standard deviation of the pixels of ImageNet in red, green and blue, on a scale from 0 to 1.
@@ -224,8 +226,8 @@ class ImageNetStandardize(Standardize):
 
 
 def input_statistics(encoder: nn.Module) -> Standardize | None:
-    """Return the layer named `standardize` of an encoder; None if it has none."""
-    layer = getattr(encoder, "standardize", None)
+    """Return the layer named `standardize` of an encoder, behind augmentations, or None if it has none."""
+    layer = getattr(behind_augmentations(encoder), "standardize", None)
     return layer if isinstance(layer, Standardize) else None
 
 

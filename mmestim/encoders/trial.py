@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .augmentation import behind_augmentations
 from .standardize import Shape, fit_statistics
 
 # Types of input that are tried when an encoder fails, to name the one that it takes.
@@ -20,7 +21,7 @@ _EXACT_INTEGERS = 2**24
 
 def input_dtype(encoder: nn.Module, name: str) -> torch.dtype | None:
     """Return the attribute `input_dtype` of the encoder of modality `name`, None if it has none."""
-    dtype = getattr(encoder, "input_dtype", None)
+    dtype = getattr(behind_augmentations(encoder), "input_dtype", None)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(
             f"input_dtype={dtype!r} of the encoder for modality {name!r} must be a torch.dtype, such as torch.int64."
@@ -30,7 +31,7 @@ def input_dtype(encoder: nn.Module, name: str) -> torch.dtype | None:
 
 def input_range(encoder: nn.Module, name: str) -> tuple[float, float] | None:
     """Return the attribute `input_range` of the encoder of modality `name`, None if it has none."""
-    limits = getattr(encoder, "input_range", None)
+    limits = getattr(behind_augmentations(encoder), "input_range", None)
     if limits is None:
         return None
     if not isinstance(limits, tuple) or len(limits) != 2 or not all(isinstance(limit, int | float) for limit in limits):
