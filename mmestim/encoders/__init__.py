@@ -7,6 +7,7 @@ from .resnet import ResNet18Encoder
 from .standardize import ImageNetStandardize, SoftStandardize, Standardize
 from .text import TextEncoder
 from .vectors import LinearEncoder, MLPEncoder, PeriodicEmbedding, TabularEncoder
+from .wrapped import Wrapped
 
 __all__ = [
     "Augmentation",
@@ -23,5 +24,6 @@ __all__ = [
     "Standardize",
     "TabularEncoder",
     "TextEncoder",
+    "Wrapped",
     "build_encoder",
 ]

@@ -185,13 +185,18 @@ def check_features(features: Any, name: str, shape: Shape, when: str = "") -> No
     expected = f"a tensor of shape ({shape[0]}, n_features)"
     subject = f"encoder for modality {name!r} returns"
     if not isinstance(features, torch.Tensor):
-        parts = dict(_tensors(features))
+        parts = dict(tensors_of(features))
         content = " and ".join(f"{access} of shape {tuple(part.shape)}" for access, part in parts.items())
-        example = _as_matrix(parts, shape[0])
+        access, reduction = _as_matrix(parts, shape[0])
+        remedy = "Wrap it in an nn.Module whose forward returns one tensor."
+        if access:
+            remedy = (
+                f"Pass Wrapped(module, {_arguments(access, reduction)}) of mmestim.encoders, or an nn.Module whose "
+                f"forward returns one tensor, such as `self.encoder(x){access}{reduction}`."
+            )
         raise ValueError(
             f"{subject} {type(features).__name__}{when}{f' with {content}' if content else ''}, expected {expected}. "
-            "Wrap it in an nn.Module whose forward returns one tensor"
-            f"{f', such as `self.encoder(x){example}`' if example else ''}."
+            f"{remedy}"
         )
     if features.ndim != 2 or len(features) != shape[0] or not features.shape[1]:
         raise ValueError(
@@ -245,7 +250,7 @@ def _extreme_rows(x: torch.Tensor) -> torch.Tensor:
     return x[rows[: len(x)]]
 
 
-def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_of(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of an output object, with the expression that reads each from it."""
     if isinstance(output, Mapping):
         items = [
@@ -262,13 +267,20 @@ def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
     return ((access, value) for access, value in items if isinstance(value, torch.Tensor))
 
 
-def _as_matrix(parts: Mapping[str, torch.Tensor], n_rows: int) -> str:
-    """Return an expression for a matrix of features from the tensors of an output object, empty if none fits."""
+def _as_matrix(parts: Mapping[str, torch.Tensor], n_rows: int) -> tuple[str, str]:
+    """Return expressions that read and reduce a tensor of an output object to a matrix, empty if none fits."""
     for n_axes, reduction in ((2, ""), (3, ".mean(1)"), (4, ".flatten(1)")):
         for access, part in parts.items():
             if min(part.ndim, 4) == n_axes and len(part) == n_rows:
-                return access + reduction
-    return ""
+                return access, reduction
+    return "", ""
+
+
+def _arguments(access: str, reduction: str) -> str:
+    """Return the arguments of `Wrapped` that have the effect of two expressions."""
+    output = access.strip("[]") if access.startswith("[") else repr(access.removeprefix("."))
+    pooling = {"": "", ".mean(1)": ", pooling='mean'", ".flatten(1)": ", pooling='flatten'"}[reduction]
+    return f"output={output}{pooling}"
 
 
 def _matrix_remedy(features: torch.Tensor, n_rows: int) -> str:

@@ -49,7 +49,8 @@ encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', '
     factory is called with `input_shape` and `embedding_dim` if it accepts them, and must map a
     batch to (n_samples, n_features); `functools.partial` sets its other parameters. An instance is
     copied with its weights and never trained in place. `mmestim.encoders.Augmented` adds random
-    changes of the training rows to any of these. A dict gives one of these per modality; modalities that it omits
+    changes of the training rows to any of these, and `mmestim.encoders.Wrapped` reads a tensor from
+    the output object of a module. A dict gives one of these per modality; modalities that it omits
     get ``'auto'``. Encoders receive float32. One with an attribute `input_dtype` receives this type
     instead, such as ``torch.int64`` for `torch.nn.Embedding`; the values must then be integers below
     2**24, up to which float32 is exact.
