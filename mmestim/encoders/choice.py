@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .._utils.validation import check_choice
-from .augmentation import Augmented
+from .augmentation import Augmented, MaskSpectrogram, RandomCropFlip
 from .conv import ConvEncoder
 from .resnet import ResNet18Encoder
 from .standardize import Shape
@@ -32,6 +32,8 @@ ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "resnet18": ResNet18Encoder,
     "text": TextEncoder,
 }
+ENCODER_CLASSES = tuple(getattr(factory, "func", factory) for factory in ENCODERS.values())
+AUGMENTATION_CLASSES = (MaskSpectrogram, RandomCropFlip)
 
 # Built-in encoders that do not take every batch: of one row, or with values beyond a vocabulary.
 _TRIED = ("resnet18", "text")
@@ -117,6 +119,15 @@ def encoder_for(encoder: Encoder | Mapping[str, Encoder], name: str) -> Encoder:
 def is_tried(encoder: Any) -> bool:
     """Return whether an entry of the parameter `encoder` is tried on rows before training, because it may fail."""
     return not isinstance(encoder, str) or encoder in _TRIED
+
+
+def is_built_in(encoder: Any) -> bool:
+    """Return whether an entry of the parameter `encoder` contains no code of the user."""
+    if isinstance(encoder, Augmented):
+        return is_built_in(encoder.encoder) and all(
+            type(part) in AUGMENTATION_CLASSES for part in encoder.augmentations
+        )
+    return isinstance(encoder, str) or (encoder.func if isinstance(encoder, partial) else encoder) in ENCODER_CLASSES
 
 
 def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> EncoderName:
