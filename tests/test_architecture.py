@@ -75,7 +75,7 @@ ARROWS = {
         "voice._audio"
     ),
     "displays": "multimodal multimodal._analysis voice voice._audio voice.localization _data _utils",
-    "persistence": "multimodal multimodal.base balancers _networks _training _serialization _utils",
+    "persistence": "multimodal multimodal.base balancers _networks _training _serialization encoders _utils",
     "_cli": (
         "persistence voice voice._reporting voice._detection voice.pretrained voice.formats voice._audio voice._files "
         "voice.taxonomy datasets _utils"

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .._data.batches import Batch
+from ..encoders.augmentation import behind_augmentations
 from .fusion_heads import FusionHead
 from .multimodal_networks import Branch, JointModule
 from .stacking import copy_weights_back, stack_networks
@@ -98,7 +99,8 @@ class FoldEncoders(nn.Module):
     def __init__(self, encoders: Sequence[nn.Module]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self.input_dtype = getattr(encoders[0], "input_dtype", None)
+        first = behind_augmentations(encoders[0])
+        self.input_dtype, self.input_range = (getattr(first, name, None) for name in ("input_dtype", "input_range"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([encoder(x) for encoder in self.encoders], dim=1)

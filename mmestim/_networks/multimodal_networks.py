@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._data.batches import Batch
+from ..encoders.trial import input_dtype, input_range
 from .fusion_heads import FusionHead
 
 
@@ -34,6 +35,8 @@ class Branch(nn.Module):
     ----------
     input_dtype : torch.dtype or None
         Type to which blocks are cast for the encoder: its attribute of this name. None is float32.
+    input_range : tuple of float or None
+        The lowest and the highest value that the encoder takes: its attribute of this name. None is any.
     """
 
     def __init__(
@@ -41,7 +44,8 @@ class Branch(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.embedding_dim, self.n_classes = name, embedding_dim, n_classes
-        self.encoder, self.input_dtype = encoder, getattr(encoder, "input_dtype", None)
+        self.encoder, self.input_dtype = encoder, input_dtype(encoder, name)
+        self.input_range = input_range(encoder, name)
         self.head: nn.Module = nn.Linear(embedding_dim, n_classes) if head is None else head
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

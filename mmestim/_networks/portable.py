@@ -10,7 +10,7 @@ from torch import nn
 
 from .._data.batches import Batch
 from ..encoders.trial import is_held
-from .multimodal_networks import MultimodalModule
+from .multimodal_networks import Branch, MultimodalModule
 
 
 class PortableNetwork(nn.Module):
@@ -78,7 +78,7 @@ class PortableNetwork(nn.Module):
         x, present, is_valid = {}, {}, []
         for number, (name, block) in enumerate(zip(self.names, blocks, strict=True)):
             prepared = self._prepare(number, name, block)
-            x[name], present[name], is_absent = _split_absent(prepared, self.network.branch(name).input_dtype)
+            x[name], present[name], is_absent = _split_absent(prepared, self.network.branch(name))
             is_valid.append(present[name] | is_absent)
         batch = Batch(x, present, blocks[0].shape[0])
         logits = self.network.fuse(self.network.encode(batch), batch)
@@ -93,9 +93,9 @@ class PortableNetwork(nn.Module):
         return block.float() if offset is None else (block - offset).float()
 
 
-def _split_absent(x: torch.Tensor, dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _split_absent(x: torch.Tensor, branch: Branch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return a block with zeros in rows that the encoder cannot read, and masks of its other and its absent rows."""
     flat = x.flatten(1)
-    is_readable = (flat.isfinite() & is_held(flat, dtype)).all(1)
+    is_readable = (flat.isfinite() & is_held(flat, branch.input_dtype, branch.input_range)).all(1)
     filled = x.masked_fill(~is_readable.view(-1, *[1] * (x.ndim - 1)), 0)
     return filled, is_readable, flat.isnan().all(1)

@@ -9,11 +9,8 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
-from ..encoders.linear import LinearEncoder
-from ..encoders.mlp import MLPEncoder
-from ..encoders.periodic import PeriodicEmbedding
 from ..encoders.standardize import SoftStandardize, Standardize
-from ..encoders.tabular import TabularEncoder
+from ..encoders.vectors import LinearEncoder, MLPEncoder, PeriodicEmbedding, TabularEncoder
 from .multimodal_networks import Branch
 
 # Modules without tensors of their own: a stack has the same forward pass, over stacked children.

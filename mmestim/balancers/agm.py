@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import torch
 
+from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._utils.validation import check_number
-from ..encoders.standardize import Standardize
+from ..encoders.standardize import input_statistics
 from ._base import Balancer
 from ._joint_training import Outputs, Training
 from ._scores import against_others
@@ -128,15 +129,14 @@ def muted_features(training: Training) -> dict[str, torch.Tensor]:
     """Return the features, of shape (1, embedding_dim), of a zero input to each encoder in eval mode."""
     muted = {}
     for name in training.names:
-        encoder = training.module.branch(name).encoder
+        branch = training.module.branch(name)
         zero_input = torch.zeros(1, *training.rows.blocks.shapes[name], device=training.device)
-        standardize = getattr(encoder, "standardize", None)
-        if isinstance(standardize, Standardize):
-            zero_input += standardize.mean
-        was_training = encoder.training
-        encoder.eval()
-        muted[name] = encoder(zero_input).float()
-        encoder.train(was_training)
+        if (statistics := input_statistics(branch.encoder)) is not None:
+            zero_input += statistics.mean
+        was_training = branch.encoder.training
+        branch.encoder.eval()
+        muted[name] = branch.encode(Batch({name: zero_input}, {}, 1))
+        branch.encoder.train(was_training)
     return muted
 
 

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from .._utils.validation import check_choice
-from ._shapes import Shape
+from .augmentation import Augmented, MaskSpectrogram, RandomCropFlip
 from .conv import ConvEncoder
-from .linear import LinearEncoder
-from .mlp import MLPEncoder
-from .standardize import Standardize
-from .tabular import TabularEncoder
+from .resnet import ResNet18Encoder
+from .standardize import Shape
+from .text import TextEncoder
 from .trial import count_features
+from .vectors import LinearEncoder, MLPEncoder, TabularEncoder
 
-EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d"]
-Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module]
+EncoderName = Literal["tabular", "mlp", "linear", "conv1d", "conv2d", "resnet18", "text"]
+Encoder = Literal["auto"] | EncoderName | nn.Module | Callable[..., nn.Module] | Augmented
 
 ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "tabular": TabularEncoder,
@@ -29,7 +29,14 @@ ENCODERS: dict[EncoderName, Callable[..., nn.Module]] = {
     "mlp": MLPEncoder,
     "conv1d": partial(ConvEncoder, n_dims=1),
     "conv2d": partial(ConvEncoder, n_dims=2),
+    "resnet18": ResNet18Encoder,
+    "text": TextEncoder,
 }
+ENCODER_CLASSES = tuple(getattr(factory, "func", factory) for factory in ENCODERS.values())
+AUGMENTATION_CLASSES = (MaskSpectrogram, RandomCropFlip)
+
+# Built-in encoders that do not take every batch: of one row, or with values beyond a vocabulary.
+_TRIED = ("resnet18", "text")
 
 
 def build_encoder(
@@ -45,9 +52,10 @@ def build_encoder(
 
     Parameters
     ----------
-    encoder : {'auto', 'tabular', 'linear', 'mlp', 'conv1d', 'conv2d'}, type, callable, nn.Module or dict
-        Name, class, factory or instance of the encoder, or a dict of modality to one of these. A class or factory is
-        called with those of `input_shape` and `embedding_dim` that it accepts; an instance is copied.
+    encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', 'text'}, nn.Module, callable or dict
+        Name, class, factory or instance of the encoder, one of these with augmentations, or a dict of modality to one
+        of these. A class or factory is called with those of `input_shape` and `embedding_dim` that it accepts and a
+        `functools.partial` has not set; an instance is copied.
     name : str
         The modality.
     shape : tuple of int
@@ -86,6 +94,11 @@ def build_encoder(
     if isinstance(encoder, Mapping) and (unknown := set(encoder) - set(names)):
         raise ValueError(f"encoder names {sorted(unknown)}, which are not modalities. They are {list(names)}.")
     encoder = encoder_for(encoder, name)
+    if isinstance(encoder, Augmented):
+        module, n_features = build_encoder(
+            {name: encoder.encoder}, name, shape, is_signal=is_signal, embedding_dim=embedding_dim, names=names
+        )
+        return nn.Sequential(*copy.deepcopy(encoder.augmentations), module), n_features
     if isinstance(encoder, str):
         check_choice("encoder", encoder, ["auto", *ENCODERS], ", an nn.Module class, a factory or a dict of these")
         factory = ENCODERS[_choose_by_shape(name, shape, is_signal) if encoder == "auto" else encoder]
@@ -103,19 +116,18 @@ def encoder_for(encoder: Encoder | Mapping[str, Encoder], name: str) -> Encoder:
     return encoder.get(name, "auto") if isinstance(encoder, Mapping) else encoder
 
 
-def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Set the input statistics of a built-in encoder, unless they are set already.
+def is_tried(encoder: Any) -> bool:
+    """Return whether an entry of the parameter `encoder` is tried on rows before training, because it may fail."""
+    return not isinstance(encoder, str) or encoder in _TRIED
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        The encoder. Without a `Standardize` layer named `standardize` it is left unchanged.
-    batches : iterable of Tensor
-        Batches of training rows.
-    """
-    standardize = getattr(encoder, "standardize", None)
-    if isinstance(standardize, Standardize) and not standardize.is_fitted:
-        standardize.fit(batches)
+
+def is_built_in(encoder: Any) -> bool:
+    """Return whether an entry of the parameter `encoder` contains no code of the user."""
+    if isinstance(encoder, Augmented):
+        return is_built_in(encoder.encoder) and all(
+            type(part) in AUGMENTATION_CLASSES for part in encoder.augmentations
+        )
+    return isinstance(encoder, str) or (encoder.func if isinstance(encoder, partial) else encoder) in ENCODER_CLASSES
 
 
 def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> EncoderName:
@@ -124,7 +136,8 @@ def _choose_by_shape(name: str, shape: Shape, is_signal: bool) -> EncoderName:
     if len(shape) > 3:
         raise ValueError(
             f"encoder='auto' has no network for modality {name!r} with samples of shape {shape}: it supports vectors, "
-            f"signals, (height, width) and (channels, height, width). Pass encoder={{{name!r}: YourModule}}."
+            f"signals, (height, width) and (channels, height, width). Pass encoder={{{name!r}: 'resnet18'}} for frames "
+            f"of shape (frames, channels, height, width), or encoder={{{name!r}: YourModule}}."
         )
     return "conv2d"
 
@@ -142,7 +155,8 @@ def _call_factory(factory: Any, name: str, shape: Shape, embedding_dim: int) -> 
     except ValueError:  # Some callables written in C have no signature.
         accepted = {}
     accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    arguments = {key: value for key, value in offered.items() if accepts_any or key in accepted}
+    already_set = factory.keywords if isinstance(factory, partial) else {}
+    arguments = {k: v for k, v in offered.items() if (accepts_any or k in accepted) and k not in already_set}
     try:
         module = factory(**arguments)
     except TypeError as error:

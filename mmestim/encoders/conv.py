@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._shapes import Shape
-from .standardize import Standardize
+from .standardize import Shape, Standardize
 
 
 class ConvEncoder(nn.Module):

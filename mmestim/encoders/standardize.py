@@ -8,7 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ._shapes import Shape
+from .augmentation import behind_augmentations
+
+Shape = tuple[int, ...]
+
+# Mean and standard deviation of the pixels of ImageNet in red, green and blue, on a scale from 0 to 1.
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Smallest maximum of pixels on a scale from 0 to 255; what is between 1 and this number has neither scale.
+_MIN_BYTE_RANGE = 16
 
 # Constants of `SoftStandardize`, chosen on validation rows of real and synthetic sets.
 REFERENCE_WIDTH = 64  # largest sum of the squared weights, reached at this number of columns
@@ -149,3 +156,91 @@ class SoftStandardize(Standardize):
         weight = (exponent * log_spread).clamp(-limit, limit).exp().masked_fill(constant, 0)
         weight = weight * (min(len(varying), REFERENCE_WIDTH) / weight.square().sum()).sqrt()
         self.weight.copy_(weight.reshape(self.weight.shape))
+
+
+class ImageNetStandardize(Standardize):
+    """Standardisation of pixels by the mean and the standard deviation of ImageNet.
+
+    >>> import torch
+    >>> from mmestim.encoders import ImageNetStandardize
+    >>> standardize = ImageNetStandardize((3, 1, 1))
+    >>> standardize.fit([torch.tensor([0.0, 255.0]).expand(3, 3, 1, 2)])
+    >>> standardize.mean.flatten()
+    tensor([123.6750, 116.2800, 103.5300])
+
+    Networks that were trained on ImageNet expect it. `fit` only finds out the scale of the pixels: 0 to 1
+    if no training row exceeds 1, and 0 to 255 if the largest value is between 16 and 255.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the statistics, of which one axis has size 3 and the others 1. Without an axis of size 3, for
+        grey images, the statistics are the means of the three.
+
+    Attributes
+    ----------
+    mean : Tensor
+        Mean of ImageNet on the scale of the training rows, of shape `shape`.
+    scale : Tensor
+        Reciprocal of the standard deviation, of shape `shape`.
+    is_fitted : Tensor
+        Boolean tensor without axes: whether the scale is known. Before, it is 0 to 1.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self._set(1.0)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[torch.Tensor]) -> None:
+        """Set the scale of the pixels in one pass over the training rows.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor
+            Batches of training rows, each of shape ``(n_rows, *sample_shape)``.
+
+        Raises
+        ------
+        ValueError
+            If the values have neither of the two scales.
+        """
+        ranges = [(float(x.min()), float(x.max())) for x in batches]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if low < 0 or 1 < high < _MIN_BYTE_RANGE or high > 255:
+            raise ValueError(
+                f"its statistics are those of ImageNet, for pixels from 0 to 1 or from 0 to 255, but values are from "
+                f"{low:g} to {high:g}: scale them, or pass statistics='rows' to standardise them by the training rows, "
+                "or statistics=None if they are standardised already."
+            )
+        self._set(1.0 if high <= 1 else 255.0)
+        self.is_fitted.fill_(True)
+
+    @torch.no_grad()
+    def _set(self, largest: float) -> None:
+        mean, deviation = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_DEVIATION)
+        if self.mean.numel() == 1:
+            mean, deviation = mean.mean(), deviation.mean()
+        self.mean.copy_((largest * mean).reshape(self.mean.shape))
+        self.scale.copy_((1 / (largest * deviation)).reshape(self.scale.shape))
+
+
+def input_statistics(encoder: nn.Module) -> Standardize | None:
+    """Return the layer named `standardize` of an encoder, behind augmentations, or None if it has none."""
+    layer = getattr(behind_augmentations(encoder), "standardize", None)
+    return layer if isinstance(layer, Standardize) else None
+
+
+def fit_statistics(encoder: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Set the input statistics of an encoder, unless they are set already.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        The encoder. Without a `Standardize` layer named `standardize` it is left unchanged.
+    batches : iterable of Tensor
+        Batches of training rows.
+    """
+    standardize = input_statistics(encoder)
+    if standardize is not None and not standardize.is_fitted:
+        standardize.fit(batches)

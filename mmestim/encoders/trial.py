@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._shapes import Shape
+from .augmentation import behind_augmentations
+from .standardize import Shape, fit_statistics
 
 # Types of input that are tried when an encoder fails, to name the one that it takes.
 _DTYPES = (torch.int64, torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -20,12 +21,25 @@ _EXACT_INTEGERS = 2**24
 
 def input_dtype(encoder: nn.Module, name: str) -> torch.dtype | None:
     """Return the attribute `input_dtype` of the encoder of modality `name`, None if it has none."""
-    dtype = getattr(encoder, "input_dtype", None)
+    dtype = getattr(behind_augmentations(encoder), "input_dtype", None)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(
             f"input_dtype={dtype!r} of the encoder for modality {name!r} must be a torch.dtype, such as torch.int64."
         )
     return dtype
+
+
+def input_range(encoder: nn.Module, name: str) -> tuple[float, float] | None:
+    """Return the attribute `input_range` of the encoder of modality `name`, None if it has none."""
+    limits = getattr(behind_augmentations(encoder), "input_range", None)
+    if limits is None:
+        return None
+    if not isinstance(limits, tuple) or len(limits) != 2 or not all(isinstance(limit, int | float) for limit in limits):
+        raise TypeError(
+            f"input_range={limits!r} of the encoder for modality {name!r} must be a tuple of the lowest and the "
+            "highest value, such as (0, 999)."
+        )
+    return limits
 
 
 def count_features(encoder: nn.Module, name: str, shape: Shape) -> int:
@@ -75,13 +89,17 @@ def try_encoder(
     Raises
     ------
     ValueError
-        If the input type of the encoder does not hold the values of the rows, or the encoder fails on them.
+        If the encoder does not take the values of the rows, by its type or range of input, or fails on them.
     """
     dtype, extremes = input_dtype(encoder, name), torch.empty(0)
     for batch in batches:
-        check_values(batch + torch.as_tensor(offset), name, dtype)
+        check_values(batch + torch.as_tensor(offset), name, encoder)
         extremes = _extreme_rows(torch.cat([extremes, batch]) if len(extremes) else batch)
     encoder.train()
+    try:
+        fit_statistics(encoder, [extremes])
+    except ValueError as error:
+        raise ValueError(f"encoder for modality {name!r} cannot be used: {_reason(error)}.") from error
     for x in extremes.split(min(batch_size, n_train_rows, len(extremes))):
         try:
             with torch.no_grad():
@@ -91,7 +109,7 @@ def try_encoder(
                 raise ValueError(
                     f"encoder for modality {name!r} cannot train on one row at a time, but batch_size={batch_size} and "
                     f"{n_train_rows} training row(s) have the modality: {_reason(error)}. Raise both to 2 or more, or "
-                    "replace BatchNorm by nn.GroupNorm or nn.LayerNorm."
+                    "use an encoder with nn.GroupNorm or nn.LayerNorm instead of BatchNorm."
                 ) from error
             raise ValueError(
                 f"encoder for modality {name!r} fails in training mode on rows with values from {x.min():g} to "
@@ -100,8 +118,8 @@ def try_encoder(
         check_features(features, name, tuple(x.shape), " in training mode")
 
 
-def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
-    """Raise ValueError unless `dtype`, the input type of an encoder, represents all values of a batch.
+def check_values(x: torch.Tensor, name: str, encoder: nn.Module) -> None:
+    """Raise ValueError unless an encoder takes all values of a batch.
 
     Parameters
     ----------
@@ -109,21 +127,45 @@ def check_values(x: torch.Tensor, name: str, dtype: torch.dtype | None) -> None:
         Batch of the modality.
     name : str
         The modality.
-    dtype : torch.dtype or None
-        The input type. Floating-point types may round, so only others are checked.
+    encoder : nn.Module
+        Its encoder. `input_dtype` must represent the values; floating-point types may round. `input_range` holds the
+        lowest and the highest value.
     """
-    if not (_may_round(dtype) or (held := is_held(x, dtype)).all()):
+    dtype, limits = input_dtype(encoder, name), input_range(encoder, name)
+    if not (held := is_held(x, dtype)).all():
         raise ValueError(
             f"modality {name!r} has the value {float(x[~held][0])}, but its encoder has input_dtype={dtype}: values "
             "must be integers of this type, and below 2**24 because blocks are held as float32. Round or renumber them."
         )
+    if limits is not None and not (held := is_held(x, None, limits)).all():
+        raise ValueError(
+            f"modality {name!r} has the value {float(x[~held][0]):g}, but its encoder takes values from {limits[0]:g} "
+            f"to {limits[1]:g}. Renumber them, or pass an encoder for more of them, such as "
+            "functools.partial(TextEncoder, vocabulary_size=...) for tokens."
+        )
 
 
-def is_held(x: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """Return the mask of the values that `dtype`, the input type of an encoder or None, represents."""
-    if _may_round(dtype):
-        return torch.ones_like(x, dtype=torch.bool)
-    return (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
+def is_held(x: torch.Tensor, dtype: torch.dtype | None, limits: tuple[float, float] | None = None) -> torch.Tensor:
+    """Return the mask of the values that an encoder takes, by its attributes `input_dtype` and `input_range`, or None.
+
+    Parameters
+    ----------
+    x : Tensor
+        Values.
+    dtype : torch.dtype or None
+        Type of the encoder's input.
+    limits : tuple of float or None, default=None
+        Lowest and highest value.
+
+    Returns
+    -------
+    bool Tensor
+        Mask of the shape of `x`.
+    """
+    held = torch.ones_like(x, dtype=torch.bool)
+    if not _may_round(dtype):
+        held = (x.to(dtype).to(x.dtype) == x) & (x.abs() < _EXACT_INTEGERS)
+    return held if limits is None else held & (x >= limits[0]) & (x <= limits[1])
 
 
 def check_features(features: Any, name: str, shape: Shape, when: str = "") -> None:
@@ -143,13 +185,18 @@ def check_features(features: Any, name: str, shape: Shape, when: str = "") -> No
     expected = f"a tensor of shape ({shape[0]}, n_features)"
     subject = f"encoder for modality {name!r} returns"
     if not isinstance(features, torch.Tensor):
-        parts = dict(_tensors(features))
+        parts = dict(tensors_of(features))
         content = " and ".join(f"{access} of shape {tuple(part.shape)}" for access, part in parts.items())
-        example = _as_matrix(parts, shape[0])
+        access, reduction = _as_matrix(parts, shape[0])
+        remedy = "Wrap it in an nn.Module whose forward returns one tensor."
+        if access:
+            remedy = (
+                f"Pass Wrapped(module, {_arguments(access, reduction)}) of mmestim.encoders, or an nn.Module whose "
+                f"forward returns one tensor, such as `self.encoder(x){access}{reduction}`."
+            )
         raise ValueError(
             f"{subject} {type(features).__name__}{when}{f' with {content}' if content else ''}, expected {expected}. "
-            "Wrap it in an nn.Module whose forward returns one tensor"
-            f"{f', such as `self.encoder(x){example}`' if example else ''}."
+            f"{remedy}"
         )
     if features.ndim != 2 or len(features) != shape[0] or not features.shape[1]:
         raise ValueError(
@@ -203,7 +250,7 @@ def _extreme_rows(x: torch.Tensor) -> torch.Tensor:
     return x[rows[: len(x)]]
 
 
-def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_of(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of an output object, with the expression that reads each from it."""
     if isinstance(output, Mapping):
         items = [
@@ -220,13 +267,20 @@ def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
     return ((access, value) for access, value in items if isinstance(value, torch.Tensor))
 
 
-def _as_matrix(parts: Mapping[str, torch.Tensor], n_rows: int) -> str:
-    """Return an expression for a matrix of features from the tensors of an output object, empty if none fits."""
+def _as_matrix(parts: Mapping[str, torch.Tensor], n_rows: int) -> tuple[str, str]:
+    """Return expressions that read and reduce a tensor of an output object to a matrix, empty if none fits."""
     for n_axes, reduction in ((2, ""), (3, ".mean(1)"), (4, ".flatten(1)")):
         for access, part in parts.items():
             if min(part.ndim, 4) == n_axes and len(part) == n_rows:
-                return access + reduction
-    return ""
+                return access, reduction
+    return "", ""
+
+
+def _arguments(access: str, reduction: str) -> str:
+    """Return the arguments of `Wrapped` that have the effect of two expressions."""
+    output = access.strip("[]") if access.startswith("[") else repr(access.removeprefix("."))
+    pooling = {"": "", ".mean(1)": ", pooling='mean'", ".flatten(1)": ", pooling='flatten'"}[reduction]
+    return f"output={output}{pooling}"
 
 
 def _matrix_remedy(features: torch.Tensor, n_rows: int) -> str:

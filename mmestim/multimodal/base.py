@@ -39,7 +39,8 @@ from .._training.fingerprint import fingerprint
 from .._training.options import Monitor, Optimizer, Precision, Schedule, TrainingOptions
 from .._utils.types import Seed
 from .._utils.validation import check_number
-from ..encoders.choice import Encoder, build_encoder, encoder_for, fit_statistics
+from ..encoders.choice import Encoder, build_encoder, encoder_for, is_tried
+from ..encoders.standardize import fit_statistics
 from ..encoders.trial import check_values, try_encoder
 from . import saved_classifier
 from .fit_context import FitContext
@@ -406,9 +407,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _try_encoders(self, context: FitContext) -> None:
-        """Try the user's encoders before any training, so that an error in one does not discard the others' epochs."""
+        """Try encoders that may fail before any training, so that an error does not discard the epochs of others."""
         for name in self.modalities_:
-            if isinstance(encoder_for(self.encoder, name), str):
+            if not is_tried(encoder_for(self.encoder, name)):
                 continue
             batches = (
                 rows.batch(part).x[name].cpu()
@@ -451,7 +452,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         device = torch.device(self.device_)
         for size, x, present in blocks.stream(eval_batch_size(blocks.shapes, self.batch_size)):
             for name, block in x.items():
-                check_values(block, name, self.module_.branch(name).input_dtype)
+                check_values(block, name, self.module_.branch(name).encoder)
             positions = {
                 name: torch.from_numpy(np.flatnonzero(mask)).to(device)
                 for name, mask in present.items()

@@ -28,7 +28,7 @@ from .._serialization.module_skeleton import (
 )
 from .._training.devices import seeded
 from .._training.options import TrainingOptions
-from ..encoders.choice import encoder_for
+from ..encoders.choice import encoder_for, is_built_in
 
 if TYPE_CHECKING:
     from .base import MultimodalClassifier
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 # head. A file that holds more values than these raises the limit to its own number.
 _MAX_FEATURES, _MAX_HEAD_WEIGHTS = 1024, 2**24
 
-# The smallest built-in encoder has three tensors of standardisation, a weight and a bias.
-_MIN_ENCODER_TENSORS = 5
+# The smallest built-in encoder has vectors of tokens, a weight and a bias.
+_MIN_ENCODER_TENSORS = 3
 
 
 def to_file(estimator: MultimodalClassifier) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -273,7 +273,7 @@ def _build_encoder(
     """Build the encoder of one modality, and return it with its number of features, if it fits its tensors."""
     encoder = encoder_for(estimator.encoder, name)
     # Reject a file without weights at once: building thousands of networks would take long.
-    if isinstance(encoder, str) and len(specs) < _MIN_ENCODER_TENSORS:
+    if is_built_in(encoder) and len(specs) < _MIN_ENCODER_TENSORS:
         raise ValueError(f"its {len(specs)} tensors are too few for the encoder of modality {name!r}.")
     if estimator.n_networks_ > max(1, len(specs)):
         raise ValueError(f"its {len(specs)} tensors are too few for {estimator.n_networks_} networks of {name!r}.")
@@ -289,7 +289,7 @@ def _build_encoder(
         build_on_meta(
             lambda: estimator._new_encoder(name),
             check_all if number == 0 else lambda built: None,
-            is_user_defined=not isinstance(encoder, str),
+            is_user_defined=not is_built_in(encoder),
             is_small_enough=n_features <= max(_MAX_FEATURES, count_values(specs)),
         )
         for number in range(n_networks)

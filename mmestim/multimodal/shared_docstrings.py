@@ -35,19 +35,25 @@ shapes : dict of str to tuple of int, default=None
     channels are moved to the front. A shape whose first and last axes may both be channels, such
     as (3, 40, 3), is an error for a dict of arrays; its shape here is that with channels first.
     For another meaning of three such axes, permute them in an encoder of your own.
-encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d'}, nn.Module, class, callable or dict, default='auto'
+encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', 'text'}, nn.Module, """
+    "class, callable or dict, default='auto'\n"
+    """\
     Network that maps a modality's block to a feature vector. ``'auto'`` chooses by the shape:
     ``'tabular'`` for vectors, ``'conv1d'`` for signals, ``'conv2d'`` for two or three axes.
     ``'tabular'`` adds an affine map and a perceptron, with a periodic embedding of up to 128
     columns; ``'mlp'`` is a perceptron of two layers, as in most papers; ``'linear'`` is one affine
-    map. All of them standardise their input with statistics of the training rows; ``'tabular'``
-    keeps the relative spread of the columns, up to a factor of 4. A class or factory is called
-    with `input_shape` and `embedding_dim` if it accepts them, and must map a batch to
-    (n_samples, n_features). An instance is copied with its weights and never trained in place. A
-    dict gives one of these per modality; modalities that it omits get ``'auto'``. Encoders receive
-    float32. One with an attribute `input_dtype` receives this type instead, such as
-    ``torch.int64`` for `torch.nn.Embedding`; the values must then be integers below 2**24, up to
-    which float32 is exact.
+    map; ``'resnet18'`` is the network of most papers for images, spectrograms, and frames of shape
+    (frames, channels, height, width). All of them standardise their input with statistics of the
+    training rows; ``'tabular'`` keeps the relative spread of the columns, up to a factor of 4.
+    ``'text'`` averages trained vectors of token ids below 32768, with 0 for padding. A class or
+    factory is called with `input_shape` and `embedding_dim` if it accepts them, and must map a
+    batch to (n_samples, n_features); `functools.partial` sets its other parameters. An instance is
+    copied with its weights and never trained in place. `mmestim.encoders.Augmented` adds random
+    changes of the training rows to any of these, and `mmestim.encoders.Wrapped` reads a tensor from
+    the output object of a module. A dict gives one of these per modality; modalities that it omits
+    get ``'auto'``. Encoders receive float32. One with an attribute `input_dtype` receives this type
+    instead, such as ``torch.int64`` for `torch.nn.Embedding`; the values must then be integers below
+    2**24, up to which float32 is exact.
 embedding_dim : int, default=64
     Length of the feature vector of built-in encoders.
 cv : 'auto', int, splitter, list of splits or None, default='auto'

@@ -85,6 +85,16 @@ def _format(value: Any) -> str:
     return _REPR.repr(value)
 
 
+def _with_parameters(content: Mapping[str, Any]) -> _Unquoted:
+    return _Unquoted(f"{content['class']}({_REPR.repr(content['parameters'])})")
+
+
+def _augmented(content: Mapping[str, Any]) -> _Unquoted:
+    augmentations = [_with_parameters(part) for part in content["augmentations"]]
+    encoder = decode(content["encoder"], {"encoder": _with_parameters})
+    return _Unquoted(f"Augmented({', '.join(map(repr, [encoder, *augmentations]))})")
+
+
 class _ShortRepr(reprlib.Repr):
     """Limited repr, in which floats have six significant digits."""
 
@@ -103,5 +113,7 @@ _REPR.maxstring = _REPR.maxother = 100
 # Decoders of values that can be described but not built without the user's classes.
 _PLACEHOLDERS = {
     "module": lambda name: _Unquoted(f"modules[{name!r}]"),
-    "balancer": lambda content: _Unquoted(f"{content['class']}({_REPR.repr(content['parameters'])})"),
+    "balancer": _with_parameters,
+    "encoder": _with_parameters,
+    "augmented": _augmented,
 }

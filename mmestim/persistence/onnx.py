@@ -75,8 +75,9 @@ def to_onnx(estimator: Any, path: Path) -> None:
     modalities in `offsets_` are float64, because float32 could not tell their values apart.
 
     A block of NaN marks an absent modality. A graph cannot raise errors: for rows for which `predict_proba` does,
-    because a block is partly NaN, infinite or of the wrong type for its encoder, or all are absent, the probabilities
-    are NaN. Encoders of your own follow the rules of ONNX, by which a negative index counts from the end.
+    because a block is partly NaN, infinite, or of the wrong type or beyond the range of its encoder, or all are
+    absent, the probabilities are NaN. Encoders of your own follow the rules of ONNX, by which a negative index counts
+    from the end.
 
     The file computes in float32 on every device. With ``precision='bf16'``, `predict_proba` rounds to 8 bits and
     the file does not.

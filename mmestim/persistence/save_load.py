@@ -67,6 +67,9 @@ def save(estimator: Any, path: Path) -> None:
     such as callbacks, a splitter or a `RandomState`, and the parameter `checkpoint` are saved as their defaults;
     ``python -m mmestim info`` lists them.
 
+    Built-in encoders are saved with their parameters, whether they were given by name, class, `functools.partial` or
+    in `Augmented`; one with `weights` is saved by name alone, like your own, because a path belongs to one machine.
+
     The file holds only the names of your own encoders and balancers: the name of a class or function, of the class
     of an instance, or of the function of a `functools.partial`. If different encoders in an `encoder` dict share a
     name, the name of the modality is prepended, as in ``audio.Sequential``. `save` builds them again, as `load`

@@ -9,7 +9,7 @@ from mmestim._data.batches import Batch
 from mmestim._networks.multimodal_networks import Branch
 from mmestim._networks.stacking import copy_weights_back, stack_networks
 from mmestim.encoders import ConvEncoder, LinearEncoder, MLPEncoder, TabularEncoder
-from mmestim.encoders.choice import fit_statistics
+from mmestim.encoders.standardize import fit_statistics
 
 
 class Subclass(nn.Linear):

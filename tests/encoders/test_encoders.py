@@ -8,10 +8,8 @@ from torch import nn
 from mmestim import LateFusionClassifier
 from mmestim.encoders.choice import build_encoder
 from mmestim.encoders.conv import ConvEncoder
-from mmestim.encoders.linear import LinearEncoder
-from mmestim.encoders.periodic import PeriodicEmbedding
 from mmestim.encoders.standardize import SoftStandardize, Standardize
-from mmestim.encoders.tabular import TabularEncoder
+from mmestim.encoders.vectors import LinearEncoder, PeriodicEmbedding, TabularEncoder
 
 FAST = {"cv": None, "max_epochs": 2, "random_state": 0, "device": "cpu"}
 

@@ -225,7 +225,7 @@ def test_output_objects_are_refused_with_the_tensor_to_return(function, content,
         fit(Function(function), data)
     message = str(raised.value)
     assert f"returns {content}" in message
-    assert "Wrap it in an nn.Module" in message
+    assert ("Pass Wrapped(module, output=" in message) == (example is not None)
     assert re.findall(r"`self\.encoder\(x\)(.*)`", message) == ([] if example is None else [example])
 
 
