@@ -39,7 +39,7 @@ class VideoFrames(Reader):
     Attributes
     ----------
     sample_shape : tuple of int
-        (n_frames, 3, height, width), or (n_frames, height, width) for gray.
+        (n_frames, 3, height, width), or (n_frames, 1, height, width) for gray.
 
     See Also
     --------
@@ -63,7 +63,7 @@ class VideoFrames(Reader):
     @property
     def sample_shape(self) -> Shape:
         """Shape of the frames of a video, channels first."""
-        return (self.n_frames, 3, *self.size) if self.color == "rgb" else (self.n_frames, *self.size)
+        return (self.n_frames, 3 if self.color == "rgb" else 1, *self.size)
 
     @property
     def sample_dtype(self) -> np.dtype[Any]:
@@ -123,7 +123,7 @@ class VideoFrames(Reader):
             height, width = width, height
         resized = frame.reformat(width, height, "rgb24" if self.color == "rgb" else "gray", interpolation="AREA")
         pixels = np.rot90(resized.to_ndarray(), n_turns)
-        return np.moveaxis(pixels, -1, 0) if self.color == "rgb" else pixels
+        return np.moveaxis(pixels, -1, 0) if self.color == "rgb" else pixels[None]
 
     def _check_parameters(self) -> None:
         check_number("n_frames", self.n_frames, low=1, integer=True)

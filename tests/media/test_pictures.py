@@ -69,7 +69,8 @@ def test_what_is_not_one_image_is_named(tmp_path):
 def test_frames_are_the_middles_of_equal_parts(n_frames, make_video, tmp_path):
     path = make_video(tmp_path / "a.mp4")
     frames = VideoFrames(n_frames=n_frames, size=(24, 32), color="gray").fit_transform([path])[0]
-    assert frames.shape == (n_frames, 24, 32)
+    assert frames.shape == (n_frames, 1, 24, 32)
+    frames = frames[:, 0]
     numbers = np.floor(24 * (np.arange(n_frames) + 0.5) / n_frames)
     assert_allclose(frames[:, 12, 8], 250 * (numbers + 0.5) / 24, atol=6)
     assert frames[:, :, 20:].max() < 12
