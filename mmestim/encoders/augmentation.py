@@ -42,12 +42,12 @@ class Augmentation(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (n_samples, *sample_shape)
+        x : Tensor of shape (n_samples, ...)
             Rows of a batch, as the encoder receives them.
 
         Returns
         -------
-        Tensor of shape (n_samples, *sample_shape)
+        Tensor of shape (n_samples, ...)
             New tensor; `x` must stay as it is.
         """
         raise NotImplementedError
