@@ -19,7 +19,7 @@ MODULES = {
     "mmestim": "Classifiers, analyses, plots and files.",
     "mmestim.balancers": "Balancing methods for `JointClassifier`, and the base class of new ones.",
     "mmestim.encoders": "Built-in encoders.",
-    "mmestim.datasets": "Small data sets.",
+    "mmestim.datasets": "Small data sets, and lists of the files of larger ones.",
     "mmestim.media": "Files and texts as modalities.",
     "mmestim.persistence": "Files of fitted estimators.",
     "mmestim.voice": "Edits of voice recordings: simulation, detection, scans and reports.",
