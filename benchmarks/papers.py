@@ -114,7 +114,7 @@ def execute(key: tuple[str, ...], model: Any, data: PaperData, device: str) -> d
 def run_missing(
     runs: dict[tuple[str, ...], Any], data: PaperData, path: Path, args: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Yield the results of runs that are stored, and of the others as they finish."""
+    """Yield the results of runs that are stored, and of the others as they finish; go on after those that fail."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {tuple(line[field] for field in KEY): line for line in read_rows(path, FIELDS)}
     known = [] if args.fresh else [key for key in runs if key in stored]
@@ -123,7 +123,11 @@ def run_missing(
         yield from (parse_line(stored[key], NUMBERS, BY_NAME) for key in known)
     missing = [key for key in runs if key not in known]
     for number, key in enumerate(missing, 1):
-        line = execute(key, runs[key], data, args.device)
+        try:
+            line = execute(key, runs[key], data, args.device)
+        except ValueError as error:  # such as training that diverges
+            print(f"[{number}/{len(missing)}] {key[1]}, seed {key[2]} failed: {error}", file=sys.stderr, flush=True)
+            continue
         append_rows(path, FIELDS, [line])
         print(f"[{number}/{len(missing)}] {key[1]}, seed {key[2]}: {100 * float(line['accuracy']):.2f} %", flush=True)
         yield parse_line(line, NUMBERS, BY_NAME)
@@ -210,7 +214,8 @@ def main(argv: list[str] | None = None) -> int:
         report = args.out / f"papers-{args.data_set}.md"
         report.write_text(text, encoding="utf-8")
         print(f"\n{text}\nReport: {report}")
-    return 130 if is_interrupted else 0
+    n_results = sum(len(by_seed) for by_seed in results.values())
+    return 130 if is_interrupted else int(n_results < len(runs))
 
 
 if __name__ == "__main__":

@@ -107,6 +107,20 @@ def test_a_later_call_runs_only_what_is_missing(run, tmp_path):
     assert re.search(r"\| Sum +\| 66.40 +\| 66.82 +\| [\d.]+ ± [\d.]+ \|", (tmp_path / "papers-crema-d.md").read_text())
 
 
+def test_a_run_that_fails_leaves_the_others(run, tmp_path, monkeypatch):
+    execute = papers.execute
+
+    def diverge(key, *args):
+        if key[1] == "sum":
+            raise ValueError("training diverged")
+        return execute(key, *args)
+
+    monkeypatch.setattr(papers, "execute", diverge)
+    assert "[1/2] sum, seed 0 failed: training diverged" in run("--estimators", "sum", "decoupled", status=1).err
+    assert [line["estimator"] for line in read_lines(tmp_path)] == ["decoupled"]
+    assert table_of((tmp_path / "papers-crema-d.md").read_text(encoding="utf-8"), "UDI, table 2")["neither"][2] == ""
+
+
 def test_groups_are_held_out_on_request(run, tmp_path, crema_d):
     args = papers.parse(["--data-set", "crema-d", "--folder", str(crema_d), *TINY, "--by-group"])
     args.cache = tmp_path / "cache"
