@@ -135,12 +135,12 @@ def paper_readers(protocol: Protocol, args: argparse.Namespace) -> dict[str, Rea
     """Return the reader of each modality, in the order of the paper."""
     n_frames, size = args.frames or protocol.n_frames, (args.size, args.size)
     if protocol.n_times is None:
-        frames = VideoFrames("video", n_frames=n_frames, size=size, color=args.color)
+        frames = VideoFrames("video", n_frames=n_frames, size=size)
         return {"rgb": frames, "flow": FlowFrames("flow", n_frames=n_frames, size=size)}
     duration = ((args.times or protocol.n_times) - 1) * HOP / SAMPLE_RATE
     return {
         "audio": Spectrogram("audio", sample_rate=SAMPLE_RATE, hop_length=HOP, duration=duration),
-        "video": VideoFrames("video", n_frames=n_frames, size=size, color=args.color),
+        "video": VideoFrames("video", n_frames=n_frames, size=size),
     }
 
 

@@ -152,7 +152,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--embedding-dim", type=int, default=EMBEDDING_DIM, metavar="N", help="default: %(default)s")
     add("--size", type=int, metavar="PIXELS", help="height and width of frames (default: 224)")
     add("--frames", type=int, metavar="N", help="frames of a video (default: those of the papers)")
-    add("--color", choices=["rgb", "gray"], default="rgb", help="gray for encoders of single images")
     add("--times", type=int, metavar="N", help="frames of a spectrogram (default: those of the papers)")
     add("--cache", type=Path, default=HERE.parent / "build" / "media", help="folder for what was read")
     add("--read-jobs", type=int, default=1, metavar="N", help="processes that read files (default: %(default)s)")

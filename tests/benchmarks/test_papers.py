@@ -9,11 +9,26 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from torch import nn
 
 import papers
+from mmestim.encoders.choice import ENCODERS
 
-TINY = "--encoder conv2d --embedding-dim 8 --size 16 --color gray --times 30 --epochs 2 --seeds 1 --device cpu".split()
+TINY = "--encoder tiny --embedding-dim 8 --size 16 --times 30 --epochs 2 --seeds 1 --device cpu".split()
 RATE = 16_000
+
+
+class TinyEncoder(nn.Sequential):
+    """Encoder of spectrograms and of frames, in place of ResNet-18."""
+
+    def __init__(self, input_shape, embedding_dim=8):
+        n_values = int(np.prod(input_shape))
+        super().__init__(nn.Flatten(), nn.LayerNorm(n_values), nn.Linear(n_values, embedding_dim), nn.ReLU())
+
+
+@pytest.fixture(autouse=True)
+def _tiny_encoder(monkeypatch):
+    monkeypatch.setitem(ENCODERS, "tiny", TinyEncoder)
 
 
 def write_video(path, is_left):
@@ -73,7 +88,7 @@ def test_files_become_a_report_with_published_figures(run, tmp_path):
     report = (tmp_path / "papers-crema-d.md").read_text(encoding="utf-8")
     assert report in printed
     assert "36 rows train and 4 test, of 2 classes. A tenth of the rows are test rows, drawn at random" in report
-    assert "Inputs: audio 257 x 30, video 2 x 16 x 16. Encoder: conv2d from scratch. 2 epochs at most." in report
+    assert "Inputs: audio 257 x 30, video 2 x 3 x 16 x 16. Encoder: tiny from scratch. 2 epochs at most." in report
     lines = {line["estimator"]: line for line in read_lines(tmp_path)}
     methods = table_of(report, "UDI, table 1")
     ours = f"{100 * float(lines['udi']['accuracy']):.2f}", f"{100 * float(lines['udi']['macro_f1']):.2f}"
@@ -173,10 +188,12 @@ def test_ucf101_reads_frames_and_optical_flow(run, tmp_path):
     (folder / "ucfTrainTestlist").mkdir()
     for part, names in lists.items():
         (folder / "ucfTrainTestlist" / f"{part}list01.txt").write_text("\n".join(names))
-    # A flow of one frame has the shape of an image with two channels.
     args = papers.parse(["--data-set", "ucf101", "--folder", str(folder), *TINY, "--cache", str(tmp_path / "cache")])
     data = papers.open_data(args)
-    assert {name: block.shape for name, block in data.X.items()} == {"rgb": (20, 3, 16, 16), "flow": (20, 3, 2, 16, 16)}
+    assert {name: block.shape for name, block in data.X.items()} == {
+        "rgb": (20, 3, 3, 16, 16),
+        "flow": (20, 3, 2, 16, 16),
+    }
     assert data.X["flow"][0][:, :, 0, 0].tolist() == [[100, 150], [120, 170], [130, 180]]
     assert data.is_test.sum() == 4
     (folder / "tvl1_flow").rename(tmp_path / "elsewhere")
@@ -190,14 +207,14 @@ def test_a_wrong_folder_or_encoder_is_named(run, tmp_path):
 
 
 def test_quick_runs_do_not_reach_the_stored_results():
-    args = papers.parse("--data-set ave --folder AVE_Dataset --encoder conv2d --quick --epochs 1".split())
+    args = papers.parse("--data-set ave --folder AVE_Dataset --encoder tiny --quick --epochs 1".split())
     assert (args.estimators, args.epochs, args.out.name) == (papers.QUICK, 1, "demo")
-    assert papers.parse("--data-set ave --folder . --encoder conv2d".split()).out.name == "results"
+    assert papers.parse("--data-set ave --folder . --encoder tiny".split()).out.name == "results"
 
 
 @pytest.mark.parametrize("name", [name for name in papers.ESTIMATORS if not name.startswith("default-")])
 def test_every_row_has_an_estimator_with_the_papers_settings(name, crema_d):
-    args = papers.parse(["--data-set", "crema-d", "--folder", str(crema_d), "--encoder", "conv2d"])
+    args = papers.parse(["--data-set", "crema-d", "--folder", str(crema_d), "--encoder", "tiny"])
     parameters = papers.make_estimator(name, ["audio", "video"], args).get_params()
     expected = {"optimizer": "sgd", "weight_decay": 1e-4, "batch_size": 64, "cv": None, "max_epochs": 100}
     assert parameters | expected == parameters
