@@ -53,11 +53,13 @@ def format_scores(scores: dict[str, float]) -> str:
     return ";".join(f"{name}={value:.5f}" for name, value in scores.items())
 
 
-def parse_line(line: dict[str, str]) -> dict[str, Any]:
+def parse_line(
+    line: dict[str, str], numbers: Iterable[str] = NUMBERS, by_name: Iterable[str] = BY_NAME
+) -> dict[str, Any]:
     """Convert the numeric fields of a line to numbers."""
     result: dict[str, Any] = {**line, "seed": int(line["seed"])}
-    result |= {field: float(line[field]) for field in NUMBERS}
-    for field in BY_NAME:
+    result |= {field: float(line[field]) for field in numbers}
+    for field in by_name:
         pairs = (part.split("=") for part in line[field].split(";") if part)
         result[field] = {name: float(value) for name, value in pairs}
     return result

@@ -89,20 +89,24 @@ def classifier_details(
     """Return the fields of a fitted multimodal classifier: scores per modality, weights, anchor."""
     proba = model.predict_proba_per_modality(X_new)
     alone = {name: np.mean(model.classes_[p.argmax(axis=1)] == y_new) for name, p in proba.items()}
-    guidance = {
-        f"{follower}.{loss}": weight
-        for follower, history in getattr(model, "guidance_history_", {}).items()
-        for loss, weight in zip(("consistency", "complementarity"), history["weights"].mean(axis=0), strict=True)
-    }
     return {
         "alone": format_scores(alone),
         "probe": format_scores(probes(model, X, y, X_new, y_new)),
         "fusion_weights": format_scores(getattr(model, "fusion_weights_", None) or {}),
-        "guidance": format_scores(guidance),
+        "guidance": format_scores(guidance_weights(model)),
         "anchor": getattr(model, "anchor_", ""),
         "n_iter": str(model.n_iter_),
         "device": model.device_,
         "code": CODE,
+    }
+
+
+def guidance_weights(model: Any) -> dict[str, float]:
+    """Return the mean weight of each loss that guides a modality; an empty dict without guidance."""
+    return {
+        f"{follower}.{loss}": weight
+        for follower, history in getattr(model, "guidance_history_", {}).items()
+        for loss, weight in zip(("consistency", "complementarity"), history["weights"].mean(axis=0), strict=True)
     }
 
 

@@ -32,7 +32,7 @@ ARROWS = {
         "multimodal._objectives multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks "
         "_training _data encoders _utils"
     ),
-    "datasets": "_utils",
+    "datasets": "voice._audio _utils",
     "media": "voice._audio voice._files _training _data _utils",
     "voice._constants": "",
     "voice.time_map": "",

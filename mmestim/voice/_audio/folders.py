@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
+from ..._utils.tables import make_frame
 from .._files.paths import path_suggestion
 
 # Suffixes of files with sound that can be read.
@@ -52,12 +53,6 @@ def find_audio(folder: str | os.PathLike[str]) -> Any:
     >>> files = find_audio("de_DE")  # doctest: +SKIP
     >>> women = AudioCorpus(files[files["sex"] == "female"])  # doctest: +SKIP
     """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            'find_audio returns a DataFrame and needs pandas. Install it: pip install "mmestim[pandas]"'
-        ) from error
     paths = files_in(os.fspath(folder))
     columns: dict[str, list[str | None]] = {"path": list(paths)}
     layouts = [parse_mailabs_path(path) for path in paths]
@@ -65,7 +60,7 @@ def find_audio(folder: str | os.PathLike[str]) -> Any:
         columns |= {name: [layout.get(name) for layout in layouts] for name in ("language", "sex", "speaker", "book")}
     if texts := _read_texts(paths):
         columns["text"] = [texts.get(path) for path in paths]
-    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    return make_frame("find_audio", columns)
 
 
 def files_in(folder: str, *, is_thorough: bool = False) -> list[str]:

@@ -1,0 +1,1 @@
+"""Data sets as folders of files, in the layouts of their authors."""
