@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
         training = compare_epochs(Path(folder), options.rows, options.epochs, options.rounds)
         memory = memory_of_epoch(Path(folder), options.gib)
     head = "| contender | seconds | ratio |\n|---|---|---|"
-    text = f"""# How fast are files read?
+    text = f"""# Media
 
 `python benchmarks/media.py`: mmestim {mmestim.__version__}, PyAV {av.__version__}, torch {torch.__version__}, Python
 {platform.python_version()}, one process and thread. Medians of {options.rounds} rounds in turn.

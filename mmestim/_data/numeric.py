@@ -208,7 +208,8 @@ def _objects_to_numbers(objects: np.ndarray, column: Any = None) -> np.ndarray:
     if any(map(_is_nested, cells)):
         place = "X" if column is None else f"column {column!r} of X"
         raise ValueError(f"{place} holds arrays. {ACCEPTED} A block may be a column of arrays of one shape.")
-    missing = np.frompyfunc(_is_missing, 1, 1)(objects).astype(bool)
+    with np.errstate(invalid="ignore"):  # numpy 2.5 warns of comparisons with NaN.
+        missing = np.frompyfunc(_is_missing, 1, 1)(objects).astype(bool)
     try:
         return np.where(missing, np.nan, objects).astype(np.float64)
     except (TypeError, ValueError) as error:

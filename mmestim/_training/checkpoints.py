@@ -189,7 +189,7 @@ class Checkpoint:
         torch.save(content, buffer)
         try:
             self.fit.folder.mkdir(parents=True, exist_ok=True)  # It may have been deleted during training.
-            write_atomically(self.path, [_digest(buffer.getbuffer()), buffer.getbuffer()])
+            write_atomically(self.path, [_digest(buffer.getvalue()), buffer.getvalue()])
         except OSError as error:
             error.add_note(f"The state of training could not be written to checkpoint={str(self.fit.folder)!r}.")
             raise

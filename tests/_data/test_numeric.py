@@ -69,7 +69,7 @@ MARKERS = {
     "None": lambda cells: objects(None, cells),
     "pd.NA": lambda cells: objects(pd.NA, cells),
     "pd.NaT": lambda cells: objects(pd.NaT, cells),
-    "np.NaT": lambda cells: objects(np.datetime64("NaT"), cells),
+    "np.NaT": lambda cells: objects(np.datetime64("NaT", "s"), cells),
     "nan": lambda cells: objects(np.nan, cells),
     "None in a list": lambda cells: objects(None, cells).tolist(),
     "pd.NA in a list": lambda cells: objects(pd.NA, cells).tolist(),

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from numpydoc.docscrape import NumpyDocString
 from sklearn.datasets import make_classification
 
@@ -32,8 +33,8 @@ def holds(value, hint):
         return True
     if origin in (Union, UnionType):
         return any(holds(value, arg) for arg in args)
-    if origin is np.ndarray:
-        (kind,) = get_args(args[1])
+    if origin is np.ndarray or origin is NDArray:  # numpy 2.5 does not replace the alias by its meaning.
+        (kind,) = get_args(args[1]) if origin is np.ndarray else args
         return isinstance(value, np.ndarray) and (kind is Any or np.issubdtype(value.dtype, kind))
     if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
         return False

@@ -18,6 +18,8 @@ _CONTAINERS = (
 ).split()
 # Options for WAV: longer packets, and one of them to find out whether the samples are a coded stream after all.
 _FAST_WAV = {"max_size": "16384", "max_probe_packets": "1"}
+# Tags may be in any encoding. PyAV 19 replaces what it cannot decode, without this option.
+_ANY_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 # Containers without timestamps, in which lost time is estimated from lost bytes.
 _WITHOUT_TIMESTAMPS = {"aac", "ac3", "amr", "dts", "eac3", "mp3"}
 # Containers whose header counts the samples. FFmpeg estimates the duration of others from the size of the file.
@@ -62,7 +64,7 @@ class Track:
         options = {"format_whitelist": ",".join(_CONTAINERS)}
         if self._in_file(lambda file: file.read(12))[8:] == b"WAVE":
             options |= _FAST_WAV
-        self._container: Any = av.open(file, options=options, metadata_errors="ignore")  # tags of any encoding
+        self._container: Any = av.open(file, options=options, **_ANY_TAGS)
         self._stream = self._container.streams.best("audio")
         self.container = self._container.format.name.split(",")[0]
         self.n_tracks = len(self._container.streams.audio)
