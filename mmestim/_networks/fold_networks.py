@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import cast
 
 import torch
@@ -54,6 +55,10 @@ class FoldBranches(nn.Module):
         logits, features = (torch.stack(tensors) for tensors in zip(*outputs, strict=True))
         return logits, features
 
+    def encoders(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the modality and each encoder, stacked or of a fold."""
+        return chain.from_iterable(cast(Branch, part).encoders() for part in self.parts)
+
     def steps(self) -> list[int | None]:
         """Return the folds to train one after the other, or None alone for all of them at once."""
         return [None] if self.is_stacked or self.n_folds == 1 else list(range(self.n_folds))
@@ -84,6 +89,10 @@ class FoldNetworks(nn.Module):
     def run(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return fused logits and features of the network of the batch's fold."""
         return self.networks[batch.fold](batch)
+
+    def encoders(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield each modality and its encoder in each network."""
+        return chain.from_iterable(cast(JointModule, network).encoders() for network in self.networks)
 
 
 class FoldEncoders(nn.Module):

@@ -36,7 +36,7 @@ from .._training.callbacks import Stages
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import fingerprint
-from .._training.options import Monitor, Optimizer, Precision, Schedule, TrainingOptions
+from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule, TrainingOptions
 from .._utils.types import Seed
 from .._utils.validation import check_number
 from ..encoders.choice import Encoder, build_encoder, encoder_for, fit_statistics
@@ -99,7 +99,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         embedding_dim: int = 64,
         cv: Literal["auto"] | Folds | None = "auto",
         optimizer: Optimizer = "adamw",
-        lr: float | Literal["auto"] = "auto",
+        lr: LearningRate = "auto",
         lr_schedule: Schedule | None = "auto",
         weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
@@ -189,6 +189,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                 )
         self._check_parameters()
         blocks, labels = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
+        options.check_part_lr(self.modalities_)
         check_classification_targets(labels)
         groups = check_groups(groups, len(labels))
         self.classes_, codes = np.unique(labels, return_inverse=True)

@@ -64,9 +64,11 @@ optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
     were published with it, and change little under AdamW, whose steps do not depend on the size of
     gradients. A class, or a `functools.partial` of one, is called with the parameters and `lr`. It
     also gets `weight_decay` if it accepts one and a partial has not set it.
-lr : float or 'auto', default='auto'
+lr : float, 'auto' or dict, default='auto'
     Learning rate. ``'auto'`` is 0.002 for AdamW, chosen on validation rows of vectors, and 0.01 for
-    other optimizers.
+    other optimizers. A dict gives the rates of encoders by modality. Its key ``"head"`` stands for
+    all layers outside the encoders: the heads of modalities and the fusion head. What it omits gets
+    ``'auto'``. A rate has no effect on a frozen encoder.
 lr_schedule : {'auto', 'step', 'cosine'} or None, default='auto'
     Schedule of the learning rate: ``'step'`` is one tenth from 70 % of `max_epochs` on, ``'cosine'``
     a half cosine that reaches zero at `max_epochs`, None constant. ``'auto'`` is ``'cosine'`` for
@@ -156,7 +158,8 @@ device_ : str
 history_ : list of dict
     One entry per epoch: stage, modality, fold, epoch, train_loss, lr, dur (seconds) and, with early
     stopping, valid_loss and valid_accuracy. Networks of folds that train in step share an entry, with
-    means over the folds and None as fold. Without folds it is None too.
+    means over the folds and None as fold. Without folds it is None too. If `lr` is a dict, the entry
+    has the rate of the heads.
 n_iter_ : int
     Total number of epochs of all stages.
 n_networks_ : int
