@@ -56,7 +56,7 @@ class FoldBranches(nn.Module):
         return logits, features
 
     def encoders(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the modality and each encoder, stacked or of a fold."""
+        """Return pairs of the modality and an encoder, stacked or of a fold."""
         return chain.from_iterable(cast(Branch, part).encoders() for part in self.parts)
 
     def steps(self) -> list[int | None]:
@@ -91,7 +91,7 @@ class FoldNetworks(nn.Module):
         return self.networks[batch.fold](batch)
 
     def encoders(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield each modality and its encoder in each network."""
+        """Return pairs of a modality and its encoder in each network."""
         return chain.from_iterable(cast(JointModule, network).encoders() for network in self.networks)
 
 
@@ -108,9 +108,14 @@ class FoldEncoders(nn.Module):
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.input_dtype = getattr(encoders[0], "input_dtype", None)
+        # Networks share a frozen encoder, which is computed once.
+        self._first = [next(i for i, other in enumerate(encoders) if other is encoder) for encoder in encoders]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([encoder(x) for encoder in self.encoders], dim=1)
+        features: list[torch.Tensor] = []
+        for first, encoder in zip(self._first, self.encoders, strict=True):
+            features.append(features[first] if first < len(features) else encoder(x))
+        return torch.cat(features, dim=1)
 
 
 def join_branches(branches: Sequence[Branch]) -> Branch:

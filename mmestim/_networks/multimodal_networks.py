@@ -50,8 +50,8 @@ class Branch(nn.Module):
         return self.head(features).float(), features
 
     def encoders(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the modality and its encoder."""
-        yield self.name, self.encoder
+        """Return the pair of the modality and its encoder."""
+        return iter([(self.name, self.encoder)])
 
     def encode(self, batch: Batch) -> torch.Tensor:
         """Return features of the rows that have the modality, an empty tensor if the batch has none."""
@@ -83,7 +83,7 @@ class MultimodalModule(nn.Module):
         return cast(Branch, self.branches[self.names.index(name)])
 
     def encoders(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield each modality and its encoder."""
+        """Return pairs of a modality and its encoder."""
         return ((name, self.branch(name).encoder) for name in self.names)
 
     def forward(self, batch: Batch | Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -132,10 +132,7 @@ class Net(NeuralNetClassifier):
         return defaults
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
-        """Return the arguments of the optimizer, with a group for each encoder and for the heads if rates differ.
-
-        The heads are the first group, whose rate schedulers record in the history.
-        """
+        """Return the arguments of the optimizer, with a group for the heads and for each encoder if rates differ."""
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if not self.options.part_lr:
             return (groups,), kwargs
@@ -148,14 +145,14 @@ class Net(NeuralNetClassifier):
                         f"lr={self.options.part_lr} has different rates for {owners[parameter]!r} and {name!r}, whose "
                         "encoders share parameters. Give them the same rate, or encoders of their own."
                     )
-        parts: dict[str, list[nn.Parameter]] = {HEAD: []}
+        parts: dict[str, list[nn.Parameter]] = {HEAD: []}  # Schedulers record the rate of the first group.
         for parameter in (parameter for group in groups for parameter in group["params"]):
             parts.setdefault(owners.get(parameter, HEAD), []).append(parameter)
         return ([{"params": part, "lr": self._part_lr(name), "part": name} for name, part in parts.items()],), kwargs
 
     def _part_lr(self, name: str) -> float:
         """Return the initial learning rate of an encoder or of the heads."""
-        return self.options.part_lr.get(name, self.lr)
+        return self.options.part_lr.get(name, self.options.lr)
 
     def current_lr(self) -> dict[str, Any]:
         """Return the current learning rates as fields of the options of another training."""

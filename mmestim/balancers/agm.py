@@ -128,8 +128,10 @@ def muted_features(training: Training) -> dict[str, torch.Tensor]:
     """Return the features, of shape (1, embedding_dim), of a zero input to each encoder in eval mode."""
     muted = {}
     for name in training.names:
-        encoder = training.module.branch(name).encoder
-        zero_input = torch.zeros(1, *training.rows.blocks.shapes[name], device=training.device)
+        encoder, shape = training.module.branch(name).encoder, training.rows.blocks.shapes[name]
+        if name in training.context.frozen:  # In training the block holds its features.
+            encoder, shape, _ = training.context.frozen[name]
+        zero_input = torch.zeros(1, *shape, device=training.device)
         standardize = getattr(encoder, "standardize", None)
         if isinstance(standardize, Standardize):
             zero_input += standardize.mean

@@ -234,6 +234,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         except KeyboardInterrupt:
             message = stages.interruption(type(self).__name__, self.checkpoint, is_fitted=False)
             raise KeyboardInterrupt(message) from None
+        context.restore_encoders(self.module_)
         self.module_.eval()
         self.n_iter_ = len(self.history_)
         self.device_ = str(options.device)
@@ -389,7 +390,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     def _build_branch(self, context: FitContext, name: str) -> Branch:
         """Return a new branch for one modality, with the same initial weights at every call of a fit."""
         with seeded(context.seed_for(name), context.options.device):
-            branch = Branch(name, *self._new_encoder(name), context.n_classes)
+            is_frozen = name in context.frozen
+            encoder, n_features = context.frozen[name].stand_in() if is_frozen else self._new_encoder(name)
+            branch = Branch(name, encoder, n_features, context.n_classes)
         rows = context.split_for(name)[0]
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
         fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
@@ -407,7 +410,10 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _try_encoders(self, context: FitContext) -> None:
-        """Try the user's encoders before any training, so that an error in one does not discard the others' epochs."""
+        """Try the user's encoders before any training, so that an error in one does not discard the others' epochs.
+
+        Features of frozen encoders are computed here, and replace their blocks.
+        """
         for name in self.modalities_:
             if isinstance(encoder_for(self.encoder, name), str):
                 continue
@@ -418,8 +424,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             )
             n_train_rows = min(len(train) for train, _ in context.folds_for(name))
             with seeded(context.seed_for(name), context.options.device):
-                encoder, _ = self._new_encoder(name)
-                try_encoder(
+                encoder, n_features = self._new_encoder(name)
+                is_frozen = try_encoder(
                     encoder,
                     name,
                     batches,
@@ -427,6 +433,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     batch_size=int(self.batch_size),
                     n_train_rows=n_train_rows,
                 )
+            if is_frozen:
+                context.freeze(name, encoder, n_features, self.max_memory)
 
     def _sample_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one sample of a modality."""

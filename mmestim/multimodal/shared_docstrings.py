@@ -44,7 +44,9 @@ encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d'}, nn.Module, c
     keeps the relative spread of the columns, up to a factor of 4. A class or factory is called
     with `input_shape` and `embedding_dim` if it accepts them, and must map a batch to
     (n_samples, n_features). An instance is copied with its weights and never trained in place. A
-    dict gives one of these per modality; modalities that it omits get ``'auto'``. Encoders receive
+    dict gives one of these per modality; modalities that it omits get ``'auto'``. An encoder with
+    parameters of which none requires a gradient is frozen: it is built once and runs in eval mode,
+    and its features are computed once per fit, unless it draws random numbers. Encoders receive
     float32. One with an attribute `input_dtype` receives this type instead, such as
     ``torch.int64`` for `torch.nn.Embedding`; the values must then be integers below 2**24, up to
     which float32 is exact.
@@ -110,7 +112,8 @@ device : str or torch.device, default='auto'
 max_memory : float, default=1024
     Memory in MiB for blocks that are kept as float32 tensors on the device, smallest blocks
     first. Blocks that do not fit, and memory maps and sparse matrices of any size, are read batch
-    by batch.
+    by batch. Features of a frozen encoder take the place of its block; if they do not fit, they
+    are kept in a temporary file.
 callbacks : list of skorch callbacks, default=None
     Callbacks of the skorch net of every training stage. Their scores are printed with ``verbose=2``
     and are not in `history_`. The net's history holds losses and scores per epoch, not per batch:
