@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 import torch
 
 from .numeric import column_offsets, sampled_rows
-from .sources import Shape, Source
+from .sources import ArrayRows, Shape, Source
 
 # Number of values to read at a time when a whole block is scanned: 16 MiB of float32.
 _CHUNK_SIZE = 2**22
@@ -103,6 +104,46 @@ class Blocks:
                     self._tensors[name][rows] = torch.from_numpy(block)
         self._check_any_present(self._present, 0)
         return self
+
+    def replace(
+        self,
+        name: str,
+        n_features: int,
+        compute: Callable[[torch.Tensor], None],
+        max_memory: float,
+        device: torch.device,
+    ) -> None:
+        """Replace a block by features of its rows. Call `load` first.
+
+        Parameters
+        ----------
+        name : str
+            The modality.
+        n_features : int
+            Number of features of a row.
+        compute : callable
+            Function that computes the features from the block, and writes them to a tensor of zeros of shape
+            (n_rows, n_features).
+        max_memory : float
+            Memory in MiB for all blocks. Features that do not fit are mapped from a temporary file.
+        device : torch.device
+            Device of features that are held in memory.
+        """
+        self._tensors.pop(name, None)
+        shape = (len(self), n_features)
+        n_bytes = 4 * math.prod(shape) + sum(map(self._n_bytes, self._tensors))
+        if n_bytes <= max_memory * 2**20:
+            features = torch.zeros(shape, device=device)
+            compute(features)
+            self._tensors[name] = features
+        else:
+            with tempfile.TemporaryFile() as file:  # It is deleted with the last reference to the array.
+                stored = np.memmap(file, np.float32, "w+", shape=shape)
+            compute(torch.from_numpy(stored))
+            self._sources[name] = ArrayRows(stored)
+        self.shapes[name] = (n_features,)
+        self._offsets.pop(name, None)
+        self._channels_last = [other for other in self._channels_last if other != name]
 
     def present(self, name: str) -> np.ndarray:
         """Return the boolean mask of the rows that have modality `name`. Call `load` first."""

@@ -62,7 +62,7 @@ class FoldRows:
         """Return the batch with these row numbers of shape (n_folds, n_rows)."""
         is_row = rows != PADDING
         # Row 0 may lack the modality; then its block is NaN, also after a multiplication by the weight 0.
-        any_row = int(self.folds[0].rows[0])
+        any_row = next(int(fold.rows[0]) for fold in self.folds if len(fold))
         flat = self.folds[0].batch(rows.masked_fill(~is_row, any_row).flatten(), training)
         n_folds, n_rows = rows.shape
         x = {name: block.reshape(n_folds, n_rows, *block.shape[1:]) for name, block in flat.x.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import cast
 
 import torch
@@ -55,6 +56,10 @@ class FoldBranches(nn.Module):
         logits, features = (torch.stack(tensors) for tensors in zip(*outputs, strict=True))
         return logits, features
 
+    def encoders(self) -> Iterator[tuple[str, nn.Module]]:
+        """Return pairs of the modality and an encoder, stacked or of a fold."""
+        return chain.from_iterable(cast(Branch, part).encoders() for part in self.parts)
+
     def steps(self) -> list[int | None]:
         """Return the folds to train one after the other, or None alone for all of them at once."""
         return [None] if self.is_stacked or self.n_folds == 1 else list(range(self.n_folds))
@@ -86,6 +91,10 @@ class FoldNetworks(nn.Module):
         """Return fused logits and features of the network of the batch's fold."""
         return self.networks[batch.fold](batch)
 
+    def encoders(self) -> Iterator[tuple[str, nn.Module]]:
+        """Return pairs of a modality and its encoder in each network."""
+        return chain.from_iterable(cast(JointModule, network).encoders() for network in self.networks)
+
 
 class FoldEncoders(nn.Module):
     """Encoders of several networks, whose features are concatenated.
@@ -101,9 +110,14 @@ class FoldEncoders(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         first = behind_augmentations(encoders[0])
         self.input_dtype, self.input_range = (getattr(first, name, None) for name in ("input_dtype", "input_range"))
+        # Networks share a frozen encoder, which is computed once.
+        self._first = [next(i for i, other in enumerate(encoders) if other is encoder) for encoder in encoders]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([encoder(x) for encoder in self.encoders], dim=1)
+        features: list[torch.Tensor] = []
+        for first, encoder in zip(self._first, self.encoders, strict=True):
+            features.append(features[first] if first < len(features) else encoder(x))
+        return torch.cat(features, dim=1)
 
 
 def join_branches(branches: Sequence[Branch]) -> Branch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -53,6 +53,10 @@ class Branch(nn.Module):
         features = self.encode(batch)
         return self.head(features).float(), features
 
+    def encoders(self) -> Iterator[tuple[str, nn.Module]]:
+        """Return the pair of the modality and its encoder."""
+        return iter([(self.name, self.encoder)])
+
     def encode(self, batch: Batch) -> torch.Tensor:
         """Return features of the rows that have the modality, an empty tensor if the batch has none."""
         x = batch.x[self.name]
@@ -81,6 +85,10 @@ class MultimodalModule(nn.Module):
     def branch(self, name: str) -> Branch:
         """Return the branch of modality `name`."""
         return cast(Branch, self.branches[self.names.index(name)])
+
+    def encoders(self) -> Iterator[tuple[str, nn.Module]]:
+        """Return pairs of a modality and its encoder."""
+        return ((name, self.branch(name).encoder) for name in self.names)
 
     def forward(self, batch: Batch | Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return fused logits, and the features of each modality.

@@ -21,7 +21,7 @@ from .callbacks import EpochTable, ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators
 from .evaluation import evaluate, selection_loss
-from .options import TrainingOptions
+from .options import HEAD, TrainingOptions
 
 if TYPE_CHECKING:
     from .loop import Objective
@@ -130,6 +130,34 @@ class Net(NeuralNetClassifier):
         elif self.options.verbose > 1:
             defaults.append(("print_log", EpochTable(self.heading, [SELECTION, f"{SELECTION}_best"])))
         return defaults
+
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
+        """Return the arguments of the optimizer, with a group for the heads and for each encoder if rates differ."""
+        (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if not self.options.part_lr:
+            return (groups,), kwargs
+        module = getattr(self.module_, "_orig_mod", self.module_)
+        owners: dict[nn.Parameter, str] = {}
+        for name, encoder in module.encoders():
+            for parameter in encoder.parameters():
+                if self._part_lr(owners.setdefault(parameter, name)) != self._part_lr(name):
+                    raise ValueError(
+                        f"lr={self.options.part_lr} has different rates for {owners[parameter]!r} and {name!r}, whose "
+                        "encoders share parameters. Give them the same rate, or encoders of their own."
+                    )
+        parts: dict[str, list[nn.Parameter]] = {HEAD: []}  # Schedulers record the rate of the first group.
+        for parameter in (parameter for group in groups for parameter in group["params"]):
+            parts.setdefault(owners.get(parameter, HEAD), []).append(parameter)
+        return ([{"params": part, "lr": self._part_lr(name), "part": name} for name, part in parts.items()],), kwargs
+
+    def _part_lr(self, name: str) -> float:
+        """Return the initial learning rate of an encoder or of the heads."""
+        return self.options.part_lr.get(name, self.options.lr)
+
+    def current_lr(self) -> dict[str, Any]:
+        """Return the current learning rates as fields of the options of another training."""
+        groups = self.optimizer_.param_groups
+        return {"lr": groups[0]["lr"], "part_lr": {group["part"]: group["lr"] for group in groups if "part" in group}}
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Initialize the optimizer as skorch does, with momentum for every parameter."""
@@ -351,7 +379,8 @@ class Net(NeuralNetClassifier):
         if is_finite:
             return
         clip = "" if self.options.max_grad_norm is not None else ", set max_grad_norm=1.0"
+        lr = self.options.part_lr or self.lr
         raise ValueError(
-            f"training diverged ({self.title}, epoch {len(self.history)}): the {problem}. Lower lr (now {self.lr})"
+            f"training diverged ({self.title}, epoch {len(self.history)}): the {problem}. Lower lr (now {lr})"
             f"{clip}, or bring the columns of X to a common scale."
         )

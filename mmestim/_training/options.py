@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,9 +18,14 @@ from .devices import autocast, resolve_device
 
 # Types of parameters.
 Optimizer = Literal["adamw", "sgd"] | Callable[..., torch.optim.Optimizer]
+Rate = float | Literal["auto"]
+LearningRate = Rate | Mapping[str, Rate]
 Schedule = Literal["auto", "step", "cosine"]
 Monitor = Literal["valid_loss", "valid_accuracy"]
 Precision = Literal["float32", "bf16"]
+
+# Key of a dict of learning rates that stands for all layers outside the encoders.
+HEAD = "head"
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 
@@ -43,6 +48,8 @@ class TrainingOptions:
         Its arguments besides the learning rate.
     lr : float
         Initial learning rate.
+    part_lr : dict of str to float
+        Initial learning rates that differ from `lr`: of encoders by modality, and of the heads as ``'head'``.
     lr_schedule : {'step', 'cosine'} or None
         Schedule of the learning rate over the epochs.
     max_grad_norm : float or None
@@ -88,6 +95,7 @@ class TrainingOptions:
     compile: bool
     callbacks: list[Any]
     verbose: int
+    part_lr: dict[str, float] = field(default_factory=dict)
     checkpoints: Checkpoints | None = None
     stages: Stages | None = None
     schedule_epochs: int | None = None
@@ -96,7 +104,7 @@ class TrainingOptions:
     def from_parameters(
         cls,
         *,
-        lr: float | Literal["auto"],
+        lr: LearningRate,
         batch_size: int,
         optimizer: Optimizer = "adamw",
         weight_decay: float | Literal["auto"] = 0.0,
@@ -114,8 +122,11 @@ class TrainingOptions:
     ) -> TrainingOptions:
         """Return checked options; the parameters have the names and meanings of those of the estimators."""
         auto = _auto_values(optimizer)
-        if not _is_auto("lr", lr):
-            check_number("lr", lr, closed=False)
+        rates = dict(lr) if isinstance(lr, Mapping) else {}
+        for name, rate in rates.items() if isinstance(lr, Mapping) else [(None, lr)]:
+            parameter = "lr" if name is None else f"lr[{name!r}]"
+            if not _is_auto(parameter, rate, ", or a dict of modality to one of these" if name is None else ""):
+                check_number(parameter, rate, closed=False)
         if not _is_auto("weight_decay", weight_decay):
             check_number("weight_decay", weight_decay)
         check_number("batch_size", batch_size, low=1, integer=True)
@@ -139,7 +150,8 @@ class TrainingOptions:
             device=resolved_device,
             optimizer=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
-            lr=auto["lr"] if isinstance(lr, str) else lr,
+            lr=auto["lr"] if isinstance(lr, str | Mapping) else lr,
+            part_lr={name: auto["lr"] if isinstance(rate, str) else rate for name, rate in rates.items()},
             lr_schedule=auto["lr_schedule"] if lr_schedule == "auto" else lr_schedule,
             max_grad_norm=max_grad_norm,
             batch_size=batch_size,
@@ -152,6 +164,25 @@ class TrainingOptions:
             callbacks=check_callbacks(callbacks),
             verbose=verbose,
         )
+
+    def check_part_lr(self, modalities: Iterable[str]) -> None:
+        """Raise ValueError unless the learning rates of parts are those of modalities and of the heads."""
+        names = list(modalities)
+        if unknown := [name for name in self.part_lr if name not in [*names, HEAD]]:
+            raise ValueError(
+                f"lr names {unknown}, which are not modalities. Use {names}, or {HEAD!r} for all layers outside the "
+                "encoders."
+            )
+        if HEAD in self.part_lr and HEAD in names:
+            raise ValueError(
+                f"lr={self.part_lr} is ambiguous: {HEAD!r} stands for all layers outside the encoders, and X has a "
+                "modality of this name. Rename the modality."
+            )
+
+    def scaled(self, factor: float) -> TrainingOptions:
+        """Return the options with all learning rates multiplied by a factor."""
+        part_lr = {name: factor * rate for name, rate in self.part_lr.items()}
+        return replace(self, lr=factor * self.lr, part_lr=part_lr)
 
     def log_stage(self, message: str) -> None:
         """Pass the beginning of a stage of a long fit to the logger ``mmestim``, and print it if `verbose` is set."""
@@ -188,10 +219,10 @@ class TrainingOptions:
         return autocast(self.precision, self.device)
 
 
-def _is_auto(name: str, value: Any) -> bool:
+def _is_auto(name: str, value: Any, otherwise: str = "") -> bool:
     """Return whether the value of a parameter is 'auto', and raise ValueError for other strings."""
     if isinstance(value, str) and value != "auto":
-        raise ValueError(f"{name}={value!r} is not supported. Use a number or 'auto'.")
+        raise ValueError(f"{name}={value!r} is not supported. Use a number or 'auto'{otherwise}.")
     return isinstance(value, str)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .._data.batches import Batch, Rows
+from .._networks.frozen_encoders import FrozenEncoder
 from .._networks.multimodal_networks import Branch, JointModule, present_mask
 from .._training.devices import seeded
 from .._training.loop import train
@@ -28,6 +29,7 @@ class FitContext(Protocol):
     options: TrainingOptions
     n_classes: int
     fold: int | None
+    frozen: dict[str, FrozenEncoder]
 
     @property
     def train(self) -> Rows:
@@ -132,7 +134,8 @@ class Training(Stateful):
     names : list of str
         Modalities, sorted; tensors with one entry per modality follow this order.
     module : JointModule
-        The network: ``branch(name).encoder``, ``branch(name).head``, ``fusion_head``.
+        The network: ``branch(name).encoder``, ``branch(name).head``, ``fusion_head``. Blocks of a modality with a
+        frozen encoder hold its features, and an `nn.Identity` stands for it.
     parameters : dict of str to list of Parameter
         Trainable parameters of each encoder.
     rows, valid : Rows

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import torch
 
-from .._data.batches import Batch
 from .._networks.fusion_heads import FusionHead
 from .._utils.validation import check_number
 from ..encoders.standardize import input_statistics
+from ..encoders.trial import input_dtype
 from ._base import Balancer
 from ._joint_training import Outputs, Training
 from ._scores import against_others
@@ -129,14 +129,16 @@ def muted_features(training: Training) -> dict[str, torch.Tensor]:
     """Return the features, of shape (1, embedding_dim), of a zero input to each encoder in eval mode."""
     muted = {}
     for name in training.names:
-        branch = training.module.branch(name)
-        zero_input = torch.zeros(1, *training.rows.blocks.shapes[name], device=training.device)
-        if (statistics := input_statistics(branch.encoder)) is not None:
+        encoder, shape = training.module.branch(name).encoder, training.rows.blocks.shapes[name]
+        if name in training.context.frozen:  # In training the block holds its features.
+            encoder, shape, _ = training.context.frozen[name]
+        zero_input = torch.zeros(1, *shape, device=training.device)
+        if (statistics := input_statistics(encoder)) is not None:
             zero_input += statistics.mean
-        was_training = branch.encoder.training
-        branch.encoder.eval()
-        muted[name] = branch.encode(Batch({name: zero_input}, {}, 1))
-        branch.encoder.train(was_training)
+        dtype, was_training = input_dtype(encoder, name), encoder.training
+        encoder.eval()
+        muted[name] = encoder(zero_input if dtype is None else zero_input.to(dtype)).float()
+        encoder.train(was_training)
     return muted
 
 

@@ -120,7 +120,7 @@ class GradientBlending(Balancer):
         # Every branch must train for the same number of epochs, without early stopping or the user's callbacks.
         options = replace(
             context.options,
-            lr=training.net.optimizer_.param_groups[0]["lr"],
+            **training.net.current_lr(),
             lr_schedule=None,
             max_epochs=self.n_epochs,
             early_stopping=False,

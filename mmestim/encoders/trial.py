@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import random
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from torch import nn
 
 from .augmentation import behind_augmentations
-from .standardize import Shape, fit_statistics
+from .standardize import Shape, fit_statistics, input_statistics
 
 # Types of input that are tried when an encoder fails, to name the one that it takes.
 _DTYPES = (torch.int64, torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -68,8 +72,10 @@ def try_encoder(
     offset: np.ndarray | float,
     batch_size: int,
     n_train_rows: int,
-) -> None:
-    """Try one step of an encoder in training mode, on the rows with the lowest and the highest value.
+) -> bool:
+    """Try one step of an encoder as in training, on the rows with the lowest and the highest value.
+
+    Warns if its weights are frozen, but it draws random numbers.
 
     Parameters
     ----------
@@ -86,6 +92,11 @@ def try_encoder(
     n_train_rows : int
         Number of training rows that have the modality.
 
+    Returns
+    -------
+    bool
+        Whether the encoder is frozen. It is tried in eval mode then, in training mode otherwise.
+
     Raises
     ------
     ValueError
@@ -95,11 +106,21 @@ def try_encoder(
     for batch in batches:
         check_values(batch + torch.as_tensor(offset), name, encoder)
         extremes = _extreme_rows(torch.cat([extremes, batch]) if len(extremes) else batch)
-    encoder.train()
+    frozen = _has_frozen_weights(encoder)
     try:
         fit_statistics(encoder, [extremes])
     except ValueError as error:
         raise ValueError(f"encoder for modality {name!r} cannot be used: {_reason(error)}.") from error
+    if frozen and _draws_numbers(encoder, extremes if dtype is None else extremes.to(dtype)):
+        frozen = False
+        warnings.warn(
+            f"encoder for modality {name!r} has no parameter that requires a gradient, but it draws random numbers: it "
+            "stays in training mode, and its features are computed in every epoch. If that is no augmentation, pass it "
+            "in eval mode, as encoder.eval(), to compute them once.",
+            stacklevel=2,
+        )
+    encoder.train(not frozen)
+    when = "" if frozen else " in training mode"
     for x in extremes.split(min(batch_size, n_train_rows, len(extremes))):
         try:
             with torch.no_grad():
@@ -112,10 +133,40 @@ def try_encoder(
                     "use an encoder with nn.GroupNorm or nn.LayerNorm instead of BatchNorm."
                 ) from error
             raise ValueError(
-                f"encoder for modality {name!r} fails in training mode on rows with values from {x.min():g} to "
+                f"encoder for modality {name!r} fails{when} on rows with values from {x.min():g} to "
                 f"{x.max():g}: {_reason(error)}. Change the encoder, or the values of the modality to what it accepts."
             ) from error
-        check_features(features, name, tuple(x.shape), " in training mode")
+        check_features(features, name, tuple(x.shape), when)
+    return frozen
+
+
+def _has_frozen_weights(encoder: nn.Module) -> bool:
+    """Return whether an encoder has parameters, of which none requires a gradient, and no statistics to be fitted."""
+    if (statistics := input_statistics(encoder)) is not None and not statistics.is_fitted:
+        return False
+    parameters = list(encoder.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+@torch.no_grad()
+def _draws_numbers(encoder: nn.Module, x: torch.Tensor) -> bool:
+    """Return whether an encoder draws random numbers in its mode, apart from layers of torch such as dropout."""
+    probe = copy.deepcopy(encoder)  # Statistics may change.
+    for layer in probe.modules():
+        if type(layer).__module__.startswith("torch.nn"):
+            layer.training = False
+    before = _random_states()
+    try:
+        probe(x)
+    except Exception:
+        return False
+    return _random_states() != before
+
+
+def _random_states() -> tuple[Any, ...]:
+    """Return the states of the global generators of torch, NumPy and Python."""
+    _, keys, position, *_ = check_random_state(None).get_state(legacy=True)
+    return torch.get_rng_state().numpy().tobytes(), np.asarray(keys).tobytes(), position, random.getstate()
 
 
 def check_values(x: torch.Tensor, name: str, encoder: nn.Module) -> None:

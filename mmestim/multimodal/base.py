@@ -36,7 +36,7 @@ from .._training.callbacks import Stages
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import fingerprint
-from .._training.options import Monitor, Optimizer, Precision, Schedule, TrainingOptions
+from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule, TrainingOptions
 from .._utils.types import Seed
 from .._utils.validation import check_number
 from ..encoders.choice import Encoder, build_encoder, encoder_for, is_tried
@@ -100,7 +100,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         embedding_dim: int = 64,
         cv: Literal["auto"] | Folds | None = "auto",
         optimizer: Optimizer = "adamw",
-        lr: float | Literal["auto"] = "auto",
+        lr: LearningRate = "auto",
         lr_schedule: Schedule | None = "auto",
         weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
@@ -190,6 +190,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                 )
         self._check_parameters()
         blocks, labels = check_X(self, X, y, modalities=self.modalities, shapes=self.shapes, reset=True)
+        options.check_part_lr(self.modalities_)
         check_classification_targets(labels)
         groups = check_groups(groups, len(labels))
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -234,6 +235,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         except KeyboardInterrupt:
             message = stages.interruption(type(self).__name__, self.checkpoint, is_fitted=False)
             raise KeyboardInterrupt(message) from None
+        context.restore_encoders(self.module_)
         self.module_.eval()
         self.n_iter_ = len(self.history_)
         self.device_ = str(options.device)
@@ -389,7 +391,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     def _build_branch(self, context: FitContext, name: str) -> Branch:
         """Return a new branch for one modality, with the same initial weights at every call of a fit."""
         with seeded(context.seed_for(name), context.options.device):
-            branch = Branch(name, *self._new_encoder(name), context.n_classes)
+            is_frozen = name in context.frozen
+            encoder, n_features = context.frozen[name].stand_in() if is_frozen else self._new_encoder(name)
+            branch = Branch(name, encoder, n_features, context.n_classes)
         rows = context.split_for(name)[0]
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
         fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
@@ -407,7 +411,10 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _try_encoders(self, context: FitContext) -> None:
-        """Try encoders that may fail before any training, so that an error does not discard the epochs of others."""
+        """Try encoders that may fail before any training, so that an error does not discard the epochs of others.
+
+        Features of frozen encoders are computed here, and replace their blocks.
+        """
         for name in self.modalities_:
             if not is_tried(encoder_for(self.encoder, name)):
                 continue
@@ -418,8 +425,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             )
             n_train_rows = min(len(train) for train, _ in context.folds_for(name))
             with seeded(context.seed_for(name), context.options.device):
-                encoder, _ = self._new_encoder(name)
-                try_encoder(
+                encoder, n_features = self._new_encoder(name)
+                is_frozen = try_encoder(
                     encoder,
                     name,
                     batches,
@@ -427,6 +434,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     batch_size=int(self.batch_size),
                     n_train_rows=n_train_rows,
                 )
+            if is_frozen:
+                context.freeze(name, encoder, n_features, self.max_memory)
 
     def _sample_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of one sample of a modality."""

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
-from .._data.batches import Rows
+from .._data.batches import Rows, read_ahead
 from .._data.splits import Split
+from .._networks.frozen_encoders import FrozenEncoder
+from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._training.devices import seed_for
 from .._training.options import TrainingOptions
 
@@ -34,6 +38,8 @@ class FitContext:
         One entry per epoch of the stages so far, which each stage extends.
     fold : int or None
         Number of the fold, in the context of the network of one fold.
+    frozen : dict of str to FrozenEncoder
+        Frozen encoders, by modality, whose features have replaced the blocks.
     """
 
     rows: Rows
@@ -43,6 +49,7 @@ class FitContext:
     n_classes: int
     history: list[dict[str, Any]] = field(default_factory=list)
     fold: int | None = None
+    frozen: dict[str, FrozenEncoder] = field(default_factory=dict)
 
     @property
     def train(self) -> Rows:
@@ -95,6 +102,26 @@ class FitContext:
             replace(self, folds=[split], seed=self.seed_for("fold", str(number)), fold=number)
             for number, split in enumerate(self.folds)
         ]
+
+    @torch.no_grad()
+    def freeze(self, name: str, encoder: nn.Module, n_features: int, max_memory: float) -> None:
+        """Replace the block of a modality by the features of a frozen encoder, within `max_memory` MiB."""
+        device, rows = self.options.device, self.rows.with_modality(name)
+        self.options.log_stage(f"features of {name!r} are computed once, because its encoder is frozen")
+        branch = Branch(name, encoder, n_features, self.n_classes, nn.Identity()).to(device).eval()
+
+        def compute(features: torch.Tensor) -> None:
+            for batch in read_ahead(rows, rows.epoch(rows.eval_batch_size(self.options.batch_size))):
+                with self.options.autocast():
+                    features[batch.rows.to(features.device)] = branch.encode(batch).to(features.device)
+
+        self.frozen[name] = FrozenEncoder(branch.encoder, rows.blocks.shapes[name], n_features)
+        rows.blocks.replace(name, n_features, compute, max_memory, device)
+
+    def restore_encoders(self, module: MultimodalModule) -> None:
+        """Put the frozen encoders in their places in a trained network."""
+        for name, frozen in self.frozen.items():
+            frozen.restore(module.branch(name))
 
     def unsplit(self, options: TrainingOptions) -> FitContext:
         """Return the context of a network that is trained on all rows with other options."""

@@ -15,7 +15,7 @@ from .._data.modalities import Modalities
 from .._data.splits import Folds
 from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
-from .._training.options import Monitor, Optimizer, Precision, Schedule
+from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
 from .._utils.types import Seed
 from ..balancers._base import Balancer
@@ -95,7 +95,7 @@ class JointClassifier(JointBase):
         embedding_dim: int = 64,
         cv: Literal["auto"] | Folds | None = "auto",
         optimizer: Optimizer = "adamw",
-        lr: float | Literal["auto"] = "auto",
+        lr: LearningRate = "auto",
         lr_schedule: Schedule | None = "auto",
         weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,

@@ -20,7 +20,7 @@ from .._data.splits import Folds
 from .._networks.fold_networks import join_networks
 from .._networks.multimodal_networks import JointModule
 from .._training.evaluation import evaluate, selection_loss
-from .._training.options import Monitor, Optimizer, Precision, Schedule
+from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
 from .._utils.types import Seed
 from .._utils.validation import check_flag, check_number
@@ -174,7 +174,7 @@ class ModalityGapClassifier(JointBase):
         embedding_dim: int = 64,
         cv: Literal["auto"] | Folds | None = "auto",
         optimizer: Optimizer = "adamw",
-        lr: float | Literal["auto"] = "auto",
+        lr: LearningRate = "auto",
         lr_schedule: Schedule | None = "auto",
         weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
@@ -352,9 +352,7 @@ class ModalityGapClassifier(JointBase):
             if len(balanced_rows) < 2 or set(codes[balanced_rows]) < set(codes[training_rows]):
                 return False  # The network would forget the classes without a row.
             splits.append((fold.train.subset(balanced_rows), fold.valid))
-        options = replace(
-            context.options, lr=0.1 * context.options.lr, lr_schedule=None, max_epochs=self.fine_tune_epochs
-        )
+        options = replace(context.options.scaled(0.1), lr_schedule=None, max_epochs=self.fine_tune_epochs)
         module, _, valid_rows = in_step(networks, splits)
         weights, before = copy.deepcopy(module.state_dict()), evaluate(module, valid_rows, options)
         try:

@@ -51,7 +51,9 @@ encoder : {'auto', 'tabular', 'mlp', 'linear', 'conv1d', 'conv2d', 'resnet18', '
     copied with its weights and never trained in place. `mmestim.encoders.Augmented` adds random
     changes of the training rows to any of these, and `mmestim.encoders.Wrapped` reads a tensor from
     the output object of a module. A dict gives one of these per modality; modalities that it omits
-    get ``'auto'``. Encoders receive float32. One with an attribute `input_dtype` receives this type
+    get ``'auto'``. An encoder with parameters of which none requires a gradient is frozen: it is
+    built once and runs in eval mode, and its features are computed once per fit, unless it draws
+    random numbers. Encoders receive float32. One with an attribute `input_dtype` receives this type
     instead, such as ``torch.int64`` for `torch.nn.Embedding`; the values must then be integers below
     2**24, up to which float32 is exact.
 embedding_dim : int, default=64
@@ -70,9 +72,11 @@ optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
     were published with it, and change little under AdamW, whose steps do not depend on the size of
     gradients. A class, or a `functools.partial` of one, is called with the parameters and `lr`. It
     also gets `weight_decay` if it accepts one and a partial has not set it.
-lr : float or 'auto', default='auto'
+lr : float, 'auto' or dict, default='auto'
     Learning rate. ``'auto'`` is 0.002 for AdamW, chosen on validation rows of vectors, and 0.01 for
-    other optimizers.
+    other optimizers. A dict gives the rates of encoders by modality. Its key ``"head"`` stands for
+    all layers outside the encoders: the heads of modalities and the fusion head. What it omits gets
+    ``'auto'``. A rate has no effect on a frozen encoder.
 lr_schedule : {'auto', 'step', 'cosine'} or None, default='auto'
     Schedule of the learning rate: ``'step'`` is one tenth from 70 % of `max_epochs` on, ``'cosine'``
     a half cosine that reaches zero at `max_epochs`, None constant. ``'auto'`` is ``'cosine'`` for
@@ -114,7 +118,8 @@ device : str or torch.device, default='auto'
 max_memory : float, default=1024
     Memory in MiB for blocks that are kept as float32 tensors on the device, smallest blocks
     first. Blocks that do not fit, and memory maps and sparse matrices of any size, are read batch
-    by batch.
+    by batch. Features of a frozen encoder take the place of its block; if they do not fit, they
+    are kept in a temporary file.
 callbacks : list of skorch callbacks, default=None
     Callbacks of the skorch net of every training stage. Their scores are printed with ``verbose=2``
     and are not in `history_`. The net's history holds losses and scores per epoch, not per batch:
@@ -162,7 +167,8 @@ device_ : str
 history_ : list of dict
     One entry per epoch: stage, modality, fold, epoch, train_loss, lr, dur (seconds) and, with early
     stopping, valid_loss and valid_accuracy. Networks of folds that train in step share an entry, with
-    means over the folds and None as fold. Without folds it is None too.
+    means over the folds and None as fold. Without folds it is None too. If `lr` is a dict, the entry
+    has the rate of the heads.
 n_iter_ : int
     Total number of epochs of all stages.
 n_networks_ : int

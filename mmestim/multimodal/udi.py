@@ -18,7 +18,7 @@ from .._data.folds import FoldRows
 from .._data.modalities import Modalities
 from .._data.splits import Folds
 from .._networks.multimodal_networks import Branch, LateFusion
-from .._training.options import Monitor, Optimizer, Precision, Schedule
+from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule
 from .._utils.docstrings import fill_docstring
 from .._utils.types import Seed
 from .._utils.validation import check_choice, check_number
@@ -157,7 +157,7 @@ class UDIClassifier(MultimodalClassifier):
         embedding_dim: int = 64,
         cv: Literal["auto"] | Folds | None = "auto",
         optimizer: Optimizer = "adamw",
-        lr: float | Literal["auto"] = "auto",
+        lr: LearningRate = "auto",
         lr_schedule: Schedule | None = "auto",
         weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,

@@ -158,3 +158,15 @@ def test_sparse_blocks_are_never_dense_as_a_whole(monkeypatch):
     assert max(largest) < 500  # a batch of five folds has 320 rows
     blocks, _ = check_X(clf, X, reset=False)
     assert not blocks.load(1e6, CPU).is_in_memory("text")
+
+
+@pytest.mark.parametrize("max_memory, is_held", [(1e-3, False), (1, True)])
+def test_features_replace_a_block_within_the_memory(max_memory, is_held):
+    far, _ = offsets_of(FAR, (2,))  # the block has offsets
+    far.load(1, CPU)
+    expected = torch.arange(360.0).view(120, 3)
+    far.replace("x", 3, lambda features: features.copy_(expected), max_memory, CPU)
+    assert far.is_in_memory("x") == is_held
+    assert far.shapes["x"] == (3,)
+    rows = torch.tensor([7, 0, 119])
+    torch.testing.assert_close(far.take("x", rows, CPU), expected[rows])

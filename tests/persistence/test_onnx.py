@@ -104,6 +104,7 @@ def test_a_file_predicts_as_its_classifier_for_any_number_of_rows(classifier, se
     [
         LateFusionClassifier(fusion="mean", **FAST),
         LateFusionClassifier(encoder="mlp", **FAST),
+        JointClassifier(encoder={"text": nn.Linear(4, 6).requires_grad_(False)}, **FAST | {"cv": 2}),
         JointClassifier(encoder="linear", fusion="film", **FAST),
         JointClassifier(encoder={"audio": "conv1d"}, shapes={"audio": (5,)}, fusion="gated", **FAST),
         JointClassifier(balancer=MLA(), **FAST),

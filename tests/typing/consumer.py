@@ -75,6 +75,7 @@ accuracy: float = udi.score(X, y)
 UDIClassifier.published(columns, max_epochs=20).fit(X, y)
 
 UDIClassifier(guidance=(1.0, 0.5), anchor="audio", follower_init="warm", fusion="sum", lr=0.01, lr_schedule=None)
+LateFusionClassifier(columns, lr={"audio": 1e-2, "image": "auto", "head": 1e-3})
 LateFusionClassifier(
     {"audio": [0, 1], "image": ["pixel"]},
     encoder={"audio": "conv1d", "image": torch.nn.Linear(64, 8)},

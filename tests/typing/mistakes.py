@@ -20,6 +20,7 @@ JointClassifier(monitor="accuracy")  # arg-type
 JointClassifier(precision="float16")  # arg-type
 JointClassifier(balancer="OGM")  # arg-type
 JointClassifier(lr="automatic")  # arg-type
+JointClassifier(lr={"audio": "fast"})  # dict-item
 JointClassifier(cv="5")  # arg-type
 JointClassifier(class_weight="equal")  # arg-type
 JointClassifier(random_state="seed")  # arg-type
