@@ -49,6 +49,10 @@ class MediaError(ValueError):
 class Sample(NamedTuple):
     """Array that was read from one value of a column.
 
+    >>> from mmestim.media import TextTokens
+    >>> TextTokens(n_tokens=3, vocabulary=["a"]).read("a a").array
+    array([2, 2, 0], dtype=int32)
+
     Attributes
     ----------
     array : ndarray
@@ -63,6 +67,17 @@ class Sample(NamedTuple):
 
 class Reader(TransformerMixin, BaseEstimator):
     """Base class of readers, which turn the values of one column into arrays of one shape.
+
+    >>> import numpy as np
+    >>> from mmestim.media import Reader, Sample
+    >>> class Length(Reader):
+    ...     sample_shape, sample_dtype, reads_files = (1,), np.dtype(int), False
+    ...     def __init__(self, column=None):
+    ...         self.column = column
+    ...     def read(self, value):
+    ...         return Sample(np.array([len(value)]))
+    >>> Length().fit_transform(["a", "abc"]).tolist()
+    [[1], [3]]
 
     Parameters
     ----------
