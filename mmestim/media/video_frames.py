@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import av
@@ -89,9 +89,13 @@ class VideoFrames(Reader):
             If the file is damaged, or contains no video.
         """
         path = check_path(value)
-        with _open_video(path) as (container, stream):
+        with ExitStack() as stack:
+            container, stream = stack.enter_context(_open_video(path))
             times = _packet_times(path, container, stream)
-        with _open_video(path) as (container, stream):
+            try:
+                container.seek(0)
+            except av.FFmpegError:  # A stream without a container cannot be rewound.
+                container, stream = stack.enter_context(_open_video(path))
             frames = list(self._frames(path, container, stream, times))
         return Sample(np.stack(frames))
 
