@@ -141,7 +141,7 @@ class StoredArray:
         return block
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype)
+        return self[:] if dtype is None else self[:].astype(dtype)
 
     def take(self, rows: Any) -> StoredArray:
         """Return some of the rows without reading them."""
@@ -274,7 +274,7 @@ class SampleRows:
         return self.samples.read(self.name, rows)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.read(slice(None)).astype(dtype)
+        return self.read(slice(None)) if dtype is None else self.read(slice(None)).astype(dtype)
 
 
 def _parts(item: Any) -> Mapping[str, Any]:

@@ -159,7 +159,7 @@ def _is_library(code: type | FunctionType) -> bool:
 def _class_parts(cls: type) -> Iterator[Any]:
     """Yield bases, methods and attributes of a class."""
     yield cls.__bases__
-    for name, value in vars(cls).items():
+    for name, value in sorted(vars(cls).items()):  # A class that was sent to a process has them in another order.
         value = getattr(value, "fget", None) or getattr(value, "__func__", value)
         if isinstance(value, FunctionType) or not name.startswith("__"):
             yield [name, value]

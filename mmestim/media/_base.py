@@ -6,7 +6,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +97,11 @@ class Reader(TransformerMixin, BaseEstimator):
         return True
 
     @property
+    def _column(self) -> str | None:
+        """Column that is read."""
+        return self.column
+
+    @property
     @abstractmethod
     def sample_shape(self) -> Shape:
         """Shape of the array of one value."""
@@ -150,7 +155,11 @@ class Reader(TransformerMixin, BaseEstimator):
             The reader itself.
         """
         self._check_parameters()
-        column_values(X, self.column)
+        if not isinstance(self.sample_dtype, np.dtype) or self.sample_dtype.kind not in "biuf":
+            raise TypeError(
+                f"sample_dtype={self.sample_dtype!r} of {type(self).__name__} must be a np.dtype of numbers."
+            )
+        column_values(X, self._column)
         self._is_fitted = True
         return self
 
@@ -173,7 +182,7 @@ class Reader(TransformerMixin, BaseEstimator):
             If a value cannot be read.
         """
         check_is_fitted(self)
-        values = column_values(X, self.column)
+        values = column_values(X, self._column)
         is_present = [not is_missing(value) for value in values]
         dtype = self.sample_dtype if all(is_present) or self.sample_dtype.kind == "f" else np.dtype(np.float32)
         block = np.full((len(values), *self.sample_shape), np.nan if dtype.kind == "f" else 0, dtype)
@@ -182,7 +191,7 @@ class Reader(TransformerMixin, BaseEstimator):
         for row, sample in zip(rows, self.read_many([values[row] for row in rows]), strict=True):
             if isinstance(sample, MediaError):
                 raise sample
-            block[row] = sample.array
+            block[row] = check_array_of(self, sample)
             notes.append(sample.note)
         warn_of_notes(self, notes, len(values))
         return block
@@ -202,15 +211,29 @@ class Reader(TransformerMixin, BaseEstimator):
         return tags
 
 
+def check_array_of(reader: Reader, sample: Sample) -> np.ndarray:
+    """Return the array of a sample, or raise ValueError unless it has the shape of the reader."""
+    if np.shape(sample.array) != tuple(reader.sample_shape):
+        raise ValueError(
+            f"{type(reader).__name__}.read returned an array of shape {np.shape(sample.array)}, but sample_shape is "
+            f"{tuple(reader.sample_shape)}. Pad, crop or resize it."
+        )
+    return sample.array
+
+
 def column_values(X: Any, column: str | None) -> list[Any]:
     """Return the values of a column of X, or of X itself."""
     if isinstance(X, str | bytes | os.PathLike):
         raise TypeError(f"X is one path or text, {X!r}: pass a list of them, or a DataFrame.")
+    if isinstance(X, Mapping | Set):
+        raise TypeError(f"X is a {type(X).__name__}: pass a DataFrame, or a list of paths or texts.")
     if hasattr(X, "columns"):
         if column is None and len(X.columns) != 1:
             raise ValueError(f"X has {len(X.columns)} columns: name one by column=, such as {next(iter(X.columns))!r}.")
         if column is not None and column not in X.columns:
             raise ValueError(f"column={column!r} is not in X. Its columns are {list(X.columns)}.")
+        if [*X.columns].count(X.columns[0] if column is None else column) > 1:
+            raise ValueError(f"X has several columns with the name {column!r}: rename them.")
         return list(X[X.columns[0] if column is None else column])
     if column is not None:
         raise TypeError(f"column={column!r} needs a DataFrame, got {type(X).__name__}. For a list use column=None.")

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from .._training.fingerprint import Fingerprint
-from ._base import MediaError, Reader, Sample, Shape, check_path
+from ._base import MediaError, Reader, Sample, Shape, check_array_of, check_path
 
 # Raise it whenever a reader gives other arrays, so that no old ones are taken.
 _FORMAT = 1
@@ -85,8 +85,15 @@ class ReaderCache:
         self._reader = reader
         digest = Fingerprint()
         digest.add([_FORMAT, type(reader), reader.get_params(deep=False) | {"column": None}])
-        self._folder = Path(folder, f"{type(reader).__name__}-{digest.hexdigest()[:16]}")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(os.path.abspath(folder), f"{type(reader).__name__}-{digest.hexdigest()[:16]}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}. The parameter cache={os.fspath(folder)!r} must be a writable folder",
+                folder,
+            ) from error
         self._entries: dict[str, Entry] = {}
         self._digests: dict[str, str] = {}
         self._position = self._n_rows = 0
@@ -160,7 +167,11 @@ class ReaderCache:
     def _find(self, value: Any, index: BinaryIO) -> str | Entry:
         """Return the digest of a value, or the entry of a file that cannot be opened."""
         if not self._reader.reads_files:
-            return _digest([repr(value).encode()])
+            if isinstance(value, str):
+                return _digest([value.encode("utf-8", "surrogatepass")])
+            digest = Fingerprint()
+            digest.add(value)
+            return digest.hexdigest()
         try:
             path = check_path(value)
             status = os.stat(path)
@@ -181,7 +192,7 @@ class ReaderCache:
             entry = Entry(_ABSENT, sample.reason)
         else:
             entry = Entry(self._n_rows, sample.note)
-            array = np.ascontiguousarray(sample.array, self._reader.sample_dtype)
+            array = np.ascontiguousarray(check_array_of(self._reader, sample), self._reader.sample_dtype)
             rows.seek(entry.row * array.nbytes)
             rows.write(array.tobytes())
             rows.flush()

@@ -30,7 +30,7 @@ class FrozenFeatures(Reader):
     Parameters
     ----------
     column : str, default=None
-        Column of a DataFrame. `None` reads X itself. With a `reader`, its column counts.
+        Column of a DataFrame. `None` takes the column of `reader` or, without one, reads X itself.
     function : callable or nn.Module
         Function of a list of values, or of a tensor of the arrays of `reader`, that returns features of shape
         (n_values, ...). A module runs in eval mode, without gradients.
@@ -55,8 +55,7 @@ class FrozenFeatures(Reader):
 
     Notes
     -----
-    The cache recognises a function by its pickle. Functions that cannot be pickled, such as lambdas, are called anew
-    in each process.
+    The cache recognises a function by its code and by the values that it names, and a network by its class and weights.
     """
 
     def __init__(
@@ -80,6 +79,10 @@ class FrozenFeatures(Reader):
     def reads_files(self) -> bool:
         """Whether the values are paths of files."""
         return self.reader is not None and self.reader.reads_files
+
+    @property
+    def _column(self) -> str | None:
+        return self.reader.column if self.column is None and self.reader is not None else self.column
 
     @property
     def sample_shape(self) -> Shape:
@@ -167,6 +170,10 @@ class FrozenFeatures(Reader):
             if not isinstance(self.reader, Reader):
                 raise TypeError(f"reader={self.reader!r} must be a reader, such as ImagePixels().")
             self.reader._check_parameters()
+            if None not in (self.column, self.reader.column) and self.column != self.reader.column:
+                raise ValueError(
+                    f"column={self.column!r}, but the reader has column={self.reader.column!r}. Pass only one of them."
+                )
         elif isinstance(self.function, nn.Module):
             raise ValueError(f"function={type(self.function).__name__} is a network and needs a reader= of its input.")
         check_number("batch_size", self.batch_size, low=1, integer=True)

@@ -80,8 +80,9 @@ class ImagePixels(Reader):
         path = check_path(value)
         try:
             with Image.open(path) as file:
-                if (n_images := getattr(file, "n_frames", 1)) > 1:
-                    raise MediaError(path, f"is an animation of {n_images} images. Read it by VideoFrames.")
+                # The first image of an MPO file is the photo; the others are previews or depths.
+                if (n_images := getattr(file, "n_frames", 1)) > 1 and file.format != "MPO":
+                    raise MediaError(path, f"is an animation of {n_images} images. Save one of them as a file.")
                 image = ImageOps.exif_transpose(file)
                 image.load()
         except UnidentifiedImageError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,8 @@ class TextTokens(Reader):
         if isinstance(self.vocabulary, Mapping):
             return self.vocabulary
         if getattr(self, "_numbered", (None, {}))[0] is not self.vocabulary:
-            numbers = {token: number for number, token in enumerate(self.vocabulary or (), start=_FIRST)}
+            tokens = [] if self.vocabulary is None else self.vocabulary
+            numbers = {token: number for number, token in enumerate(tokens, start=_FIRST)}
             self._numbered = (self.vocabulary, numbers)
         return self._numbered[1]
 
@@ -136,6 +137,25 @@ class TextTokens(Reader):
         if n_groups:
             raise ValueError(f"token_pattern={self.token_pattern!r} has groups; write (?:...) instead of (...).")
         if self.vocabulary is not None:
-            numbers = self._numbers()
+            self._check_vocabulary()
+
+    def _check_vocabulary(self) -> None:
+        """Raise unless the vocabulary has an order or numbers, and its tokens can occur."""
+        if isinstance(self.vocabulary, str | Set) or not isinstance(self.vocabulary, Iterable):
+            raise TypeError(
+                f"vocabulary of type {type(self.vocabulary).__name__} gives no numbers. Pass a list of tokens, or a dict "
+                "of tokens and numbers."
+            )
+        tokens = list(self.vocabulary)
+        if odd := [token for token in tokens if not isinstance(token, str)]:
+            raise TypeError(f"vocabulary has {odd[0]!r}, which is no text.")
+        if len(set(tokens)) < len(tokens):
+            raise ValueError(f"vocabulary has a token twice, {max(tokens, key=tokens.count)!r}.")
+        if self.lowercase and (upper := [token for token in tokens if token != token.lower()]):
+            raise ValueError(f"vocabulary has {upper[0]!r}, which lowercase=True never finds. Pass lowercase=False.")
+        if isinstance(self.vocabulary, Mapping):
+            numbers = self.vocabulary
+            if odd := [token for token, number in numbers.items() if not isinstance(number, int | np.integer)]:
+                raise TypeError(f"vocabulary gives {odd[0]!r} the number {numbers[odd[0]]!r}, which is no integer.")
             if low := [token for token, number in numbers.items() if number < _FIRST]:
                 raise ValueError(f"vocabulary gives {low[0]!r} a number below {_FIRST}, which are reserved.")

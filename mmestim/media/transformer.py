@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .._data.containers import SliceDict
 from .._data.sources import StoredArray
 from .._utils.validation import check_choice, check_flag
-from ._base import MediaError, Reader, Sample, column_values, is_missing, warn_of_notes
+from ._base import MediaError, Reader, Sample, check_array_of, column_values, is_missing, warn_of_notes
 from ._cache import ReaderCache
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
 
     def _block(self, name: str, reader: Reader, X: Any) -> Any:
         """Return the block of one reader."""
-        values = column_values(X, reader.column)
+        values = column_values(X, reader._column)
         present = [row for row, value in enumerate(values) if not is_missing(value)]
         selected = [values[row] for row in present]
         if self.cache is None:
@@ -189,8 +189,8 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
         if dtype.kind != "f" and None in samples:
             dtype = np.dtype(np.float32)
         block = np.full((n_values, *reader.sample_shape), np.nan if dtype.kind == "f" else 0, dtype)
-        for row, array in ((row, sample.array) for row, sample in enumerate(samples) if sample is not None):
-            block[row] = array
+        for row, read in ((row, sample) for row, sample in enumerate(samples) if sample is not None):
+            block[row] = check_array_of(reader, read)
         return block
 
     def _skip(self, error: MediaError) -> None:

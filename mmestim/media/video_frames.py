@@ -153,7 +153,8 @@ def _open_video(path: str) -> Iterator[tuple[Any, Any]]:
 
 def _packet_times(path: str, container: Any, stream: Any) -> np.ndarray:
     """Return the times of all frames in the order in which they are shown, without decoding them."""
-    packets = [packet for packet in container.demux(stream) if packet.size]
+    # Packets before the start of a trimmed clip are decoded, but not shown.
+    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     if not packets:
         raise MediaError(path, "contains no frames. Leave it out, or export it again.")
     times = [packet.pts for packet in packets]

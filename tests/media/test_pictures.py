@@ -65,6 +65,33 @@ def test_what_is_not_one_image_is_named(tmp_path):
             ImagePixels().fit_transform([tmp_path / name])
 
 
+def test_the_first_image_of_a_photo_with_previews_is_read(tmp_path):
+    picture = Image.fromarray(np.full((8, 8, 3), 200, np.uint8))
+    picture.save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert ImagePixels(size=(2, 2)).fit_transform([tmp_path / "photo.jpg"]).min() > 195
+
+
+def test_frames_before_the_start_of_a_trimmed_clip_do_not_count(tmp_path):
+    with av.open(str(tmp_path / "whole.mp4"), "w") as file:
+        video = file.add_stream("libx264", rate=10)
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        for number in range(40):
+            picture = np.full((48, 64, 3), 6 * number, np.uint8)
+            file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(video.encode(None))
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
+        stream = whole.streams.video[0]
+        copy = cut.add_stream_from_template(stream)
+        for packet in whole.demux(stream):  # without encoding, so that the frames before the cut remain in the file
+            if packet.size:
+                packet.pts -= round(1.5 / stream.time_base)
+                packet.dts -= round(1.5 / stream.time_base)
+                packet.stream = copy
+                cut.mux(packet)
+    frames = VideoFrames(n_frames=1, size=(4, 4), color="gray").fit_transform([tmp_path / "cut.mp4"])
+    assert_allclose(frames[0, 0, 0, 0, 0], 6 * (15 + 12), atol=6)
+
+
 @pytest.mark.parametrize("n_frames", [1, 3, 24, 30])
 def test_frames_are_the_middles_of_equal_parts(n_frames, make_video, tmp_path):
     path = make_video(tmp_path / "a.mp4")

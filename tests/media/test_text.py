@@ -14,6 +14,8 @@ def test_tokens_of_a_vocabulary():
     block = reader.fit_transform(["Rain, sun!", "", "sun sun"])
     assert block.dtype == np.int32
     assert_array_equal(block, [[2, 1, 4, 3, 0, 0], [0] * 6, [4, 4, 0, 0, 0, 0]])
+    array = TextTokens(n_tokens=2, vocabulary=np.array(["rain", "sun"]))
+    assert_array_equal(array.fit_transform(["sun rain"]), [[3, 2]])
     given = TextTokens(n_tokens=2, vocabulary={"rain": 7}, lowercase=False)
     assert_array_equal(given.fit_transform(["rain Rain"]), [[7, 1]])
 
@@ -39,13 +41,18 @@ def test_long_texts_and_what_is_no_text():
     "parameters, message",
     [
         ({"vocabulary": {"a": 1}}, "vocabulary gives 'a' a number below 2"),
+        ({"vocabulary": {"a": 2.7}}, "vocabulary gives 'a' the number 2.7"),
+        ({"vocabulary": {"a", "b"}}, "vocabulary of type set gives no numbers"),
+        ({"vocabulary": "ab"}, "vocabulary of type str gives no numbers"),
+        ({"vocabulary": ["a", "b", "a"]}, "vocabulary has a token twice, 'a'"),
+        ({"vocabulary": ["a", "Rain"]}, "vocabulary has 'Rain', which lowercase=True never finds"),
         ({"token_pattern": "("}, "is no regular expression"),
         ({"token_pattern": "(a|b)"}, "has groups"),
         ({"n_tokens": 0}, "n_tokens=0 must be at least 1"),
     ],
 )
 def test_parameters_of_tokens_are_checked(parameters, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         TextTokens(**parameters).fit(["a"])
 
 
@@ -70,6 +77,16 @@ def test_features_of_a_function_and_of_a_network(tmp_path):
     ).fit_transform(paths)
     expected = network.eval()(torch.tensor([[10.0] * 16, [200.0] * 16])).detach().numpy()
     assert_allclose(features, expected, rtol=1e-5)
+
+
+def test_the_column_of_a_reader_counts(tmp_path):
+    table = pd.DataFrame({"a": ["x", "yy"], "b": ["zzz", "z"]})
+    ones = FrozenFeatures(
+        function=lambda tokens: (tokens != 0).sum(1, keepdim=True), reader=TextTokens("b", token_pattern=".")
+    )
+    assert_array_equal(ones.fit_transform(table), [[3], [1]])
+    with pytest.raises(ValueError, match="column='a', but the reader has column='b'"):
+        ones.set_params(column="a").fit(table)
 
 
 def test_what_a_function_returns_is_checked():

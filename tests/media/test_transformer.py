@@ -204,6 +204,47 @@ def test_videos_end_to_end(make_video, tmp_path):
         assert set(model.predict(table)) <= {0, 1}
 
 
+class Numbers(Reader):
+    """Reader of objects with numbers, whose length and type are not checked."""
+
+    def __init__(self, column=None, dtype=np.dtype("f4")):
+        self.column, self.dtype = column, dtype
+
+    sample_shape = property(lambda self: (2,))
+    sample_dtype = property(lambda self: self.dtype)
+    reads_files = property(lambda self: False)
+
+    def read(self, value):
+        return Sample(np.array(value["numbers"], float))
+
+
+class Silent(dict):
+    """Dict that looks the same whatever it holds."""
+
+    def __repr__(self):
+        return "Silent"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_readers_of_others_are_checked(cached, tmp_path):
+    cache = tmp_path / "cache" if cached else None
+    values = [Silent(numbers=[1, 2]), Silent(numbers=[3, 4])]
+    block = MediaTransformer({"x": Numbers()}, cache=cache).fit_transform(values)["x"]
+    assert_array_equal(block, [[1, 2], [3, 4]])
+    assert np.asarray(block).dtype == np.float32
+    with pytest.raises(ValueError, match=r"Numbers.read returned an array of shape \(3,\), but sample_shape is \(2,\)"):
+        MediaTransformer({"x": Numbers()}, cache=cache).fit_transform([Silent(numbers=[1, 2, 3])])
+    for dtype in (np.dtype(object), np.float32):
+        with pytest.raises(TypeError, match="sample_dtype=.* must be a np.dtype of numbers"):
+            MediaTransformer({"x": Numbers(dtype=dtype)}, cache=cache).fit(values)
+
+
+def test_a_cache_is_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="The parameter cache='.*file' must be a writable folder"):
+        MediaTransformer({"a": TextTokens()}, cache=tmp_path / "file").fit_transform(["a"])
+
+
 @pytest.mark.parametrize(
     "X, column, error, message",
     [
@@ -211,6 +252,8 @@ def test_videos_end_to_end(make_video, tmp_path):
         (pd.DataFrame({"a": ["x"]}), "c", ValueError, "column='c' is not in X. Its columns are .'a'."),
         (["x"], "c", TypeError, "column='c' needs a DataFrame, got list"),
         ("x.wav", None, TypeError, "X is one path or text"),
+        ({"a": ["x"]}, None, TypeError, "X is a dict: pass a DataFrame"),
+        (pd.DataFrame([["x", "y"]], columns=["a", "a"]), "a", ValueError, "several columns with the name 'a'"),
         ([["x", "y"]], None, ValueError, "several values in a row"),
     ],
 )
