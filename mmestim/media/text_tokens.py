@@ -143,8 +143,8 @@ class TextTokens(Reader):
         """Raise unless the vocabulary has an order or numbers, and its tokens can occur."""
         if isinstance(self.vocabulary, str | Set) or not isinstance(self.vocabulary, Iterable):
             raise TypeError(
-                f"vocabulary of type {type(self.vocabulary).__name__} gives no numbers. Pass a list of tokens, or a dict "
-                "of tokens and numbers."
+                f"vocabulary of type {type(self.vocabulary).__name__} gives no numbers. Pass a list of tokens, or a "
+                "dict of tokens and numbers."
             )
         tokens = list(self.vocabulary)
         if odd := [token for token in tokens if not isinstance(token, str)]:

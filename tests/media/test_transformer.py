@@ -207,11 +207,11 @@ def test_videos_end_to_end(make_video, tmp_path):
 class Numbers(Reader):
     """Reader of objects with numbers, whose length and type are not checked."""
 
-    def __init__(self, column=None, dtype=np.dtype("f4")):
+    def __init__(self, column=None, dtype=None):
         self.column, self.dtype = column, dtype
 
     sample_shape = property(lambda self: (2,))
-    sample_dtype = property(lambda self: self.dtype)
+    sample_dtype = property(lambda self: np.dtype("f4") if self.dtype is None else self.dtype)
     reads_files = property(lambda self: False)
 
     def read(self, value):
@@ -235,13 +235,13 @@ def test_readers_of_others_are_checked(cached, tmp_path):
     with pytest.raises(ValueError, match=r"Numbers.read returned an array of shape \(3,\), but sample_shape is \(2,\)"):
         MediaTransformer({"x": Numbers()}, cache=cache).fit_transform([Silent(numbers=[1, 2, 3])])
     for dtype in (np.dtype(object), np.float32):
-        with pytest.raises(TypeError, match="sample_dtype=.* must be a np.dtype of numbers"):
+        with pytest.raises(TypeError, match=r"sample_dtype=.* must be a np\.dtype of numbers"):
             MediaTransformer({"x": Numbers(dtype=dtype)}, cache=cache).fit(values)
 
 
 def test_a_cache_is_a_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="The parameter cache='.*file' must be a writable folder"):
+    with pytest.raises(OSError, match=r"The parameter cache='.*file' must be a writable folder"):
         MediaTransformer({"a": TextTokens()}, cache=tmp_path / "file").fit_transform(["a"])
 
 
