@@ -69,7 +69,7 @@ class RowSource(Protocol):
 
     @property
     def reads_on_demand(self) -> bool:
-        """Whether a batch is read from where the data lie."""
+        """Return whether a batch is read from where the data lie."""
         ...
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class Rows:
 
     @property
     def reads_on_demand(self) -> bool:
-        """Whether a batch is read from where the data lie."""
+        """Return whether a batch is read from where the data lie."""
         return not all(map(self.blocks.is_in_memory, self.names))
 
     def with_modality(self, name: str) -> Rows:

@@ -35,7 +35,7 @@ class FoldRows:
 
     @property
     def reads_on_demand(self) -> bool:
-        """Whether a batch is read from where the data lie."""
+        """Return whether a batch is read from where the data lie."""
         return self.folds[0].reads_on_demand
 
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:
@@ -100,7 +100,7 @@ class InterleavedFolds:
 
     @property
     def reads_on_demand(self) -> bool:
-        """Whether a batch is read from where the data lie."""
+        """Return whether a batch is read from where the data lie."""
         return self.folds[0].reads_on_demand
 
     def epoch(self, batch_size: int, generator: torch.Generator | None = None) -> list[torch.Tensor]:

@@ -93,7 +93,7 @@ class Reader(TransformerMixin, BaseEstimator):
 
     @property
     def reads_files(self) -> bool:
-        """Whether the values are paths of files."""
+        """Return whether the values are paths of files."""
         return True
 
     @property
@@ -183,18 +183,13 @@ class Reader(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         values = column_values(X, self._column)
-        is_present = [not is_missing(value) for value in values]
-        dtype = self.sample_dtype if all(is_present) or self.sample_dtype.kind == "f" else np.dtype(np.float32)
-        block = np.full((len(values), *self.sample_shape), np.nan if dtype.kind == "f" else 0, dtype)
-        notes = []
-        rows = np.flatnonzero(is_present).tolist()
+        rows = [row for row, value in enumerate(values) if not is_missing(value)]
+        samples: dict[int, Sample] = {}
         for row, sample in zip(rows, self.read_many([values[row] for row in rows]), strict=True):
             if isinstance(sample, MediaError):
                 raise sample
-            block[row] = check_array_of(self, sample)
-            notes.append(sample.note)
-        warn_of_notes(self, notes, len(values))
-        return block
+            samples[row] = sample
+        return block_of(self, samples, len(values))
 
     def _check_parameters(self) -> None:
         """Raise if a parameter has an unsupported value."""
@@ -219,6 +214,18 @@ def check_array_of(reader: Reader, sample: Sample) -> np.ndarray:
             f"{tuple(reader.sample_shape)}. Pad, crop or resize it."
         )
     return sample.array
+
+
+def block_of(reader: Reader, samples: Mapping[int, Sample], n_values: int) -> np.ndarray:
+    """Return samples by their rows as one array, with NaN in other rows, and warn of what was left out."""
+    warn_of_notes(reader, (sample.note for sample in samples.values()), n_values)
+    dtype = reader.sample_dtype
+    if dtype.kind != "f" and len(samples) < n_values:
+        dtype = np.dtype(np.float32)
+    block = np.full((n_values, *reader.sample_shape), np.nan if dtype.kind == "f" else 0, dtype)
+    for row, sample in samples.items():
+        block[row] = check_array_of(reader, sample)
+    return block
 
 
 def column_values(X: Any, column: str | None) -> list[Any]:

@@ -60,4 +60,4 @@ def n_waveform(sample_rate: int, duration: float) -> int:
 def check_sound(sample_rate: int, duration: float) -> None:
     """Raise if a parameter of the waveform has an unsupported value."""
     check_number("sample_rate", sample_rate, low=1000, high=192_000, integer=True)
-    check_number("duration", duration, low=0, closed=False)
+    check_number("duration", duration, low=1 / sample_rate, high=86_400)  # a sample to a day

@@ -77,7 +77,7 @@ class FrozenFeatures(Reader):
 
     @property
     def reads_files(self) -> bool:
-        """Whether the values are paths of files."""
+        """Return whether the values are paths of files."""
         return self.reader is not None and self.reader.reads_files
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -205,34 +206,39 @@ class LogMelSpectrogram(Reader):
         """
         sample = read_waveform(value, self.sample_rate, self.duration)
         power = _transform(sample.array, self.n_fft, self.hop_length).abs().square()
-        values = torch.log(self._bands().T @ power + _MIN_POWER).numpy()
+        values = torch.log(self._bands() @ power + _MIN_POWER).numpy()
         return sample._replace(array=values.astype(self.sample_dtype))
 
     def _bands(self) -> torch.Tensor:
-        """Return the weights of the bands, of shape (n_frequencies, n_mels)."""
-        from .._utils.torchaudio import torchaudio
+        """Return the weights of the bands, of shape (n_mels, n_frequencies)."""
+        return _mel_bands(self.n_fft, self.f_min, self._upper_end(), self.n_mels, self.sample_rate)
 
-        f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of empty bands, which `fit` refuses
-            bands: torch.Tensor = torchaudio.functional.melscale_fbanks(
-                self.n_fft // 2 + 1, self.f_min, f_max, self.n_mels, self.sample_rate
-            )
-        return bands
+    def _upper_end(self) -> float:
+        """Return the upper end of the highest band in Hz."""
+        return self.sample_rate / 2 if self.f_max is None else self.f_max
 
     def _check_parameters(self) -> None:
         check_sound(self.sample_rate, self.duration)
         _check_frames(self.n_fft, self.hop_length)
         check_number("n_mels", self.n_mels, low=1, integer=True)
-        f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
-        check_number("f_max", f_max, low=0, high=self.sample_rate / 2, closed=False)
-        check_number("f_min", self.f_min, low=0, high=f_max)
-        if (n_empty := int((self._bands().sum(0) == 0).sum())) > 0:
+        check_number("f_max", self._upper_end(), low=0, high=self.sample_rate / 2, closed=False)
+        check_number("f_min", self.f_min, low=0, high=self._upper_end())
+        if (n_empty := int((self._bands().sum(1) == 0).sum())) > 0:
             raise ValueError(
                 f"n_mels={self.n_mels} leaves {n_empty} bands without a frequency at n_fft={self.n_fft}. Lower n_mels, "
                 "or raise n_fft."
             )
         check_dtype(self.dtype, ("float16", "float32"))
+
+
+@lru_cache(maxsize=8)  # The files of a table share them.
+def _mel_bands(n_fft: int, f_min: float, f_max: float, n_mels: int, sample_rate: int) -> torch.Tensor:
+    from .._utils.torchaudio import torchaudio
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty bands, which `fit` refuses
+        bands: torch.Tensor = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate)
+    return bands.T
 
 
 def _transform(waveform: np.ndarray, n_fft: int, hop_length: int) -> torch.Tensor:

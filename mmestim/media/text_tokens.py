@@ -54,7 +54,7 @@ class TextTokens(Reader):
 
     @property
     def reads_files(self) -> bool:
-        """Whether the values are paths of files: they are texts."""
+        """Return False, because the values are texts."""
         return False
 
     def __init__(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .._data.containers import SliceDict
 from .._data.sources import StoredArray
 from .._utils.validation import check_choice, check_flag
-from ._base import MediaError, Reader, Sample, check_array_of, column_values, is_missing, warn_of_notes
+from ._base import MediaError, Reader, Sample, block_of, column_values, is_missing, warn_of_notes
 from ._cache import ReaderCache
 
 T = TypeVar("T")
@@ -178,20 +178,13 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
     def _in_memory(
         self, name: str, reader: Reader, n_values: int, present: Sequence[int], selected: Sequence[Any]
     ) -> np.ndarray:
-        samples: list[Sample | None] = [None] * n_values
+        samples: dict[int, Sample] = {}
         for row, sample in zip(present, self._read(name, reader, selected), strict=True):
             if isinstance(sample, MediaError):
                 self._skip(sample)
             else:
                 samples[row] = sample
-        warn_of_notes(reader, (sample.note for sample in samples if sample is not None), n_values)
-        dtype = reader.sample_dtype
-        if dtype.kind != "f" and None in samples:
-            dtype = np.dtype(np.float32)
-        block = np.full((n_values, *reader.sample_shape), np.nan if dtype.kind == "f" else 0, dtype)
-        for row, read in ((row, sample) for row, sample in enumerate(samples) if sample is not None):
-            block[row] = check_array_of(reader, read)
-        return block
+        return block_of(reader, samples, n_values)
 
     def _skip(self, error: MediaError) -> None:
         if self.on_error == "raise":

@@ -79,7 +79,9 @@ def test_damaged_and_missing_files_are_named(noise, tmp_path):
 @pytest.mark.parametrize(
     "reader, message",
     [
-        (Waveform(duration=0), "duration=0 must be above 0"),
+        (Waveform(duration=0), "duration=0 must be at least 6.25e-05 and at most 86400"),
+        (Waveform(duration=1e-5), "duration=1e-05 must be at least 6.25e-05"),
+        (Waveform(duration=float("inf")), "duration=inf must be at least"),
         (Waveform(dtype="int16"), "dtype='int16' is not supported"),
         (Spectrogram(hop_length=0), "hop_length=0 must be at least 1"),
         (LogMelSpectrogram(n_mels=300), "n_mels=300 leaves .* bands without a frequency"),
