@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..encoders.trial import input_dtype, input_range
 from .fold_networks import FoldEncoders
 from .multimodal_networks import Branch
 
@@ -36,4 +37,5 @@ class FrozenEncoder(NamedTuple):
         joined = branch.encoder
         n_networks = len(joined.encoders) if isinstance(joined, FoldEncoders) else 0
         branch.encoder = FoldEncoders([self.encoder] * n_networks) if n_networks else self.encoder
-        branch.input_dtype = getattr(self.encoder, "input_dtype", None)
+        branch.input_dtype = input_dtype(self.encoder, branch.name)
+        branch.input_range = input_range(self.encoder, branch.name)

@@ -11,7 +11,7 @@ from torch import nn
 
 import mmestim
 from mmestim import JointClassifier, LateFusionClassifier, ModalityGapClassifier, UDIClassifier
-from mmestim.encoders import MLPEncoder, Standardize
+from mmestim.encoders import MLPEncoder, RandomCropFlip, Standardize, TextEncoder
 from mmestim.multimodal import fit_context
 
 GROUPS = {"audio": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
@@ -216,6 +216,17 @@ def test_other_encoders_are_computed_in_every_epoch(encoder, monkeypatch, data):
     monkeypatch.setattr(fit_context.FitContext, "freeze", lambda self, name, *args: frozen.append(name))
     JointClassifier(GROUPS, encoder={"image": encoder}, **FAST).fit(*data)
     assert frozen == []
+
+
+@pytest.mark.parametrize("cv", [None, 2])
+def test_the_input_of_a_frozen_encoder_behind_an_augmentation_is_known(cv, data):
+    tokens, y = np.random.default_rng(0).integers(1, 50, (len(data[1]), 4)), data[1]
+    encoder = nn.Sequential(RandomCropFlip(), TextEncoder((4,), 6, vocabulary_size=50)).requires_grad_(False).eval()
+    clf = JointClassifier(encoder={"tokens": encoder}, **FAST | {"cv": cv})
+    X = {"tokens": tokens, "other": data[0][:, :4]}
+    branch = clf.fit(X, y).module_.branch("tokens")
+    assert (branch.input_dtype, branch.input_range) == (torch.int64, (0, 49))
+    assert clf.predict(X).shape == y.shape
 
 
 def test_a_fitted_built_in_encoder_may_be_frozen(data):

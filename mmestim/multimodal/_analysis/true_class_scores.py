@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, column_or_1d
 
-from ..._data.batches import Rows
+from ..._data.batches import Rows, read_ahead
 from ..._data.containers import open_rows, present_rows, take_rows
 from ..._data.numeric import with_nan
 from ..._data.splits import Folds, check_groups, partition
@@ -132,8 +132,7 @@ def true_class_scores(module: MultimodalModule, rows: Rows, options: TrainingOpt
     """Return the scores of a network in eval mode, for rows in order and modalities in the order of its names."""
     module.eval()
     tables = []
-    for batch_rows in rows.epoch(rows.eval_batch_size(options.batch_size)):
-        batch = rows.batch(batch_rows)
+    for batch in read_ahead(rows, rows.epoch(rows.eval_batch_size(options.batch_size))):
         with options.autocast():
             _, features = module(batch)
             scores = [true_class_proba(module.unimodal_logits(features, name), batch.y) for name in module.names]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..._data.batches import Rows
+from ..._data.batches import Rows, read_ahead
 from ..._networks.multimodal_networks import Branch
 from ..fit_context import FitContext
 
@@ -83,8 +83,7 @@ def evaluate_branches(context: FitContext, branches: Sequence[Branch], with_feat
     features = torch.zeros(n_rows, n_folds, branches[0].embedding_dim, device=options.device) if with_features else None
     for fold, branch in enumerate(branches):
         branch.eval()
-        for batch_rows in rows.epoch(rows.eval_batch_size(options.batch_size)):
-            batch = rows.batch(batch_rows)
+        for batch in read_ahead(rows, rows.epoch(rows.eval_batch_size(options.batch_size))):
             with options.autocast():
                 logits[fold, batch.rows], batch_features = branch(batch)
             if features is not None:
