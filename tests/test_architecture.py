@@ -55,8 +55,8 @@ ARROWS = {
         "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio voice._constants _training"
     ),
     "voice._models": (
-        "voice._training_data voice._features voice._window_labels voice.networks voice.taxonomy voice._constants "
-        "_training _data _utils"
+        "voice._training_data voice._audio voice._features voice._window_labels voice.networks voice.taxonomy "
+        "voice._constants _training _data _utils"
     ),
     "voice.pretrained": "",
     "voice.pretrained.training_audio": "voice.pretrained voice._audio",

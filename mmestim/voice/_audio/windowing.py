@@ -10,10 +10,11 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import fftconvolve, firwin, kaiserord
+from scipy.signal import firwin, kaiserord
 from scipy.special import logsumexp
 
 from .._constants import MIN_SECONDS, PAST_END_LOGIT
+from .filtering import apply_filter
 
 #: Version of `prepare`. Models work only with the version that they were trained with.
 PREPARATION = 2
@@ -140,8 +141,10 @@ def prepare(samples: np.ndarray, rate: int) -> np.ndarray:
     # Some recorders add an offset. It would dominate the level and make a step at both ends.
     centred = _centre(samples)
     if rate > 2 * HIGHEST_FREQUENCY:
+        taps = _band_limit(rate)
+        delay = len(taps) // 2
         # The filter sees nothing beyond the ends, which leaves a small offset.
-        centred = _centre(fftconvolve(centred, _band_limit(rate), mode="same"))
+        centred = _centre(apply_filter(np.pad(centred, (0, delay)), taps)[delay:])
     return (np.round(centred * 32768).clip(-32768, 32767) / 32768).astype(np.float32)
 
 

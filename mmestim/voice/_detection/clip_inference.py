@@ -131,9 +131,7 @@ def run_windows(
     embedding_sum: np.ndarray | float = 0.0
     window_iterator = iter_windows(blocks, round(seconds * rate), step, rate, gaps)
     while windows := list(islice(window_iterator, _BATCH_SIZE)):
-        waveforms = np.stack([window.waveform for window in windows])
-        lengths = np.array([window.length for window in windows], dtype=np.int64)
-        outputs = model.predict(waveforms, lengths)
+        outputs = model.predict(windows)
         fused_logits = fusion.logits(outputs.logits)
         for number, window in enumerate(windows):
             spans.append((window.start / rate, (window.start + window.length) / rate))

@@ -7,8 +7,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import fft, signal
-from scipy.linalg import solve_toeplitz, toeplitz
+from scipy import fft, ndimage, signal
+from scipy.linalg import solve_toeplitz
+
+from .._audio.filtering import apply_filter
 
 #: Statistics of a group: a name, the suffixes that distinguish its values, and the values.
 Statistics = Iterable[tuple[str, Sequence[str], np.ndarray]]
@@ -20,8 +22,7 @@ _HALF_OF_SEGMENT_SECONDS = 0.25
 _POWER_FLOOR = 1e-8
 # Standard deviation relative to the peak below which a clip is treated as silent.
 _MIN_RELATIVE_LEVEL = 1e-6
-# Samples that are filtered by one row of a matrix product.
-_FILTER_BLOCK = 64
+_RESIDUAL_SECONDS = 0.02
 
 
 class ClipSpectra:
@@ -102,14 +103,16 @@ class ClipSpectra:
         return self.sample_rate / 2 / self.long_power.shape[1]
 
     @cached_property
-    def ordered(self) -> np.ndarray:
-        """`relative` in ascending order."""
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct values of `relative` in ascending order, and how often each occurs."""
         steps = self._samples * 32768
         is_16_bit = np.abs(steps).max() < 32768 and (steps == np.rint(steps)).all()
         if not is_16_bit:
-            return np.sort(self.relative)
-        # A stable sort of 16-bit integers is a radix sort, which takes a tenth of the time.
-        return (np.sort(steps.astype(np.int16), kind="stable") / 32768 / self._peak).astype(np.float32)
+            return np.unique(self.relative, return_counts=True)
+        # Counting takes a tenth of the time of sorting.
+        counts = np.bincount(steps.astype(np.intp) + 32768)
+        values = np.flatnonzero(counts)
+        return ((values - 32768) / 32768 / self._peak).astype(np.float32), counts[values]
 
     @cached_property
     def residual(self) -> np.ndarray:
@@ -118,18 +121,13 @@ class ClipSpectra:
         products = np.array([np.vdot(x[: len(x) - lag], x[lag:]) for lag in range(order + 1)], dtype=np.float64)
         products[0] += 1e-6 * products[0] + 1e-9
         taps = -solve_toeplitz(products[:-1], products[1:])
-        return _filtered(x, np.append(1, taps).astype(np.float32))
+        return apply_filter(x, np.append(1, taps).astype(np.float32))
 
-
-def _filtered(waveform: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Filter a waveform by the product of its blocks and a matrix, which takes a fourth of the time of a loop."""
-    n_before, n_blocks = len(taps) - 1, -(-len(waveform) // _FILTER_BLOCK)
-    padded = np.pad(waveform, (n_before, n_blocks * _FILTER_BLOCK - len(waveform)))
-    matrix = toeplitz(
-        np.append(taps[::-1], np.zeros(_FILTER_BLOCK - 1, taps.dtype)), np.zeros(_FILTER_BLOCK, taps.dtype)
-    )
-    blocks = sliding_window_view(padded, n_before + _FILTER_BLOCK)[::_FILTER_BLOCK]
-    return (blocks @ matrix).ravel()[: len(waveform)]
+    @cached_property
+    def residual_power(self) -> np.ndarray:
+        """Mean square of `residual` over 20 ms around each sample, of shape (n_samples,)."""
+        width = 1 + round(_RESIDUAL_SECONDS * self.sample_rate)
+        return ndimage.uniform_filter1d(np.square(self.residual), width, mode="nearest")
 
 
 def decibels(power: np.ndarray) -> np.ndarray:
@@ -148,8 +146,18 @@ def band_means(values: np.ndarray, n_bands: int) -> np.ndarray:
 
 def quantiles(values: np.ndarray, probabilities: Sequence[float]) -> np.ndarray:
     """Return quantiles over the first axis without interpolation, of shape (n_probabilities, ...)."""
-    ordered = np.sort(values.T, axis=-1).T
+    # Rows that are contiguous are sorted in half the time.
+    ordered = np.sort(np.ascontiguousarray(values.T), axis=-1).T
     return ordered[np.round(np.multiply(probabilities, len(values) - 1)).astype(np.intp)]
+
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Return the `count` largest values in descending order."""
+    block = 64
+    maxima = values[: len(values) // block * block].reshape(-1, block).max(axis=1)
+    if len(maxima) > count:  # at least `count` values reach the least of the largest maxima
+        values = values[values >= np.partition(maxima, -count)[-count]]
+    return np.sort(values)[::-1][:count]
 
 
 def numbered_names(name: str, count: int) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
 
-from .clip_spectra import ClipSpectra, Statistics
+from .clip_spectra import ClipSpectra, Statistics, largest
 
 _QUEFRENCY_EDGES = np.geomspace(0.002, 2.0, 15)  # seconds
 _N_PEAKS = 3
@@ -38,9 +38,9 @@ def cepstrum_statistics(clip: ClipSpectra) -> Statistics:
     yield "cepstrum_level", names, np.array([np.log10(_rms(part) + 1e-2) for part in parts])
     yield "cepstrum_peak", names, np.array([np.log10(part.max(initial=0) + 1e-1) for part in parts])
     late = coefficients[round(0.02 * clip.sample_rate) : ends[-1]]
-    highest = np.argpartition(-late, range(_N_PEAKS))[:_N_PEAKS]
-    yield "cepstrum_highest", [f"peak{n}" for n in range(_N_PEAKS)], np.log10(np.maximum(late[highest], 0) + 1e-1)
-    yield "cepstrum_highest", ("ms",), 20 + 1000 * highest[:1] / clip.sample_rate
+    peaks = np.log10(np.maximum(largest(late, _N_PEAKS), 0) + 1e-1)
+    yield "cepstrum_highest", [f"peak{n}" for n in range(_N_PEAKS)], peaks
+    yield "cepstrum_highest", ("ms",), 20 + 1000 * late.argmax(keepdims=True) / clip.sample_rate
 
 
 def repeat_statistics(clip: ClipSpectra) -> Statistics:
@@ -49,9 +49,9 @@ def repeat_statistics(clip: ClipSpectra) -> Statistics:
     For each lag there are two values: the autocorrelation of the whole clip, in standard deviations, and the highest
     correlation of any segment of 0.16 s.
     """
-    rate, error = clip.sample_rate, clip.residual
-    local_power = ndimage.uniform_filter1d(np.square(error), 1 + round(0.02 * rate), mode="nearest")
-    error = error / np.sqrt(local_power + np.float32(1e-6))  # otherwise, loud syllables would dominate
+    rate = clip.sample_rate
+    # Otherwise, loud syllables would dominate.
+    error = clip.residual / np.sqrt(clip.residual_power + np.float32(1e-6))
     size = fft.next_fast_len(2 * len(error), real=True)
     shortest, longest = round(_MIN_LAG_SECONDS * rate), len(error) - round(_SEGMENT_SECONDS * rate)
     correlation = fft.irfft(np.abs(fft.rfft(error, size)), size)[shortest:longest]
@@ -79,11 +79,13 @@ def _max_segment_correlation(first: np.ndarray, second: np.ndarray, rate: int) -
     step, n_steps = round(_STEP_SECONDS * rate), round(_SEGMENT_SECONDS / _STEP_SECONDS)
     count = len(first) // step
 
-    def segment_sums(products: np.ndarray) -> np.ndarray:
-        return np.convolve(products[: count * step].reshape(count, step).sum(axis=1), np.ones(n_steps), "valid")
+    first, second = (x[: count * step].reshape(count, step) for x in (first, second))
 
-    energies = segment_sums(np.square(first)) * segment_sums(np.square(second))
-    return np.max(segment_sums(first * second) / np.sqrt(energies + 1e-6))
+    def segment_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.convolve(np.einsum("ij,ij->i", x, y), np.ones(n_steps), "valid")
+
+    energies = segment_sums(first, first) * segment_sums(second, second)
+    return np.max(segment_sums(first, second) / np.sqrt(energies + 1e-6))
 
 
 def copy_statistics(clip: ClipSpectra) -> Statistics:

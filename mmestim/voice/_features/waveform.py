@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage, signal
 
-from .clip_spectra import N_BANDS, ClipSpectra, Statistics, decibels, half_second_extremes, quantile_names, quantiles
+from .clip_spectra import N_BANDS, ClipSpectra, Statistics, decibels, half_second_extremes, largest, quantile_names, quantiles
 
 # Edges of amplitude ranges, relative to the peak.
 _AMPLITUDE_EDGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
@@ -29,27 +29,25 @@ def amplitude_statistics(clip: ClipSpectra) -> Statistics:
 
     Clipping and coarse quantisation change them.
     """
-    relative, ordered = clip.relative, clip.ordered
-    n_negative = np.searchsorted(ordered, 0)
-    # A stable sort merges two ordered parts.
-    amplitudes = np.sort(np.append(-ordered[:n_negative][::-1], ordered[n_negative:]), kind="stable")
-    ranks = np.searchsorted(amplitudes, _AMPLITUDE_EDGES)
-    fractions = np.diff(np.append(ranks[:-1], len(amplitudes))) / len(amplitudes)
+    relative, (values, counts) = clip.relative, clip.distinct
+    order = np.argsort(np.abs(values), kind="stable")
+    amplitudes, n_up_to = np.abs(values[order]), np.append(0, np.cumsum(counts[order]))
+    ranks = n_up_to[np.searchsorted(amplitudes, _AMPLITUDE_EDGES)]
+    fractions = np.diff(np.append(ranks[:-1], len(relative))) / len(relative)
     yield "share_of_peak", [f"{low:g}_{high:g}" for low, high in pairwise(_AMPLITUDE_EDGES)], _log10(fractions)
-    level = np.sqrt(np.mean(np.square(amplitudes)))
-    positions = np.round(np.multiply(_AMPLITUDE_QUANTILES, len(amplitudes) - 1)).astype(np.intp)
-    relative_quantiles = (amplitudes[[*positions, -1]] + _LOG_FLOOR) / (level + _LOG_FLOOR)
+    level = np.sqrt(np.mean(np.square(relative)))
+    positions = np.round(np.multiply(_AMPLITUDE_QUANTILES, len(relative) - 1))
+    reached = amplitudes[[*np.searchsorted(n_up_to[1:], positions, side="right"), -1]]
+    relative_quantiles = (reached + _LOG_FLOOR) / (level + _LOG_FLOOR)
     yield "amplitude", (*quantile_names(_AMPLITUDE_QUANTILES), "peak"), np.log10(relative_quantiles)
     change = np.abs(np.diff(relative))
     is_loud = np.abs(relative[1:]) > 0.3
     is_constant, is_flat = change == 0, (change < _MAX_FLAT_CHANGE) & is_loud
     logarithms = [_log10(flags.mean()) for flags in (is_constant, is_constant & is_loud, is_flat)]
-    values = np.array([*logarithms, np.log10(1 + _longest_run(is_flat))])
-    yield "flat", ("still", "loud_still", "loud", "longest"), values
-    distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])]
-    gap = np.median(np.diff(distinct)) if len(distinct) > 1 else 1.0
-    values = np.array([np.log10(len(distinct) / len(relative)), np.log2(1 / gap)])
-    yield "values", ("distinct", "bits"), values
+    logarithms.append(np.log10(1 + _longest_run(is_flat)))
+    yield "flat", ("still", "loud_still", "loud", "longest"), np.array(logarithms)
+    gap = np.median(np.diff(values)) if len(values) > 1 else 1.0
+    yield "values", ("distinct", "bits"), np.array([np.log10(len(values) / len(relative)), np.log2(1 / gap)])
 
 
 def crest_statistics(clip: ClipSpectra) -> Statistics:
@@ -86,14 +84,10 @@ def click_statistics(clip: ClipSpectra) -> Statistics:
 def residual_statistics(clip: ClipSpectra) -> Statistics:
     """Yield the largest errors of a linear predictor, relative to the errors around them, and their kurtosis."""
     error = clip.residual
-    power = np.square(error)
-    width = 1 + round(0.02 * clip.sample_rate)
-    local_rms = np.sqrt(ndimage.uniform_filter1d(power, width, mode="nearest") + np.float32(1e-8))
-    relative = np.abs(error) / local_rms
-    yield "residual", _top_names(), _top_values(relative)
-    kurtoses = np.r_[_log_kurtosis(error), _log_kurtosis(error / local_rms)]
-    yield "residual", ("kurtosis", "kurtosis_around"), kurtoses
-    yield "residual", ("level_db",), 10 * np.log10(power.mean(keepdims=True, dtype=np.float64) + 1e-8)
+    relative = error / np.sqrt(clip.residual_power + np.float32(1e-8))
+    yield "residual", _top_names(), _top_values(np.abs(relative))
+    yield "residual", ("kurtosis", "kurtosis_around"), np.r_[_log_kurtosis(error), _log_kurtosis(relative)]
+    yield "residual", ("level_db",), 10 * np.log10(np.square(error).mean(keepdims=True, dtype=np.float64) + 1e-8)
 
 
 def _log10(fractions: np.ndarray) -> np.ndarray:
@@ -114,11 +108,15 @@ def _top_names() -> tuple[str, ...]:
 
 def _top_values(values: np.ndarray) -> np.ndarray:
     """Return the largest, the fourth largest and the sixteenth largest value."""
-    return np.sort(np.partition(values, -_TOP_RANKS[-1])[-_TOP_RANKS[-1] :])[[-rank for rank in _TOP_RANKS]]
+    return largest(values, _TOP_RANKS[-1])[np.subtract(_TOP_RANKS, 1)]
 
 
 def _log_kurtosis(values: np.ndarray) -> np.ndarray:
     """Return log10 of the kurtosis, of shape (1,); 0 if all values are equal."""
-    squares = np.square(values - values.mean(), dtype=np.float64)
-    variance = squares.mean()
-    return np.log10(np.mean(np.square(squares), keepdims=True) / variance**2) if variance > 0 else np.zeros(1)
+    centred = values - values.mean()
+    peak = np.abs(centred).max()
+    if not peak > 0:
+        return np.zeros(1)
+    # The fourth powers of small values would underflow.
+    squares = np.square(centred / peak)
+    return np.log10(np.mean(np.square(squares), keepdims=True) / squares.mean() ** 2)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._audio.windowing import Window
 from .._training_data.training_set import TrainingSet
 
 
@@ -57,15 +58,13 @@ class WindowModel:
         """
         raise NotImplementedError
 
-    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
+    def predict(self, windows: Sequence[Window]) -> WindowOutputs:
         """Score windows.
 
         Parameters
         ----------
-        waveforms : float32 ndarray of shape (n_windows, n_samples)
-            Waveforms, padded with zeros.
-        lengths : int64 ndarray of shape (n_windows,)
-            Number of samples of each window without the padding.
+        windows : sequence of Window
+            Successive windows of one recording.
 
         Returns
         -------

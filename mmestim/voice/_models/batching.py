@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
+from .._audio.windowing import Window
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .losses import ClassLoss, LabelLoss, label_weights
 
 BATCH_SIZE = 64  # windows
+
+
+def stack_windows(windows: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the waveforms of windows, of shape (n_windows, n_samples), and their numbers of samples."""
+    waveforms = np.stack([window.waveform for window in windows])
+    return waveforms, np.array([window.length for window in windows], dtype=np.int64)
 
 
 def build_label_loss(training_set: TrainingSet, rows: np.ndarray) -> LabelLoss | ClassLoss:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
+from .._audio.windowing import Window
 from .._constants import MIN_SECONDS
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .base import WindowModel, WindowOutputs
-from .batching import BATCH_SIZE
+from .batching import BATCH_SIZE, stack_windows
 from .boosted_trees import BoostedTrees
 
 _TREE_OPTIONS: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}
@@ -42,8 +43,8 @@ class FeatureModel(WindowModel):
     def set_arrays(self, arrays: Mapping[str, np.ndarray], n_labels: int) -> None:
         self.trees = BoostedTrees.from_arrays(arrays, n_labels, self.embedding_dim)
 
-    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
-        X = window_statistics(self.statistics, waveforms, lengths)
+    def predict(self, windows: Sequence[Window]) -> WindowOutputs:
+        X = window_statistics(self.statistics, *stack_windows(windows))
         return WindowOutputs(self.trees.decision_function(X)[:, None], X)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,15 +14,17 @@ from torch import nn
 
 from ..._data.batches import Batch
 from ..._training.loop import Objective
+from .._audio.windowing import Window
 from .._constants import MIN_FRAME_LOGIT, PAST_END_LOGIT
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .._window_labels import LABEL_UNKNOWN
 from ..networks import BoundaryNet, SharedFrontEnd, SmallCNN
+from ..networks.masking import scale_to_unit_rms
 from ..taxonomy import SPLICED_LABELS, frame_weights
 from .base import WindowModel, WindowOutputs
-from .batching import build_label_loss, map_windows
+from .batching import build_label_loss, map_windows, stack_windows
 from .boosted_trees import BoostedTrees
 from .calibration import ScoreFusion, check_thresholds, tune_thresholds
 from .features import compute_features, fit_trees, window_statistics
@@ -32,6 +35,8 @@ from .network_training import WindowRows, predict_in_batches, train_network
 _SPLICE_NETWORK, _CONTENT_NETWORK = "seams", "inside"
 _WINDOW_NETWORKS = ("deep0", "deep1")
 _N_CALIBRATION_WINDOWS = 600
+# Frames on either side that a frame of `BoundaryNet` depends on.
+_CONTEXT_FRAMES = 18
 # Numbers of the highest frames over which pooling averages.
 _TOP_FRAMES = (1, 4, 16)
 
@@ -107,9 +112,10 @@ class HybridModel(WindowModel):
         )
         return np.stack([self.trees.decision_function(tree_features[held_out]), network_logits], axis=1)
 
-    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
+    def predict(self, windows: Sequence[Window]) -> WindowOutputs:
+        waveforms, lengths = stack_windows(windows)
         X = window_statistics(self.statistics, waveforms, lengths)
-        frames = self._frame_logits(waveforms, lengths)
+        frames = self._overlapping_frame_logits([window.start for window in windows], waveforms, lengths)
         tree_features = np.hstack([X, pool_frames(frames)])
         network_logits = self._window_logits(waveforms, lengths, X)
         frame_rows = np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1])
@@ -138,10 +144,50 @@ class HybridModel(WindowModel):
         tree_arrays = {name: values for name, values in arrays.items() if not name.startswith("frames.")}
         self.trees = BoostedTrees.from_arrays(tree_arrays, n_labels, self.n_statistics + pooled_size(n_maps))
 
-    def _frame_logits(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _overlapping_frame_logits(
+        self, starts: Sequence[int], waveforms: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Return the log-odds of all maps in every frame, computed once for the frames that two windows share.
+
+        Parameters
+        ----------
+        starts : sequence of int
+            Positions of the windows in the recording.
+        waveforms : float32 ndarray of shape (n_windows, n_samples)
+            The windows, padded with zeros.
+        lengths : int64 ndarray of shape (n_windows,)
+            Number of samples of each window without the padding.
+
+        Returns
+        -------
+        float32 ndarray of shape (n_windows, n_maps, n_frames)
+            The log-odds. Frames that the window before contains are those of that window, except near its end.
+        """
+        hop_length = self.networks[_CONTENT_NETWORK].hop_length
+        scaled = scale_to_unit_rms(torch.from_numpy(waveforms), torch.from_numpy(lengths)).numpy()
+        n_frames = 1 + waveforms.shape[1] // hop_length
+        # The last window of a recording may start between two frames; the nearest is at most 5 ms away.
+        shifts = np.append(0, np.round(np.diff(starts) / hop_length).astype(int))
+        n_before = np.append(0, 1 + lengths[:-1] // hop_length)
+        n_shared = np.maximum(n_before - shifts - _CONTEXT_FRAMES, 0)
+        logits = None
+        for count in np.unique(n_shared):
+            rows, n_left_out = np.flatnonzero(n_shared == count), max(0, count - _CONTEXT_FRAMES)
+            first = n_left_out * hop_length
+            part = self._frame_logits(scaled[rows, first:], lengths[rows] - first, is_scaled=True)
+            if logits is None:
+                logits = np.empty((len(starts), part.shape[1], n_frames), part.dtype)
+            logits[rows, :, count:] = part[:, :, count - n_left_out :]
+        assert logits is not None
+        for row in np.flatnonzero(n_shared):
+            logits[row, :, : n_shared[row]] = logits[row - 1, :, shifts[row] : shifts[row] + n_shared[row]]
+        return logits
+
+    def _frame_logits(self, waveforms: np.ndarray, lengths: np.ndarray, *, is_scaled: bool = False) -> np.ndarray:
         """Return the log-odds of all maps in every frame; splice points without a network get `PAST_END_LOGIT`."""
         networks = [self.networks[name] for name in _FRAME_TASKS if name in self.networks]
-        logits = predict_in_batches(SharedFrontEnd(*networks), waveforms, lengths, self.device, self.precision)[0]
+        together = partial(SharedFrontEnd(*networks), is_scaled=is_scaled)
+        logits = predict_in_batches(together, waveforms, lengths, self.device, self.precision)[0]
         if _SPLICE_NETWORK in self.networks:
             return logits
         shape = (len(logits), len(SPLICED_LABELS), logits.shape[2])

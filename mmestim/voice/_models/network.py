@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._audio.windowing import Window
 from .._training_data.training_set import TrainingSet
 from .base import WindowModel, WindowOutputs
-from .batching import build_label_loss, map_windows
+from .batching import build_label_loss, map_windows, stack_windows
 from .network_training import WindowRows, predict_in_batches, train_network
 
 _PROBE_SAMPLES = 8000
@@ -77,10 +78,13 @@ class NetworkModel(WindowModel):
         if not held_out.any():
             return training_set.no_logits(1)
         return map_windows(
-            training_set.windows, held_out, lambda waveforms, lengths, _: self.predict(waveforms, lengths).logits
+            training_set.windows, held_out, lambda waveforms, lengths, _: self._outputs(waveforms, lengths).logits
         )
 
-    def predict(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
+    def predict(self, windows: Sequence[Window]) -> WindowOutputs:
+        return self._outputs(*stack_windows(windows))
+
+    def _outputs(self, waveforms: np.ndarray, lengths: np.ndarray) -> WindowOutputs:
         logits, embeddings = predict_in_batches(
             self.networks[self.name], waveforms, lengths, self.device, self.precision
         )
@@ -89,4 +93,4 @@ class NetworkModel(WindowModel):
     @property
     def embedding_dim(self) -> int:
         silence = np.zeros((1, _PROBE_SAMPLES), np.float32)
-        return self.predict(silence, np.array([_PROBE_SAMPLES])).embeddings.shape[1]
+        return self._outputs(silence, np.array([_PROBE_SAMPLES])).embeddings.shape[1]

@@ -173,7 +173,7 @@ def train_network(
 
 @torch.no_grad()
 def predict_in_batches(
-    network: nn.Module,
+    network: Callable[..., tuple[torch.Tensor, torch.Tensor]],
     waveforms: np.ndarray,
     lengths: np.ndarray,
     device: torch.device,
@@ -184,7 +184,7 @@ def predict_in_batches(
 
     Parameters
     ----------
-    network : nn.Module
+    network : callable
         Network in eval mode on the device.
     waveforms : float32 ndarray of shape (n_windows, n_samples)
         Waveforms, padded with zeros.

@@ -55,11 +55,14 @@ class FrontEnd(nn.Module):
         """Return the number of real frames of clips with these numbers of samples."""
         return None if lengths is None else 1 + lengths // self.hop_length
 
-    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Map waveforms (n, n_samples) to features (n, n_channels, n_bins, n_frames)."""
+    def forward(
+        self, waveform: torch.Tensor, lengths: torch.Tensor | None = None, *, is_scaled: bool = False
+    ) -> torch.Tensor:
+        """Map waveforms (n, n_samples), which are scaled first if not `is_scaled`, to features."""
         frames = self.frames(lengths)
         with torch.autocast(waveform.device.type, enabled=False):
-            features = zero_padding(self._transform(scale_to_unit_rms(waveform, lengths), frames), frames)
+            scaled = waveform if is_scaled else scale_to_unit_rms(waveform, lengths)
+            features = zero_padding(self._transform(scaled, frames), frames)
         # Each network that shares the features would convert them.
         return features.contiguous(memory_format=torch.channels_last)
 

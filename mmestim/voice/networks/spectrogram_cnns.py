@@ -176,11 +176,17 @@ class SharedFrontEnd(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, waveform: torch.Tensor, lengths: torch.Tensor | None = None, *statistics: torch.Tensor) -> Output:
-        """Return the concatenated logits and embeddings."""
+    def forward(
+        self,
+        waveform: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        *statistics: torch.Tensor,
+        is_scaled: bool = False,
+    ) -> Output:
+        """Return the concatenated logits and embeddings. The front end does not scale waveforms that `is_scaled`."""
         networks: list[Any] = list(self.networks)
         front_end = networks[0].front_end
-        features, frames = front_end(waveform, lengths), front_end.frames(lengths)
+        features, frames = front_end(waveform, lengths, is_scaled=is_scaled), front_end.frames(lengths)
         outputs = (network.outputs(features, frames, *statistics) for network in networks)
         logits, embeddings = zip(*outputs, strict=True)
         return torch.cat(logits, 1), torch.cat(embeddings, 1)

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmestim.voice import AudioCorpus
+from mmestim.voice._features.clip_spectra import largest
 from mmestim.voice._features.clip_statistics import ClipStatistics
 from mmestim.voice.edits import EDITS, AudioPool
 
@@ -321,3 +322,17 @@ def test_invalid_parameters():
         ClipStatistics().transform("clips")
     with pytest.raises(ValueError, match="sample_rate=4000"):
         ClipStatistics(4000).fit()
+
+
+@pytest.mark.parametrize("size", [20, 64, 1100, 5000])
+def test_largest_values_are_those_of_a_sort(size):
+    values = np.random.default_rng(size).integers(0, 400, size)
+    for count in (1, 3, 16):
+        assert (largest(values, count) == np.sort(values)[::-1][:count]).all()
+
+
+def test_amplitudes_do_not_depend_on_whether_samples_are_counted_or_sorted():
+    samples = np.round(voice() * 32768 / 2) / 32768
+    before, after = ClipStatistics().transform([samples, samples * 0.7]).astype(float)
+    columns = [name.startswith(("share_of_peak", "amplitude_")) for name in ClipStatistics().get_feature_names_out()]
+    assert np.abs(before - after)[columns].max() < 1e-5
