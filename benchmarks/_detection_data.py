@@ -29,6 +29,8 @@ from mmestim.voice.taxonomy import SPLICED_LABELS
 RATE = 16_000
 # Shorter utterances are left out.
 MIN_UTTERANCE_SECONDS = 6.6
+# Longer than any utterance.
+UTTERANCE_SECONDS = 60.0
 NEW_NOISES = "aum_*.flac"  # audiomentations ships them
 # Training uses the first sentences of two synthetic voices. The evaluation uses the later sentences of all voices.
 TRAINING_VOICES, NEW_VOICES = ("flite-kal16", "flite-rms"), ("flite-awb", "espeak-en-us")
@@ -218,7 +220,7 @@ class EvaluationData:
     def __init__(
         self, speech: Path, work: Path, edits: list[str], n_clips: int, n_speakers: int | None, n_jobs: int
     ) -> None:
-        root = speech.parent.parent
+        root, self._speech = speech.parent.parent, speech.parent
         self.work, self.edits, self.n_clips, self.n_jobs = work, edits, n_clips, n_jobs
         self.train, self.val = (
             rejoin_utterances(
@@ -265,6 +267,19 @@ class EvaluationData:
         }
         return self._stored("single, before acquisition", n_clips, settings)
 
+    def edited_utterances(self, n_clips: int) -> ClipSet:
+        """Return whole utterances with zero to three edits, which have several windows each."""
+        folder = self.work / "utterances"
+        corpus = rejoin_utterances(
+            self._speech, folder, "val", min_seconds=MIN_UTTERANCE_SECONDS, part_seconds=UTTERANCE_SECONDS
+        )
+        settings = {
+            "edits": VARIANTS["seen"].ranges(self.edits, all_labels=True),
+            "n_edits": (0, 3),
+            **self._training_audio,
+        }
+        return self._stored(f"utterances {n_clips}", n_clips, settings, corpus)
+
     def unedited(self) -> ClipSet:
         """Return unedited clips."""
         return self._stored("unedited", max(1, self.n_clips // 3), {"n_edits": 0})
@@ -293,8 +308,10 @@ class EvaluationData:
             "there is no converted speech.",
         ]
 
-    def _stored(self, name: str, n_clips: int, settings: dict[str, Any]) -> ClipSet:
+    def _stored(self, name: str, n_clips: int, settings: dict[str, Any], corpus: AudioCorpus | None = None) -> ClipSet:
         """Return a set of clips, simulated by a seed from its name unless it is stored."""
         folder = self.work / "sets" / name.replace(", ", "-").replace(" ", "-")
         seed = zlib.crc32(name.encode()) % 2**30
-        return stored_set(name, folder, lambda: edited_clips(self.val, n_clips, seed, self.n_jobs, **settings))
+        return stored_set(
+            name, folder, lambda: edited_clips(corpus or self.val, n_clips, seed, self.n_jobs, **settings)
+        )

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from _acquisitions import RATE, as_packets, as_sound
 from _detection import describe_call, prepared, runs_and_data
 from _detection_runs import PRETRAINED, RunEvaluation
+from _hops import hop_table
 from _simulation_tables import head, row
 from memory import private_mib, watch
 from mmestim.voice import VoiceEditDetector, scan_files
@@ -26,6 +27,7 @@ from mmestim.voice._audio.streaming import AudioStream
 from mmestim.voice._audio.windowing import iter_windows
 from mmestim.voice.networks import LCNN
 
+N_UTTERANCES, N_UTTERANCES_QUICK = 400, 8
 N_FILES, MINUTES, MINUTES_QUICK = 4, 4, 0.2
 WINDOW, BATCH_SIZE = round(4.05 * RATE), 16
 # Lengths of the recordings whose scans are compared in memory.
@@ -60,6 +62,9 @@ def measure_scans(options: argparse.Namespace, command: str) -> None:
             paths = [joined_file(speech, target / f"{n}", write, minutes, n) for n in range(N_FILES)]
             lines += [f"## {name}\n", *speed_table(paths, detectors, options), ""]
             print("\n".join(lines[-8:]), flush=True)
+        utterances = data.edited_utterances(N_UTTERANCES_QUICK if options.quick else N_UTTERANCES)
+        lines += ["## Hops\n", *hop_table(utterances, detectors, options.n_jobs), ""]
+        print("\n".join(lines[-7:]), flush=True)
         lines += ["## Memory\n", *memory_table(speech, Path(folder), detectors, options.quick)]
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "voice-scan.md").write_text("\n".join(lines) + "\n")

@@ -90,6 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="files to scan in parallel; -1 uses all cores",
     )
+    parser.add_argument(
+        "--hop",
+        type=float,
+        metavar="SECONDS",
+        help="seconds between the starts of windows; longer ones are faster and find less (default: half a window)",
+    )
     parser.add_argument("--device", default="auto", help="device for networks: auto, cpu, cuda, ... (default: auto)")
 
 
@@ -116,7 +122,7 @@ def _load_detector(options: argparse.Namespace) -> Any:
     detector = load(options.model, device=options.device)
     if not isinstance(detector, VoiceEditDetector) or not detector.finds_edits_:
         raise ValueError(f"--model {options.model!r} does not contain an edit detector. Create one with mmestim train.")
-    return detector
+    return detector if options.hop is None else detector.set_params(hop=options.hop)
 
 
 def _scan(options: argparse.Namespace, detector: Any, spooled: str) -> int:

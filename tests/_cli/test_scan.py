@@ -241,6 +241,17 @@ def test_files_without_a_detector_are_refused(recordings, tmp_path, capsys, monk
     assert "does not contain an edit detector" in capsys.readouterr().err
 
 
+def test_the_hop_of_the_windows_is_set(model_path, recordings, capsys, monkeypatch):
+    assert main(["scan", str(recordings), "--model", model_path, "--hop", "60"]) == 2
+    assert "hop=60.0 must be" in capsys.readouterr().err
+    hops = []
+    monkeypatch.setattr(
+        "mmestim.voice._reporting.scan._iter_results", lambda detector, *_: hops.append(detector.hop) or []
+    )
+    main(["scan", str(recordings), "--model", model_path, "--hop", "0.5"])
+    assert hops == [0.5]
+
+
 def test_an_interrupt_prints_no_traceback(model_path, recordings, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -8,7 +8,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage, signal
 
-from .clip_spectra import N_BANDS, ClipSpectra, Statistics, decibels, half_second_extremes, largest, quantile_names, quantiles
+from .clip_spectra import (
+    N_BANDS,
+    ClipSpectra,
+    Statistics,
+    decibels,
+    half_second_extremes,
+    largest,
+    quantile_names,
+    quantiles,
+)
 
 # Edges of amplitude ranges, relative to the peak.
 _AMPLITUDE_EDGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)

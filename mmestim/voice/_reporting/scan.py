@@ -24,6 +24,7 @@ from .._constants import MIN_SECONDS, RATE
 from .._detection.clip_analysis import ClipAnalysis, analyze_recording, undecided_analysis
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
+from .._detection.parameters import check_hop
 from .._files.paths import AudioError
 from .._models.calibration import check_prior
 from .._recordings.channels import Channels, open_recordings
@@ -208,7 +209,8 @@ def scan_files(
     TypeError
         If `paths` is a single path instead of a list.
     ValueError
-        If `channels` is not supported, or `prior` is not between 0 and 1.
+        If `channels` is not supported, `prior` is not between 0 and 1, or the `hop` of the detector is longer than a
+        window.
     sklearn.exceptions.NotFittedError
         If the detector is not fitted.
 
@@ -232,6 +234,7 @@ def scan_files(
             "scan_files requires a detector of edits, but this detector was fitted as a classifier of clips."
         )
     check_choice("channels", channels, get_args(Channels))
+    check_hop(detector.hop, min(detector.models_))
     calibrator = detector._unaltered_calibrator
     if prior is not None and calibrator is not None:
         check_prior(prior, calibrator.base_rate)

@@ -59,9 +59,15 @@ def prepare(data: Path, work: Path) -> TrainingAudio:
 
 
 def rejoin_utterances(
-    speech: Path, folder: Path, split: str, *, min_seconds: float = 0.0, n_speakers: int | None = None
+    speech: Path,
+    folder: Path,
+    split: str,
+    *,
+    min_seconds: float = 0.0,
+    part_seconds: float = PART_SECONDS,
+    n_speakers: int | None = None,
 ) -> AudioCorpus:
-    """Join the pieces of the utterances of LibriSpeech again, and write them in equal parts of about 8 s.
+    """Join the pieces of the utterances of LibriSpeech again, and write them in equal parts.
 
     Parameters
     ----------
@@ -73,6 +79,8 @@ def rejoin_utterances(
         Half of the speakers.
     min_seconds : float, default=0.0
         Duration of the shortest utterance that is used.
+    part_seconds : float, default=8.0
+        Duration of a part, about.
     n_speakers : int or None, default=None
         Number of speakers, of whom there is one utterance each; all if None.
 
@@ -94,7 +102,7 @@ def rejoin_utterances(
             raise ValueError(f"{pieces['file'].iloc[0]}: there is a gap between the pieces of the utterance.")
         files = [soundfile.read(speech / "audio" / name, dtype="int16")[0] for name in pieces["file"]]
         utterance = np.concatenate(files)
-        n_parts = max(1, round(len(utterance) / RATE / PART_SECONDS))
+        n_parts = max(1, round(len(utterance) / RATE / part_seconds))
         for number, part in enumerate(np.array_split(utterance, n_parts)):
             path = folder / split / f"{pieces['utterance'].iloc[0]}_{number}.wav"
             if not path.exists():
