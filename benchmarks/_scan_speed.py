@@ -29,7 +29,7 @@ from mmestim.voice.networks import LCNN
 
 N_UTTERANCES, N_UTTERANCES_QUICK = 400, 8
 N_FILES, MINUTES, MINUTES_QUICK = 4, 4, 0.2
-WINDOW, BATCH_SIZE = round(4.05 * RATE), 16
+WINDOW, HOP, BATCH_SIZE = round(4.05 * RATE), round(3.04 * RATE), 16
 # Lengths of the recordings whose scans are compared in memory.
 MEMORY_MINUTES, MEMORY_MINUTES_QUICK = (2, 60), (0.2, 0.5)
 FORMATS = {
@@ -51,8 +51,8 @@ def measure_scans(options: argparse.Namespace, command: str) -> None:
             "# Scans\n",
             *(f"{line}\n" for line in describe_call(command)),
             f"{N_FILES} files of {MINUTES_QUICK if options.quick else MINUTES} minutes, joined from clips of "
-            f"LibriSpeech, in windows of {WINDOW / RATE:g} s half a window apart. Reading: decoding and resampling. "
-            "LCNN: one forward pass of that network over the same windows, read before. Medians of "
+            f"LibriSpeech, in windows of {WINDOW / RATE:g} s, {HOP / RATE:g} s apart. Reading: decoding and "
+            "resampling. LCNN: one forward pass of that network over the same windows, read before. Medians of "
             f"{n_rounds(options)} rounds, in which the rows take turns; one thread for each process.\n",
         ]
         for name, write in FORMATS.items():
@@ -122,7 +122,7 @@ def speed_table(
 
 def windows_of(path: str) -> Iterator[object]:
     """Return the windows of a file."""
-    return iter_windows(AudioStream(path, RATE), WINDOW, WINDOW // 2, RATE)
+    return iter_windows(AudioStream(path, RATE), WINDOW, HOP, RATE)
 
 
 @torch.no_grad()

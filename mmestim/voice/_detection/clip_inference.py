@@ -17,6 +17,8 @@ from ..localization.locator import SegmentLocator
 from ..taxonomy import TAXONOMY
 
 _BATCH_SIZE = 16  # windows
+# Seconds between the starts of windows, in windows.
+_HOP = 0.75
 
 
 class FittedWindowModel(NamedTuple):
@@ -59,7 +61,7 @@ def scan_clip(
     labels : sequence of str
         Columns of the logits.
     hop : float or None
-        Seconds between the starts of windows; None is half a window.
+        Seconds between the starts of windows; None is three quarters of a window.
     rate : int
         Samples per second.
     thresholds : ndarray of shape (n_labels,) or None
@@ -76,7 +78,7 @@ def scan_clip(
     """
     passes = [
         run_windows(
-            blocks, fitted, labels, seconds, seconds / 2 if hop is None else hop, rate, thresholds, locate, gaps
+            blocks, fitted, labels, seconds, _HOP * seconds if hop is None else hop, rate, thresholds, locate, gaps
         )
         for seconds, fitted in models.items()
     ]

@@ -50,7 +50,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Window length in seconds; the paper uses 0.35, 1.2 and 4.05 [1]_. With several lengths, each has its own
         models, and their log-odds are averaged.
     hop : float or None, default=None
-        Seconds between the starts of windows, at most the shortest window; `None` is half of each window.
+        Seconds between the starts of windows, at most the shortest window; `None` is three quarters of each window.
     model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
         Model of the windows. ``'features'``: gradient-boosted trees on hand-crafted statistics, which train in
         minutes on a CPU. ``'hybrid'``: trees on these statistics and on the output of networks that score every
