@@ -19,10 +19,12 @@ from mmestim.datasets import make_imbalanced_modalities
 from mmestim.media import LogMelSpectrogram, MediaError, MediaTransformer
 from mmestim.voice import AudioCorpus, AudioError, EditSimulator, VoiceEditDetector, scan_files, write_report
 
-RATE = 16000
 SECONDS_FOR_RAY = 60
 LOCAL = ["threading", "multiprocessing", "loky"]
 CLUSTERS = ["dask", "ray"]
+
+# joblib 1.5 warns of its own backend of dask.
+pytestmark = pytest.mark.filterwarnings("ignore:`apply_async` is deprecated:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def dask_client(tmp_path_factory):
     """Client of two processes with another working directory and another folder of temporary files."""
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
     folder = tmp_path_factory.mktemp("worker")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "local_directory": folder}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "local_directory": folder}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         client.run(move_to, str(folder))
         yield client

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeVar
@@ -69,7 +70,14 @@ def run_tasks(
         header, parcels = _pack(shared, backend)
         calls = (delayed(_call)(function, header, *parcels, *task) for task in tasks)
     if chunk_size is None and backend.supports_return_generator:
-        yield from Parallel(n_workers, prefer=prefer, return_as="generator")(calls)
+        results = Parallel(n_workers, prefer=prefer, return_as="generator")(calls)
+        try:
+            for result in results:  # noqa: UP028  # "yield from" would close it outside of the filter.
+                yield result
+        finally:
+            with warnings.catch_warnings():  # A caller that takes only some results wants no others.
+                warnings.filterwarnings("ignore", ".*tasks", UserWarning)
+                results.close()
         return
     with Parallel(n_workers, prefer=prefer) as parallel:
         while chunk := list(itertools.islice(calls, chunk_size or _TASKS_PER_WORKER * n_workers)):
