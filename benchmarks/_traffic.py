@@ -93,7 +93,7 @@ def start_ray(n_workers: int) -> Iterator[None]:
     import ray
     from ray.util.joblib import register_ray
 
-    ray.init(num_cpus=n_workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=n_workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     register_ray()
     yield
     ray.shutdown()

@@ -49,12 +49,12 @@ def ray_cluster():
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
     register_ray = pytest.importorskip("ray.util.joblib").register_ray
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    start = "import ray; ray.init(num_cpus=1, include_dashboard=False)"
+    start = "import ray; ray.init('local', num_cpus=1, include_dashboard=False)"
     try:  # In a process that can be ended; a start that hangs could not be interrupted here.
         subprocess.run([sys.executable, "-c", start], timeout=SECONDS_FOR_RAY, capture_output=True, check=True)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         pytest.skip(f"ray does not start within {SECONDS_FOR_RAY} s: {(error.stderr or b'').decode()[-500:]}")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     register_ray()
     bases = PicklingPool.__bases__  # The backend of ray replaces them, for that of multiprocessing too.
     yield

@@ -185,8 +185,8 @@ class EditSimulator(BaseEstimator):
             Clean speech, anything that `AudioCorpus` accepts. Arrays have the simulator's rate; for another rate pass
             ``AudioCorpus(arrays, source_rate=...)``.
         n_jobs : int, default=None
-            Number of processes, or of threads where any audio is given as arrays; `None` is one, -1 all cores. The
-            result is the same for any number.
+            Number of processes, or of threads where any audio is given as arrays; `None` is one, or all workers of a
+            cluster if its backend of joblib is active, and -1 is all cores. The result is the same for any number.
 
         Returns
         -------
@@ -207,7 +207,7 @@ class EditSimulator(BaseEstimator):
         X : audio
             Clean speech, anything that `AudioCorpus` accepts.
         n_jobs : int, default=None
-            Number of processes, or of threads where any audio is given as arrays; `None` is one, -1 all cores.
+            Number of processes, as in `simulate`.
 
         Returns
         -------
