@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import pickle
 import platform
 import statistics
 import tempfile
@@ -128,10 +129,11 @@ def scan(options: argparse.Namespace, folder: Path) -> list[str]:
     n_files, n_seconds = SIZES[options.quick][2:]
     paths = write_recordings(folder / "recordings", n_files, n_seconds)
     detector = VoiceEditDetector.from_pretrained(device="cpu")
+    n_bytes = len(pickle.dumps(next(scan_files(detector, paths))))
     return [
         "## Scan",
         f"`scan_files` of {n_files} files of {n_seconds} s by the detector that ships, of "
-        f"{detector.__sizeof__() / 1e6:.1f} MB.",
+        f"{detector.__sizeof__() / 1e6:.1f} MB. A result has {n_bytes / 1e3:.1f} kB.",
         *compare(lambda: list(scan_files(detector, paths)), ["one process", *options.backends], options.rounds),
     ]
 
@@ -151,7 +153,7 @@ def constants(options: argparse.Namespace, folder: Path) -> list[str]:
             lines.append(
                 f"| {name}: one more task that does nothing | {1000 * (seconds[2] - seconds[1]) / n_tasks:.2f} ms |"
             )
-    n_rows = SIZES[options.quick][0]
+    n_rows = 4000
     data = make_imbalanced_modalities(n_rows, n_features=128, random_state=0)
     clf = JointClassifier(data.modalities, max_epochs=5, cv=None, early_stopping=False, device="cpu", random_state=0)
     started = time.perf_counter()
@@ -205,6 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             title, *rest = SECTIONS[name](options, folder)
             lines += [title, "", *rest, ""]
+            print(*lines[-len(rest) - 3 :], sep="\n", flush=True)
     text = f"""# Scale
 
 `python benchmarks/scale.py{" --quick" if options.quick else ""}`: mmestim {mmestim.__version__}, joblib
@@ -216,7 +219,6 @@ serialised arguments and results, since its processes of one machine share memor
 {chr(10).join(lines)}"""
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scale.md").write_text(text.rstrip() + "\n", encoding="utf-8")
-    print(text)
 
 
 if __name__ == "__main__":
