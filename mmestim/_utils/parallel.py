@@ -47,7 +47,8 @@ def run_tasks(
     n_jobs : int or None
         Number of workers, as in joblib. With 1, everything runs here.
     shared : sequence, default=()
-        Arguments that all calls have in common. Other processes receive them once, and not with each task.
+        Arguments that all calls have in common. Other processes receive them once, and not with each task; those of
+        loky and multiprocessing get less than 1 MB with each batch of tasks.
     prefer : {'threads', 'processes'}, default=None
         Kind of workers, if the user has not chosen a backend.
     chunk_size : int, default=None
