@@ -63,6 +63,7 @@ bench: .venv/.plot .venv/.bench ## run the benchmarks in full
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/media.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/fuzz_models.py
 	$(if $(MMESTIM_DATA),$(BIN)/python benchmarks/voice.py --simulate && $(BIN)/python benchmarks/voice.py --shortcuts && $(BIN)/python benchmarks/voice.py --detect && $(BIN)/python benchmarks/voice.py --field)
 

@@ -47,6 +47,7 @@ _BENCHMARKS = {
     "voice-simulate": "How fast is the simulation?",
     "voice-shortcuts": "Do shortcuts reveal simulated edits?",
     "media": "How fast are files read?",
+    "scale": "What do more processes and clusters gain?",
     "mixture": "How fast is the mixture of gaps?",
     "speed": "How fast are fits, predictions and balancing methods?",
 }

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Packages that a block cannot do without, each in a comment of its own.
+_NEEDS = re.compile(r"^# needs (\w+)$", re.MULTILINE)
 _CODE = re.compile(r"^```\w.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)|^:target: (\S+)|^```\{image\} (\S+)", re.MULTILINE)
 # Pages that the build of the site writes. Sphinx checks the links to them.
@@ -40,6 +42,8 @@ class Block(pytest.Function):
         super().__init__(callobj=lambda tmp_path, monkeypatch: self._run(source, tmp_path, monkeypatch), **kwargs)
 
     def _run(self, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for package in _NEEDS.findall(source):
+            pytest.importorskip(package)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MPLBACKEND", "agg")
         exec(compile(source, self.path, "exec"), {"__name__": "__main__"})

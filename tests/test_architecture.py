@@ -52,7 +52,8 @@ ARROWS = {
     "voice.formats": "voice.segments _utils",
     "voice.metrics": "voice.localization voice.segments voice.records voice.taxonomy _utils",
     "voice._training_data": (
-        "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio voice._constants _training"
+        "voice._simulation voice._window_labels voice.records voice.taxonomy voice._audio voice._constants _training "
+        "_utils"
     ),
     "voice._models": (
         "voice._training_data voice._audio voice._features voice._window_labels voice.networks voice.taxonomy "

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
+from .._utils.sizes import nbytes_of
 from .numeric import ACCEPTED, dates_to_seconds, to_numbers, with_nan
 
 Shape = tuple[int, ...]
@@ -129,6 +130,10 @@ class StoredArray:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __sizeof__(self) -> int:
+        # Arrays on disk are sent as references, but numpy pickles the values of a memory map.
+        return object.__sizeof__(self) + nbytes_of([self.rows, self.array if isinstance(self.array, np.ndarray) else 0])
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         numbers = self.rows[rows]

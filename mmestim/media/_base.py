@@ -46,6 +46,10 @@ class MediaError(ValueError):
         return f"{self.item}: {self.reason}"
 
 
+class MissingMediaError(MediaError):
+    """Error about a file that does not exist where it was looked for."""
+
+
 class Sample(NamedTuple):
     """Array that was read from one value of a column.
 
@@ -259,13 +263,15 @@ def is_missing(value: Any) -> bool:
 
 def check_path(value: Any) -> str:
     """Return a path as a string, or raise MediaError unless it is the path of a file."""
-    from ..voice._files.paths import AudioError, check_file
+    from ..voice._files.paths import AudioError, MissingFileError, check_file
 
     if not isinstance(value, str | os.PathLike):
         raise MediaError(repr(value), f"is of type {type(value).__name__}, expected the path of a file.")
     path = os.fspath(value)
     try:
         check_file(path)
+    except MissingFileError as error:
+        raise MissingMediaError(path, error.reason) from None
     except AudioError as error:
         raise MediaError(path, error.reason) from None
     return path

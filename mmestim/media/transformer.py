@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from .._data.containers import SliceDict
 from .._data.sources import StoredArray
+from .._utils.parallel import run_tasks
 from .._utils.validation import check_choice, check_flag
-from ._base import MediaError, Reader, Sample, block_of, column_values, is_missing, warn_of_notes
+from ._base import MediaError, MissingMediaError, Reader, Sample, block_of, column_values, is_missing, warn_of_notes
 from ._cache import ReaderCache
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
         reader, so it serves several tables, searches and processes. `None` keeps arrays in memory, and reads them anew
         each time.
     n_jobs : int, default=None
-        Number of processes that read files. `None` means 1, and -1 means one for each core.
+        Number of processes that read files. `None` means 1, or all workers of a cluster if its backend of joblib is
+        active, and -1 means one for each core. Workers open the files by their paths.
     on_error : {'raise', 'absent'}, default='raise'
         `'raise'` stops at a file that cannot be read. `'absent'` makes it an absent modality of its row, warns, and
         lists it in `skipped_`.
@@ -193,16 +195,21 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
 
     def _read(self, name: str, reader: Reader, values: Sequence[Any]) -> Iterator[Sample | MediaError]:
         """Read values in one or several processes, in their order."""
-        chunks = [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
-        is_parallel = effective_n_jobs(self.n_jobs) > 1 and len(chunks) > 1
         results: Iterable[Sample | MediaError] = reader.read_many(values)
-        if is_parallel:
-            tasks = (delayed(_read_all)(reader, chunk) for chunk in chunks)
-            results = chain.from_iterable(Parallel(self.n_jobs, return_as="generator")(tasks))
+        if effective_n_jobs(self.n_jobs) > 1 and len(values) > _CHUNK:
+            results = self._read_in_workers(reader, values)
         for sample in self._bar(results, name, len(values)):
             if isinstance(sample, MediaError) and self.on_error == "raise":
                 raise sample  # at once, rather than after the other files
             yield sample
+
+    def _read_in_workers(self, reader: Reader, values: Sequence[Any]) -> Iterator[Sample | MediaError]:
+        """Read values in several processes, which may have another working directory."""
+        places = [_absolute(value) for value in values] if reader.reads_files else values
+        tasks = ((places[start : start + _CHUNK],) for start in range(0, len(places), _CHUNK))
+        chunks = run_tasks(_read_all, tasks, self.n_jobs, shared=(reader,))
+        for value, place, sample in zip(values, places, chain.from_iterable(chunks), strict=True):
+            yield _as_given(sample, value, place) if isinstance(sample, MediaError) else sample
 
     def _bar(self, values: Iterable[T], title: str, n_values: int) -> Iterable[T]:
         """Return values that move a progress bar, if one is wanted."""
@@ -218,3 +225,18 @@ class MediaTransformer(TransformerMixin, BaseEstimator):
 
 def _read_all(reader: Reader, values: Sequence[Any]) -> list[Sample | MediaError]:
     return list(reader.read_many(values))
+
+
+def _absolute(value: Any) -> Any:
+    """Return a path that does not depend on the working directory; other values, such as URLs, as they are."""
+    is_path = isinstance(value, str | os.PathLike) and os.fspath(value) and "://" not in os.fspath(value)
+    return os.path.abspath(value) if is_path else value
+
+
+def _as_given(error: MediaError, value: Any, place: Any) -> MediaError:
+    """Return an error of a worker as it would be here, about the value as the user gave it."""
+    from ..voice._files.paths import explain_missing
+
+    if isinstance(error, MissingMediaError):
+        return MediaError(str(value), explain_missing(os.fspath(value), "pass n_jobs=1"))
+    return MediaError(error.item.replace(str(place), str(value)), error.reason.replace(str(place), str(value)))

@@ -37,6 +37,7 @@ from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import fingerprint
 from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule, TrainingOptions
+from .._utils.sizes import sizeof_attributes
 from .._utils.types import Seed
 from .._utils.validation import check_number
 from ..encoders.choice import Encoder, build_encoder, encoder_for, is_tried
@@ -478,6 +479,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+    __sizeof__ = sizeof_attributes
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -12,9 +12,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from joblib import Parallel, delayed
 
+from ..._utils.sizes import sizeof_attributes
 from ..._utils.validation import check_choice, check_number
+from .._files.paths import PlacedFile
 from .folders import files_in, parse_mailabs_path
-from .reading import AudioError, read_clip
+from .reading import AudioError, read_clip, seen_from_here
 from .streaming import AudioStream
 
 __all__ = ["AudioCorpus", "Skipped"]
@@ -155,6 +157,8 @@ class AudioCorpus(Sequence[np.ndarray]):
         # Numbers for error messages. A part of a corpus keeps the numbers of the whole.
         self._numbers = np.arange(len(self._items))
         self._skipped: dict[int, Skipped] = {}
+        # Folder that relative paths start from in workers; here they start from the working directory.
+        self._folder = ""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -173,6 +177,20 @@ class AudioCorpus(Sequence[np.ndarray]):
     def holds_arrays(self) -> bool:
         """Whether any clip is an array instead of a file."""
         return len(self.paths) < len(self)
+
+    def for_workers(self) -> AudioCorpus:
+        """Return the corpus as workers with another working directory read it, without `frame`.
+
+        Returns
+        -------
+        corpus : AudioCorpus
+            A copy that lists what it skips in `skipped` of this corpus.
+        """
+        corpus = copy.copy(self)
+        corpus._folder, corpus.frame = self._folder or os.getcwd(), None
+        return corpus
+
+    __sizeof__ = sizeof_attributes
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -196,10 +214,16 @@ class AudioCorpus(Sequence[np.ndarray]):
         part.speakers = None if self.speakers is None else self.speakers[indices]
         return part
 
+    def _item(self, index: Any) -> Any:
+        """Return a clip as an array, or as a path that can be opened here."""
+        item = self._items[index]
+        is_elsewhere = self._folder and isinstance(item, str | os.PathLike)
+        return PlacedFile(os.fspath(item), self._folder) if is_elsewhere else item
+
     def _read_clip(self, index: Any) -> np.ndarray:
         """Read a clip; raise an AudioError if it cannot be used."""
         return read_clip(
-            self._items[index],
+            self._item(index),
             f"clip {self._numbers[index]}",
             sample_rate=self.sample_rate,
             source_rate=self.source_rate,
@@ -220,8 +244,8 @@ class AudioCorpus(Sequence[np.ndarray]):
             Blocks that are the clip when they are concatenated. Each iteration reads a file again and raises an
             AudioError if it cannot be used, some errors only at its end.
         """
-        item = self._items[index]
-        if isinstance(item, str | os.PathLike):
+        item = self._item(index)
+        if isinstance(item, str | os.PathLike | PlacedFile):
             return AudioStream(item, self.sample_rate, max_duration=self.max_duration, must_be_intact=True)
         return [self[index]]
 
@@ -263,6 +287,7 @@ class AudioCorpus(Sequence[np.ndarray]):
         AudioError
             If `on_error` is "raise".
         """
+        error = seen_from_here(error)
         if self.on_error == "raise":
             raise error
         self._skipped[int(index)] = Skipped(int(index), error.item, error.reason)
@@ -285,7 +310,7 @@ class AudioCorpus(Sequence[np.ndarray]):
         AudioError
             If some clips cannot be used and `on_error` is "raise", or if no clip can be used.
         """
-        results = Parallel(n_jobs=n_jobs, prefer="threads")(
+        results = Parallel(n_jobs=n_jobs, require="sharedmem")(
             delayed(self._reading_error)(index) for index in range(len(self))
         )
         errors = {index: error for index, error in enumerate(results) if error is not None}

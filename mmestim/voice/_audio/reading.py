@@ -10,7 +10,9 @@ import numpy as np
 
 from .._files.decoding import AudioDecoder, open_audio, scale_samples
 from .._files.paths import NO_SAMPLES
-from .._files.paths import AudioError as AudioError  # for rooms that may not import _files
+from .._files.paths import AudioError as AudioError  # these three for rooms that may not import _files
+from .._files.paths import MissingFileError as MissingFileError
+from .._files.paths import seen_from_here as seen_from_here
 from .resampling import resample
 
 # A clip that stays within this level of its mean, three steps of 16-bit samples, is silent.
@@ -47,7 +49,7 @@ def read_clip(item: Any, name: str, *, sample_rate: int, source_rate: int, max_d
     """
     if isinstance(item, str | os.PathLike):
         name = os.fspath(item)
-        mono, rate, n_channels = _read_file(name, max_duration)
+        mono, rate, n_channels = _read_file(item, max_duration)
     else:
         samples, rate = _channels_first(item, name), source_rate
         if samples.shape[-1] == 0:
@@ -179,9 +181,10 @@ def check_intact(path: str, audio: AudioDecoder) -> None:
         raise AudioError(path, f"is truncated or damaged: {audio.damage}. Download or export it again.")
 
 
-def _read_file(path: str, max_duration: float) -> tuple[np.ndarray, int, int]:
+def _read_file(file: str | os.PathLike[str], max_duration: float) -> tuple[np.ndarray, int, int]:
     """Read an intact file; return mono samples, their rate and the number of channels."""
-    with open_audio(path) as audio:
+    path = os.fspath(file)
+    with open_audio(file) as audio:
         check_duration(path, audio.declared_duration or 0.0, max_duration)
         blocks, n_samples = [], 0
         for block in mono_blocks(audio, path):

@@ -52,9 +52,9 @@ class AudioStream:
         max_duration: float = math.inf,
         must_be_intact: bool = False,
     ) -> None:
-        self.path, self.rate, self.channel = os.fspath(path), rate, channel
+        self._file, self.path, self.rate, self.channel = path, os.fspath(path), rate, channel
         self._notes, self._max_duration, self._must_be_intact = notes, max_duration, must_be_intact
-        with open_audio(self.path) as audio:
+        with open_audio(self._file) as audio:
             self.facts: AudioFacts = audio.facts
         check_duration(self.path, self.facts.duration or 0.0, max_duration)
         if channel is not None and not 1 <= channel <= self.facts.n_channels:
@@ -81,7 +81,7 @@ class AudioStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         lowest, highest, n_yielded = math.inf, -math.inf, 0
-        with open_audio(self.path) as audio:
+        with open_audio(self._file) as audio:
             blocks = resample_blocks(mono_blocks(audio, self.path, self.channel), audio.rate, self.rate)
             # The None at the end marks the last block, which is cut to the length of the clip.
             for block, following in pairwise(chain(blocks, [None])):

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.utils import gen_even_slices
 
+from ..._utils.parallel import run_tasks
 from .._audio.corpus import AudioCorpus
+from .._audio.reading import MissingFileError, seen_from_here
 from .._constants import MIN_SECONDS, RATE
 from .._models.calibration import UnalteredCalibrator, exceeds_threshold, reweigh
 from .._recordings.content import describe_too_short
@@ -171,9 +173,12 @@ def analyze_corpus(detector: VoiceEditDetector, corpus: AudioCorpus, locate: boo
     """Analyze all clips of a corpus at the rate of the models, on the CPU in parallel."""
     # One clip needs no other process.
     n_jobs = min(effective_n_jobs(detector.n_jobs) if detector.device_ == "cpu" else 1, len(corpus))
-    parts = [corpus[part] for part in gen_even_slices(len(corpus), n_jobs)]
-    results = Parallel(n_jobs)(delayed(_analyze_part)(detector, part, locate) for part in parts)
-    return [analysis for part in results for analysis in part]
+    corpus = corpus.for_workers()
+    tasks = ((corpus[part], locate) for part in gen_even_slices(len(corpus), n_jobs))
+    try:
+        return [analysis for part in run_tasks(_analyze_part, tasks, n_jobs, shared=(detector,)) for analysis in part]
+    except MissingFileError as error:
+        raise seen_from_here(error) from None
 
 
 def _analyze_part(detector: VoiceEditDetector, corpus: AudioCorpus, locate: bool) -> list[ClipAnalysis]:

@@ -13,7 +13,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..._training.options import Optimizer, Precision
-from ..._utils.types import Seed
+from ..._utils.sizes import sizeof_attributes
+from ..._utils.types import FilePath, Seed
 from .._models.calibration import UnalteredCalibrator
 from .._simulation.plan_sampling import Edits
 from .._simulation.simulator import EditSimulator
@@ -93,6 +94,9 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Device of the networks: auto, cpu, cuda, ...
     n_jobs : int, default=None
         Processes that read, simulate, compute statistics and fit trees; `None` is one, -1 all cores.
+    temp_folder : str or path, default=None
+        Existing folder for the windows during training, 2.5 GB by default. `None` uses temporary files, and processes
+        of this machine even if joblib's backend is a cluster. Name a folder that its workers share to train on them.
     verbose : int, default=0
         1 prints the steps of training, and shows a progress bar for networks.
     random_state : int, RandomState instance or None, default=None
@@ -144,8 +148,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     the same way. An ordinary classifier is trained on all clips, and its scores are not calibrated.
 
     To keep models from recognising codecs by their cut-off alone, 15 % of the clips are duplicated with a brick-wall
-    low-pass filter. The statistics, the networks, their combination and all numbers are our choice; the paper's
-    values could not be read. During training, windows are stored in a temporary folder: about 2.5 GB by default.
+    low-pass filter. Statistics, networks and all numbers are our choice; the paper's values could not be read.
 
     References
     ----------
@@ -189,6 +192,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         precision: Precision = "float32",
         device: str | torch.device = "auto",
         n_jobs: int | None = None,
+        temp_folder: FilePath | None = None,
         verbose: int = 0,
         random_state: Seed = None,
     ) -> None:
@@ -214,6 +218,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.precision = precision
         self.device = device
         self.n_jobs = n_jobs
+        self.temp_folder = temp_folder
         self.verbose = verbose
         self.random_state = random_state
 
@@ -280,11 +285,10 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         check_networks(self, labels)
         trainer = DetectorTrainer.from_estimator(self, labels, not self.finds_edits_, options, seed)
         fitted = trainer.train(corpus, truth, speakers)
-        self.history_, self.training_report_ = fitted.history, fitted.report
+        self.models_, self.history_, self.training_report_ = fitted.models, fitted.history, fitted.report
         self._unaltered_calibrator: UnalteredCalibrator | None = fitted.unaltered
         if fitted.thresholds is not None and fitted.recalls is not None:
             self.thresholds_, self.recalls_ = fitted.thresholds, fitted.recalls
-        self.models_ = fitted.models
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -317,8 +321,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_clips, n_labels)
             Float32, in the order of `labels_`. Labels of edits are not exclusive, so rows do not sum to 1.
         """
-        analyses = self.analyze(X, locate=False)
-        return np.array([list(analysis.probabilities.values()) for analysis in analyses], np.float32)
+        return np.array([list(clip.probabilities.values()) for clip in self.analyze(X, locate=False)], np.float32)
 
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Return the log-odds of each label in each clip.
@@ -350,8 +353,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             1 where any edit of the category in `categories_` is detected, else 0.
         """
         self._check_finds_edits("predict_category")
-        indicators = self.predict(X)[:, 1:]
-        return detected_categories(indicators, self._model_labels)
+        return detected_categories(self.predict(X)[:, 1:], self._model_labels)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the embedding of each clip, the mean over its windows.
@@ -390,8 +392,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         float
-            Mean of the average precision over the labels, without 'unaltered'; the accuracy, if fitted as an
-            ordinary classifier.
+            Mean of the average precision over the labels, without 'unaltered'; or the accuracy.
         """
         check_is_fitted(self)
         return score_clips(self, X, y)
@@ -460,8 +461,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             One for each clip.
         """
         check_is_fitted(self)
-        corpus = resolve_clips(self, X, reset=False)
-        return analyze_corpus(self, corpus, locate)
+        return analyze_corpus(self, resolve_clips(self, X, reset=False), locate)
 
     @property
     def finds_edits_(self) -> bool:
@@ -475,10 +475,12 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
 
     # Required by `mmestim.save` and `load`.
     _parameters_with_modules = ("model",)
-    _parameters_left_out = ("weights", "simulator", "sources", "noises", "impulse_responses")
+    _parameters_left_out = ("weights", "simulator", "sources", "noises", "impulse_responses", "temp_folder")
     _to_file = saved_detector.to_file
     _from_header = saved_detector.from_header
     _from_tensors = saved_detector.from_tensors
+
+    __sizeof__ = sizeof_attributes
 
     def __getstate__(self) -> dict[str, Any]:
         return saved_detector.state_on_cpu(super().__getstate__())

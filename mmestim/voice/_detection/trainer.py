@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,8 @@ from scipy.special import expit
 
 from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
+from ..._utils.parallel import local_workers
+from ..._utils.types import FilePath
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
 from .._models.base import WindowModel
@@ -106,6 +110,8 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         Seed of the simulation and of the models.
     n_jobs : int or None
         Number of processes.
+    temp_folder : str, path or None
+        Folder for the windows, which all workers share; None uses the workers of this machine.
     """
 
     labels: list[str]
@@ -121,6 +127,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
     max_false_alarm_rate: float
     seed: int
     n_jobs: int | None
+    temp_folder: FilePath | None
 
     @classmethod
     def from_estimator(
@@ -144,6 +151,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
             max_false_alarm_rate=detector.max_false_alarm_rate,
             seed=seed,
             n_jobs=detector.n_jobs,
+            temp_folder=detector.temp_folder,
         )
 
     def train(self, corpus: AudioCorpus, truth: GroundTruth | None, speakers: np.ndarray) -> FittedDetector:
@@ -168,7 +176,10 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         summaries: list[dict[str, Any]] = []
         history: list[dict[str, Any]] = []
         for seconds in self.window_lengths:
-            with tempfile.TemporaryDirectory() as folder:
+            with (
+                local_workers() if self.temp_folder is None else nullcontext(),
+                tempfile.TemporaryDirectory(dir=self.temp_folder and os.path.abspath(self.temp_folder)) as folder,
+            ):
                 start = time.perf_counter()
                 seed = seed_for(self.seed, f"{seconds:g}")
                 model = self.new_model()
@@ -209,6 +220,9 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         else:
             self.options.log_stage(f"reading {len(corpus)} clips in windows of {seconds:g} s")
             windows = given_windows(corpus, truth.clips, self.labels, round(seconds * RATE), folder / "windows")
+        if self.temp_folder is not None:
+            for part in filter(None, (windows, spliced_windows)):
+                part.flush()
         # Classes are not calibrated, so the model of a classifier is trained on all clips.
         held_out, spliced_held_out = (
             None if part is None else held_out_windows(part.clips, speakers, seed) & (not self.is_exclusive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ import av
 import numpy as np
 
 from .headers import is_whole_ogg, split_ogg
-from .paths import NO_SAMPLES, AudioError, check_file
+from .paths import NO_SAMPLES, AudioError, PlacedFile
 from .tracks import LOSSLESS, Track
 
 _BLOCK_SIZE = 2**17  # samples per channel
@@ -62,12 +63,12 @@ class AudioFacts:
 
 
 @contextmanager
-def open_audio(path: str) -> Iterator[AudioDecoder]:
+def open_audio(path: str | os.PathLike[str]) -> Iterator[AudioDecoder]:
     """Open a file with sound; turn its errors, and those of reading it, into AudioError.
 
     Parameters
     ----------
-    path : str
+    path : str or path
         The file.
 
     Yields
@@ -75,15 +76,16 @@ def open_audio(path: str) -> Iterator[AudioDecoder]:
     AudioDecoder
         Decoder of the file, for one reading.
     """
-    check_file(path)
+    file = path if isinstance(path, PlacedFile) else PlacedFile(os.fspath(path))
+    file.check()
     try:
-        with open(path, "rb") as file, closing(AudioDecoder(file, path)) as decoder:
+        with file.open() as stream, closing(AudioDecoder(stream, file.name)) as decoder:
             yield decoder
     except av.FFmpegError as error:  # before OSError, which some of these are as well
         reason = "is not audio in a supported format, or is damaged at its start"
-        raise AudioError(path, f"{reason}. {_way_out(path)}") from error
+        raise AudioError(file.name, f"{reason}. {_way_out(file.name)}") from error
     except OSError as error:
-        raise AudioError(path, f"cannot be opened: {error.strerror}.") from error
+        raise AudioError(file.name, f"cannot be opened: {error.strerror}.") from error
 
 
 class AudioDecoder:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
+
+from ..._utils.parallel import run_tasks
 
 _BATCH_SIZE = 128  # rows
 _MAX_DEPTH = 64
@@ -77,10 +78,8 @@ class BoostedTrees:
         BoostedTrees
             The fitted trees.
         """
-        parts = Parallel(n_jobs)(
-            delayed(_fit_label)(X, targets[:, i], is_labelled[:, i], seed + i, options) for i in range(targets.shape[1])
-        )
-        return cls.from_labels(parts)
+        tasks = ((targets[:, i], is_labelled[:, i], seed + i, options) for i in range(targets.shape[1]))
+        return cls.from_labels(list(run_tasks(_fit_label, tasks, n_jobs, shared=(X,))))
 
     @classmethod
     def from_labels(cls, parts: Sequence[_LabelTrees]) -> BoostedTrees:

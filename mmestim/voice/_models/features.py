@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 
+from ..._utils.parallel import run_tasks
 from .._audio.windowing import Window
 from .._constants import MIN_SECONDS
 from .._features.clip_statistics import ClipStatistics
@@ -77,11 +77,8 @@ def compute_features(statistics: ClipStatistics, training_set: TrainingSet) -> n
     """Return the statistics of all windows, float32 of shape (n_windows, n_features)."""
     windows = training_set.windows
     training_set.options.log_stage(f"computing the statistics of {len(windows)} windows")
-    starts = range(0, len(windows), BATCH_SIZE)
-    batches = Parallel(training_set.n_jobs)(
-        delayed(_compute_batch)(statistics, windows, slice(start, start + BATCH_SIZE)) for start in starts
-    )
-    return np.concatenate(batches)
+    tasks = ((slice(start, start + BATCH_SIZE),) for start in range(0, len(windows), BATCH_SIZE))
+    return np.concatenate(list(run_tasks(_compute_batch, tasks, training_set.n_jobs, shared=(statistics, windows))))
 
 
 def window_statistics(statistics: ClipStatistics, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from scipy.special import expit
 from torch import nn
 
 from ..._data.batches import Batch
 from ..._training.loop import Objective
+from ..._utils.parallel import run_tasks
 from .._audio.windowing import Window
 from .._constants import MIN_FRAME_LOGIT, PAST_END_LOGIT
 from .._features.clip_statistics import ClipStatistics
@@ -90,8 +90,8 @@ class HybridModel(WindowModel):
         names = list(self.new_networks(training_set.labels))
         training_set.options.log_stage(f"training the networks {', '.join(names)}")
         # On a GPU, parallel training would compete for the same device.
-        parallel = Parallel(training_set.n_jobs if training_set.options.device.type == "cpu" else 1)
-        results = parallel(delayed(_train)(self, training_set, X, name) for name in names)
+        n_jobs = training_set.n_jobs if training_set.options.device.type == "cpu" else 1
+        results = run_tasks(_train, ([name] for name in names), n_jobs, shared=(self, training_set, X))
         for name, (network, history) in zip(names, results, strict=True):
             self.networks[name] = network
             training_set.history.extend(history)

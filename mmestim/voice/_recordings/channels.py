@@ -67,7 +67,7 @@ def open_recordings(path: str | os.PathLike[str], rate: int, channels: Channels 
     n_channels = stream.facts.n_channels
     if n_channels == 1:
         return [stream]
-    with open_audio(stream.path) as audio:
+    with open_audio(path) as audio:
         comparison = _ChannelComparison(n_channels, audio.rate)
         for block in audio:
             comparison.add(block)

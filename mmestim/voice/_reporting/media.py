@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from .._audio.reading import AudioError
+from .._audio.reading import AudioError, MissingFileError
 from .._audio.spectrogram import Spectrogram, encode_png
 from .._audio.streaming import AudioStream
 from .._constants import RATE
+from .._files.paths import PlacedFile
 from ..segments import EditSegment
 from .scan import ScannedFile
 
@@ -92,8 +93,8 @@ def _merge_overlaps(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
-    """Read a file again and build its picture and excerpts."""
+def build_media(file: ScannedFile, source: PlacedFile, spans: Sequence[Span] | None) -> Media | None:
+    """Read a file again from its source, and build its picture and excerpts; None if there is no such file."""
     if spans is None:
         return Media(
             "", [], "The page has no room for the picture and sound of this file; files with edits come first."
@@ -102,15 +103,17 @@ def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
     picture, recorders = Spectrogram(n_samples), [_ExcerptRecorder(start, end) for start, end in spans]
     position = 0
     try:
-        for block in AudioStream(file.source or file.path, RATE, file.channel):
+        for block in AudioStream(source, RATE, file.channel):
             picture.add(block)
             for recorder in recorders:
                 recorder.add(position, block)
             position += len(block)
+    except MissingFileError:
+        return None
     except AudioError as error:
         if file.analysis.cannot_tell:  # The page states why, such as that the file is silent.
             return Media("", [], "")
-        return Media("", [], f"No picture and no sound: the file can no longer be read. It {error.reason}")
+        return unreadable_media(error.reason)
     if position != n_samples:
         return Media("", [], "No picture and no sound: the length of the file has changed since the scan.")
     excerpts = [
@@ -118,6 +121,11 @@ def build_media(file: ScannedFile, spans: Sequence[Span] | None) -> Media:
     ]
     note = "" if spans else "The recording is too long to be played on this page."
     return Media(_data_uri("image/png", encode_png(picture.decibels())), excerpts, note)
+
+
+def unreadable_media(reason: str) -> Media:
+    """Return what the page shows for a file that cannot be read again."""
+    return Media("", [], f"No picture and no sound: the file can no longer be read. It {reason}")
 
 
 class _ExcerptRecorder:

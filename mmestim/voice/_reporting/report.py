@@ -9,19 +9,22 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import NamedTuple
 
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
 
 from ..._utils.atomic_write import write_atomically
+from ..._utils.parallel import run_tasks
+from ..._utils.validation import check_flag
 from .._audio.corpus import Skipped
 from .._detection.clip_analysis import VERDICTS
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import describe_finding, describe_unaltered, percent
+from .._files.paths import explain_missing
 from ..segments import EditSegment
 from ..taxonomy import EDIT_LABELS, TAXONOMY, UNALTERED
 from .html_page import render_page
-from .media import Media, build_media, plan_excerpts
+from .media import Media, build_media, plan_excerpts, unreadable_media
 from .model_facts import describe_model, tested_labels
-from .scan import ScannedFile, format_place
+from .scan import ScannedFile, format_place, place_file
 
 _MAX_SEGMENTS = 100  # shown for one file, in the picture and the table
 
@@ -89,6 +92,7 @@ def write_report(
     model: str | os.PathLike[str] | None = None,
     prior: float | None = None,
     n_jobs: int | None = None,
+    send_files: bool = False,
 ) -> None:
     """Write the results of a scan as one HTML page, which needs no other file and no network.
 
@@ -110,10 +114,15 @@ def write_report(
         Probability that a recording is unedited before it is analyzed, for the probability that nothing was edited.
         `None` is the one that the results have.
     n_jobs : int, default=None
-        Number of processes that draw and encode. `None` means 1, and -1 means one for each core.
+        Number of processes that draw and encode. `None` means 1, or all workers of a cluster if its backend of joblib
+        is active, and -1 means one for each core.
+    send_files : bool, default=False
+        Whether other processes are sent the content of the files, as in `scan_files`.
 
     Raises
     ------
+    TypeError
+        If `send_files` is not a bool.
     ValueError
         If `prior` is not between 0 and 1.
     OSError
@@ -137,6 +146,7 @@ def write_report(
     >>> results = scan_files(detector, ["recordings"])  # doctest: +SKIP
     >>> write_report(results, "report.html", detector, model="model.mme")  # doctest: +SKIP
     """
+    check_flag("send_files", send_files)
     results = list(results)
     files = [result for result in results if isinstance(result, ScannedFile)]
     if prior is not None:
@@ -146,10 +156,12 @@ def write_report(
         ]
     files.sort(key=lambda file: VERDICTS.index(file.verdict))
     model_facts = describe_model(detector, model)
-    n_processes = 1 if len(files) < 2 else n_jobs
-    media = Parallel(n_processes, return_as="generator")(
-        delayed(build_media)(file, spans) for file, spans in zip(files, plan_excerpts(files), strict=True)
+    n_processes = min(effective_n_jobs(n_jobs), max(1, len(files)))
+    tasks = (
+        (file, place_file(file.source or file.path, n_processes, send_files and spans is not None), spans)
+        for file, spans in zip(files, plan_excerpts(files), strict=True)
     )
+    media = run_tasks(build_media, tasks, n_processes)
     tested = tested_labels(detector)
     context = {
         "title": f"Edits in {len(results)} {'recording' if len(results) == 1 else 'recordings'}",
@@ -169,7 +181,9 @@ def write_report(
     write_atomically(file, render_page(context, filters))
 
 
-def _recording_view(file: ScannedFile, media: Media) -> _RecordingView:
+def _recording_view(file: ScannedFile, media: Media | None) -> _RecordingView:
+    if media is None:
+        media = unreadable_media(explain_missing(file.source or file.path, "pass send_files=True"))
     analysis = file.analysis
     marks = _marks(analysis.segments[:_MAX_SEGMENTS], analysis.duration)
     unaltered = describe_unaltered(analysis) if analysis.labels else ""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, get_args
 
-import joblib
-from joblib import Parallel, delayed, effective_n_jobs
+import numpy as np
+from joblib import effective_n_jobs
 from sklearn.utils.validation import check_is_fitted
 
-from ..._utils.validation import check_choice
+from ..._utils.parallel import run_tasks
+from ..._utils.validation import check_choice, check_flag
 from .._audio.corpus import Skipped
 from .._audio.folders import files_in
 from .._audio.streaming import AudioStream
@@ -25,7 +22,7 @@ from .._detection.clip_analysis import ClipAnalysis, analyze_recording, undecide
 from .._detection.detector import VoiceEditDetector
 from .._detection.explanation import percent
 from .._detection.parameters import check_hop
-from .._files.paths import AudioError
+from .._files.paths import AudioError, MissingFileError, PlacedFile, explain_missing
 from .._models.calibration import check_prior
 from .._recordings.channels import Channels, open_recordings
 from .._recordings.content import why_not_judged
@@ -175,6 +172,7 @@ def scan_files(
     channels: Channels = "mix",
     prior: float | None = None,
     n_jobs: int | None = None,
+    send_files: bool = False,
 ) -> Iterator[ScannedFile | Skipped]:
     """Detect edits in files, with only a few seconds of each in memory.
 
@@ -191,8 +189,11 @@ def scan_files(
         Probability that a recording is unedited before it is analyzed, for the probability of 'unaltered'. `None` is
         the fraction of unedited clips in the calibration of the detector; see `ClipAnalysis.with_prior`.
     n_jobs : int, default=None
-        Number of processes, each of which scans one file at a time. `None` means 1, and -1 means one for each core.
-        A detector on a GPU uses one process.
+        Number of processes, each of which scans one file at a time. `None` means 1, or all workers of a cluster if
+        its backend of joblib is active, and -1 means one for each core. A detector on a GPU uses one process.
+    send_files : bool, default=False
+        Whether other processes are sent the content of the files. By default they open the files by their paths,
+        which must exist where the workers of a cluster run.
 
     Returns
     -------
@@ -207,7 +208,7 @@ def scan_files(
     AttributeError
         If the detector was fitted as an ordinary classifier of clips.
     TypeError
-        If `paths` is a single path instead of a list.
+        If `paths` is a single path instead of a list, or `send_files` is not a bool.
     ValueError
         If `channels` is not supported, `prior` is not between 0 and 1, or the `hop` of the detector is longer than a
         window.
@@ -235,12 +236,13 @@ def scan_files(
         )
     check_choice("channels", channels, get_args(Channels))
     check_hop(detector.hop, min(detector.models_))
+    check_flag("send_files", send_files)
     calibrator = detector._unaltered_calibrator
     if prior is not None and calibrator is not None:
         check_prior(prior, calibrator.base_rate)
     files = audio_files(paths)
     n_processes = effective_n_jobs(n_jobs) if detector.device_ == "cpu" else 1
-    return _iter_results(detector, files, _Settings(channels, prior), min(n_processes, len(files)))
+    return _iter_results(detector, files, _Settings(channels, prior), min(n_processes, len(files)), send_files)
 
 
 class _Settings(NamedTuple):
@@ -251,46 +253,42 @@ class _Settings(NamedTuple):
 
 
 def _iter_results(
-    detector: VoiceEditDetector, files: Sequence[str], settings: _Settings, n_processes: int
+    detector: VoiceEditDetector, files: Sequence[str], settings: _Settings, n_processes: int, send_files: bool
 ) -> Iterator[ScannedFile | Skipped]:
-    if n_processes <= 1:
-        for index, path in enumerate(files):
-            yield from _scan_file(detector, index, path, settings)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        detector_file = os.path.join(folder, "detector")
-        joblib.dump(detector, detector_file)
-        tasks = (delayed(_scan_in_worker)(detector_file, index, path, settings) for index, path in enumerate(files))
-        for results in Parallel(n_processes, return_as="generator")(tasks):
-            yield from results
+    tasks = ((index, place_file(path, n_processes, send_files), settings) for index, path in enumerate(files))
+    results = run_tasks(_scan_file, tasks, n_processes, shared=(detector,))
+    for index, (path, found) in enumerate(zip(files, results, strict=True)):
+        yield from [Skipped(index, path, _why_not_read(path))] if found is None else found
 
 
-def _scan_in_worker(detector_file: str, index: int, path: str, settings: _Settings) -> list[ScannedFile | Skipped]:
-    return _scan_file(_load_detector(detector_file), index, path, settings)
+def place_file(path: str, n_processes: int, send_files: bool) -> PlacedFile:
+    """Return a file as a process reads it: by its path, or from its content."""
+    content = None
+    if send_files and n_processes > 1 and os.path.isfile(path):
+        try:
+            content = np.fromfile(path, np.uint8)
+        except OSError:  # The worker will name the same reason.
+            pass
+    return PlacedFile(path, os.getcwd(), content)
 
 
-@lru_cache(maxsize=1)
-def _load_detector(detector_file: str) -> VoiceEditDetector:
-    """Load the detector once per process, because its trees are large."""
-    if threading.current_thread() is threading.main_thread():
-        # An interrupt ends the parent process, which ends its workers; their tracebacks would only be noise.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return joblib.load(detector_file)
-
-
-def _scan_file(detector: VoiceEditDetector, index: int, path: str, settings: _Settings) -> list[ScannedFile | Skipped]:
-    """Return the result of a file, or those of its channels."""
+def _scan_file(
+    detector: VoiceEditDetector, index: int, file: PlacedFile, settings: _Settings
+) -> list[ScannedFile | Skipped] | None:
+    """Return the result of a file, or those of its channels; None if there is no such file."""
     try:
-        if os.path.isdir(path):
-            raise AudioError(path, _why_not_listed(path))
+        if os.path.isdir(file.location):
+            return None
         return [
             _scan_recording(detector, stream, settings.prior)
-            for stream in open_recordings(path, RATE, settings.channels)
+            for stream in open_recordings(file, RATE, settings.channels)
         ]
+    except MissingFileError:
+        return None
     except AudioError as error:
-        return [Skipped(index, path, error.reason)]
+        return [Skipped(index, file.name, error.reason)]
     except Exception as error:  # an error of one file must not stop the scan of the others
-        return [Skipped(index, path, f"could not be scanned. {type(error).__name__}: {error}")]
+        return [Skipped(index, file.name, f"could not be scanned. {type(error).__name__}: {error}")]
 
 
 def _scan_recording(detector: VoiceEditDetector, stream: AudioStream, prior: float | None) -> ScannedFile:
@@ -322,10 +320,12 @@ def _analyze_around_gaps(detector: VoiceEditDetector, stream: AudioStream) -> Cl
     return analyze_recording(detector, stream, locate=True, gaps=stream.gaps)
 
 
-def _why_not_listed(folder: str) -> str:
-    """Return why `audio_files` could not replace a folder by its files."""
+def _why_not_read(path: str) -> str:
+    """Return why no worker found a file, or why `audio_files` could not replace a folder by its files."""
+    if not os.path.isdir(path):
+        return explain_missing(path, "pass send_files=True")
     try:
-        files_in(folder, is_thorough=True)
+        files_in(path, is_thorough=True)
     except ValueError as error:
         return str(error)
     return "is a folder whose content has changed since it was listed. Scan it again."

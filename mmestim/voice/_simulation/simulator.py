@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import numpy as np
-from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -186,8 +185,8 @@ class EditSimulator(BaseEstimator):
             Clean speech, anything that `AudioCorpus` accepts. Arrays have the simulator's rate; for another rate pass
             ``AudioCorpus(arrays, source_rate=...)``.
         n_jobs : int, default=None
-            Number of processes, or of threads where any audio is given as arrays; `None` is one, -1 all cores. The
-            result is the same for any number.
+            Number of processes, or of threads where any audio is given as arrays; `None` is one, or all workers of a
+            cluster if its backend of joblib is active, and -1 is all cores. The result is the same for any number.
 
         Returns
         -------
@@ -208,7 +207,7 @@ class EditSimulator(BaseEstimator):
         X : audio
             Clean speech, anything that `AudioCorpus` accepts.
         n_jobs : int, default=None
-            Number of processes, or of threads where any audio is given as arrays; `None` is one, -1 all cores.
+            Number of processes, as in `simulate`.
 
         Returns
         -------
@@ -241,7 +240,7 @@ def iterate_rows(
     rows : int ndarray of shape (n_clips,)
         Numbers of the clips to edit.
     n_jobs : int or None
-        Number of processes, or of threads where any audio is given as arrays.
+        Number of workers.
     sampler : Sampler or None, default=None
         Sampler of the plans; None is the simulator's own.
 
@@ -250,11 +249,12 @@ def iterate_rows(
     iterator of (ndarray of shape (n_samples,), EditRecord)
         Edited clips, float32, and their records.
     """
+    corpus = corpus.for_workers()
     pool, codes = audio_pool(simulator, corpus), speaker_codes(corpus.speakers, len(corpus))
     _check_audio(simulator, reachable_pools(pool, codes))
     seed = int(check_random_state(simulator.random_state).randint(np.iinfo(np.int32).max))
     task = Task(plan_sampler(simulator) if sampler is None else sampler, corpus, pool, codes, seed)
-    return iterate_task(task, rows, effective_n_jobs(n_jobs))
+    return iterate_task(task, rows, n_jobs)
 
 
 def labels_for_corpus(simulator: EditSimulator, corpus: AudioCorpus) -> list[str]:
@@ -278,7 +278,7 @@ def audio_pool(simulator: EditSimulator, clips: AudioCorpus | None = None) -> Au
         "noises": simulator.noises,
         "impulse_responses": simulator.impulse_responses,
     }
-    return build_pool({kind: _corpus(simulator, X) for kind, X in audio.items() if X is not None}, clips)
+    return build_pool({kind: _corpus(simulator, X).for_workers() for kind, X in audio.items() if X is not None}, clips)
 
 
 def check_simulator(simulator: EditSimulator) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple
 
-import joblib
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import effective_n_jobs
 
+from ..._utils.parallel import run_tasks
 from .._audio.corpus import AudioCorpus
-from .._audio.reading import AudioError
+from .._audio.reading import AudioError, MissingFileError, seen_from_here
 from .._audio.trimming import trim_silence
 from ..edits.base import AudioPool
 from ..records import EditRecord
@@ -43,16 +39,13 @@ class Task(NamedTuple):
     speaker_codes: np.ndarray
     seed: int
 
-    def __call__(self, numbers: np.ndarray) -> list[Result]:
-        return [self._edit(int(number)) for number in numbers]
-
-    def _edit(self, number: int) -> Result:
+    def edit(self, number: int) -> Result:
         """Edit one clip."""
         pool, rate = pool_for_clip(self.pool, number, self.speaker_codes), self.corpus.sample_rate
         try:
             clip = self.corpus[number]
         except AudioError as error:
-            return AudioError(error.item, error.reason)  # A new error, without a traceback that retains the samples.
+            return type(error)(error.item, error.reason)  # A new error, without a traceback that retains the samples.
         trimmed, start = trim_silence(clip, rate)
         trim = start, (len(clip) - len(trimmed)) / rate - start
         attempt = 0
@@ -69,28 +62,12 @@ class Task(NamedTuple):
                     raise
 
 
-class StoredTask(NamedTuple):
-    """A task in a file that each process reads once, because a corpus of many files is large."""
-
-    path: str
-
-    @classmethod
-    def from_task(cls, task: Task, folder: str) -> StoredTask:
-        """Store a task in a folder."""
-        path = os.path.join(folder, "task")
-        joblib.dump(tuple(task), path)
-        return cls(path)
-
-    def __call__(self, numbers: np.ndarray) -> list[Result]:
-        return _load_task(self.path)(numbers)
+def edit_clips(task: Task, numbers: np.ndarray) -> list[Result]:
+    """Edit clips of a task by their numbers."""
+    return [task.edit(int(number)) for number in numbers]
 
 
-@lru_cache(maxsize=1)
-def _load_task(path: str) -> Task:
-    return Task(*joblib.load(path))
-
-
-def iterate_task(task: Task, rows: np.ndarray, n_jobs: int) -> Iterator[tuple[np.ndarray, EditRecord]]:
+def iterate_task(task: Task, rows: np.ndarray, n_jobs: int | None) -> Iterator[tuple[np.ndarray, EditRecord]]:
     """Edit clips of a task one after another.
 
     Parameters
@@ -99,8 +76,8 @@ def iterate_task(task: Task, rows: np.ndarray, n_jobs: int) -> Iterator[tuple[np
         The clips and how they are edited.
     rows : int ndarray of shape (n_clips,)
         Numbers of the clips to edit.
-    n_jobs : int
-        Number of processes, or of threads where audio is given as arrays.
+    n_jobs : int or None
+        Number of workers of joblib's active backend; by default processes, or threads where audio is given as arrays.
 
     Yields
     ------
@@ -122,24 +99,30 @@ def iterate_task(task: Task, rows: np.ndarray, n_jobs: int) -> Iterator[tuple[np
     min_edits = task.sampler.n_edits[0]
     n_below_minimum = n_done = 0
     # Processes would have to copy the arrays.
-    uses_threads = n_jobs == 1 or any(corpus.holds_arrays for corpus in (task.corpus, *corpora(task.pool)))
-    with contextlib.ExitStack() as stack:
-        call: Task | StoredTask = task
-        if not uses_threads:
-            call = StoredTask.from_task(task, stack.enter_context(tempfile.TemporaryDirectory()))
-        parallel = stack.enter_context(Parallel(n_jobs, prefer="threads" if uses_threads else "processes"))
-        step = 1 if n_jobs == 1 else _CLIPS_PER_WORKER * n_jobs
-        for start in range(0, len(rows), step):
-            numbers = rows[start : start + step]
-            parts = np.array_split(numbers, -(-len(numbers) // _CLIPS_PER_CALL))
-            results = itertools.chain(*parallel(delayed(call)(part) for part in parts))
-            for number, result in zip(numbers, results, strict=True):
-                if isinstance(result, AudioError):
-                    task.corpus.skip(number, result)
-                    continue
-                n_done += 1
-                n_below_minimum += len(result[1].steps) < min_edits
-                yield result
+    uses_threads = any(corpus.holds_arrays for corpus in (task.corpus, *corpora(task.pool)))
+    size = _CLIPS_PER_CALL if effective_n_jobs(n_jobs) > 1 else 1
+    parts = np.array_split(rows, max(1, -(-len(rows) // size)))
+    results = itertools.chain.from_iterable(
+        run_tasks(
+            edit_clips,
+            ((part,) for part in parts),
+            n_jobs,
+            shared=(task,),
+            prefer="threads" if uses_threads else "processes",
+            chunk_size=_CLIPS_PER_WORKER // _CLIPS_PER_CALL * effective_n_jobs(n_jobs),
+        )
+    )
+    for number in rows:
+        try:
+            result = next(results)
+        except MissingFileError as error:  # Audio of the pool.
+            raise seen_from_here(error) from None
+        if isinstance(result, AudioError):
+            task.corpus.skip(number, result)
+            continue
+        n_done += 1
+        n_below_minimum += len(result[1].steps) < min_edits
+        yield result
     if not n_done:
         skipped = task.corpus.skipped[0]
         raise AudioError(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.signal import fftconvolve, firwin
 
+from ..._utils.sizes import nbytes_of
 from .._audio.windowing import prepare
 from .._constants import MIN_SECONDS
 from .._window_labels import BORDER_MARGIN_SECONDS, LABEL_UNKNOWN, frames_in, window_truth
@@ -26,6 +27,7 @@ _FULL_FRACTION = 0.75
 _SHORTEST_FRACTION = 0.75
 # Cut-off frequencies of the filtered copies, which keep models from recognising codecs by their cut-off alone.
 _BRICK_WALL_HZ, _N_TAPS = (3300.0, 7600.0), 511
+_WAVEFORMS, _FRAMES = "waveforms.npy", "frames.npy"
 
 
 class LabelledWindow(NamedTuple):
@@ -54,6 +56,8 @@ class WindowSet:  # numpydoc ignore=PR02
         the content of each label.
     clips : int64 ndarray of shape (n_windows,)
         Clip number of each window.
+    folder : Path or None, default=None
+        Folder of the files of `waveforms` and `frames`. Other processes open them there, so that they are never sent.
     """
 
     waveforms: np.ndarray
@@ -61,9 +65,25 @@ class WindowSet:  # numpydoc ignore=PR02
     targets: np.ndarray
     frames: np.ndarray
     clips: np.ndarray
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def flush(self) -> None:
+        """Write the files to disk, so that other machines can read them."""
+        for array in (self.waveforms, self.frames):
+            if isinstance(array, np.memmap):
+                array.flush()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.folder is None:
+            return WindowSet, (self.waveforms, self.lengths, self.targets, self.frames, self.clips)
+        return _open_window_set, (self.folder, self.lengths, self.targets, self.clips)
+
+    def __sizeof__(self) -> int:
+        mapped = [] if self.folder else [self.waveforms, self.frames]
+        return object.__sizeof__(self) + nbytes_of([self.lengths, self.targets, self.clips, *mapped])
 
     def floats(self, rows: Any) -> np.ndarray:
         """Return the waveforms of some windows as float32, at full scale 1."""
@@ -103,8 +123,8 @@ def build_window_set(
     """
     folder.mkdir(exist_ok=True)
     n_maps, n_frames = len(SPLICED_LABELS) + n_labels, frames_in(n_samples, sample_rate)
-    waveforms = _allocate_file(folder / "waveforms.npy", np.int16, (max_windows, n_samples))
-    frames = _allocate_file(folder / "frames.npy", np.uint8, (max_windows, n_maps, n_frames))
+    waveforms = _allocate_file(folder / _WAVEFORMS, np.int16, (max_windows, n_samples))
+    frames = _allocate_file(folder / _FRAMES, np.uint8, (max_windows, n_maps, n_frames))
     lengths, clips = np.zeros(max_windows, np.int64), np.zeros(max_windows, np.int64)
     targets = np.zeros((max_windows, n_labels), np.uint8)
     n = 0
@@ -112,7 +132,22 @@ def build_window_set(
         waveforms[n, : len(window.waveform)] = window.waveform * 32768
         lengths[n], targets[n], frames[n], clips[n] = len(window.waveform), window.targets, window.frames, window.clip
         n += 1
-    return WindowSet(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n])
+    return WindowSet(waveforms[:n], lengths[:n], targets[:n], frames[:n], clips[:n], folder)
+
+
+def _open_window_set(folder: Path, lengths: np.ndarray, targets: np.ndarray, clips: np.ndarray) -> WindowSet:
+    """Return windows in another process than the one that wrote them."""
+    try:
+        waveforms, frames = (np.load(folder / name, mmap_mode="r") for name in (_WAVEFORMS, _FRAMES))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            error.errno,
+            "the training windows are not visible to this worker. temp_folder must be a folder that all workers share, "
+            "or None to train on one machine",
+            str(folder),
+        ) from None
+    n = len(lengths)
+    return WindowSet(waveforms[:n], lengths, targets, frames[:n], clips, folder)
 
 
 def _allocate_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -126,8 +161,8 @@ def _allocate_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray
             except OSError as error:
                 raise OSError(
                     error.errno,
-                    f"{size / 1e6:.0f} MB for training windows cannot be allocated: {error.strerror}. Set TMPDIR to a "
-                    "folder with more room, or lower n_clips",
+                    f"{size / 1e6:.0f} MB for training windows cannot be allocated: {error.strerror}. Set "
+                    "temp_folder to a folder with more room, or lower n_clips",
                     str(path.parent),
                 ) from error
     return array

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from mmestim.voice import EditPlan, EditRecord, TimeMap
 from mmestim.voice._simulation.plan_sampling import PlanSampler, resolve_ranges
-from mmestim.voice._training_data.window_set import build_window_set, window_size, window_start
+from mmestim.voice._training_data.window_set import LabelledWindow, build_window_set, window_size, window_start
+from mmestim.voice._window_labels import frames_in
 from mmestim.voice.edits import EDITS
 from mmestim.voice.edits.base import AudioPool
-from mmestim.voice.taxonomy import EDIT_LABELS
+from mmestim.voice.taxonomy import EDIT_LABELS, SPLICED_LABELS
 
 RATE = 16000
 
@@ -39,8 +41,24 @@ def test_a_full_disk_is_reported_at_once(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", raise_no_space, raising=False)
-    with pytest.raises(OSError, match=r"160 MB for training windows .* allocated: No space left on device. Set TMPDIR"):
+    with pytest.raises(OSError, match=r"160 MB for training windows .* allocated: No space left on device. Set temp_f"):
         build_window_set([], 10_000, 2, 8000, RATE, tmp_path / "windows")
+
+
+def test_windows_in_files_cross_processes_by_their_paths(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = np.ones((len(SPLICED_LABELS) + 2, frames_in(8000, RATE)))
+    given = [LabelledWindow(rng.uniform(-1, 1, 8000), np.array([0, 1]), frames, clip) for clip in range(4)]
+    windows = build_window_set(given, 6, 2, 8000, RATE, tmp_path / "windows")
+    windows.flush()
+    content = pickle.dumps(windows)
+    assert windows.waveforms.nbytes > 50 * len(content)
+    other = pickle.loads(content)
+    for name in ("waveforms", "lengths", "targets", "frames", "clips"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(windows, name))
+    (tmp_path / "windows").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match="temp_folder must be a folder that all workers share"):
+        pickle.loads(content)
 
 
 @pytest.mark.parametrize("label", [label for label in EDIT_LABELS if not EDITS[label].needs])
