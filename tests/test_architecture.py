@@ -20,13 +20,13 @@ ARROWS = {
     "encoders": "_utils",
     "_training": "_data _utils",
     "_serialization": "_utils",
-    "_networks": "_data encoders",
+    "_networks": "_data encoders _utils",
     "balancers": "_networks _training _data encoders _utils",
     "multimodal.base": "_networks _training _serialization _data encoders _utils",
     "multimodal._analysis": "multimodal.base _networks _training _serialization _data _utils",
     "multimodal._cross_fitting": "multimodal.base _networks _training _data _utils",
     "multimodal._objectives": (
-        "multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks _training _data"
+        "multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks _training _data _utils"
     ),
     "multimodal": (
         "multimodal._objectives multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks "

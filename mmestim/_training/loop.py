@@ -41,10 +41,11 @@ class Objective(Stateful):
 
     def train_batch(self, net: Net, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on one batch, and return its loss and logits."""
-        net.optimizer_.zero_grad()
+        net.zero_grad()
         output = net.infer(batch)
         loss = self.loss(net, output, batch)
         loss.backward()
+        net.average_gradients()
         self.after_backward(net, batch)
         net.step(batch)
         return loss.detach(), output[0]

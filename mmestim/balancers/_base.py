@@ -120,6 +120,7 @@ class Balancer(BaseEstimator):
         loss = self.loss(training, outputs)
         logits = outputs.logits  # fused before the step changes the weights
         self.backward(training, outputs, loss)
+        training.average_gradients()
         self.after_backward(training, outputs)
         training.step(batch)
         return loss.detach(), logits
