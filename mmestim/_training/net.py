@@ -18,6 +18,7 @@ from torch import nn
 from .._data.batches import Batch, RowSource, read_ahead
 from .._data.folds import PADDING, samples
 from .._utils.distributed import any_process, average, from_first, leave, n_processes, rank, synchronize
+from .._utils.synchronized_batch_norm import synchronized_batch_norm
 from .callbacks import EpochTable, ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators, seed_for
@@ -271,9 +272,10 @@ class Net(NeuralNetClassifier):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.history.new_batch()  # Callbacks may read the latest batch.
         epoch = train.epoch(self.batch_size, generator)
-        self.objective.begin_epoch(self, epoch)
-        scores = {"train_loss": self.train_epoch(train, epoch)}
-        synchronize(self.module_)  # BatchNorm's statistics are those of each process's rows.
+        with synchronized_batch_norm(self.module_):
+            self.objective.begin_epoch(self, epoch)
+            scores = {"train_loss": self.train_epoch(train, epoch)}
+        synchronize(self.module_)  # A callback, or a random layer outside the encoders, may have set them apart.
         self.check_finite(bool(np.isfinite(scores["train_loss"])), f"training loss is {scores['train_loss']}")
         if valid is not None:
             scores["valid_loss"], scores["valid_accuracy"] = from_first(self.validate(valid))

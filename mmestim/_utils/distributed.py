@@ -180,6 +180,25 @@ class _Gather(torch.autograd.Function):
         return ctx.size * part, None, None
 
 
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over the processes, with a gradient through all of them."""
+    return _Sum.apply(values)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 def average(
     gradients: Sequence[torch.Tensor | None], parameters: Sequence[torch.Tensor]
 ) -> Sequence[torch.Tensor | None]:
