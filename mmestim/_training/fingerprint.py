@@ -66,10 +66,11 @@ def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torc
 
 
 def brief_fingerprint(estimator: Any, rows: Rows, groups: Any) -> str:
-    """Return a digest of the parameters, the targets and some of the rows, without the callbacks."""
+    """Return a digest of the plain parameters, the targets and some of the rows."""
     digest = Fingerprint()
     parameters = estimator.get_params(deep=False).items()
-    digest.add({name: value for name, value in parameters if name not in {*_IRRELEVANT_PARAMETERS, "callbacks"}})
+    is_plain = {name: isinstance(value, _PLAIN_TYPES) for name, value in parameters}
+    digest.add({name: value for name, value in parameters if is_plain[name] and name not in _IRRELEVANT_PARAMETERS})
     digest.add([estimator.classes_, rows.y, rows.weight, None if groups is None else np.asarray(groups)])
     some = np.unique(np.linspace(0, len(rows) - 1, _N_BRIEF_ROWS).astype(int))
     for name, shape in rows.blocks.shapes.items():

@@ -200,6 +200,7 @@ class Net(NeuralNetClassifier):
         interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
         if is_new:
             self.notify("on_train_end", X=train, y=None)
+            synchronize(self.module_)  # If a callback stops one process, its best epoch may be another one.
         self.objective.end(self)
         is_finite = all(bool(torch.isfinite(parameter).all()) for parameter in self.module_.parameters())
         self.check_finite(is_finite, "weights are not finite")
