@@ -93,7 +93,7 @@ _DETECTORS = ("lcnn", "hybrid")
 
 
 class Fitted(NamedTuple):
-    """What a fit has learnt, and the median time of a step in milliseconds."""
+    """Weights and predictions of a fit, and the median time of its steps in milliseconds."""
 
     weights: dict[str, np.ndarray]
     proba: np.ndarray
@@ -215,7 +215,8 @@ def _call(folder: Path, rank: int, n_processes: int) -> None:
     if n_processes > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=n_processes)
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -20,7 +20,7 @@ ARROWS = {
     "encoders": "_utils",
     "_training": "_data _utils",
     "_serialization": "_utils",
-    "_networks": "_data encoders _utils",
+    "_networks": "_data encoders",
     "balancers": "_networks _training _data encoders _utils",
     "multimodal.base": "_networks _training _serialization _data encoders _utils",
     "multimodal._analysis": "multimodal.base _networks _training _serialization _data _utils",

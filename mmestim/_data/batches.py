@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
@@ -9,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from .._utils.distributed import Share, share_of
+from .._utils.distributed import Share, gather, share_of
 from .blocks import Blocks
 
 
@@ -35,8 +36,8 @@ class Batch(NamedTuple):
         Number of rows of each fold, in a batch whose tensors have an axis of folds in front (`FoldRows`).
     fold : int
         Fold whose network reads the batch (`InterleavedFolds`).
-    shares : dict of str to Share
-        Share of the rows in `x` for modalities of which this process reads a share alone.
+    shares : dict of str to Share or None
+        Share of the rows in `x`, for modalities of which this process does not read all rows.
     """
 
     x: dict[str, torch.Tensor]
@@ -47,11 +48,16 @@ class Batch(NamedTuple):
     rows: torch.Tensor = torch.empty(0)
     counts: tuple[int, ...] = ()
     fold: int = 0
-    shares: dict[str, Share] = {}
+    shares: dict[str, Share] | None = None
 
     def n_present(self, name: str) -> int:
         """Return the number of rows that have modality `name`."""
         return len(self.present[name]) if name in self.present else self.size
+
+    def gather(self, values: torch.Tensor, name: str, dim: int = 0) -> torch.Tensor:
+        """Return values for all rows of modality `name`, along `dim`, from those for the rows in `x`."""
+        share = None if self.shares is None else self.shares.get(name)
+        return values if share is None else gather(values, share, dim)
 
     def with_modality(self, name: str) -> Batch:
         """Return the batch with targets, weights and numbers only of the rows that have modality `name`."""
@@ -205,7 +211,8 @@ def read_ahead(source: RowSource, epoch: Sequence[torch.Tensor], training: bool 
     with ThreadPoolExecutor(1) as reader:
         following = None
         for rows in epoch:
-            current, following = following, reader.submit(source.batch, rows, training)
+            read = contextvars.copy_context().run  # in the fit of this thread
+            current, following = following, reader.submit(read, source.batch, rows, training)
             if current is not None:
                 yield current.result()
         if following is not None:

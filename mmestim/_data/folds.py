@@ -78,7 +78,7 @@ class FoldRows:
             on_device = is_row.to(numbers.device)
             weight = on_device.float() if weight is None else weight * on_device
             numbers = numbers.masked_fill(~on_device, PADDING)
-        shares = {} if share is None else {name: share}
+        shares = None if share is None else {name: share}
         return Batch(x, {}, rows.numel(), y, weight, numbers, counts, shares=shares)
 
     def eval_batch_size(self, batch_size: int) -> int:
@@ -131,7 +131,7 @@ def only_fold(batch: Batch, fold: int) -> Batch:
     """Return the part of a batch that belongs to one fold, without padding; the axis of the folds has size 1."""
     n_rows = batch.counts[fold]
     part = slice(fold, fold + 1)
-    shares = {name: share.first(n_rows) for name, share in batch.shares.items()}
+    shares = {name: share.first(n_rows) for name, share in (batch.shares or {}).items()}
     lengths = {name: share.stop - share.start for name, share in shares.items()}
     x = {name: block[part, : lengths.get(name, n_rows)] for name, block in batch.x.items()}
     weight = None if batch.weight is None else batch.weight[part, :n_rows]
@@ -144,8 +144,8 @@ def samples(batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     if not batch.counts:
         return batch.x, batch.y
     is_row = batch.rows != PADDING
-    read = {name: batch.shares[name].of(is_row.T).T if name in batch.shares else is_row for name in batch.x}
-    return {name: block[read[name]] for name, block in batch.x.items()}, batch.y[is_row]
+    is_read = {name: share.of(is_row.T).T for name, share in (batch.shares or {}).items()}
+    return {name: block[is_read.get(name, is_row)] for name, block in batch.x.items()}, batch.y[is_row]
 
 
 def fold_mean(values: torch.Tensor, batch: Batch, mask: torch.Tensor | None = None) -> torch.Tensor:

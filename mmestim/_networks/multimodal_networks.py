@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._data.batches import Batch
-from .._utils.distributed import gather
 from ..encoders.trial import input_dtype, input_range
 from .fusion_heads import FusionHead
 
@@ -64,7 +63,7 @@ class Branch(nn.Module):
         if x.shape[0] == 0:  # `len` would fix the number of rows in torch.export.
             return x.new_zeros(0, self.embedding_dim)
         features = self.encoder(x if self.input_dtype is None else x.to(self.input_dtype)).float()
-        return gather(features, batch.shares[self.name], -2) if self.name in batch.shares else features
+        return batch.gather(features, self.name, -2)
 
 
 class MultimodalModule(nn.Module):

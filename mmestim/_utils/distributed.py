@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import contextvars
 import functools
 import multiprocessing
 import os
@@ -20,7 +21,8 @@ import torch.distributed as dist
 from joblib.parallel import get_active_backend
 from torch import nn
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Environment of a process that torchrun, or a similar launcher, has started.
 _LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -37,17 +39,18 @@ class _Processes(NamedTuple):
 
 
 _ALONE = _Processes(0, 1)
-_processes = _ALONE
+# Threads that joblib starts within a fit do not inherit it, so they train alone.
+_processes = contextvars.ContextVar("_processes", default=_ALONE)
 
 
 def rank() -> int:
     """Return the number of this process in the fit under way, 0 outside of one."""
-    return _processes.rank
+    return _processes.get().rank
 
 
 def n_processes() -> int:
     """Return the number of processes of the fit under way, 1 outside of one."""
-    return _processes.size
+    return _processes.get().size
 
 
 def data_parallel(fit: Callable[P, T]) -> Callable[P, T]:
@@ -63,13 +66,11 @@ def data_parallel(fit: Callable[P, T]) -> Callable[P, T]:
 
 @contextlib.contextmanager
 def _together() -> Iterator[None]:
-    global _processes
-    outer = _processes
-    _processes = _available_processes()
+    outer = _processes.set(_available_processes())
     try:
         yield
     finally:
-        _processes = outer
+        _processes.reset(outer)
 
 
 def _available_processes() -> _Processes:
@@ -77,12 +78,12 @@ def _available_processes() -> _Processes:
     is_task = get_active_backend()[0].nesting_level > 0 or multiprocessing.current_process().daemon
     if is_task or threading.current_thread() is not threading.main_thread() or not dist.is_available():
         return _ALONE
-    if not dist.is_initialized() and is_launched():
+    if not dist.is_initialized() and _is_launched():
         _initialize()
     return _Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else _ALONE
 
 
-def is_launched() -> bool:
+def _is_launched() -> bool:
     """Return whether a launcher such as torchrun has started this process as one of several."""
     # Processes that a launched process starts, such as joblib's workers, inherit the environment.
     is_child = multiprocessing.current_process().name != "MainProcess"
@@ -111,8 +112,7 @@ def local_gpu() -> int:
 
 def leave() -> None:
     """Continue the fit under way alone, because the other processes may have stopped."""
-    global _processes
-    _processes = _ALONE
+    _processes.set(_ALONE)
 
 
 class Share(NamedTuple):
@@ -147,7 +147,7 @@ def share_of(n_rows: int, n_sure: int | None = None) -> Share | None:
         The share. There is none of a batch that leaves a process with fewer than two rows, on which BatchNorm
         cannot train.
     """
-    number, size = _processes
+    number, size = _processes.get()
     last_start = n_rows * (size - 1) // size
     if size == 1 or (n_rows if n_sure is None else n_sure) - last_start < 2 or n_rows < 2 * size:
         return None
@@ -159,6 +159,20 @@ def gather(values: torch.Tensor, share: Share, dim: int = 0) -> torch.Tensor:
 
     The gradient is that of a loss which every process computes from all rows, times the number of processes, so that
     `average` gives the gradient of the batch.
+
+    Parameters
+    ----------
+    values : Tensor
+        Values of the share of this process.
+    share : Share
+        The share.
+    dim : int, default=0
+        Axis of the rows.
+
+    Returns
+    -------
+    Tensor
+        Values of all rows.
     """
     return _Gather.apply(values, share, dim % values.ndim)
 
@@ -166,7 +180,7 @@ def gather(values: torch.Tensor, share: Share, dim: int = 0) -> torch.Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, share: Share, dim: int) -> torch.Tensor:
-        ctx.share, ctx.dim, ctx.size = share, dim, _processes.size
+        ctx.share, ctx.dim, ctx.size = share, dim, n_processes()
         shape = [share.total if axis == dim else length for axis, length in enumerate(values.shape)]
         # A sum with zeros gathers shares of different sizes, on every backend.
         gathered = values.new_zeros(shape)
@@ -216,14 +230,14 @@ def average(
     sequence of Tensor or None
         Means; None where no process has a gradient.
     """
-    if _processes.size == 1 or not parameters:
+    if n_processes() == 1 or not parameters:
         return gradients
     filled = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
     one = torch.ones((), device=filled[0].device)
     exists = torch.stack([one if g is not None else 0 * one for g in gradients])
     with torch.no_grad():
         _in_place(dist.all_reduce, [*filled, exists])
-        torch._foreach_div_(filled, _processes.size)
+        torch._foreach_div_(filled, n_processes())
     if all(g is not None for g in gradients):
         return filled  # Without copying to the CPU.
     return [g if n_existing else None for g, n_existing in zip(filled, exists.tolist(), strict=True)]
@@ -232,7 +246,7 @@ def average(
 @torch.no_grad()
 def synchronize(module: nn.Module) -> None:
     """Set the parameters and buffers of a module to those of the first process."""
-    if _processes.size > 1:
+    if n_processes() > 1:
         tensors = [*module.parameters(), *module.buffers()]
         _in_place(functools.partial(dist.broadcast, src=0), [tensor.detach() for tensor in tensors])
 
@@ -252,7 +266,7 @@ def _in_place(collective: Callable[[torch.Tensor], Any], tensors: Sequence[torch
 
 def from_first(value: T) -> T:
     """Return the value of the first process."""
-    if _processes.size == 1:
+    if n_processes() == 1:
         return value
     values = [value]
     dist.broadcast_object_list(values, src=0)
@@ -261,7 +275,7 @@ def from_first(value: T) -> T:
 
 def any_process(is_true: bool) -> bool:
     """Return whether a condition is true on any process."""
-    return any(_from_all(is_true)) if _processes.size > 1 else is_true
+    return any(_from_all(is_true)) if n_processes() > 1 else is_true
 
 
 def check_same(digest: Callable[[], Any], owner: str) -> None:
@@ -274,14 +288,14 @@ def check_same(digest: Callable[[], Any], owner: str) -> None:
     owner : str
         Name of the estimator.
     """
-    if _processes.size > 1 and len(set(_from_all(digest()))) > 1:
+    if n_processes() > 1 and len(set(_from_all(digest()))) > 1:
         raise ValueError(
-            f"{owner}.fit received different data or parameters in the {_processes.size} processes of "
+            f"{owner}.fit received different data or parameters in the {n_processes()} processes of "
             "torch.distributed. Pass all rows in the same order in each of them; fit divides the batches itself."
         )
 
 
 def _from_all(value: T) -> list[T]:
-    values: list[Any] = [None] * _processes.size
+    values: list[Any] = [None] * n_processes()
     dist.all_gather_object(values, value)
     return values

@@ -21,7 +21,8 @@ def synchronized_batch_norm(module: nn.Module) -> Iterator[None]:
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and n_processes() > 1]
     layers = [layer for layer in layers if not isinstance(layer, nn.SyncBatchNorm) and "forward" not in vars(layer)]
     for layer in layers:
-        layer.forward = MethodType(_forward, layer)  # The class stays, by which layers are recognised.
+        # The class stays, by which layers are recognised.
+        layer.forward = MethodType(_forward, layer)  # type: ignore[method-assign]
     try:
         yield
     finally:

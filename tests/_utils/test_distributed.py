@@ -5,7 +5,6 @@ import io
 import os
 import subprocess
 import sys
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,7 +88,8 @@ def batches_too_small_to_share(folder):
 
 def rarely_reached_layer(folder):
     X, y = rows()
-    return fitted(JointClassifier(MODALITIES, encoder={"first": Rarely, "second": "mlp"}, batch_size=8, **TINY).fit(X, y), X)
+    encoder = {"first": Rarely, "second": "mlp"}
+    return fitted(JointClassifier(MODALITIES, encoder=encoder, batch_size=8, **TINY).fit(X, y), X)
 
 
 def stopped_by_one_process(folder):
@@ -112,9 +112,15 @@ def network_of_windows(folder):
     windows = SimpleNamespace(floats=waveforms.__getitem__, lengths=np.full(75, 32))
     options = TrainingOptions.from_parameters(lr=0.1, batch_size=16, optimizer="sgd", device="cpu")
     network, history = train_network(
-        WindowNet, WindowRows(windows, y, np.arange(75), options.device), ClassLoss(), options,
-        n_windows=150, lr=0.1, seed=0, stage="windows",
-    )  # fmt: skip
+        WindowNet,
+        WindowRows(windows, y, np.arange(75), options.device),
+        ClassLoss(),
+        options,
+        n_windows=150,
+        lr=0.1,
+        seed=0,
+        stage="windows",
+    )
     with torch.no_grad():
         proba = network(torch.from_numpy(waveforms), None)[0].softmax(1).numpy()
     module = SimpleNamespace(state_dict=network.state_dict)
@@ -206,9 +212,10 @@ def killed_history(folder):
         return run_epoch(net, *arguments)
 
     run_epoch = Net.train_epoch
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Net, "train_epoch", train_epoch)
-        resumed(folder)
+        with pytest.raises(SystemExit):
+            resumed(folder)
     return epochs[:2]
 
 
@@ -230,7 +237,9 @@ def test_fit_is_that_of_one_process(results, folder, name):
 def test_the_first_process_decides_and_reports(results):
     (first, report), (second, nothing) = (result["from_different_states"] for result in results)
     assert is_same(first, second)
-    assert "rows in 2 folds" in report and "valid_loss" in report and not nothing
+    assert "rows in 2 folds" in report
+    assert "valid_loss" in report
+    assert not nothing
 
 
 def test_a_callback_of_one_process_stops_all(results):
@@ -241,7 +250,8 @@ def test_a_callback_of_one_process_stops_all(results):
 def test_a_process_reads_its_share_alone(results):
     X, _ = rows()
     reads = [result["read_rows"] for result in results]
-    assert sum(reads) == len(X) and max(reads) - min(reads) <= 5  # five batches
+    assert sum(reads) == len(X)
+    assert max(reads) - min(reads) <= 5
 
 
 def test_different_data_raise_on_every_process(results):
@@ -259,9 +269,11 @@ def test_tasks_of_joblib_train_alone(results):
 def test_checkpoints_resume_on_other_numbers_of_processes(results, folder, killed_history):
     (first, history), (second, _) = (result["resumed"] for result in results)
     assert is_same(first, second)
-    assert history[:2] == killed_history and len(history) == 3
+    assert history[:2] == killed_history
+    assert len(history) == 3
     again, same_history = resumed(folder)  # from the results of the two processes
-    assert is_same(first, again) and same_history == history
+    assert is_same(first, again)
+    assert same_history == history
     X, y = rows()
     plain = fitted(JointClassifier(MODALITIES, **TINY).fit(X, y), X)
     np.testing.assert_allclose(first.proba, plain.proba, atol=1e-4)
@@ -272,15 +284,16 @@ def test_checkpoints_resume_on_other_numbers_of_processes(results, folder, kille
 def test_shares_are_the_parts_of_a_batch(monkeypatch, size, n_rows):
     shares = []
     for number in range(size):
-        monkeypatch.setattr(distributed, "_processes", distributed._Processes(number, size))
+        monkeypatch.setattr(distributed, "_processes", SimpleNamespace(get=lambda: (number, size)))  # noqa: B023
         shares.append(share_of(n_rows))
     assert np.concatenate([share.of(np.arange(n_rows)) for share in shares]).tolist() == list(range(n_rows))
     assert min(share.stop - share.start for share in shares) >= 2
-    assert share_of(2 * size - 1) is None and share_of(n_rows, n_sure=shares[-1].start + 1) is None
+    assert share_of(2 * size - 1) is None
+    assert share_of(n_rows, n_sure=shares[-1].start + 1) is None
     assert Share(4, 8, 8).first(6) == (4, 6, 6)
 
 
-SCRIPT = '''
+SCRIPT = """
 import hashlib, os
 import torch.distributed as dist
 from skorch.callbacks import Callback
@@ -304,7 +317,7 @@ weights = b"".join(t.numpy().tobytes() for t in clf.module_.state_dict().values(
 with open(os.environ["OUT"] + os.environ["RANK"], "w") as file:
     print(dist.get_world_size(), search.best_score_, hashlib.sha256(weights).hexdigest(), file=file)
 clf.set_params(max_epochs=100, callbacks=[Fails()]).fit(X, y)
-'''
+"""
 
 
 def test_torchrun_trains_on_all_processes_and_ends_them_if_one_fails(tmp_path):
@@ -314,5 +327,7 @@ def test_torchrun_trains_on_all_processes_and_ends_them_if_one_fails(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     first, second = ((tmp_path / f"rank{rank}").read_text() for rank in range(2))
-    assert first == second and first.startswith("2 ")
-    assert run.returncode == 1 and "the disk of process 1 is full" in run.stderr
+    assert first == second
+    assert first.startswith("2 ")
+    assert run.returncode == 1
+    assert "the disk of process 1 is full" in run.stderr

@@ -116,8 +116,7 @@ class BatchAdapter(nn.Module):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and embeddings."""
         logits, embeddings = self.network(*batch.x.values())
-        share = batch.shares.get("waveform")  # No loss reads the embeddings, so they are not gathered.
-        return (logits if share is None else gather(logits, share)), embeddings
+        return batch.gather(logits, "waveform"), embeddings  # No loss reads the embeddings.
 
 
 def train_network(
