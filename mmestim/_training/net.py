@@ -197,7 +197,8 @@ class Net(NeuralNetClassifier):
             self.notify("on_train_begin", X=train, y=None)
         if checkpoint is not None:
             self._restore(checkpoint, generator)
-        interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
+        with synchronized_batch_norm(self.module_):
+            interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
         if is_new:
             self.notify("on_train_end", X=train, y=None)
             synchronize(self.module_)  # If a callback stops one process, its best epoch may be another one.
@@ -273,9 +274,8 @@ class Net(NeuralNetClassifier):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         self.history.new_batch()  # Callbacks may read the latest batch.
         epoch = train.epoch(self.batch_size, generator)
-        with synchronized_batch_norm(self.module_):
-            self.objective.begin_epoch(self, epoch)
-            scores = {"train_loss": self.train_epoch(train, epoch)}
+        self.objective.begin_epoch(self, epoch)
+        scores = {"train_loss": self.train_epoch(train, epoch)}
         synchronize(self.module_)  # A callback, or a random layer outside the encoders, may have set them apart.
         self.check_finite(bool(np.isfinite(scores["train_loss"])), f"training loss is {scores['train_loss']}")
         if valid is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from scipy.special import expit
 
 from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
+from ..._utils.distributed import check_same
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
 from .._models.base import WindowModel
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 _N_CLIPS, _N_CLIPS_FOR_FEATURES = 10_000, 5000
 # False alarms of changed content, which accuse someone, as a fraction of all that are allowed.
 _CHANGED_CONTENT_SHARE = 1 / 3
+# Windows whose waveforms the processes of a fit compare.
+_N_DIGEST_WINDOWS = 64
 # Clips with several splices, per ordinary clip.
 _SPLICED_CLIP_RATIO = 0.6
 
@@ -209,6 +213,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         else:
             self.options.log_stage(f"reading {len(corpus)} clips in windows of {seconds:g} s")
             windows = given_windows(corpus, truth.clips, self.labels, round(seconds * RATE), folder / "windows")
+        check_same(partial(_digest, windows), "VoiceEditDetector")
         # Classes are not calibrated, so the model of a classifier is trained on all clips.
         held_out, spliced_held_out = (
             None if part is None else held_out_windows(part.clips, speakers, seed) & (not self.is_exclusive)
@@ -292,6 +297,13 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         truth = np.where(scores.is_labelled, scores.is_positive, np.nan)
         report = detection_report(truth, scores.proba, self.labels, thresholds[1:])
         return {"n_held_out": len(truth), **report}
+
+
+def _digest(windows: WindowSet) -> str:
+    """Return a digest of the labels of windows and of some of the waveforms."""
+    some = np.unique(np.linspace(0, len(windows) - 1, _N_DIGEST_WINDOWS).astype(int))
+    arrays = (windows.targets, windows.lengths, windows.clips, windows.waveforms[some])
+    return hashlib.blake2b(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def label_recalls(scores: HeldOutScores, thresholds: np.ndarray) -> np.ndarray:
