@@ -95,10 +95,11 @@ _DETECTORS = {f'VoiceEditDetector(model="{name}")': name for name in ("lcnn", "h
 
 
 class Fitted(NamedTuple):
-    """Weights and predictions of a fit, and the median time of its steps in milliseconds."""
+    """Weights, predictions and history of a fit, and the median time of its steps in milliseconds."""
 
     weights: dict[str, np.ndarray]
     proba: np.ndarray
+    history: list[dict[str, Any]]
     step: float
 
 
@@ -106,40 +107,39 @@ def fit(name: str) -> Fitted:
     """Run the fit of that name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The fits are short.
-        rng = np.random.default_rng(0)
-        if name in CLASSIFIERS:
-            X, y = rows()
-            clf = CLASSIFIERS[name]().fit(X, y)
-            return fitted(clf, X, -(-len(X) // clf.batch_size))
+        if name in _DETECTORS:
+            return _fit_detector(_DETECTORS[name])
         if name == _RESNET:
-            y = np.arange(128) % 4
-            X = rng.normal(size=(128, 3, 32, 32)) + y[:, None, None, None] / 4
-            options: dict[str, Any] = {
-                "cv": None,
-                "early_stopping": False,
-                "optimizer": "sgd",
-                "max_epochs": 3,
-                "random_state": 0,
-            }
-            clf = JointClassifier(encoder="resnet18", device="cpu", **options).fit({"image": X}, y)
-            return fitted(clf, {"image": X}, 2)
-        clips = [rng.normal(scale=0.1, size=16_000).astype(np.float32) for _ in range(40)]
-        for clip in clips[::2]:
-            clip[4000:8000] = 0
-        detector = VoiceEditDetector(
-            model=_DETECTORS[name], window=1.0, device="cpu", training_budget=0.004, random_state=0
-        )
-        detector.fit(clips, np.array(["gap", "none"] * 20))
-        networks = detector.models_[1.0].model.networks
-        weights = {f"{key}.{k}": v.numpy() for key, net in networks.items() for k, v in net.state_dict().items()}
-        n_steps = detector.training_report_["window 1"]["n_windows"] // detector.batch_size
-        return Fitted(weights, detector.predict_proba(clips), _step(detector.history_, n_steps))
+            return _fit_images()
+        X, y = rows()
+        clf = CLASSIFIERS[name]().fit(X, y)
+        return fitted(clf, X, -(-len(X) // clf.batch_size))
+
+
+def _fit_images() -> Fitted:
+    y = np.arange(128) % 4
+    X = {"image": np.random.default_rng(0).normal(size=(128, 3, 32, 32)) + y[:, None, None, None] / 4}
+    clf = JointClassifier(encoder="resnet18", optimizer="sgd", cv=None, early_stopping=False, device="cpu")
+    return fitted(clf.set_params(max_epochs=3, random_state=0).fit(X, y), X, 2)
+
+
+def _fit_detector(model: Any) -> Fitted:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(scale=0.1, size=16_000).astype(np.float32) for _ in range(40)]
+    for clip in clips[::2]:
+        clip[4000:8000] = 0
+    detector = VoiceEditDetector(model=model, window=1.0, device="cpu", training_budget=0.004, random_state=0)
+    detector.fit(clips, np.array(["gap", "none"] * 20))
+    networks = detector.models_[1.0].model.networks
+    weights = {f"{key}.{k}": v.numpy() for key, net in networks.items() for k, v in net.state_dict().items()}
+    n_steps = detector.training_report_["window 1"]["n_windows"] // detector.batch_size
+    return Fitted(weights, detector.predict_proba(clips), detector.history_, _step(detector.history_, n_steps))
 
 
 def fitted(clf: Any, X: Any, n_steps: int = 1) -> Fitted:
-    """Return what a classifier has learnt."""
+    """Return the weights, predictions and history of a classifier."""
     weights = {name: tensor.numpy() for name, tensor in clf.module_.state_dict().items()}
-    return Fitted(weights, clf.predict_proba(X), _step(clf.history_, n_steps))
+    return Fitted(weights, clf.predict_proba(X), clf.history_, _step(clf.history_, n_steps))
 
 
 def _step(history: Iterable[dict[str, Any]], n_steps: int) -> float:
@@ -148,8 +148,10 @@ def _step(history: Iterable[dict[str, Any]], n_steps: int) -> float:
 
 def is_same(one: Fitted, other: Fitted) -> bool:
     """Return whether two fits have learnt the same, bit for bit."""
+    if one.weights.keys() != other.weights.keys() or one.history != other.history:
+        return False
     pairs = [(one.proba, other.proba), *((value, other.weights[name]) for name, value in one.weights.items())]
-    return one.weights.keys() == other.weights.keys() and all(a.tobytes() == b.tobytes() for a, b in pairs)
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def measure(n_processes: int = 2, names: Iterable[str] | None = None) -> list[dict[str, Any]]:

@@ -221,7 +221,7 @@ def average(
     Parameters
     ----------
     gradients : sequence of Tensor or None
-        Gradient of each parameter, changed in place; None counts as zero if another process has one.
+        Gradient of each parameter; None counts as zero if another process has one.
     parameters : sequence of Tensor
         The parameters.
 
@@ -236,32 +236,36 @@ def average(
     one = torch.ones((), device=filled[0].device)
     exists = torch.stack([one if g is not None else 0 * one for g in gradients])
     with torch.no_grad():
-        _in_place(dist.all_reduce, [*filled, exists])
-        torch._foreach_div_(filled, n_processes())
+        *means, exists = _exchange(dist.all_reduce, [*filled, exists])
+        torch._foreach_div_(means, n_processes())
     if all(g is not None for g in gradients):
-        return filled  # Without copying to the CPU.
-    return [g if n_existing else None for g, n_existing in zip(filled, exists.tolist(), strict=True)]
+        return means  # Without copying to the CPU.
+    return [mean if n_existing else None for mean, n_existing in zip(means, exists.tolist(), strict=True)]
 
 
 @torch.no_grad()
 def synchronize(module: nn.Module) -> None:
     """Set the parameters and buffers of a module to those of the first process."""
     if n_processes() > 1:
-        tensors = [*module.parameters(), *module.buffers()]
-        _in_place(functools.partial(dist.broadcast, src=0), [tensor.detach() for tensor in tensors])
+        tensors = [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+        for tensor, value in zip(tensors, _exchange(functools.partial(dist.broadcast, src=0), tensors), strict=True):
+            tensor.copy_(value)
 
 
-def _in_place(collective: Callable[[torch.Tensor], Any], tensors: Sequence[torch.Tensor]) -> None:
-    """Apply a collective operation to tensors, to the small ones of a type together."""
+def _exchange(collective: Callable[[torch.Tensor], Any], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the results of a collective operation on tensors, of which the small ones of a type travel together."""
+    results = list(tensors)
     for kind in dict.fromkeys((tensor.dtype, tensor.device) for tensor in tensors):
-        alike = [tensor for tensor in tensors if (tensor.dtype, tensor.device) == kind]
-        small = [tensor for tensor in alike if tensor.numel() < _LARGE]
-        groups = [small, *([tensor] for tensor in alike if tensor.numel() >= _LARGE)]
+        alike = [number for number, tensor in enumerate(tensors) if (tensor.dtype, tensor.device) == kind]
+        groups = [[number for number in alike if tensors[number].numel() < _LARGE]]
+        groups += [[number] for number in alike if tensors[number].numel() >= _LARGE]
         for group in filter(None, groups):
-            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            flat = torch.cat([tensors[number].reshape(-1) for number in group])
             collective(flat)
-            for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+            parts = flat.split([tensors[number].numel() for number in group])
+            for number, part in zip(group, parts, strict=True):
+                results[number] = part.view_as(tensors[number])
+    return results
 
 
 def from_first(value: T) -> T:
