@@ -29,7 +29,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {available}.") from error
     if requested.type == "cuda" and requested.index is None:
-        requested = torch.device(f"cuda:{local_gpu()}" if torch.cuda.is_available() else "cuda:0")
+        requested = torch.device(f"cuda:{local_gpu()}" if "cuda:0" in available else "cuda:0")
     if str(requested) not in available:
         raise ValueError(f"device={str(device)!r} was requested, but this machine has {available}. Use device='auto'.")
     return requested

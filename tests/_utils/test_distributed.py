@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from _distributed import CLASSIFIERS, ConvNet, fit, fitted, is_same, rows, run_processes
 from mmestim import JointClassifier
+from mmestim._training.devices import resolve_device
 from mmestim._training.net import Net
 from mmestim._training.options import TrainingOptions
 from mmestim._utils import distributed
@@ -292,6 +293,16 @@ def test_shares_are_the_parts_of_a_batch(monkeypatch, size, n_rows):
     assert share_of(2 * size - 1) is None
     assert share_of(n_rows, n_sure=shares[-1].start + 1) is None
     assert Share(4, 8, 8).first(6) == (4, 6, 6)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_launched_processes_have_gpus_of_their_own(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert str(resolve_device(device)) == "cuda:0"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert str(resolve_device(device)) == "cuda:3"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # The launcher hides the others.
+    assert str(resolve_device(device)) == "cuda:0"
 
 
 SCRIPT = """
