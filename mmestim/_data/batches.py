@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from .._utils.distributed import Share, gather, share_of
+from .._distributed.exchange import Share, gather, share_of
 from .blocks import Blocks
 
 

@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from .._utils.distributed import share_of
+from .._distributed.exchange import share_of
 from .batches import Batch, Rows
 
 # Number that stands in a batch for a row that a smaller fold lacks.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 
-from .._utils.distributed import from_first
+from .._distributed.exchange import from_first
 from .._utils.validation import check_choice, check_number
 
 # Number of folds of cv='auto', and rows up to which it splits at all. Both are our choice.

@@ -15,8 +15,9 @@ from typing import Any, Self
 
 import torch
 
+from .._distributed.exchange import from_first
+from .._distributed.processes import rank
 from .._utils.atomic_write import write_atomically
-from .._utils.distributed import from_first, rank
 from .state_encoding import StateEncoder, decode, named_tensors
 
 # Version of the files. It is part of the fingerprint, so files of other versions are not read.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .._utils.distributed import local_gpu
+from .._distributed.processes import local_gpu
 
 # Torch's generators are global, so fits in several threads take turns; otherwise they would share one sequence.
 _SEEDING = threading.RLock()

@@ -11,7 +11,7 @@ from torch import nn
 from torch._functorch import config as functorch_config
 
 from .._data.batches import Batch, RowSource
-from .._utils.distributed import from_first
+from .._distributed.exchange import from_first
 from .devices import seeded
 from .losses import weighted_cross_entropy
 from .net import SELECTION, Net

@@ -17,8 +17,9 @@ from torch import nn
 
 from .._data.batches import Batch, RowSource, read_ahead
 from .._data.folds import PADDING, samples
-from .._utils.distributed import any_process, average, from_first, leave, n_processes, rank, synchronize
-from .._utils.synchronized_batch_norm import synchronized_batch_norm
+from .._distributed.batch_norm import synchronized_batch_norm
+from .._distributed.exchange import any_process, average, from_first, synchronize
+from .._distributed.processes import leave, n_processes, rank
 from .callbacks import EpochTable, ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
 from .devices import default_generators, seed_for

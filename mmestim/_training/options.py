@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from .._utils.distributed import rank
+from .._distributed.processes import rank
 from .._utils.validation import check_choice, check_flag, check_number
 from .callbacks import Stages, check_callbacks
 from .checkpoints import Checkpoints

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from .._distributed.exchange import average
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
-from .._utils.distributed import average
 from ._base import Balancer
 from ._joint_training import Outputs, Training
 

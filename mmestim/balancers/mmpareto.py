@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .._distributed.exchange import average
 from .._training.losses import weighted_cross_entropy
-from .._utils.distributed import average
 from .._utils.validation import check_number
 from ._base import Balancer
 from ._joint_training import Outputs, Training

@@ -31,6 +31,8 @@ from .._data.splits import (
     fold_splits,
     inner_split,
 )
+from .._distributed.exchange import check_same, from_first
+from .._distributed.processes import data_parallel
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._training.callbacks import Stages
@@ -38,7 +40,6 @@ from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
 from .._training.fingerprint import brief_fingerprint, fingerprint
 from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule, TrainingOptions
-from .._utils.distributed import check_same, data_parallel, from_first
 from .._utils.types import Seed
 from .._utils.validation import check_number
 from ..encoders.choice import Encoder, build_encoder, encoder_for, is_tried

@@ -11,11 +11,11 @@ from torch import nn
 
 from .._data.batches import Rows, read_ahead
 from .._data.splits import Split
+from .._distributed.exchange import synchronize
 from .._networks.frozen_encoders import FrozenEncoder
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._training.devices import seed_for
 from .._training.options import TrainingOptions
-from .._utils.distributed import synchronize
 
 
 @dataclass

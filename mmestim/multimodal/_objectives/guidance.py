@@ -13,9 +13,9 @@ from torch import nn
 
 from ..._data.batches import Batch
 from ..._data.folds import PADDING, FoldRows, fold_mean, only_fold
+from ..._distributed.exchange import average
 from ..._networks.multimodal_networks import fuse
 from ..._training.devices import seed_for, seeded
-from ..._utils.distributed import average
 from .._cross_fitting.branch_training import FoldObjective
 from .._cross_fitting.fusion_weights import fit_fusion_weights, fused_log_proba
 from .._cross_fitting.outputs import BranchOutputs

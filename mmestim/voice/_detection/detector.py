@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ..._distributed.processes import data_parallel
 from ..._training.options import Optimizer, Precision
-from ..._utils.distributed import data_parallel, from_first
 from ..._utils.types import Seed
 from .._models.calibration import UnalteredCalibrator
 from .._simulation.plan_sampling import Edits
@@ -276,7 +276,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
             self.__dict__.pop(name, None)  # A failed fit must not leave the results of an earlier one.
         options = check_parameters(self)
         corpus, truth, labels, speakers = resolve_training_data(self, X, y, groups)
-        seed = from_first(int(check_random_state(self.random_state).randint(2**31 - 1)))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         set_labels(self, labels, None if truth is None else truth.classes)
         self.device_ = str(options.device)
         check_networks(self, labels)

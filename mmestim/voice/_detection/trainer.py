@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from scipy.special import expit
 
+from ..._distributed.exchange import check_same, from_first
 from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
-from ..._utils.distributed import check_same
 from .._audio.corpus import AudioCorpus
 from .._constants import RATE
 from .._models.base import WindowModel
@@ -174,7 +174,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         for seconds in self.window_lengths:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
-                seed = seed_for(self.seed, f"{seconds:g}")
+                seed = seed_for(from_first(self.seed), f"{seconds:g}")
                 model = self.new_model()
                 training_set = self._build_training_set(corpus, truth, speakers, seconds, seed, Path(folder))
                 data_end = time.perf_counter()

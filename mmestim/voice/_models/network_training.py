@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._distributed.exchange import gather, share_of
 from ..._training.callbacks import one_cycle
 from ..._training.devices import autocast, seed_for, seeded
 from ..._training.loop import Objective, train
 from ..._training.options import TrainingOptions
-from ..._utils.distributed import gather, share_of
 from ..._utils.malloc import retain_freed_memory
 from .._training_data.window_set import WindowSet
 

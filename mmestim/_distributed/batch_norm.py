@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .distributed import n_processes, rank, sum_over_processes
+from .exchange import sum_over_processes
+from .processes import n_processes, rank
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from contextvars import copy_context
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,11 +20,12 @@ from torch.utils.data import Dataset
 
 from _distributed import CLASSIFIERS, ConvNet, fit, fitted, is_same, rows, run_processes
 from mmestim import JointClassifier
+from mmestim._distributed import processes
+from mmestim._distributed.exchange import Share, share_of
+from mmestim._distributed.processes import data_parallel
 from mmestim._training.devices import resolve_device
 from mmestim._training.net import Net
 from mmestim._training.options import TrainingOptions
-from mmestim._utils import distributed
-from mmestim._utils.distributed import Share, data_parallel, share_of
 from mmestim.voice._models.losses import ClassLoss
 from mmestim.voice._models.network_training import WindowRows, train_network
 
@@ -283,15 +285,15 @@ def test_checkpoints_resume_on_other_numbers_of_processes(results, folder, kille
 
 @pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize("n_rows", [16, 17, 64, 99])
-def test_shares_are_the_parts_of_a_batch(monkeypatch, size, n_rows):
-    shares = []
-    for number in range(size):
-        monkeypatch.setattr(distributed, "_processes", SimpleNamespace(get=lambda: (number, size)))  # noqa: B023
-        shares.append(share_of(n_rows))
+def test_shares_are_the_parts_of_a_batch(size, n_rows):
+    contexts = [copy_context() for _ in range(size)]
+    for number, context in enumerate(contexts):
+        context.run(processes._processes.set, processes._Processes(number, size))
+    shares = [context.run(share_of, n_rows) for context in contexts]
     assert np.concatenate([share.of(np.arange(n_rows)) for share in shares]).tolist() == list(range(n_rows))
     assert min(share.stop - share.start for share in shares) >= 2
-    assert share_of(2 * size - 1) is None
-    assert share_of(n_rows, n_sure=shares[-1].start + 1) is None
+    assert contexts[0].run(share_of, 2 * size - 1) is None
+    assert contexts[0].run(share_of, n_rows, n_sure=shares[-1].start + 1) is None
     assert Share(4, 8, 8).first(6) == (4, 6, 6)
 
 
