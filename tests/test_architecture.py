@@ -16,17 +16,19 @@ MAX_LINES = 500
 # The rooms that each room may import. A row covers everything below its name that has no row of its own.
 ARROWS = {
     "_utils": "",
-    "_data": "_utils",
+    "_distributed": "",
+    "_data": "_distributed _utils",
     "encoders": "_utils",
-    "_training": "_data _utils",
+    "_training": "_data _distributed _utils",
     "_serialization": "_utils",
     "_networks": "_data encoders",
-    "balancers": "_networks _training _data encoders _utils",
-    "multimodal.base": "_networks _training _serialization _data encoders _utils",
+    "balancers": "_networks _training _data _distributed encoders _utils",
+    "multimodal.base": "_networks _training _serialization _data _distributed encoders _utils",
     "multimodal._analysis": "multimodal.base _networks _training _serialization _data _utils",
     "multimodal._cross_fitting": "multimodal.base _networks _training _data _utils",
     "multimodal._objectives": (
-        "multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks _training _data"
+        "multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks _training _data "
+        "_distributed"
     ),
     "multimodal": (
         "multimodal._objectives multimodal._cross_fitting multimodal._analysis multimodal.base balancers _networks "
@@ -57,7 +59,7 @@ ARROWS = {
     ),
     "voice._models": (
         "voice._training_data voice._audio voice._features voice._window_labels voice.networks voice.taxonomy "
-        "voice._constants _training _data _utils"
+        "voice._constants _training _data _distributed _utils"
     ),
     "voice.pretrained": "",
     "voice.pretrained.training_audio": "voice.pretrained voice._audio",
@@ -65,7 +67,7 @@ ARROWS = {
     "voice._detection": (
         "voice._models voice._training_data voice._simulation voice.metrics voice.localization voice.networks "
         "voice.records voice.taxonomy voice.pretrained voice._recordings voice._audio voice._constants persistence "
-        "_training _serialization _utils"
+        "_training _serialization _distributed _utils"
     ),
     "voice._reporting": (
         "voice._detection voice._models voice._recordings voice.formats voice.segments voice.taxonomy voice._audio "

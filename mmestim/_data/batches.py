@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
@@ -9,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from .._distributed.exchange import Share, gather, share_of
 from .blocks import Blocks
 
 
@@ -34,6 +36,8 @@ class Batch(NamedTuple):
         Number of rows of each fold, in a batch whose tensors have an axis of folds in front (`FoldRows`).
     fold : int
         Fold whose network reads the batch (`InterleavedFolds`).
+    shares : dict of str to Share or None
+        Share of the rows in `x`, for modalities of which this process does not read all rows.
     """
 
     x: dict[str, torch.Tensor]
@@ -44,6 +48,16 @@ class Batch(NamedTuple):
     rows: torch.Tensor = torch.empty(0)
     counts: tuple[int, ...] = ()
     fold: int = 0
+    shares: dict[str, Share] | None = None
+
+    def n_present(self, name: str) -> int:
+        """Return the number of rows that have modality `name`."""
+        return len(self.present[name]) if name in self.present else self.size
+
+    def gather(self, values: torch.Tensor, name: str, dim: int = 0) -> torch.Tensor:
+        """Return values for all rows of modality `name`, along `dim`, from those for the rows in `x`."""
+        share = None if self.shares is None else self.shares.get(name)
+        return values if share is None else gather(values, share, dim)
 
     def with_modality(self, name: str) -> Batch:
         """Return the batch with targets, weights and numbers only of the rows that have modality `name`."""
@@ -144,11 +158,11 @@ class Rows:
         """Return the batch with these row numbers.
 
         In training a modality that only one of several rows has is left out, because BatchNorm cannot
-        train on one row.
+        train on one row. In a fit on several processes, blocks hold the share of this process.
         """
         device = self.y.device
         on_device = rows.to(device, non_blocking=True)
-        x, present = {}, {}
+        x, present, shares = {}, {}, {}
         for name in self.names:
             selected = on_device if device.type == "cpu" or self.blocks.is_in_memory(name) else rows
             if name in self._partial:
@@ -158,9 +172,16 @@ class Rows:
                 if len(positions) < len(rows):
                     selected = rows[positions]
                     present[name] = positions.to(device, non_blocking=True)
+            if share := share_of(len(selected)):
+                shares[name], selected = share, share.of(selected)
             x[name] = self.blocks.take(name, selected, device)
         weight = None if self.weight is None else self.weight.index_select(0, on_device)
-        return Batch(x, present, len(rows), self.y.index_select(0, on_device), weight, on_device)
+        y = self.y.index_select(0, on_device)
+        return Batch(x, present, len(rows), y, weight, on_device, shares=shares)
+
+    def read(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """Return the block of modality `name`, which all of the rows have, on the device."""
+        return self.blocks.take(name, rows, self.y.device)
 
     def eval_batch_size(self, batch_size: int) -> int:
         """Return the number of rows to evaluate at once: more than in training if they are small."""
@@ -190,7 +211,8 @@ def read_ahead(source: RowSource, epoch: Sequence[torch.Tensor], training: bool 
     with ThreadPoolExecutor(1) as reader:
         following = None
         for rows in epoch:
-            current, following = following, reader.submit(source.batch, rows, training)
+            read = contextvars.copy_context().run  # in the fit of this thread
+            current, following = following, reader.submit(read, source.batch, rows, training)
             if current is not None:
                 yield current.result()
         if following is not None:

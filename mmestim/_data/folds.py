@@ -8,6 +8,7 @@ from itertools import chain, zip_longest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from .._distributed.exchange import share_of
 from .batches import Batch, Rows
 
 # Number that stands in a batch for a row that a smaller fold lacks.
@@ -63,17 +64,22 @@ class FoldRows:
         is_row = rows != PADDING
         # Row 0 may lack the modality; then its block is NaN, also after a multiplication by the weight 0.
         any_row = next(int(fold.rows[0]) for fold in self.folds if len(fold))
-        flat = self.folds[0].batch(rows.masked_fill(~is_row, any_row).flatten(), training)
-        n_folds, n_rows = rows.shape
-        x = {name: block.reshape(n_folds, n_rows, *block.shape[1:]) for name, block in flat.x.items()}
-        weight = None if flat.weight is None else flat.weight.view(rows.shape)
-        numbers = flat.rows.view(rows.shape)
+        (name,), source = self.folds[0].names, self.folds[0]
+        counts = tuple(is_row.sum(1).tolist())
+        filled = rows.masked_fill(~is_row, any_row)
+        share = share_of(rows.shape[1], min(counts))
+        read = filled if share is None else share.of(filled.T).T
+        block = source.read(name, read.flatten())
+        x = {name: block.reshape(*read.shape, *block.shape[1:])}
+        numbers = filled.to(source.y.device, non_blocking=True)
+        y = source.y[numbers]
+        weight = None if source.weight is None else source.weight[numbers]
         if not is_row.all():
             on_device = is_row.to(numbers.device)
             weight = on_device.float() if weight is None else weight * on_device
             numbers = numbers.masked_fill(~on_device, PADDING)
-        counts = tuple(is_row.sum(1).tolist())
-        return Batch(x, {}, rows.numel(), flat.y.view(rows.shape), weight, numbers, counts)
+        shares = None if share is None else {name: share}
+        return Batch(x, {}, rows.numel(), y, weight, numbers, counts, shares=shares)
 
     def eval_batch_size(self, batch_size: int) -> int:
         """Return the number of rows of each fold to evaluate at once."""
@@ -125,9 +131,12 @@ def only_fold(batch: Batch, fold: int) -> Batch:
     """Return the part of a batch that belongs to one fold, without padding; the axis of the folds has size 1."""
     n_rows = batch.counts[fold]
     part = slice(fold, fold + 1)
-    x = {name: block[part, :n_rows] for name, block in batch.x.items()}
+    shares = {name: share.first(n_rows) for name, share in (batch.shares or {}).items()}
+    lengths = {name: share.stop - share.start for name, share in shares.items()}
+    x = {name: block[part, : lengths.get(name, n_rows)] for name, block in batch.x.items()}
     weight = None if batch.weight is None else batch.weight[part, :n_rows]
-    return Batch(x, {}, n_rows, batch.y[part, :n_rows], weight, batch.rows[part, :n_rows], (n_rows,))
+    y, numbers = batch.y[part, :n_rows], batch.rows[part, :n_rows]
+    return Batch(x, {}, n_rows, y, weight, numbers, (n_rows,), shares=shares)
 
 
 def samples(batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -135,7 +144,8 @@ def samples(batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     if not batch.counts:
         return batch.x, batch.y
     is_row = batch.rows != PADDING
-    return {name: block[is_row] for name, block in batch.x.items()}, batch.y[is_row]
+    is_read = {name: share.of(is_row.T).T for name, share in (batch.shares or {}).items()}
+    return {name: block[is_read.get(name, is_row)] for name, block in batch.x.items()}, batch.y[is_row]
 
 
 def fold_mean(values: torch.Tensor, batch: Batch, mask: torch.Tensor | None = None) -> torch.Tensor:

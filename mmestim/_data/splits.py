@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 
+from .._distributed.exchange import from_first
 from .._utils.validation import check_choice, check_number
 
 # Number of folds of cv='auto', and rows up to which it splits at all. Both are our choice.
@@ -231,8 +232,8 @@ def fold_splits(
             return None
     if cv is None:
         return None
-    if not isinstance(cv, numbers.Integral):
-        return cross_splits(rows, codes, groups, cv, seed)
+    if not isinstance(cv, numbers.Integral):  # A splitter may shuffle differently on each process.
+        return from_first(cross_splits(rows, codes, groups, cv, seed))
     strata = np.unique(np.vstack([codes, presence]), axis=1, return_inverse=True)[1].ravel()
     if groups is not None:
         # Splits of groups need a stratum with as many rows as folds.

@@ -51,8 +51,9 @@ class FoldBranches(nn.Module):
         if self.is_stacked:
             return self.parts[0](batch)
         parts = self.parts if fold is None else [self.parts[fold]]
-        blocks = batch.x[self.name]
-        outputs = [part(Batch({self.name: x}, {}, len(x))) for part, x in zip(parts, blocks, strict=True)]
+        blocks, n_rows = batch.x[self.name], batch.rows.shape[-1]
+        batches = [Batch({self.name: x}, {}, n_rows, shares=batch.shares) for x in blocks]
+        outputs = [part(part_batch) for part, part_batch in zip(parts, batches, strict=True)]
         logits, features = (torch.stack(tensors) for tensors in zip(*outputs, strict=True))
         return logits, features
 

@@ -62,7 +62,8 @@ class Branch(nn.Module):
         x = batch.x[self.name]
         if x.shape[0] == 0:  # `len` would fix the number of rows in torch.export.
             return x.new_zeros(0, self.embedding_dim)
-        return self.encoder(x if self.input_dtype is None else x.to(self.input_dtype)).float()
+        features = self.encoder(x if self.input_dtype is None else x.to(self.input_dtype)).float()
+        return batch.gather(features, self.name, -2)
 
 
 class MultimodalModule(nn.Module):
@@ -212,7 +213,7 @@ def present_mask(batch: Batch, name: str) -> torch.Tensor:
     """Return the boolean mask of the rows of the batch that have modality `name`."""
     if name in batch.present and batch.present[name].dtype is torch.bool:
         return batch.present[name]
-    ones = torch.ones(batch.x[name].shape[0], dtype=torch.bool, device=batch.x[name].device)
+    ones = torch.ones(batch.n_present(name), dtype=torch.bool, device=batch.x[name].device)
     return scatter_rows(ones, batch, name)
 
 

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import torch
 
+from .._distributed.exchange import from_first
+from .._distributed.processes import rank
 from .._utils.atomic_write import write_atomically
 from .state_encoding import StateEncoder, decode, named_tensors
 
@@ -183,7 +185,7 @@ class Checkpoint:
 
     def _write_pending(self) -> None:
         content, self._pending = self._pending, None
-        if content is None:
+        if content is None or rank() > 0:
             return
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -198,10 +200,14 @@ class Checkpoint:
             self.fit.path(number).unlink(missing_ok=True)
         self._n_deleted = content["n_started"]
 
+    def _read_bytes(self) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.read_bytes()
+        return None
+
     def _read(self) -> dict[str, Any] | None:
-        try:
-            file_content = self.path.read_bytes()
-        except FileNotFoundError:
+        file_content = from_first(self._read_bytes())  # Other machines need not see the folder.
+        if file_content is None:
             return None
         digest, body = file_content[:_DIGEST_SIZE], memoryview(file_content)[_DIGEST_SIZE:]
         reason = "its checksum is wrong"

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from .._distributed.processes import local_gpu
+
 # Torch's generators are global, so fits in several threads take turns; otherwise they would share one sequence.
 _SEEDING = threading.RLock()
 
@@ -21,13 +23,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if torch.backends.mps.is_available():
         available.append("mps")
     if device == "auto":
-        return torch.device("cuda:0" if "cuda:0" in available else available[-1])
+        return torch.device(f"cuda:{local_gpu()}" if "cuda:0" in available else available[-1])
     try:
         requested = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r} is not a device. Use 'auto' or one of {available}.") from error
     if requested.type == "cuda" and requested.index is None:
-        requested = torch.device("cuda:0")
+        requested = torch.device(f"cuda:{local_gpu()}" if "cuda:0" in available else "cuda:0")
     if str(requested) not in available:
         raise ValueError(f"device={str(device)!r} was requested, but this machine has {available}. Use device='auto'.")
     return requested

@@ -22,6 +22,9 @@ from .checkpoints import FORMAT
 _LIBRARIES = {"mmestim": "mmestim", "numpy": "numpy", "skorch": "skorch", "sklearn": "scikit-learn", "torch": "torch"}
 _PLAIN_TYPES = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 
+# Rows whose blocks are part of a brief fingerprint.
+_N_BRIEF_ROWS = 64
+
 # Parameters that do not influence the weights.
 _IRRELEVANT_PARAMETERS = {"checkpoint", "device", "max_memory", "random_state", "verbose"}
 
@@ -59,6 +62,19 @@ def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torc
         digest.add([name, shape])
         for chunk in rows.blocks.chunks(name):  # Read anew, so that the digest does not depend on max_memory.
             digest.add(list(rows.blocks.read(name, chunk)))
+    return digest.hexdigest()
+
+
+def brief_fingerprint(estimator: Any, rows: Rows, groups: Any) -> str:
+    """Return a digest of the plain parameters, the targets and some of the rows."""
+    digest = Fingerprint()
+    parameters = estimator.get_params(deep=False).items()
+    is_plain = {name: isinstance(value, _PLAIN_TYPES) for name, value in parameters}
+    digest.add({name: value for name, value in parameters if is_plain[name] and name not in _IRRELEVANT_PARAMETERS})
+    digest.add([estimator.classes_, rows.y, rows.weight, None if groups is None else np.asarray(groups)])
+    some = np.unique(np.linspace(0, len(rows) - 1, _N_BRIEF_ROWS).astype(int))
+    for name, shape in rows.blocks.shapes.items():
+        digest.add([name, shape, *rows.blocks.read(name, some)])
     return digest.hexdigest()
 
 

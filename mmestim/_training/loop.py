@@ -11,6 +11,7 @@ from torch import nn
 from torch._functorch import config as functorch_config
 
 from .._data.batches import Batch, RowSource
+from .._distributed.exchange import from_first
 from .devices import seeded
 from .losses import weighted_cross_entropy
 from .net import SELECTION, Net
@@ -41,10 +42,11 @@ class Objective(Stateful):
 
     def train_batch(self, net: Net, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on one batch, and return its loss and logits."""
-        net.optimizer_.zero_grad()
+        net.zero_grad()
         output = net.infer(batch)
         loss = self.loss(net, output, batch)
         loss.backward()
+        net.average_gradients()
         self.after_backward(net, batch)
         net.step(batch)
         return loss.detach(), output[0]
@@ -130,6 +132,7 @@ def train(
     module.eval()
     keys = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "lr", "dur")
     origin = {"stage": stage, "modality": modality, "fold": fold}
-    history = [origin | {key: row[key] for key in keys if key in row} for row in net.history]
+    # Durations differ between processes.
+    history = from_first([origin | {key: row[key] for key in keys if key in row} for row in net.history])
     selection = [row[SELECTION] for row in net.history if SELECTION in row]
     return TrainingRun(history, interrupted, int(np.argmin(selection)) + 1 if selection else len(history))

@@ -33,7 +33,7 @@ def unimodal_cross_entropy(logits: torch.Tensor, batch: Batch, name: str) -> tor
     Tensor of shape ()
         The mean.
     """
-    if not len(batch.x[name]):
+    if not batch.n_present(name):
         return logits.new_zeros(())
     present_batch = batch.with_modality(name)
     return weighted_cross_entropy(logits if present_batch is batch else logits[batch.present[name]], present_batch)

@@ -17,9 +17,12 @@ from torch import nn
 
 from .._data.batches import Batch, RowSource, read_ahead
 from .._data.folds import PADDING, samples
+from .._distributed.batch_norm import synchronized_batch_norm
+from .._distributed.exchange import any_process, average, from_first, synchronize
+from .._distributed.processes import leave, n_processes, rank
 from .callbacks import EpochTable, ProgressBar, discard_output, fill_momentum
 from .checkpoints import Checkpoint
-from .devices import default_generators
+from .devices import default_generators, seed_for
 from .evaluation import evaluate, selection_loss
 from .options import HEAD, TrainingOptions
 
@@ -182,10 +185,11 @@ class Net(NeuralNetClassifier):
         bool
             Whether Ctrl-C ended the training. The best epoch is restored then.
         """
-        self.train_rows = train
+        self.train_rows, self._seed, self._is_averaged = train, seed, False
         generator = torch.Generator().manual_seed(seed)
         checkpoint = None if self.options.checkpoints is None else self.options.checkpoints.start()
         self.initialize()
+        synchronize(self.module_)
         self.gradient_listeners: list[Callback] = []
         self.objective.begin(self)
         self._initialize_callbacks()  # `begin` may train other nets, which initialize the user's callbacks too.
@@ -194,9 +198,11 @@ class Net(NeuralNetClassifier):
             self.notify("on_train_begin", X=train, y=None)
         if checkpoint is not None:
             self._restore(checkpoint, generator)
-        interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
+        with synchronized_batch_norm(self.module_):
+            interrupted = is_new and self._run_epochs(train, valid, generator, checkpoint)
         if is_new:
             self.notify("on_train_end", X=train, y=None)
+            synchronize(self.module_)  # If a callback stops one process, its best epoch may be another one.
         self.objective.end(self)
         is_finite = all(bool(torch.isfinite(parameter).all()) for parameter in self.module_.parameters())
         self.check_finite(is_finite, "weights are not finite")
@@ -251,6 +257,9 @@ class Net(NeuralNetClassifier):
                     if checkpoint is not None and len(self.history) < self.max_epochs:
                         checkpoint.write(self._parts(generator))
         except KeyboardInterrupt:
+            if n_processes() > 1:  # The other processes may be in another step.
+                leave()
+                raise
             if self.history and "train_loss" not in self.history[-1]:
                 self.history.pop()
             if not self.history:
@@ -268,9 +277,10 @@ class Net(NeuralNetClassifier):
         epoch = train.epoch(self.batch_size, generator)
         self.objective.begin_epoch(self, epoch)
         scores = {"train_loss": self.train_epoch(train, epoch)}
+        synchronize(self.module_)  # A callback, or a random layer outside the encoders, may have set them apart.
         self.check_finite(bool(np.isfinite(scores["train_loss"])), f"training loss is {scores['train_loss']}")
         if valid is not None:
-            scores["valid_loss"], scores["valid_accuracy"] = self.validate(valid)
+            scores["valid_loss"], scores["valid_accuracy"] = from_first(self.validate(valid))
             self.check_finite(bool(np.isfinite(scores["valid_loss"])), f"validation loss is {scores['valid_loss']}")
             scores[SELECTION] = self._selection_loss(len(valid), scores["valid_loss"], scores["valid_accuracy"])
         for name, score in scores.items():
@@ -279,15 +289,17 @@ class Net(NeuralNetClassifier):
             if name in ("train_loss", "valid_loss"):
                 self.history.record(f"{name}_best", score < min(previous_scores, default=np.inf))
         self.objective.end_epoch(self)
+        stops = False
         try:
             self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
         except KeyboardInterrupt:  # skorch's callbacks raise it to stop the training.
-            return False
-        return True
+            stops = True
+        return not any_process(stops)
 
     def train_epoch(self, train: RowSource, epoch: list[torch.Tensor]) -> float:
         """Train on every batch of an epoch, and return the mean loss of its rows."""
         self.module_.train()
+        self._seed_random_layers()
         begin_listeners, end_listeners = self._listeners("on_batch_begin"), self._listeners("on_batch_end")
         self.gradient_listeners = self._listeners("on_grad_computed")
         losses = torch.empty(len(epoch), device=self.options.device)
@@ -300,8 +312,29 @@ class Net(NeuralNetClassifier):
         sizes = torch.tensor([rows.numel() for rows in epoch], dtype=torch.float32)
         return float((losses.cpu() * sizes).sum() / sizes.sum())
 
+    def _seed_random_layers(self) -> None:
+        """Give random layers numbers of their own on every process but the first."""
+        if rank() > 0:
+            for generator in default_generators(self.options.device):
+                generator.manual_seed(seed_for(self._seed, "process", str(rank()), str(len(self.history))))
+
+    def zero_grad(self) -> None:
+        """Clear all gradients."""
+        self.optimizer_.zero_grad()
+        self._is_averaged = False
+
+    def average_gradients(self) -> None:
+        """Average the gradients over the processes, unless this has been done since they were cleared."""
+        if n_processes() > 1 and not self._is_averaged:
+            parameters = [p for p in self.module_.parameters() if p.requires_grad]
+            for p, gradient in zip(parameters, average([p.grad for p in parameters], parameters), strict=True):
+                p.grad = gradient
+            self._is_averaged = True
+
     def step(self, batch: Batch) -> None:
         """Update the weights by their gradients."""
+        self.average_gradients()
+        self._is_averaged = False
         for callback in self.gradient_listeners:
             named = list(self.module_.named_parameters())
             x, y = samples(batch)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from .._distributed.processes import rank
 from .._utils.validation import check_choice, check_flag, check_number
 from .callbacks import Stages, check_callbacks
 from .checkpoints import Checkpoints
@@ -134,6 +135,7 @@ class TrainingOptions:
         check_number("n_iter_no_change", n_iter_no_change, low=1, integer=True)
         verbose = int(verbose) if isinstance(verbose, bool) else verbose
         check_number("verbose", verbose, integer=True)
+        verbose = verbose if rank() == 0 else 0
         if max_grad_norm is not None:
             check_number("max_grad_norm", max_grad_norm, closed=False)
         check_flag("early_stopping", early_stopping)

@@ -43,6 +43,10 @@ class Balancer(BaseEstimator):
     hooks serve a classifier with `checkpoint`: a fit that resumes calls `begin`, then `load_state_dict`. Choose
     parameters of the network by module, as in ``training.parameters["audio"]``. Code that runs for every batch should
     not read a value back to the CPU.
+
+    In a fit on several processes, each one computes `outputs` of the whole batch. After `backward` the gradients are
+    averaged. A method that reads gradients before calls ``training.average_gradients()``. Draw random numbers from
+    ``training.generators``, which are the same on every process.
     """
 
     unimodal: ClassVar[Unimodal | None] = None
@@ -120,6 +124,7 @@ class Balancer(BaseEstimator):
         loss = self.loss(training, outputs)
         logits = outputs.logits  # fused before the step changes the weights
         self.backward(training, outputs, loss)
+        training.average_gradients()
         self.after_backward(training, outputs)
         training.step(batch)
         return loss.detach(), logits

@@ -188,9 +188,16 @@ class Training(Stateful):
         """Update the weights from the current gradients."""
         self.net.step(batch)
 
+    def average_gradients(self) -> None:
+        """Average the gradients over the processes of a fit; before, each has the part of its share of the batch.
+
+        `step` averages them too, so only methods that read gradients before need this.
+        """
+        self.net.average_gradients()
+
     def zero_grad(self) -> None:
         """Clear all gradients."""
-        self.net.optimizer_.zero_grad()
+        self.net.zero_grad()
 
     def unimodal_logits(self, features: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the logits of each modality from its features, of the kind that the balancer reads."""

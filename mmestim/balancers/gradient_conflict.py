@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
+from .._distributed.exchange import average
 from .._training.losses import unimodal_cross_entropy, weighted_cross_entropy
 from ._base import Balancer
 from ._joint_training import Outputs, Training
@@ -60,7 +63,7 @@ class GradientConflict(Balancer):
         cosines, ratios = [], []
         for name, z in outputs.unimodal.items():
             parameters = training.parameters[name]
-            if not parameters or not len(outputs.batch.x[name]):
+            if not parameters or not outputs.batch.n_present(name):
                 cosines.append(fused_loss.new_full((), torch.nan))
                 ratios.append(fused_loss.new_full((), torch.nan))
                 continue
@@ -76,4 +79,4 @@ class GradientConflict(Balancer):
 def _flat_gradient(loss: torch.Tensor, parameters: list[nn.Parameter]) -> torch.Tensor:
     """Return the gradient of `loss` with respect to `parameters` as one vector; the graph is retained."""
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-    return torch.cat([g.flatten() for g in gradients])
+    return torch.cat([cast(torch.Tensor, g).flatten() for g in average(gradients, parameters)])

@@ -173,7 +173,7 @@ class MLA(Balancer):
         head = _head(training)
         total_loss, logits = torch.zeros((), device=training.device), {}
         for name in training.names:
-            if not len(batch.x[name]):
+            if not batch.n_present(name):
                 logits[name] = torch.zeros(batch.size, training.n_classes, device=training.device)
                 continue
             training.zero_grad()

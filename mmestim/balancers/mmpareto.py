@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .._distributed.exchange import average
 from .._training.losses import weighted_cross_entropy
 from .._utils.validation import check_number
 from ._base import Balancer
@@ -94,6 +95,8 @@ class MMPareto(Balancer):
         # Neither loss reaches the heads of the other.
         fused = _gradients(fused_loss, [*parameters, *self._fusion_head], retain_graph=True)
         unimodal = _gradients(unimodal_loss, [*parameters, *self._heads])
+        averaged = average([*fused, *unimodal], [*parameters, *self._fusion_head, *parameters, *self._heads])
+        fused, unimodal = averaged[: len(fused)], averaged[len(fused) :]
         n = len(parameters)
         for p, gradient in zip([*self._fusion_head, *self._heads], [*fused[n:], *unimodal[n:]], strict=True):
             p.grad = gradient

@@ -73,7 +73,7 @@ class UMT(Balancer):
             # Rows that lack the modality are zero in both and add no error.
             errors = (outputs.features[name] - teacher).square().mean(1)
             weighted_errors = errors if batch.weight is None else errors * batch.weight
-            distances[name] = weighted_errors.sum() / max(1, len(batch.x[name]))
+            distances[name] = weighted_errors.sum() / max(1, batch.n_present(name))
         stacked = torch.stack(list(distances.values()))
         training.record("distance", stacked)
         return loss + self.scale * stacked.sum()

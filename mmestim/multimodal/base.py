@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -30,12 +31,14 @@ from .._data.splits import (
     fold_splits,
     inner_split,
 )
+from .._distributed.exchange import check_same, from_first
+from .._distributed.processes import data_parallel
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._training.callbacks import Stages
 from .._training.checkpoints import Checkpoints, check_checkpoint
 from .._training.devices import autocast, available_device, seeded
-from .._training.fingerprint import fingerprint
+from .._training.fingerprint import brief_fingerprint, fingerprint
 from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule, TrainingOptions
 from .._utils.sizes import sizeof_attributes
 from .._utils.types import Seed
@@ -147,6 +150,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    @data_parallel
     def fit(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> Self:
@@ -209,7 +213,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                     f"modality {name!r} is absent (all NaN) from every training row: drop its columns from X and "
                     "from modalities, or pass rows that have it."
                 )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = from_first(int(check_random_state(self.random_state).randint(2**31 - 1)))
         folds = self._split(rows, codes, blocks, groups, seed)
         weight = None
         if raw_weights is not None:
@@ -223,8 +227,9 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
                 text = f"{len(folds[0][0])} rows train, {len(folds[0][1])} rows validate"
             print(f"{type(self).__name__}: {text}, on {options.device}")
         all_rows = Rows(blocks, targets, weight, torch.arange(len(targets)), sorted(self.modalities_))
+        check_same(partial(brief_fingerprint, self, all_rows, groups), type(self).__name__)
         if self.checkpoint is not None:
-            fit_name = fingerprint(self, all_rows, groups, seed, options.device)
+            fit_name = from_first(fingerprint(self, all_rows, groups, seed, options.device))
             options = replace(options, checkpoints=Checkpoints(self.checkpoint, fit_name, options.device))
         context = FitContext(all_rows, folds, options, seed, len(self.classes_))
         stages = Stages(self._n_stages(context))
@@ -397,7 +402,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             branch = Branch(name, encoder, n_features, context.n_classes)
         rows = context.split_for(name)[0]
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
-        fit_statistics(branch.encoder, (rows.batch(part).x[name].cpu() for part in batches))
+        fit_statistics(branch.encoder, (rows.read(name, part).cpu() for part in batches))
         return branch.to(context.options.device)
 
     def _new_encoder(self, name: str) -> tuple[nn.Module, int]:
@@ -420,7 +425,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
             if not is_tried(encoder_for(self.encoder, name)):
                 continue
             batches = (
-                rows.batch(part).x[name].cpu()
+                rows.read(name, part).cpu()
                 for rows in (context.train.with_modality(name), context.valid.with_modality(name))
                 for part in rows.epoch(rows.eval_batch_size(self.batch_size))
             )

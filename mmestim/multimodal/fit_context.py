@@ -11,6 +11,7 @@ from torch import nn
 
 from .._data.batches import Rows, read_ahead
 from .._data.splits import Split
+from .._distributed.exchange import synchronize
 from .._networks.frozen_encoders import FrozenEncoder
 from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._training.devices import seed_for
@@ -109,6 +110,7 @@ class FitContext:
         device, rows = self.options.device, self.rows.with_modality(name)
         self.options.log_stage(f"features of {name!r} are computed once, because its encoder is frozen")
         branch = Branch(name, encoder, n_features, self.n_classes, nn.Identity()).to(device).eval()
+        synchronize(branch)
 
         def compute(features: torch.Tensor) -> None:
             for batch in read_ahead(rows, rows.epoch(rows.eval_batch_size(self.options.batch_size))):

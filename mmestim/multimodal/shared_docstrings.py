@@ -87,7 +87,8 @@ weight_decay : float or 'auto', default='auto'
 max_grad_norm : float or None, default=None
     Maximum norm of the gradient; longer gradients are scaled down to it.
 batch_size : int, default=64
-    Rows per training step. A last batch of one row is merged into the one before.
+    Rows per training step, of all processes together. A last batch of one row is merged into the
+    one before.
 max_epochs : int, default=100
     Maximum number of epochs of each training stage.
 early_stopping : bool, default=True
@@ -114,7 +115,8 @@ compile : bool, default=False
     Whether to train through `torch.compile`, which requires a C++ compiler on the CPU.
 device : str or torch.device, default='auto'
     Device for training and prediction: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``, or
-    ``'auto'`` for the first available GPU, or else the CPU.
+    ``'auto'`` for the first available GPU, or else the CPU. Under ``torchrun``, ``'auto'`` and
+    ``'cuda'`` are the GPU of the process.
 max_memory : float, default=1024
     Memory in MiB for blocks that are kept as float32 tensors on the device, smallest blocks
     first. Blocks that do not fit, and memory maps and sparse matrices of any size, are read batch

@@ -28,7 +28,7 @@ class FoldObjective(Objective):
 
     def train_batch(self, net: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on one batch, and return the mean loss of the folds and their logits."""
-        net.optimizer_.zero_grad()
+        net.zero_grad()
         module = getattr(net.module_, "_orig_mod", net.module_)
         losses, logits = [], []
         for fold in module.steps():  # Without a stack, the graph of a fold is released before the next fold.

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..._data.batches import Batch
 from ..._data.folds import PADDING, FoldRows, fold_mean, only_fold
+from ..._distributed.exchange import average
 from ..._networks.multimodal_networks import fuse
 from ..._training.devices import seed_for, seeded
 from .._cross_fitting.branch_training import FoldObjective
@@ -255,8 +256,8 @@ class Guidance(FoldObjective):
                         total[number] = gradient if earlier is None else earlier + gradient
         for buffer, saved in zip(module.buffers(), buffers, strict=True):
             buffer.copy_(saved)  # Undo the change of BatchNorm's statistics.
-        fused_gradient = gradients[0]
-        products, norms = zip(*(_product_and_norm(fused_gradient, gradient) for gradient in gradients[1:]), strict=True)
+        fused_gradient, *others = [average(gradient, parameters) for gradient in gradients]
+        products, norms = zip(*(_product_and_norm(fused_gradient, gradient) for gradient in others), strict=True)
         return torch.stack(products), torch.stack([_norm(fused_gradient), *norms])
 
 

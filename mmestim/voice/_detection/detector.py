@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ..._distributed.processes import data_parallel
 from ..._training.options import Optimizer, Precision
 from ..._utils.sizes import sizeof_attributes
 from ..._utils.types import FilePath, Seed
@@ -107,8 +108,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     labels_ : ndarray of str
         'unaltered' and the edits that are detected, or the classes as text.
     classes_ : list of ndarray or ndarray of shape (n_classes,)
-        ``array([0, 1])`` for each label, as scikit-learn's multilabel classifiers have it; the classes, if fitted
-        as an ordinary classifier.
+        ``array([0, 1])`` for each label, as of scikit-learn's multilabel classifiers; or the classes of clips.
     finds_edits_ : bool
         Whether the detector was fitted for edits, not as an ordinary classifier of clips.
     categories_ : ndarray of shape (6,)
@@ -118,9 +118,8 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     recalls_ : ndarray of shape (n_labels,)
         Recall of each label on the windows of held-out speakers; NaN where no window has the label.
     training_report_ : dict
-        Number of clips and speakers, whether the edits were simulated, and for each window length the scores on
-        held-out speakers and the duration of training. The scores are slightly optimistic, because calibration and
-        thresholds are fitted on the same windows.
+        Number of clips and speakers, whether the edits were simulated, and for each window length the duration and
+        the scores on held-out speakers, which are slightly optimistic because they set calibration and thresholds.
     history_ : list of dict
         One entry per epoch of each network.
     models_ : dict of float to tuple
@@ -247,6 +246,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         with pretrained_file() as path:
             return load(path, device=device).set_params(n_jobs=None, verbose=0)
 
+    @data_parallel
     def fit(self, X: Any, y: GivenLabels | None = None, groups: ArrayLike | None = None) -> Self:
         """Train on clean speech, or on clips whose edits are known.
 

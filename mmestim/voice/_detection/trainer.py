@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from scipy.special import expit
 
+from ..._distributed.exchange import check_same, from_first
 from ..._training.devices import seed_for
 from ..._training.options import TrainingOptions
 from ..._utils.parallel import local_workers
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 _N_CLIPS, _N_CLIPS_FOR_FEATURES = 10_000, 5000
 # False alarms of changed content, which accuse someone, as a fraction of all that are allowed.
 _CHANGED_CONTENT_SHARE = 1 / 3
+# Windows whose waveforms the processes of a fit compare.
+_N_DIGEST_WINDOWS = 64
 # Clips with several splices, per ordinary clip.
 _SPLICED_CLIP_RATIO = 0.6
 
@@ -181,7 +185,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
                 tempfile.TemporaryDirectory(dir=self.temp_folder and os.path.abspath(self.temp_folder)) as folder,
             ):
                 start = time.perf_counter()
-                seed = seed_for(self.seed, f"{seconds:g}")
+                seed = seed_for(from_first(self.seed), f"{seconds:g}")
                 model = self.new_model()
                 training_set = self._build_training_set(corpus, truth, speakers, seconds, seed, Path(folder))
                 data_end = time.perf_counter()
@@ -223,6 +227,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         if self.temp_folder is not None:
             for part in filter(None, (windows, spliced_windows)):
                 part.flush()
+        check_same(partial(_digest, windows), "VoiceEditDetector")
         # Classes are not calibrated, so the model of a classifier is trained on all clips.
         held_out, spliced_held_out = (
             None if part is None else held_out_windows(part.clips, speakers, seed) & (not self.is_exclusive)
@@ -306,6 +311,13 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         truth = np.where(scores.is_labelled, scores.is_positive, np.nan)
         report = detection_report(truth, scores.proba, self.labels, thresholds[1:])
         return {"n_held_out": len(truth), **report}
+
+
+def _digest(windows: WindowSet) -> str:
+    """Return a digest of the labels of windows and of some of the waveforms."""
+    some = np.unique(np.linspace(0, len(windows) - 1, _N_DIGEST_WINDOWS).astype(int))
+    arrays = (windows.targets, windows.lengths, windows.clips, windows.waveforms[some])
+    return hashlib.blake2b(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def label_recalls(scores: HeldOutScores, thresholds: np.ndarray) -> np.ndarray:

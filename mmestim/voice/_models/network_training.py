@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..._data.batches import Batch
+from ..._distributed.exchange import gather, share_of
 from ..._training.callbacks import one_cycle
 from ..._training.devices import autocast, seed_for, seeded
 from ..._training.loop import Objective, train
@@ -79,6 +80,32 @@ class WindowRows:
         return batch_size
 
 
+class SharedWindows:
+    """Windows of which each process of a fit reads its share of a batch; without several processes, all of it.
+
+    Parameters
+    ----------
+    rows : WindowRows
+        The windows.
+    """
+
+    def __init__(self, rows: WindowRows) -> None:
+        self.rows, self.reads_on_demand = rows, rows.reads_on_demand
+        self.epoch, self.eval_batch_size = rows.epoch, rows.eval_batch_size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Return windows by their numbers, with the targets of all of them."""
+        share = share_of(len(rows))
+        if share is None:
+            return self.rows.batch(rows, training)
+        part = self.rows.batch(share.of(rows), training)
+        shares = dict.fromkeys(part.x, share)
+        return part._replace(size=len(rows), y=gather(part.y, share), rows=rows, shares=shares)
+
+
 class BatchAdapter(nn.Module):
     """Network of waveforms that is called with a `Batch`."""
 
@@ -88,7 +115,8 @@ class BatchAdapter(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and embeddings."""
-        return self.network(*batch.x.values())
+        logits, embeddings = self.network(*batch.x.values())
+        return batch.gather(logits, "waveform"), embeddings  # No loss reads the embeddings.
 
 
 def train_network(
@@ -158,8 +186,8 @@ def train_network(
     with retain_freed_memory():
         run = train(
             module,
-            rows,
-            rows,
+            SharedWindows(rows),
+            SharedWindows(rows),
             options,
             n_classes=2,
             seed=seed_for(seed, "training"),
