@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -37,7 +36,7 @@ from .._networks.multimodal_networks import Branch, MultimodalModule
 from .._serialization.model_file import TensorSpec
 from .._training.callbacks import Stages
 from .._training.checkpoints import Checkpoints, check_checkpoint
-from .._training.devices import autocast, available_device, seeded
+from .._training.devices import autocast, seeded
 from .._training.fingerprint import brief_fingerprint, fingerprint
 from .._training.options import LearningRate, Monitor, Optimizer, Precision, Schedule, TrainingOptions
 from .._utils.sizes import sizeof_attributes
@@ -488,16 +487,8 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
     __sizeof__ = sizeof_attributes
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if "module_" in state and self.device_ != "cpu":
-            # Pickle tensors on the CPU, so that a machine without this device can load them.
-            state["module_"] = copy.deepcopy(self.module_).cpu()
-        return state
+        return saved_classifier.state_on_cpu(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "module_" not in state or self.device_ == "cpu":
-            return
-        device = available_device(self.device_, type(self).__name__)
-        self.device_ = str(device)
-        self.module_.to(device)
+        saved_classifier.restore_device(self)

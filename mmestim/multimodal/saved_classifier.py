@@ -26,7 +26,7 @@ from .._serialization.module_skeleton import (
     load_weights,
     specs_of,
 )
-from .._training.devices import seeded
+from .._training.devices import available_device, seeded
 from .._training.options import TrainingOptions
 from ..encoders.choice import encoder_for, is_built_in
 
@@ -136,6 +136,22 @@ def from_header(
     TrainingOptions.from_estimator(estimator, device)
     estimator._check_parameters()
     return _build_network(estimator, specs, has_user_modules)
+
+
+def state_on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a pickled state with all tensors on the CPU, so that a machine without the device can read it."""
+    if "module_" in state and state["device_"] != "cpu":
+        state["module_"] = copy.deepcopy(state["module_"]).cpu()
+    return state
+
+
+def restore_device(classifier: MultimodalClassifier) -> None:
+    """Move an unpickled classifier to its device, or keep it on the CPU if this machine does not have it."""
+    if "module_" not in vars(classifier) or classifier.device_ == "cpu":
+        return
+    device = available_device(classifier.device_, type(classifier).__name__)
+    classifier.device_ = str(device)
+    classifier.module_.to(device)
 
 
 def _of_earlier_version(facts: Mapping[str, Any]) -> dict[str, Any]:
