@@ -1,4 +1,4 @@
-"""Searches, simulations and scans on one process, two processes of loky, and two workers of dask and of ray.
+"""Searches, simulations and scans on one process, two processes of loky, and two workers of dask and of ray; one fit.
 
 Every contender does the same work in turn, starting with a different one in each round, after a call that starts its
 workers. The tables have medians of the rounds, ratios to one process, the bytes that cross between processes, and
@@ -28,6 +28,7 @@ from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
 import mmestim
+from _distributed import measure, table
 from _traffic import TRAFFIC, start_dask, start_ray
 from mmestim import JointClassifier, UDIClassifier
 from mmestim._utils.parallel import run_tasks
@@ -138,6 +139,18 @@ def scan(options: argparse.Namespace, folder: Path) -> list[str]:
     ]
 
 
+def one_fit(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the section of fits on two processes of torch.distributed."""
+    names = ["JointClassifier", "UDIClassifier"] if options.quick else None
+    return [
+        "## One fit",
+        "Fits on two processes by gloo, and the same fits on one: whether the processes end with the same estimator, "
+        "the largest difference of a probability from that of one process, and the time of a step of the same batch.",
+        "",
+        table(measure(N_WORKERS, names)),
+    ]
+
+
 def constants(options: argparse.Namespace, folder: Path) -> list[str]:
     """Return the section of constants of the estimates in the guide."""
     n_tasks = 200 if options.quick else 2000
@@ -166,7 +179,7 @@ def constants(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 #: Sections of the report; each is a function of the options and of an empty folder that returns lines.
-SECTIONS = {"search": search, "simulation": simulation, "scan": scan, "constants": constants}
+SECTIONS = {"search": search, "simulation": simulation, "scan": scan, "fit": one_fit, "constants": constants}
 
 
 def nothing(number: int) -> int:
