@@ -16,9 +16,10 @@ from mmestim.voice._detection.clip_analysis import ClipAnalysis, analyze_recordi
 from mmestim.voice.localization import record_segments
 from mmestim.voice.metrics import per_label_scores, segment_f1
 from mmestim.voice.metrics.detection import mean_of_defined
+from mmestim.voice.taxonomy import SPLICED_LABELS
 
-# Half, two thirds, three quarters and all of a window of 4.05 s.
-HOPS = (2.02, 2.7, 3.04, 4.05)
+# In windows.
+HOPS = (0.5, 0.67, 0.75, 1.0)
 
 
 def hop_table(clips: ClipSet, detectors: dict[str, VoiceEditDetector], n_jobs: int) -> Iterator[str]:
@@ -26,10 +27,11 @@ def hop_table(clips: ClipSet, detectors: dict[str, VoiceEditDetector], n_jobs: i
     seconds = np.diff(clips.boundaries).mean() / RATE
     yield (
         f"{len(clips)} whole utterances of {seconds:.0f} s on average, of speakers that no detector was trained on, "
-        "with zero to three edits, each utterance scored as one recording. Time: of the processor, beside that of "
-        "the first row. Any: unedited utterances with any label.\n"
+        "with zero to three edits, each utterance scored as one recording. Hop: in windows. Time: of the processor, "
+        "beside that of the first row. Splices: mean over labels with splice points. Any: unedited utterances with "
+        "any label.\n"
     )
-    yield from head("", "hop, s", "time", "ROC-AUC", "average precision", "paste ROC-AUC", "places F1", "any, %")
+    yield from head("", "hop", "time", "ROC-AUC", "average precision", "splices ROC-AUC", "places F1", "any, %")
     for name, detector in detectors.items():
         first = None
         for hop in HOPS:
@@ -45,7 +47,7 @@ def _analyze(
     detector: VoiceEditDetector, clips: ClipSet, numbers: np.ndarray, hop: float
 ) -> tuple[list[ClipAnalysis], float]:
     """Analyze clips, and return the time of the processor as well."""
-    detector.set_params(hop=hop)
+    detector.set_params(hop=hop * min(detector.models_))
     start = time.process_time()
     analyses = [analyze_recording(detector, [clips.clip(n) / np.float32(32768)], locate=True) for n in numbers]
     detector.set_params(hop=None)
@@ -61,7 +63,8 @@ def _scores(clips: ClipSet, analyses: list[ClipAnalysis]) -> Iterator[str]:
         [record_segments(record) for record in clips.records], [analysis.segments for analysis in analyses]
     )
     unedited = [bool(analysis.labels) for analysis, row in zip(analyses, truth, strict=True) if not np.any(row != 0)]
-    for score in (mean_of_defined(auc), mean_of_defined(precision), auc[labels.index("paste")], places):
+    splices = auc[[label in SPLICED_LABELS for label in labels]]
+    for score in (mean_of_defined(auc), mean_of_defined(precision), mean_of_defined(splices), places):
         yield f"{score:.3f}"
     yield f"{100 * np.mean(unedited):.0f}"
 
