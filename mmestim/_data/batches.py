@@ -54,6 +54,11 @@ class Batch(NamedTuple):
         """Return the number of rows that have modality `name`."""
         return len(self.present[name]) if name in self.present else self.size
 
+    def n_read(self, name: str) -> int:
+        """Return the number of rows in `x` of modality `name`, on the process that has the fewest."""
+        share = None if self.shares is None else self.shares.get(name)
+        return self.x[name].shape[1 if self.counts else 0] if share is None else share.fewest
+
     def gather(self, values: torch.Tensor, name: str, dim: int = 0) -> torch.Tensor:
         """Return values for all rows of modality `name`, along `dim`, from those for the rows in `x`."""
         share = None if self.shares is None else self.shares.get(name)
