@@ -54,3 +54,23 @@ def test_auto_leaves_out_a_weight_decay_that_the_optimizer_does_not_take():
 def test_other_strings_are_refused(name):
     with pytest.raises(ValueError, match=rf"{name}='fast' is not supported. Use a number or 'auto'"):
         options(**{name: "fast"})
+
+
+@pytest.mark.parametrize(
+    "value, error, message",
+    [
+        (0, ValueError, r"accumulate=0 must be at least 1"),
+        (2.0, TypeError, r"accumulate=2.0 must be an integer"),
+        (True, TypeError, r"accumulate=True must be an integer"),
+    ],
+)
+def test_accumulate_is_a_number_of_parts(value, error, message):
+    with pytest.raises(error, match=message):
+        options(accumulate=value)
+    assert options(accumulate=3, compile=False).accumulate == 3
+
+
+def test_compiled_networks_do_not_accumulate():
+    assert options(compile=True).accumulate == 1
+    with pytest.raises(ValueError, match=r"accumulate=3 cannot be combined with compile=True.*Use compile=False"):
+        options(accumulate=3, compile=True)
