@@ -23,7 +23,10 @@ _LARGE = 2**20
 
 
 class Share(NamedTuple):
-    """Rows from `start` to before `stop` of a batch of `total` rows, which this process reads; `fewest` is the least."""
+    """Rows from `start` to before `stop` of a batch of `total` rows, which this process reads.
+
+    The process with the smallest share reads `fewest` rows.
+    """
 
     start: int
     stop: int
@@ -36,7 +39,7 @@ class Share(NamedTuple):
 
     def first(self, n_rows: int) -> Share:
         """Return the share of the first `n_rows` rows."""
-        n_last = -(-self.total // n_processes())  # The other rows are of the last process.
+        n_last = -(-self.total // n_processes())  # The rows that fall away are those of the last process.
         fewest = min(self.fewest, n_last - (self.total - n_rows))
         return Share(min(self.start, n_rows), min(self.stop, n_rows), n_rows, fewest)
 

@@ -74,8 +74,7 @@ class Branch(nn.Module):
             return x.new_zeros(0, self.embedding_dim)
         x = x if self.input_dtype is None else x.to(self.input_dtype)
         n_parts = self._n_parts(batch)
-        # Batches of stacked folds have the axis of the folds in front.
-        features = self.encoder(x) if n_parts == 1 else encode_in_parts(self.encoder, x, n_parts, int(bool(batch.counts)))
+        features = self.encoder(x) if n_parts == 1 else encode_in_parts(self.encoder, x, n_parts, batch.row_axis)
         return batch.gather(features.float(), self.name, -2)
 
     def _n_parts(self, batch: Batch) -> int:

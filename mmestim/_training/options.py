@@ -157,6 +157,11 @@ class TrainingOptions:
         resolved_device = resolve_device(device)
         if precision == "bf16" and resolved_device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ValueError(f"precision='bf16' is not supported by {resolved_device}. Use precision='float32'.")
+        if accumulate > 1 and resolved_device.type == "mps":
+            raise ValueError(
+                f"accumulate={accumulate} is not supported by mps, where torch does not repeat the random numbers of "
+                "dropout. Use device='cpu' or accumulate=1."
+            )
         optimizer_class, optimizer_kwargs = _resolve_optimizer(optimizer, weight_decay)
         return cls(
             device=resolved_device,

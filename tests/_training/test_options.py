@@ -67,10 +67,13 @@ def test_other_strings_are_refused(name):
 def test_accumulate_is_a_number_of_parts(value, error, message):
     with pytest.raises(error, match=message):
         options(accumulate=value)
-    assert options(accumulate=3, compile=False).accumulate == 3
 
 
-def test_compiled_networks_do_not_accumulate():
-    assert options(compile=True).accumulate == 1
+def test_compiled_networks_and_mps_do_not_accumulate(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for parameters in ({"compile": True}, {"device": "mps"}, {"accumulate": 3}):
+        assert options(**parameters).accumulate == parameters.get("accumulate", 1)
+    with pytest.raises(ValueError, match=r"accumulate=3 is not supported by mps.*Use device='cpu'"):
+        options(accumulate=3, device="mps")
     with pytest.raises(ValueError, match=r"accumulate=3 cannot be combined with compile=True.*Use compile=False"):
         options(accumulate=3, compile=True)
