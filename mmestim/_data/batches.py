@@ -50,9 +50,19 @@ class Batch(NamedTuple):
     fold: int = 0
     shares: dict[str, Share] | None = None
 
+    @property
+    def row_axis(self) -> int:
+        """Axis of the rows in `x`, behind that of the folds if there is one."""
+        return 1 if self.counts else 0
+
     def n_present(self, name: str) -> int:
         """Return the number of rows that have modality `name`."""
         return len(self.present[name]) if name in self.present else self.size
+
+    def n_read(self, name: str) -> int:
+        """Return the number of rows in `x` of modality `name`, on the process that has the fewest."""
+        share = None if self.shares is None else self.shares.get(name)
+        return self.x[name].shape[self.row_axis] if share is None else share.fewest
 
     def gather(self, values: torch.Tensor, name: str, dim: int = 0) -> torch.Tensor:
         """Return values for all rows of modality `name`, along `dim`, from those for the rows in `x`."""

@@ -23,11 +23,15 @@ _LARGE = 2**20
 
 
 class Share(NamedTuple):
-    """Rows from `start` to before `stop` of a batch of `total` rows, which this process reads."""
+    """Rows from `start` to before `stop` of a batch of `total` rows, which this process reads.
+
+    The process with the smallest share reads `fewest` rows.
+    """
 
     start: int
     stop: int
     total: int
+    fewest: int
 
     def of(self, values: Any) -> Any:
         """Return the share of values that have one entry per row."""
@@ -35,7 +39,9 @@ class Share(NamedTuple):
 
     def first(self, n_rows: int) -> Share:
         """Return the share of the first `n_rows` rows."""
-        return Share(min(self.start, n_rows), min(self.stop, n_rows), n_rows)
+        n_last = -(-self.total // n_processes())  # The rows that fall away are those of the last process.
+        fewest = min(self.fewest, n_last - (self.total - n_rows))
+        return Share(min(self.start, n_rows), min(self.stop, n_rows), n_rows, fewest)
 
 
 def share_of(n_rows: int, n_sure: int | None = None) -> Share | None:
@@ -58,7 +64,7 @@ def share_of(n_rows: int, n_sure: int | None = None) -> Share | None:
     last_start = n_rows * (size - 1) // size
     if size == 1 or (n_rows if n_sure is None else n_sure) - last_start < 2 or n_rows < 2 * size:
         return None
-    return Share(n_rows * number // size, n_rows * (number + 1) // size, n_rows)
+    return Share(n_rows * number // size, n_rows * (number + 1) // size, n_rows, n_rows // size)
 
 
 def gather(values: torch.Tensor, share: Share, dim: int = 0) -> torch.Tensor:

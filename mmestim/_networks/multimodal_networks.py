@@ -13,6 +13,7 @@ from torch import nn
 from .._data.batches import Batch
 from ..encoders.trial import input_dtype, input_range
 from .fusion_heads import FusionHead
+from .recomputation import encode_in_parts
 
 
 class Branch(nn.Module):
@@ -30,6 +31,8 @@ class Branch(nn.Module):
         Number of classes.
     head : nn.Module, default=None
         Map from features to logits; None is a new linear layer.
+    accumulate : int, default=1
+        Number of parts in which the encoder reads a training batch, to hold the activations of one at a time.
 
     Attributes
     ----------
@@ -40,10 +43,17 @@ class Branch(nn.Module):
     """
 
     def __init__(
-        self, name: str, encoder: nn.Module, embedding_dim: int, n_classes: int, head: nn.Module | None = None
+        self,
+        name: str,
+        encoder: nn.Module,
+        embedding_dim: int,
+        n_classes: int,
+        head: nn.Module | None = None,
+        *,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
-        self.name, self.embedding_dim, self.n_classes = name, embedding_dim, n_classes
+        self.name, self.embedding_dim, self.n_classes, self.accumulate = name, embedding_dim, n_classes, accumulate
         self.encoder, self.input_dtype = encoder, input_dtype(encoder, name)
         self.input_range = input_range(encoder, name)
         self.head: nn.Module = nn.Linear(embedding_dim, n_classes) if head is None else head
@@ -62,8 +72,18 @@ class Branch(nn.Module):
         x = batch.x[self.name]
         if x.shape[0] == 0:  # `len` would fix the number of rows in torch.export.
             return x.new_zeros(0, self.embedding_dim)
-        features = self.encoder(x if self.input_dtype is None else x.to(self.input_dtype)).float()
-        return batch.gather(features, self.name, -2)
+        x = x if self.input_dtype is None else x.to(self.input_dtype)
+        n_parts = self._n_parts(batch)
+        features = self.encoder(x) if n_parts == 1 else encode_in_parts(self.encoder, x, n_parts, batch.row_axis)
+        return batch.gather(features.float(), self.name, -2)
+
+    def _n_parts(self, batch: Batch) -> int:
+        """Return the number of parts in which to encode a batch, the same on every process."""
+        if self.accumulate == 1 or not self.training or not torch.is_grad_enabled():
+            return 1
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            return 1
+        return max(1, min(self.accumulate, batch.n_read(self.name) // 2))  # BatchNorm cannot train on one row.
 
 
 class MultimodalModule(nn.Module):

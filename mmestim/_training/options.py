@@ -57,6 +57,8 @@ class TrainingOptions:
         Norm to which gradients are clipped.
     batch_size : int
         Rows of a training batch.
+    accumulate : int
+        Number of parts in which encoders read a training batch.
     max_epochs : int
         Maximum number of epochs.
     early_stopping : bool
@@ -88,6 +90,7 @@ class TrainingOptions:
     lr_schedule: str | None
     max_grad_norm: float | None
     batch_size: int
+    accumulate: int
     max_epochs: int
     early_stopping: bool
     n_iter_no_change: int
@@ -111,6 +114,7 @@ class TrainingOptions:
         weight_decay: float | Literal["auto"] = 0.0,
         lr_schedule: Schedule | None = None,
         max_grad_norm: float | None = None,
+        accumulate: int = 1,
         max_epochs: int = 1,
         early_stopping: bool = False,
         n_iter_no_change: int = 1,
@@ -131,6 +135,7 @@ class TrainingOptions:
         if not _is_auto("weight_decay", weight_decay):
             check_number("weight_decay", weight_decay)
         check_number("batch_size", batch_size, low=1, integer=True)
+        check_number("accumulate", accumulate, low=1, integer=True)
         check_number("max_epochs", max_epochs, low=1, integer=True)
         check_number("n_iter_no_change", n_iter_no_change, low=1, integer=True)
         verbose = int(verbose) if isinstance(verbose, bool) else verbose
@@ -140,6 +145,11 @@ class TrainingOptions:
             check_number("max_grad_norm", max_grad_norm, closed=False)
         check_flag("early_stopping", early_stopping)
         check_flag("compile", compile)
+        if compile and accumulate > 1:
+            raise ValueError(
+                f"accumulate={accumulate} cannot be combined with compile=True, because torch.compile does not compute "
+                "activations again. Use compile=False or accumulate=1."
+            )
         check_choice("monitor", monitor, get_args(Monitor))
         check_choice("precision", precision, get_args(Precision))
         schedules = [*get_args(Schedule), None]
@@ -147,6 +157,11 @@ class TrainingOptions:
         resolved_device = resolve_device(device)
         if precision == "bf16" and resolved_device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ValueError(f"precision='bf16' is not supported by {resolved_device}. Use precision='float32'.")
+        if accumulate > 1 and resolved_device.type == "mps":
+            raise ValueError(
+                f"accumulate={accumulate} is not supported by mps, where torch does not repeat the random numbers of "
+                "dropout. Use device='cpu' or accumulate=1."
+            )
         optimizer_class, optimizer_kwargs = _resolve_optimizer(optimizer, weight_decay)
         return cls(
             device=resolved_device,
@@ -157,6 +172,7 @@ class TrainingOptions:
             lr_schedule=auto["lr_schedule"] if lr_schedule == "auto" else lr_schedule,
             max_grad_norm=max_grad_norm,
             batch_size=batch_size,
+            accumulate=int(accumulate),
             max_epochs=max_epochs,
             early_stopping=early_stopping,
             n_iter_no_change=n_iter_no_change,

@@ -256,7 +256,8 @@ class Training(Stateful):
         """Train a copy of a modality's encoder by itself, under a new head, on the rows that have the modality."""
         branch, context = self.module.branch(name), self.context
         with seeded(context.seed_for(name, "head"), self.device):
-            unimodal_branch = Branch(name, copy.deepcopy(branch.encoder), branch.embedding_dim, self.n_classes)
+            encoder, accumulate = copy.deepcopy(branch.encoder), context.options.accumulate
+            unimodal_branch = Branch(name, encoder, branch.embedding_dim, self.n_classes, accumulate=accumulate)
             unimodal_branch = unimodal_branch.to(self.device)
         train_rows, valid_rows = context.split_for(name)
         run = train(

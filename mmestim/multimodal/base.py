@@ -108,6 +108,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         weight_decay: float | Literal["auto"] = "auto",
         max_grad_norm: float | None = None,
         batch_size: int = 64,
+        accumulate: int = 1,
         max_epochs: int = 100,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
@@ -134,6 +135,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -398,7 +400,7 @@ class MultimodalClassifier(TransformerMixin, ClassifierMixin, BaseEstimator):
         with seeded(context.seed_for(name), context.options.device):
             is_frozen = name in context.frozen
             encoder, n_features = context.frozen[name].stand_in() if is_frozen else self._new_encoder(name)
-            branch = Branch(name, encoder, n_features, context.n_classes)
+            branch = Branch(name, encoder, n_features, context.n_classes, accumulate=context.options.accumulate)
         rows = context.split_for(name)[0]
         batches = rows.epoch(rows.eval_batch_size(self.batch_size))
         fit_statistics(branch.encoder, (rows.read(name, part).cpu() for part in batches))

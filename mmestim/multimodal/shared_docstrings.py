@@ -89,6 +89,12 @@ max_grad_norm : float or None, default=None
 batch_size : int, default=64
     Rows per training step, of all processes together. A last batch of one row is merged into the
     one before.
+accumulate : int, default=1
+    Number of parts in which encoders read a training batch, to save memory: activations are held
+    for one part at a time, and are computed again in the backward pass. Losses and balancing
+    methods have the features of the whole batch, so the gradient is that of the batch. A part has
+    two rows or more. BatchNorm layers take their statistics from each part, as with any
+    accumulation of gradients. It requires ``compile=False``, and another device than ``'mps'``.
 max_epochs : int, default=100
     Maximum number of epochs of each training stage.
 early_stopping : bool, default=True

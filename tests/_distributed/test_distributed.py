@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from _distributed import CLASSIFIERS, ConvNet, fit, fitted, is_same, rows, run_processes
-from mmestim import JointClassifier
+from mmestim import JointClassifier, LateFusionClassifier
 from mmestim._distributed import processes
-from mmestim._distributed.exchange import Share, share_of
+from mmestim._distributed.exchange import share_of
 from mmestim._distributed.processes import data_parallel
 from mmestim._training.devices import resolve_device
 from mmestim._training.net import Net
@@ -108,6 +108,11 @@ def resumed(folder):
     return fitted(clf, X), [epoch["dur"] for epoch in clf.history_]
 
 
+def accumulated(folder):
+    X, y = rows()
+    return fitted(LateFusionClassifier(MODALITIES, batch_size=15, accumulate=3, **TINY | {"cv": 2}).fit(X, y), X)
+
+
 def network_of_windows(folder):
     rng = np.random.default_rng(0)
     waveforms, y = rng.normal(size=(75, 32)).astype(np.float32), np.eye(2)[np.arange(75) % 2]
@@ -143,6 +148,7 @@ CASES = [
     weighted,
     batches_too_small_to_share,
     rarely_reached_layer,
+    accumulated,
     network_of_windows,
 ]
 
@@ -160,6 +166,13 @@ def from_different_states(folder):
     with contextlib.redirect_stdout(printed):
         clf.set_params(verbose=2).fit(X, y)
     return fitted(clf, X), printed.getvalue()
+
+
+def accumulated_with_batch_norm(folder):
+    """Fit to batches of which one process reads three rows, so one part, and the other four."""
+    X, y = rows()
+    clf = LateFusionClassifier(MODALITIES, encoder=ConvNet, batch_size=7, accumulate=2, **TINY | {"cv": 2})
+    return fitted(clf.set_params(max_epochs=1).fit(X, y), X)
 
 
 def read_rows(folder):
@@ -190,7 +203,15 @@ def in_threads(folder):
     return {seed: fitted(clf, X) for seed, clf in zip(seeds, fits, strict=True)}
 
 
-ALONE = [stopped_by_one_process, from_different_states, read_rows, different_data, in_threads, resumed]
+ALONE = [
+    stopped_by_one_process,
+    from_different_states,
+    accumulated_with_batch_norm,
+    read_rows,
+    different_data,
+    in_threads,
+    resumed,
+]
 
 
 def run_all(folder):
@@ -250,6 +271,11 @@ def test_a_callback_of_one_process_stops_all(results):
     assert is_same(first, second)
 
 
+def test_parts_of_a_batch_are_the_same_on_every_process(results):
+    first, second = (result["accumulated_with_batch_norm"] for result in results)
+    assert is_same(first, second)
+
+
 def test_a_process_reads_its_share_alone(results):
     X, _ = rows()
     reads = [result["read_rows"] for result in results]
@@ -291,10 +317,16 @@ def test_shares_are_the_parts_of_a_batch(size, n_rows):
         context.run(processes._processes.set, processes._Processes(number, size))
     shares = [context.run(share_of, n_rows) for context in contexts]
     assert np.concatenate([share.of(np.arange(n_rows)) for share in shares]).tolist() == list(range(n_rows))
-    assert min(share.stop - share.start for share in shares) >= 2
+    lengths = [share.stop - share.start for share in shares]
+    assert {share.fewest for share in shares} == {min(lengths)}
+    assert min(lengths) >= 2
     assert contexts[0].run(share_of, 2 * size - 1) is None
     assert contexts[0].run(share_of, n_rows, n_sure=shares[-1].start + 1) is None
-    assert Share(4, 8, 8).first(6) == (4, 6, 6)
+    n_fewer = max(lengths) - 2
+    firsts = [context.run(share.first, n_rows - n_fewer) for context, share in zip(contexts, shares, strict=True)]
+    assert firsts[0][:3] == (*shares[0][:2], n_rows - n_fewer)
+    assert firsts[-1][:2] == (shares[-1].start, n_rows - n_fewer)
+    assert {share.fewest for share in firsts} == {2}
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

@@ -54,3 +54,26 @@ def test_auto_leaves_out_a_weight_decay_that_the_optimizer_does_not_take():
 def test_other_strings_are_refused(name):
     with pytest.raises(ValueError, match=rf"{name}='fast' is not supported. Use a number or 'auto'"):
         options(**{name: "fast"})
+
+
+@pytest.mark.parametrize(
+    "value, error, message",
+    [
+        (0, ValueError, r"accumulate=0 must be at least 1"),
+        (2.0, TypeError, r"accumulate=2.0 must be an integer"),
+        (True, TypeError, r"accumulate=True must be an integer"),
+    ],
+)
+def test_accumulate_is_a_number_of_parts(value, error, message):
+    with pytest.raises(error, match=message):
+        options(accumulate=value)
+
+
+def test_compiled_networks_and_mps_do_not_accumulate(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for parameters in ({"compile": True}, {"device": "mps"}, {"accumulate": 3}):
+        assert options(**parameters).accumulate == parameters.get("accumulate", 1)
+    with pytest.raises(ValueError, match=r"accumulate=3 is not supported by mps.*Use device='cpu'"):
+        options(accumulate=3, device="mps")
+    with pytest.raises(ValueError, match=r"accumulate=3 cannot be combined with compile=True.*Use compile=False"):
+        options(accumulate=3, compile=True)
