@@ -19,7 +19,7 @@ from .._constants import MIN_FRAME_LOGIT, PAST_END_LOGIT
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
-from .._window_labels import LABEL_UNKNOWN
+from .._window_labels import FRAME_SECONDS, LABEL_UNKNOWN
 from ..networks import BoundaryNet, SharedFrontEnd, SmallCNN
 from ..networks.masking import scale_to_unit_rms
 from ..taxonomy import SPLICED_LABELS, frame_weights
@@ -163,7 +163,7 @@ class HybridModel(WindowModel):
         float32 ndarray of shape (n_windows, n_maps, n_frames)
             The log-odds. Frames that the window before contains are those of that window, except near its end.
         """
-        hop_length = self.networks[_CONTENT_NETWORK].hop_length
+        hop_length = round(FRAME_SECONDS * self.statistics.sample_rate)
         scaled = scale_to_unit_rms(torch.from_numpy(waveforms), torch.from_numpy(lengths)).numpy()
         n_frames = 1 + waveforms.shape[1] // hop_length
         # The last window of a recording may start between two frames; the nearest is at most 5 ms away.
