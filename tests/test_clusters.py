@@ -187,8 +187,9 @@ def test_training_is_local_unless_the_workers_share_a_folder(dask_client, make_v
     assert dask_client.cluster.scheduler.transition_counter > n_transitions
     assert_array_equal(detector.predict_proba(clips), alone)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="temp_folder='nowhere' is no folder"):
-        detector.set_params(temp_folder="nowhere").fit(clips)
+    for wrong in ("nowhere", 3):
+        with pytest.raises(ValueError, match=f"temp_folder={wrong!r} is not the path of a folder"):
+            detector.set_params(temp_folder=wrong).fit(clips)
 
 
 @pytest.mark.parametrize("is_dict", [False, True])

@@ -9,6 +9,7 @@ import functools
 import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -33,6 +34,8 @@ class _Processes(NamedTuple):
 _ALONE = _Processes(0, 1)
 # Threads that joblib starts within a fit do not inherit it, so they train alone.
 _processes = contextvars.ContextVar("_processes", default=_ALONE)
+if hasattr(os, "register_at_fork"):  # A forked process would send messages through the connections of its parent.
+    os.register_at_fork(after_in_child=lambda: _processes.set(_ALONE))
 
 
 def rank() -> int:
@@ -68,7 +71,15 @@ def _together() -> Iterator[None]:
 def _available_processes() -> _Processes:
     # A task of joblib and another thread train alone, because other processes may run them in another order.
     is_task = get_active_backend()[0].nesting_level > 0 or multiprocessing.current_process().daemon
-    if is_task or threading.current_thread() is not threading.main_thread() or not dist.is_available():
+    if is_task or not dist.is_available():
+        return _ALONE
+    if threading.current_thread() is not threading.main_thread():
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            warnings.warn(
+                f"fit trains on this process alone, although the group of torch.distributed has "
+                f"{dist.get_world_size()}, because it runs in a thread. Call it in the main thread to train on all.",
+                stacklevel=5,
+            )
         return _ALONE
     if not dist.is_initialized() and _is_launched():
         _initialize()

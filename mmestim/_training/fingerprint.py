@@ -27,6 +27,8 @@ _N_BRIEF_ROWS = 64
 
 # Parameters that do not influence the weights.
 _IRRELEVANT_PARAMETERS = {"checkpoint", "device", "max_memory", "random_state", "verbose"}
+# Parameters that may differ between the processes of a fit.
+_PARAMETERS_OF_A_PROCESS = {*_IRRELEVANT_PARAMETERS, "callbacks", "hop", "n_jobs", "temp_folder"}
 
 
 def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torch.device) -> str:
@@ -65,12 +67,19 @@ def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torc
     return digest.hexdigest()
 
 
-def brief_fingerprint(estimator: Any, rows: Rows, groups: Any) -> str:
-    """Return a digest of the plain parameters, the targets and some of the rows."""
+def parameter_fingerprint(estimator: Any, *values: Any) -> str:
+    """Return a digest of parameters that all processes of a fit must have, and of further values."""
     digest = Fingerprint()
     parameters = estimator.get_params(deep=False).items()
-    is_plain = {name: isinstance(value, _PLAIN_TYPES) for name, value in parameters}
-    digest.add({name: value for name, value in parameters if is_plain[name] and name not in _IRRELEVANT_PARAMETERS})
+    digest.add({name: value for name, value in parameters if name not in _PARAMETERS_OF_A_PROCESS})
+    digest.add(values)
+    return digest.hexdigest()
+
+
+def brief_fingerprint(estimator: Any, rows: Rows, groups: Any) -> str:
+    """Return a digest of the parameters, the targets and some of the rows."""
+    digest = Fingerprint()
+    digest.add(parameter_fingerprint(estimator))
     digest.add([estimator.classes_, rows.y, rows.weight, None if groups is None else np.asarray(groups)])
     some = np.unique(np.linspace(0, len(rows) - 1, _N_BRIEF_ROWS).astype(int))
     for name, shape in rows.blocks.shapes.items():

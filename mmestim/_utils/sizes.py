@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Mapping
@@ -28,15 +29,28 @@ def nbytes_of(value: Any) -> int:
 
 
 def sizeof_attributes(value: Any) -> int:
-    """Return the bytes of an object with its attributes, as its `__sizeof__`."""
-    return object.__sizeof__(value) + nbytes_of(vars(value))
+    """Return the bytes of an object with its attributes, as its `__sizeof__`; without those that cannot be measured."""
+    size = object.__sizeof__(value)
+    # An error would stop a task of dask before it starts, and its caller would wait for ever.
+    with contextlib.suppress(Exception):
+        size += nbytes_of(vars(value))
+    return size
+
+
+def _own_nbytes(value: Any) -> int | None:
+    """Return the number of bytes that an array or tensor states, if it does."""
+    try:
+        size = value.nbytes
+    except Exception:  # of any type: a sparse tensor raises a RuntimeError
+        return None
+    return size if isinstance(size, int) else None
 
 
 def _nbytes(value: Any, seen: set[int]) -> int:
     if id(value) in seen or isinstance(value, type):
         return 0
     seen.add(id(value))
-    if isinstance(size := getattr(value, "nbytes", None), int):
+    if (size := _own_nbytes(value)) is not None:
         return size
     if isinstance(value, str | bytes | int | float | None):
         return sys.getsizeof(value)

@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import warnings
 from contextvars import copy_context
 from types import SimpleNamespace
 
@@ -26,6 +29,8 @@ from mmestim._distributed.processes import data_parallel
 from mmestim._training.devices import resolve_device
 from mmestim._training.net import Net
 from mmestim._training.options import TrainingOptions
+from mmestim.balancers import OGM
+from mmestim.voice import VoiceEditDetector
 from mmestim.voice._models.losses import ClassLoss
 from mmestim.voice._models.network_training import WindowRows, train_network
 
@@ -193,6 +198,27 @@ def different_data(folder):
     return str(error.value)
 
 
+def different_parameters(folder):
+    X, y = rows()
+    with pytest.raises(ValueError, match="different data or parameters"):
+        JointClassifier(MODALITIES, balancer=OGM(alpha=0.1 + process()), **TINY).fit(X, y)
+    clips = np.random.default_rng(0).normal(scale=0.1, size=(8, 8000))
+    detector = VoiceEditDetector(["cut"], window=0.35, n_clips=20, training_budget=1 + process(), random_state=0)
+    with pytest.raises(ValueError, match="different data or parameters"):
+        detector.fit(clips)
+
+
+def in_another_thread(folder):
+    """Return the warnings of a fit in a thread."""
+    X, y = rows()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        thread = threading.Thread(target=JointClassifier(MODALITIES, **TINY).fit, args=(X, y))
+        thread.start()
+        thread.join()
+    return [str(warning.message) for warning in caught]
+
+
 def in_threads(folder):
     X, y = rows()
     seeds = [1, 2] if process() == 0 else [2, 1]
@@ -209,6 +235,8 @@ ALONE = [
     accumulated_with_batch_norm,
     read_rows,
     different_data,
+    different_parameters,
+    in_another_thread,
     in_threads,
     resumed,
 ]
@@ -285,6 +313,20 @@ def test_a_process_reads_its_share_alone(results):
 
 def test_different_data_raise_on_every_process(results):
     assert len({result["different_data"] for result in results}) == 1
+
+
+def test_a_fit_in_a_thread_warns_that_it_is_alone(results):
+    for result in results:
+        assert sum("Call it in the main thread" in message for message in result["in_another_thread"]) == 1
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks beside threads
+def test_a_forked_process_is_alone():
+    context = copy_context()
+    context.run(processes._processes.set, processes._Processes(0, 2))
+    with context.run(multiprocessing.get_context("fork").Pool, 1) as pool:
+        assert pool.apply(processes.n_processes) == 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -85,8 +85,9 @@ def training_options(detector: VoiceEditDetector, device: Any = None) -> Trainin
         check_choice("model", model, MODELS, ", or a class of nn.Module")
     if model == "hybrid" and detector.batch_size == 1:
         raise ValueError("batch_size=1: the networks of model='hybrid' need at least 2, for batch normalisation.")
-    if detector.temp_folder is not None and not os.path.isdir(detector.temp_folder):
-        raise ValueError(f"temp_folder={os.fspath(detector.temp_folder)!r} is no folder. Create it, or pass None.")
+    folder = detector.temp_folder
+    if folder is not None and not (isinstance(folder, str | os.PathLike) and os.path.isdir(folder)):
+        raise ValueError(f"temp_folder={folder!r} is not the path of a folder. Create the folder, or pass None.")
     if detector.n_clips is not None:
         check_number("n_clips", detector.n_clips, low=1, integer=True)
     check_number("training_budget", detector.training_budget, closed=False)

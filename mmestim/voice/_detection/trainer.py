@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+from joblib import effective_n_jobs
 from scipy.special import expit
 
 from ..._distributed.exchange import check_same, from_first
 from ..._training.devices import seed_for
+from ..._training.fingerprint import parameter_fingerprint
 from ..._training.options import TrainingOptions
 from ..._utils.parallel import local_workers
 from ..._utils.types import FilePath
@@ -138,6 +140,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         cls, detector: VoiceEditDetector, labels: list[str], is_exclusive: bool, options: TrainingOptions, seed: int
     ) -> Self:
         """Return a trainer with the parameters of a detector."""
+        check_same(partial(_digest_parameters, detector), "VoiceEditDetector")
         n_clips = detector.n_clips
         if n_clips is None:
             n_clips = _N_CLIPS_FOR_FEATURES if detector.model == "features" else _N_CLIPS
@@ -182,20 +185,17 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         for seconds in self.window_lengths:
             with (
                 local_workers() if self.temp_folder is None else nullcontext(),
-                tempfile.TemporaryDirectory(dir=self.temp_folder and os.path.abspath(self.temp_folder)) as folder,
+                # Workers may still have the windows open, and a network drive then cannot remove the folder.
+                tempfile.TemporaryDirectory(
+                    dir=self.temp_folder and os.path.abspath(self.temp_folder),
+                    ignore_cleanup_errors=self.temp_folder is not None,
+                ) as folder,
             ):
-                start = time.perf_counter()
-                seed = seed_for(from_first(self.seed), f"{seconds:g}")
-                model = self.new_model()
-                training_set = self._build_training_set(corpus, truth, speakers, seconds, seed, Path(folder))
-                data_end = time.perf_counter()
-                logits = model.fit(training_set)
-                fusion, scores = self._calibrate(training_set, logits)
-                models[seconds] = FittedWindowModel(model, fusion)
-                held_out.append(scores)
-                history += training_set.history
-                durations = {"data": data_end - start, "training": time.perf_counter() - data_end}
-                summaries.append({"seconds": durations, "n_windows": len(training_set.windows)})
+                models[seconds], scores, summary = self._train_model(
+                    corpus, truth, speakers, seconds, Path(folder), history
+                )
+            held_out.append(scores)
+            summaries.append(summary)
         report = {
             "n_clips": len(corpus),
             "n_speakers": len(np.unique(speakers)),
@@ -208,6 +208,28 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         for summary, scores in zip(summaries, held_out, strict=True):
             summary |= self._evaluate(scores, thresholds)
         return FittedDetector(models, thresholds, recalls, unaltered, history, report)
+
+    def _train_model(
+        self,
+        corpus: AudioCorpus,
+        truth: GroundTruth | None,
+        speakers: np.ndarray,
+        seconds: float,
+        folder: Path,
+        history: list[dict[str, Any]],
+    ) -> tuple[FittedWindowModel, HeldOutScores, dict[str, Any]]:
+        """Train the model of one window length, and add its epochs to the history."""
+        start = time.perf_counter()
+        seed = seed_for(from_first(self.seed), f"{seconds:g}")
+        model = self.new_model()
+        training_set = self._build_training_set(corpus, truth, speakers, seconds, seed, folder)
+        data_end = time.perf_counter()
+        logits = model.fit(training_set)
+        fusion, scores = self._calibrate(training_set, logits)
+        history += training_set.history
+        durations = {"data": data_end - start, "training": time.perf_counter() - data_end}
+        summary = {"seconds": durations, "n_windows": len(training_set.windows)}
+        return FittedWindowModel(model, fusion), scores, summary
 
     def _build_training_set(
         self,
@@ -311,6 +333,12 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         truth = np.where(scores.is_labelled, scores.is_positive, np.nan)
         report = detection_report(truth, scores.proba, self.labels, thresholds[1:])
         return {"n_held_out": len(truth), **report}
+
+
+def _digest_parameters(detector: VoiceEditDetector) -> str:
+    """Return a digest of what the processes of one fit must agree on."""
+    n_jobs = effective_n_jobs(detector.n_jobs)  # Networks train in tasks, or on all processes together.
+    return parameter_fingerprint(detector, n_jobs)
 
 
 def _digest(windows: WindowSet) -> str:

@@ -117,7 +117,7 @@ def write_report(
         Number of processes that draw and encode. `None` means 1, or all workers of a cluster if its backend of joblib
         is active, and -1 means one for each core.
     send_files : bool, default=False
-        Whether other processes are sent the content of the files, as in `scan_files`.
+        Whether the workers of a cluster are sent the content of the files, as in `scan_files`.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils.validation import check_is_fitted
 
-from ..._utils.parallel import run_tasks
+from ..._utils.parallel import has_local_workers, run_tasks
 from ..._utils.validation import check_choice, check_flag
 from .._audio.corpus import Skipped
 from .._audio.folders import files_in
@@ -192,8 +192,8 @@ def scan_files(
         Number of processes, each of which scans one file at a time. `None` means 1, or all workers of a cluster if
         its backend of joblib is active, and -1 means one for each core. A detector on a GPU uses one process.
     send_files : bool, default=False
-        Whether other processes are sent the content of the files. By default they open the files by their paths,
-        which must exist where the workers of a cluster run.
+        Whether the workers of a cluster are sent the content of the files. By default they open the files by their
+        paths, as processes of this machine always do.
 
     Returns
     -------
@@ -262,9 +262,9 @@ def _iter_results(
 
 
 def place_file(path: str, n_processes: int, send_files: bool) -> PlacedFile:
-    """Return a file as a process reads it: by its path, or from its content."""
+    """Return a file as a process reads it: by its path, or on another machine from its content."""
     content = None
-    if send_files and n_processes > 1 and os.path.isfile(path):
+    if send_files and n_processes > 1 and not has_local_workers() and os.path.isfile(path):
         try:
             content = np.fromfile(path, np.uint8)
         except OSError:  # The worker will name the same reason.
