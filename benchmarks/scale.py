@@ -1,9 +1,8 @@
 """Searches, simulations and scans on one process, two processes of loky, and two workers of dask and of ray; one fit.
 
-Every contender does the same work in turn, starting with a different one in each round, after a call that starts its
-workers. The tables have medians of the rounds, ratios to one process, the bytes that cross between processes, and
-whether the results equal those of one process bit for bit. A last table has the constants of the estimates in the
-guide. Contenders whose package is missing are left out.
+Every contender does the same work, after a call that starts its workers. The tables have medians of the rounds, ratios
+to one process, the bytes that cross between processes, and whether the results equal those of one process bit for bit.
+A last table has the constants of the estimates in the guide. Contenders whose package is missing are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,12 @@ def backend(name: str, scatter: Any = None) -> Iterator[None]:
             yield
 
 
+def running(name: str) -> AbstractContextManager[Any]:
+    """Return a context in which the cluster of a contender runs; its processes would slow down the others."""
+    clusters = {"dask": start_dask, "ray": start_ray}
+    return clusters[kind(name)](N_WORKERS) if kind(name) in clusters else nullcontext()
+
+
 def kind(name: str) -> str:
     """Return the backend in the name of a contender, such as "dask, scatter=[X, y]"."""
     return name.partition(",")[0]
@@ -71,16 +76,17 @@ def compare(work: Work, names: list[str], rounds: int, shared: Any = None) -> li
     seconds: dict[str, list[float]] = {name: [] for name in names}
     megabytes: dict[str, float] = {}
     results: dict[str, Any] = {}
-    for number in range(-1, rounds):  # The first round starts the workers.
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            with ExitStack() as stack:
-                count = stack.enter_context(TRAFFIC[kind(name)]())
-                started = time.perf_counter()
-                stack.enter_context(backend(name, shared if "scatter" in name else None))
-                results[name] = work()
-                if number >= 0:
-                    seconds[name].append(time.perf_counter() - started)
-                megabytes[name] = count() / 1e6
+    for name in names:
+        with running(name):
+            for number in range(1 + rounds):  # The first round starts the workers.
+                with ExitStack() as stack:
+                    count = stack.enter_context(TRAFFIC[kind(name)]())
+                    started = time.perf_counter()
+                    stack.enter_context(backend(name, shared if "scatter" in name else None))
+                    results[name] = work()
+                    if number:
+                        seconds[name].append(time.perf_counter() - started)
+                    megabytes[name] = count() / 1e6
     lines = ["", "| contender | seconds | ratio | MB between processes | equal |", "|---|---|---|---|---|"]
     for name in names:
         ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds[names[0]], strict=True))
@@ -163,7 +169,7 @@ def constants(options: argparse.Namespace, folder: Path) -> list[str]:
     n_tasks = 200 if options.quick else 2000
     lines = []
     for name in options.backends:
-        with backend(name):
+        with running(name), backend(name):
             seconds = []
             for number in (n_tasks, 1, n_tasks + 1):  # The first call starts the workers, the second measures it.
                 started = time.perf_counter()
@@ -218,10 +224,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with ExitStack() as stack:
-        if "dask" in options.backends:
-            stack.enter_context(start_dask(N_WORKERS))
-        if "ray" in options.backends:
-            stack.enter_context(start_ray(N_WORKERS))
         lines = []
         for name in options.sections:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -232,8 +234,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 `python benchmarks/scale.py{" --quick" if options.quick else ""}`: mmestim {mmestim.__version__}, joblib
 {joblib.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {joblib.cpu_count()} cores, one
-thread for each process. Medians of {options.rounds} rounds in turn, after a call that starts the workers; ray starts
-new ones in each call. The bytes are those that are written to pipes, sockets and shared files. Those of ray are its
+thread for each process. Medians of {options.rounds} rounds, after a call that starts the workers; ray starts new
+ones in each call. The bytes are those that are written to pipes, sockets and shared files. Those of ray are its
 serialised arguments and results, since its processes of one machine share memory.
 
 {chr(10).join(lines)}"""
