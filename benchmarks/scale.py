@@ -166,7 +166,7 @@ def one_fit(options: argparse.Namespace, folder: Path) -> list[str]:
 
 def constants(options: argparse.Namespace, folder: Path) -> list[str]:
     """Return the section of constants of the estimates in the guide."""
-    n_tasks = 200 if options.quick else 2000
+    n_tasks = 200  # of more tasks, joblib would send many at once
     lines = []
     for name in options.backends:
         with running(name), backend(name):

@@ -27,8 +27,8 @@ _N_BRIEF_ROWS = 64
 
 # Parameters that do not influence the weights.
 _IRRELEVANT_PARAMETERS = {"checkpoint", "device", "max_memory", "random_state", "verbose"}
-# Parameters that may differ between the processes of a fit.
-_PARAMETERS_OF_A_PROCESS = {*_IRRELEVANT_PARAMETERS, "callbacks", "hop", "n_jobs", "temp_folder"}
+# Parameters that may differ between the processes of a fit. Folds and initial weights are those of the first process.
+_PARAMETERS_OF_A_PROCESS = {*_IRRELEVANT_PARAMETERS, "callbacks", "cv", "encoder", "hop", "n_jobs", "temp_folder"}
 
 
 def fingerprint(estimator: Any, rows: Rows, groups: Any, seed: int, device: torch.device) -> str:
