@@ -21,11 +21,11 @@ SETTINGS = [
     ("mp3", {"bitrate": 8, "mode": "constant", "engine": "av"}),
     ("mp3", {"bitrate": 64, "engine": "av"}),
     ("opus", {"bitrate": 6.0}),
-    ("opus", {"bitrate": 9.0}),
-    ("opus", {"bitrate": 32.0}),
-    ("opus", {"bitrate": 6.0, "engine": "av"}),
-    ("opus", {"bitrate": 9.0, "engine": "av"}),
-    ("opus", {"bitrate": 48.0, "engine": "av"}),
+    ("opus", {"bitrate": 9.0, "complexity": 5}),
+    ("opus", {"bitrate": 48.0}),
+    ("opus", {"bitrate": 6.0, "engine": "soundfile"}),
+    ("opus", {"bitrate": 9.0, "engine": "soundfile"}),
+    ("opus", {"bitrate": 32.0, "engine": "soundfile"}),
     ("vorbis_aac", {"codec": "vorbis", "level": 0.5}),
     ("vorbis_aac", {"codec": "vorbis", "level": 0.99}),
     ("vorbis_aac", {"codec": "vorbis", "level": 0.5, "engine": "av"}),
@@ -188,7 +188,7 @@ def test_frequencies_above_the_cut_off_are_removed(label, parameters, cut_off, s
 
 @pytest.mark.parametrize(
     "label, rate, parameters",
-    [("opus", 8000, {"bitrate": 24}), ("vorbis_aac", 16000, {"codec": "vorbis", "level": 0.9})],
+    [("opus", 8000, {"bitrate": 24, "engine": "soundfile"}), ("vorbis_aac", 16000, {"codec": "vorbis", "level": 0.9})],
 )
 def test_long_clips_are_coded_in_blocks_without_splices(label, rate, parameters, voice, monkeypatch):
     clip = np.tile(voice(5.0, rate), 5)
@@ -221,21 +221,36 @@ def test_codecs_are_thread_safe(engine, clips):
     [("mp3", {"bitrate": 32}), ("opus", {"bitrate": 16}), ("vorbis_aac", {"codec": "vorbis", "level": 0.7})],
 )
 def test_engines_differ(label, parameters, clips):
-    assert "av" in TAXONOMY[label].implementation["engine"]
+    info = TAXONOMY[label]
+    assert {*info.ranges["engine"].values, *info.implementation["engine"].values} == {"soundfile", "av"}
     from_soundfile, from_av = (
         apply(label, clips[16000], **parameters, engine=engine) for engine in ("soundfile", "av")
     )
     assert np.sum((from_soundfile - from_av) ** 2) > 1e-5 * np.sum(from_soundfile**2)
 
 
+def draws(label, variant):
+    ranges = TAXONOMY[label].variant(variant)
+    return [EDITS[label].draw(np.random.default_rng(seed), 4.0, 16000, ranges, AudioPool()) for seed in range(20)]
+
+
 def test_only_parameters_of_the_codec_are_drawn():
-    ranges = TAXONOMY["vorbis_aac"].variant("train")
-    drawn = [
-        EDITS["vorbis_aac"].draw(np.random.default_rng(seed), 4.0, 16000, ranges, AudioPool()) for seed in range(20)
-    ]
+    drawn = draws("vorbis_aac", "train")
     kinds = {tuple(parameters) for parameters in drawn}
     assert kinds == {("codec", "level", "engine", "stream_rate"), ("codec", "bitrate", "stream_rate")}
     assert all(("level" in parameters) == (parameters["codec"] == "vorbis") for parameters in drawn)
+    assert {parameters["complexity"] for parameters in draws("opus", "train")} == {5, 10}
+    assert not any("complexity" in parameters for parameters in draws("opus", "implementation"))
+
+
+def test_complexity_changes_the_stream_but_not_the_bitrate(long_clip):
+    at_0, at_10, by_default = (
+        apply("opus", long_clip, bitrate=16.0, **parameters)
+        for parameters in ({"complexity": 0}, {"complexity": 10}, {})
+    )
+    np.testing.assert_array_equal(at_10, by_default)
+    assert np.sum((at_0 - at_10) ** 2) > 1e-4 * np.sum(at_10**2)
+    assert kbps("opus", long_clip, 16000, bitrate=16.0, complexity=0) == pytest.approx(16, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +283,12 @@ def test_no_files_are_written(tmp_path, monkeypatch, clips):
         ("vorbis_aac", {"codec": "vorbis", "level": 1.5}, "level=1.5 must be"),
         ("vorbis_aac", {"codec": "vorbis"}, "level=nan must be"),
         ("vorbis_aac", {"codec": "aac", "engine": "soundfile"}, "engine='soundfile' is not supported. Use one of"),
+        ("opus", {"bitrate": 16, "complexity": 11}, "complexity=11 must be at least 0 and at most 10"),
+        (
+            "opus",
+            {"bitrate": 16, "complexity": 5, "engine": "soundfile"},
+            "complexity=5 is not supported. .* None with",
+        ),
         ("opus", {"bitrate": 16, "stream_rate": 0}, "stream_rate=0 must be at least 8000 and at most 48000"),
         ("telephone", {"codec": "evs"}, "codec='evs' is not supported. Use one of 'alaw'"),
     ],
