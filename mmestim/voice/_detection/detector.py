@@ -55,10 +55,10 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Seconds between the starts of windows, at most the shortest window; `None` is three quarters of each window.
     model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
         Model of the windows. ``'features'``: gradient-boosted trees on hand-crafted statistics, which train in
-        minutes on a CPU. ``'hybrid'``: trees on these statistics and on the output of networks that score every
-        frame for splice points and for content, combined for each label with networks of whole windows. The others
-        are single networks. A class or function is called with the number of labels, and returns a module that maps
-        waveforms (n, n_samples) and lengths (n,) to logits and embeddings.
+        minutes on a CPU. ``'hybrid'``: trees and small networks on these statistics and on the outputs of networks
+        that score every frame for splice points and for content. The others are single networks. A class or function
+        is called with the number of labels, and returns a module that maps waveforms (n, n_samples) and lengths (n,)
+        to logits and embeddings.
     weights : str, path, dict or None, default=None
         For ``'ssl'``: a file or state dict of a wav2vec 2.0, HuBERT or WavLM model. Nothing is downloaded.
     fine_tune : bool, default=False
@@ -82,7 +82,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Optimizer of the networks.
     lr : float or None, default=None
-        Highest learning rate of the networks; `None` is 4e-3 for ``'hybrid'``, 3e-4 for ``'rawnet2'``, else 1e-3.
+        Highest learning rate; `None` is 4e-3 (small networks 2e-3) for ``'hybrid'``, 3e-4 for ``'rawnet2'``, else 1e-3.
     weight_decay : float, default=1e-2
         L2 penalty of the networks' weights.
     max_grad_norm : float or None, default=5.0

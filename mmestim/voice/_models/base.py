@@ -1,8 +1,8 @@
-"""Base class of the models that score windows."""
+"""Base class of the models that score windows, and batches of windows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,6 +11,9 @@ from torch import nn
 
 from .._audio.windowing import Window
 from .._training_data.training_set import TrainingSet
+from .._training_data.window_set import WindowSet
+
+BATCH_SIZE = 64  # windows
 
 
 class WindowOutputs(NamedTuple):
@@ -100,3 +103,35 @@ class WindowModel:
         self.device, self.precision = device, precision
         for network in self.networks.values():
             network.to(device).eval()
+
+
+def stack_windows(windows: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the waveforms of windows, of shape (n_windows, n_samples), and their numbers of samples."""
+    waveforms = np.stack([window.waveform for window in windows])
+    return waveforms, np.array([window.length for window in windows], dtype=np.int64)
+
+
+def map_windows(
+    windows: WindowSet,
+    rows: np.ndarray,
+    function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Apply a function to windows, one batch at a time.
+
+    Parameters
+    ----------
+    windows : WindowSet
+        The windows.
+    rows : bool ndarray of shape (n_windows,)
+        Windows to use.
+    function : callable
+        Function of waveforms (n, n_samples), lengths (n,) and row numbers (n,) that returns an array of n rows.
+
+    Returns
+    -------
+    ndarray
+        Concatenated results.
+    """
+    numbers = np.flatnonzero(rows)
+    batches = [numbers[start : start + BATCH_SIZE] for start in range(0, len(numbers), BATCH_SIZE)]
+    return np.concatenate([function(windows.floats(batch), windows.lengths[batch], batch) for batch in batches])

@@ -13,8 +13,7 @@ from .._constants import MIN_SECONDS
 from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
-from .base import WindowModel, WindowOutputs
-from .batching import BATCH_SIZE, stack_windows
+from .base import BATCH_SIZE, WindowModel, WindowOutputs, stack_windows
 from .boosted_trees import BoostedTrees
 
 _TREE_OPTIONS: dict[str, Any] = {"max_leaf_nodes": 15, "max_features": 0.15, "learning_rate": 0.1}

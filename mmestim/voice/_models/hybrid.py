@@ -1,8 +1,8 @@
-"""Default model of windows: boosted trees on statistics and on scores of frames, and networks of whole windows."""
+"""Default model of windows: boosted trees and small networks on statistics and on outputs of networks of frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ from scipy.special import expit
 from torch import nn
 
 from ..._data.batches import Batch
-from ..._training.loop import Objective
+from ..._training.devices import autocast
 from ..._utils.parallel import run_tasks
 from .._audio.windowing import Window
 from .._constants import MIN_FRAME_LOGIT, PAST_END_LOGIT
@@ -20,25 +20,23 @@ from .._features.clip_statistics import ClipStatistics
 from .._training_data.training_set import TrainingSet
 from .._training_data.window_set import WindowSet
 from .._window_labels import FRAME_SECONDS, LABEL_UNKNOWN
-from ..networks import BoundaryNet, SharedFrontEnd, SmallCNN
+from ..networks import BoundaryNet, SharedFrontEnd
+from ..networks.boundary_net import CONTEXT_FRAMES, EMBEDDING_DIM
+from ..networks.feature_net import FeatureNet
 from ..networks.masking import scale_to_unit_rms
 from ..taxonomy import SPLICED_LABELS, frame_weights
-from .base import WindowModel, WindowOutputs
-from .batching import build_label_loss, map_windows, stack_windows
+from .base import BATCH_SIZE, WindowModel, WindowOutputs, map_windows, stack_windows
 from .boosted_trees import BoostedTrees
 from .calibration import ScoreFusion, check_thresholds, tune_thresholds
 from .features import compute_features, fit_trees, window_statistics
-from .losses import FrameLoss
-from .network_training import WindowRows, predict_in_batches, train_network
+from .losses import FrameLoss, build_label_loss
+from .network_training import FeatureRows, WindowRows, predict_in_batches, train_network
+from .pooling import N_EMBEDDING_POOLS, pool_embeddings, pool_frames, pooled_size
 
 # Names of the networks in files and in seeds.
 _SPLICE_NETWORK, _CONTENT_NETWORK = "seams", "inside"
-_WINDOW_NETWORKS = ("deep0", "deep1")
+_WINDOW_NETWORKS = ("head0", "head1")
 _N_CALIBRATION_WINDOWS = 600
-# Frames on either side that a frame of `BoundaryNet` depends on.
-_CONTEXT_FRAMES = 18
-# Numbers of the highest frames over which pooling averages.
-_TOP_FRAMES = (1, 4, 16)
 
 
 class _FrameTask(NamedTuple):
@@ -55,7 +53,7 @@ _FRAME_TASKS = {
 
 
 class HybridModel(WindowModel):
-    """Boosted trees on statistics and on scores of frames, beside the mean of two networks of whole windows.
+    """Boosted trees and two small networks, which both score windows by statistics and by what networks of frames find.
 
     One network of frames learns only splice points. They are so short that a network which also learns the content
     between them does not learn them. There are two networks of each kind, so that two cores train them in parallel.
@@ -68,10 +66,12 @@ class HybridModel(WindowModel):
 
     n_models = 2
 
-    # Number of windows that each network is trained on, counting repetitions.
-    n_windows: ClassVar = {_SPLICE_NETWORK: 60_000, _CONTENT_NETWORK: 60_000, "deep0": 35_000, "deep1": 35_000}
-    # Highest learning rate of all networks.
-    lr = 4e-3
+    # Number of windows that each network of frames is trained on, counting repetitions.
+    n_windows: ClassVar = {_SPLICE_NETWORK: 60_000, _CONTENT_NETWORK: 60_000}
+    # Number of times that the networks of windows are trained on each window.
+    n_epochs = 30
+    # Highest learning rates of the networks of frames and of windows.
+    lr, window_lr = 4e-3, 2e-3
 
     def __init__(self, sample_rate: int) -> None:
         self.statistics, self.networks = ClipStatistics(sample_rate), {}
@@ -82,42 +82,37 @@ class HybridModel(WindowModel):
         if set(SPLICED_LABELS) & set(labels):
             networks[_SPLICE_NETWORK] = BoundaryNet(len(SPLICED_LABELS))
         networks[_CONTENT_NETWORK] = BoundaryNet(len(labels))
-        return networks | {name: SmallCNN(len(labels), n_statistics=self.n_statistics) for name in _WINDOW_NETWORKS}
+        n_features = self._n_tree_features(len(labels)) + N_EMBEDDING_POOLS * EMBEDDING_DIM * len(networks)
+        return networks | {name: FeatureNet(n_features, len(labels)) for name in _WINDOW_NETWORKS}
 
     def fit(self, training_set: TrainingSet) -> np.ndarray:
         windows, held_out = training_set.windows, training_set.held_out
         X = compute_features(self.statistics, training_set)
-        names = list(self.new_networks(training_set.labels))
-        training_set.options.log_stage(f"training the networks {', '.join(names)}")
-        # On a GPU, parallel training would compete for the same device.
+        # On a GPU, parallel work would compete for the same device.
         n_jobs = training_set.n_jobs if training_set.options.device.type == "cpu" else 1
-        results = run_tasks(_train, ([name] for name in names), n_jobs, shared=(self, training_set, X))
-        for name, (network, history) in zip(names, results, strict=True):
-            self.networks[name] = network
-            training_set.history.extend(history)
-        self.to(training_set.options.device, training_set.options.precision)
+        frame_names = [name for name in self.new_networks(training_set.labels) if name in _FRAME_TASKS]
+        self._train(_train_frames, frame_names, training_set, n_jobs)
         training_set.options.log_stage("scoring the frames of all windows")
-        pooled = map_windows(
-            windows,
-            np.ones(len(X), bool),
-            lambda waveforms, lengths, _: pool_frames(self._frame_logits(waveforms, lengths)),
-        )
-        tree_features = np.hstack([X, pooled])
+        batches = ((slice(start, start + BATCH_SIZE),) for start in range(0, len(windows), BATCH_SIZE))
+        pooled = np.concatenate(list(run_tasks(_pool_batch, batches, n_jobs, shared=(self, windows))))
+        features = np.hstack([X, pooled])
+        tree_features = features[:, : self._n_tree_features(len(training_set.labels))]
         self.trees = fit_trees(tree_features, training_set)
+        self._train(_train_window_network, _WINDOW_NETWORKS, training_set, n_jobs, features)
         self._calibrate_frames(training_set)
         if not held_out.any():
             return training_set.no_logits(self.n_models)
-        network_logits = map_windows(
-            windows, held_out, lambda waveforms, lengths, rows: self._window_logits(waveforms, lengths, X[rows])
-        )
-        return np.stack([self.trees.decision_function(tree_features[held_out]), network_logits], axis=1)
+        logits = self.trees.decision_function(tree_features[held_out]), self._window_logits(features[held_out])
+        return np.stack(logits, axis=1)
 
     def predict(self, windows: Sequence[Window]) -> WindowOutputs:
         waveforms, lengths = stack_windows(windows)
         X = window_statistics(self.statistics, waveforms, lengths)
-        frames = self._overlapping_frame_logits([window.start for window in windows], waveforms, lengths)
+        local = self._overlapping_local_features([window.start for window in windows], waveforms, lengths)
+        frames, embeddings = self._frame_outputs(local, lengths)
         tree_features = np.hstack([X, pool_frames(frames)])
-        network_logits = self._window_logits(waveforms, lengths, X)
+        pooled_embeddings = pool_embeddings(embeddings, self._n_frames(lengths))
+        network_logits = self._window_logits(np.hstack([tree_features, pooled_embeddings]))
         frame_rows = np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1])
         calibrated = self.frame_fusion.logits(frame_rows).reshape(len(frames), -1, frames.shape[1])
         logits = np.stack([self.trees.decision_function(tree_features), network_logits], axis=1)
@@ -126,7 +121,12 @@ class HybridModel(WindowModel):
     @property
     def embedding_dim(self) -> int:
         n_labels = len(self.trees.baseline)
-        return self.n_statistics + pooled_size(len(SPLICED_LABELS) + n_labels) + n_labels
+        return self._n_tree_features(n_labels) + n_labels
+
+    def pooled(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the pooled scores and embeddings of the frames of windows, of shape (n_windows, n_pooled)."""
+        frames, embeddings = self._outputs(waveforms, lengths)
+        return np.hstack([pool_frames(frames), pool_embeddings(embeddings, self._n_frames(lengths))])
 
     def arrays(self) -> dict[str, np.ndarray]:
         fusion = self.frame_fusion
@@ -144,10 +144,37 @@ class HybridModel(WindowModel):
         tree_arrays = {name: values for name, values in arrays.items() if not name.startswith("frames.")}
         self.trees = BoostedTrees.from_arrays(tree_arrays, n_labels, self.n_statistics + pooled_size(n_maps))
 
-    def _overlapping_frame_logits(
+    @property
+    def _frame_networks(self) -> SharedFrontEnd:
+        networks: list[Any] = [self.networks[name] for name in _FRAME_TASKS if name in self.networks]
+        return SharedFrontEnd(*networks)
+
+    def _n_tree_features(self, n_labels: int) -> int:
+        return self.n_statistics + pooled_size(len(SPLICED_LABELS) + n_labels)
+
+    def _n_frames(self, lengths: np.ndarray) -> np.ndarray:
+        return 1 + lengths // round(FRAME_SECONDS * self.statistics.sample_rate)
+
+    def _train(
+        self,
+        function: Callable[..., tuple[nn.Module, list[dict[str, Any]]]],
+        names: Sequence[str],
+        training_set: TrainingSet,
+        n_jobs: int | None,
+        *shared: Any,
+    ) -> None:
+        """Train the networks of these names, each in a process."""
+        training_set.options.log_stage(f"training the networks {', '.join(names)}")
+        results = run_tasks(function, ([name] for name in names), n_jobs, shared=(self, training_set, *shared))
+        for name, (network, history) in zip(names, results, strict=True):
+            self.networks[name] = network
+            training_set.history.extend(history)
+        self.to(training_set.options.device, training_set.options.precision)
+
+    def _overlapping_local_features(
         self, starts: Sequence[int], waveforms: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
-        """Return the log-odds of all maps in every frame, computed once for the frames that two windows share.
+        """Return the local features of every frame, computed once for the frames that two windows share.
 
         Parameters
         ----------
@@ -160,8 +187,8 @@ class HybridModel(WindowModel):
 
         Returns
         -------
-        float32 ndarray of shape (n_windows, n_maps, n_frames)
-            The log-odds. Frames that the window before contains are those of that window, except near its end.
+        float32 ndarray of shape (n_windows, n_channels, n_frames)
+            The features. Frames that the window before contains are those of that window, except near its end.
         """
         hop_length = round(FRAME_SECONDS * self.statistics.sample_rate)
         scaled = scale_to_unit_rms(torch.from_numpy(waveforms), torch.from_numpy(lengths)).numpy()
@@ -169,35 +196,49 @@ class HybridModel(WindowModel):
         # The last window of a recording may start between two frames; the nearest is at most 5 ms away.
         shifts = np.append(0, np.round(np.diff(starts) / hop_length).astype(int))
         n_before = np.append(0, 1 + lengths[:-1] // hop_length)
-        n_shared = np.maximum(n_before - shifts - _CONTEXT_FRAMES, 0)
-        logits = None
+        n_shared = np.maximum(n_before - shifts - CONTEXT_FRAMES, 0)
+        local = None
         for count in np.unique(n_shared):
-            rows, n_left_out = np.flatnonzero(n_shared == count), max(0, count - _CONTEXT_FRAMES)
+            rows, n_left_out = np.flatnonzero(n_shared == count), max(0, count - CONTEXT_FRAMES)
             first = n_left_out * hop_length
-            part = self._frame_logits(scaled[rows, first:], lengths[rows] - first, is_scaled=True)
-            if logits is None:
-                logits = np.empty((len(starts), part.shape[1], n_frames), part.dtype)
-            logits[rows, :, count:] = part[:, :, count - n_left_out :]
-        assert logits is not None
+            part = self._local_features(scaled[rows, first:], lengths[rows] - first, is_scaled=True)
+            if local is None:
+                local = np.empty((len(starts), part.shape[1], n_frames), part.dtype)
+            local[rows, :, count:] = part[:, :, count - n_left_out :]
+        assert local is not None
         for row in np.flatnonzero(n_shared):
-            logits[row, :, : n_shared[row]] = logits[row - 1, :, shifts[row] : shifts[row] + n_shared[row]]
-        return logits
+            local[row, :, : n_shared[row]] = local[row - 1, :, shifts[row] : shifts[row] + n_shared[row]]
+        return local
 
-    def _frame_logits(self, waveforms: np.ndarray, lengths: np.ndarray, *, is_scaled: bool = False) -> np.ndarray:
-        """Return the log-odds of all maps in every frame; splice points without a network get `PAST_END_LOGIT`."""
-        networks = [self.networks[name] for name in _FRAME_TASKS if name in self.networks]
-        together = partial(SharedFrontEnd(*networks), is_scaled=is_scaled)
-        logits = predict_in_batches(together, waveforms, lengths, self.device, self.precision)[0]
-        if _SPLICE_NETWORK in self.networks:
-            return logits
-        shape = (len(logits), len(SPLICED_LABELS), logits.shape[2])
-        return np.concatenate([np.full(shape, PAST_END_LOGIT, np.float32), logits], axis=1)
+    def _local_features(self, waveforms: np.ndarray, lengths: np.ndarray, *, is_scaled: bool = False) -> np.ndarray:
+        """Return the local features of every frame, of shape (n_windows, n_channels, n_frames)."""
+        local = partial(self._frame_networks.local, is_scaled=is_scaled)
+        return predict_in_batches(local, waveforms, lengths, self.device, self.precision)[0]
 
-    def _window_logits(self, waveforms: np.ndarray, lengths: np.ndarray, X: np.ndarray) -> np.ndarray:
-        """Return the mean log-odds of the labels over the networks of whole windows."""
-        networks = SharedFrontEnd(*(self.networks[name] for name in _WINDOW_NETWORKS))
-        logits = predict_in_batches(networks, waveforms, lengths, self.device, self.precision, X)[0]
-        return logits.reshape(len(logits), len(_WINDOW_NETWORKS), -1).mean(axis=1)
+    @torch.no_grad()
+    def _frame_outputs(self, local: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-odds of all maps in every frame, and the embeddings of the frames, from local features.
+
+        Splice points without a network get `PAST_END_LOGIT`.
+        """
+        x, frames = (torch.from_numpy(values).to(self.device) for values in (local, self._n_frames(lengths)))
+        with autocast(self.precision, self.device):
+            logits, embeddings = (values.cpu().numpy() for values in self._frame_networks.outputs(x, frames))
+        if _SPLICE_NETWORK not in self.networks:
+            shape = (len(logits), len(SPLICED_LABELS), logits.shape[2])
+            logits = np.concatenate([np.full(shape, PAST_END_LOGIT, np.float32), logits], axis=1)
+        return logits, embeddings
+
+    def _outputs(self, waveforms: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `_frame_outputs` of windows that share nothing."""
+        return self._frame_outputs(self._local_features(waveforms, lengths), lengths)
+
+    @torch.no_grad()
+    def _window_logits(self, features: np.ndarray) -> np.ndarray:
+        """Return the mean log-odds of the labels over the networks of windows."""
+        x = torch.from_numpy(features).to(self.device)
+        logits = [self.networks[name](x)[0] for name in _WINDOW_NETWORKS]
+        return torch.stack(logits).mean(0).cpu().numpy()
 
     def _calibrate_frames(self, training_set: TrainingSet) -> None:
         """Calibrate the scores of frames, and set their thresholds, on the frames of some held-out windows."""
@@ -206,7 +247,7 @@ class HybridModel(WindowModel):
         logits = targets = np.zeros((0, len(SPLICED_LABELS) + len(training_set.labels)))
         if len(rows):
             is_chosen = np.isin(np.arange(len(windows)), rows)
-            maps = map_windows(windows, is_chosen, lambda waveforms, lengths, _: self._frame_logits(waveforms, lengths))
+            maps = map_windows(windows, is_chosen, lambda waveforms, lengths, _: self._outputs(waveforms, lengths)[0])
             map_targets = np.asarray(windows.frames[rows])[:, :, : maps.shape[2]]
             logits, targets = (np.moveaxis(values, 1, 2).reshape(-1, maps.shape[1]) for values in (maps, map_targets))
         is_labelled = (targets != LABEL_UNKNOWN) & (logits > MIN_FRAME_LOGIT)
@@ -218,35 +259,44 @@ class HybridModel(WindowModel):
         self.frame_thresholds = tune_thresholds(proba, is_positive, is_labelled, no_row, 1.0, min_threshold=0.0)
 
 
-def _train(
-    model: HybridModel, training_set: TrainingSet, X: np.ndarray, name: str
-) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Train the network of one name on the windows that are not held out."""
-    windows, options = training_set.windows, training_set.options
-    training_rows = np.flatnonzero(~training_set.held_out)
-    rows: WindowRows
-    loss: Objective
-    if name in _WINDOW_NETWORKS:
-        rows = WindowRows(windows, windows.targets, training_rows, options.device, X)
-        loss = build_label_loss(training_set, ~training_set.held_out)
-    else:
-        parts = [(windows, training_rows)]
-        if training_set.spliced_windows is not None and training_set.spliced_held_out is not None:
-            parts.append((training_set.spliced_windows, np.flatnonzero(~training_set.spliced_held_out)))
-        task = _FRAME_TASKS[name]
-        map_weights = [1.0] * len(SPLICED_LABELS) + frame_weights(training_set.labels)
-        rows = FrameRows(parts, task.maps, options.device)
-        loss = FrameLoss(task.positive_weight, map_weights[task.maps])
+def _train_frames(model: HybridModel, training_set: TrainingSet, name: str) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Train the network of frames of one name on the windows that are not held out."""
+    options, task = training_set.options, _FRAME_TASKS[name]
+    parts = [(training_set.windows, np.flatnonzero(~training_set.held_out))]
+    if training_set.spliced_windows is not None and training_set.spliced_held_out is not None:
+        parts.append((training_set.spliced_windows, np.flatnonzero(~training_set.spliced_held_out)))
+    map_weights = [1.0] * len(SPLICED_LABELS) + frame_weights(training_set.labels)
     return train_network(
         lambda: model.new_networks(training_set.labels)[name],
-        rows,
-        loss,
+        FrameRows(parts, task.maps, options.device),
+        FrameLoss(task.positive_weight, map_weights[task.maps]),
         options,
         n_windows=round(training_set.budget * model.n_windows[name]),
         lr=training_set.lr or model.lr,
         seed=training_set.seed_for(name),
         stage=name,
     )
+
+
+def _train_window_network(
+    model: HybridModel, training_set: TrainingSet, features: np.ndarray, name: str
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Train the network of windows of one name on the windows that are not held out."""
+    rows = np.flatnonzero(~training_set.held_out)
+    return train_network(
+        lambda: model.new_networks(training_set.labels)[name],
+        FeatureRows(features, training_set.windows.targets, rows, training_set.options.device),
+        build_label_loss(training_set, ~training_set.held_out, max_weight=1.0),
+        training_set.options,
+        n_windows=round(training_set.budget * model.n_epochs * len(rows)),
+        lr=training_set.lr or model.window_lr,
+        seed=training_set.seed_for(name),
+        stage=name,
+    )
+
+
+def _pool_batch(model: HybridModel, windows: WindowSet, rows: slice) -> np.ndarray:
+    return model.pooled(windows.floats(rows), windows.lengths[rows])
 
 
 class FrameRows(WindowRows):
@@ -263,7 +313,7 @@ class FrameRows(WindowRows):
     """
 
     def __init__(self, parts: Sequence[tuple[WindowSet, np.ndarray]], maps: slice, device: torch.device) -> None:
-        self.parts, self.device, self.statistics = [windows for windows, _ in parts], device, None
+        self.parts, self.device = [windows for windows, _ in parts], device
         self.maps = maps
         self.offsets = np.cumsum([0, *(len(windows) for windows, _ in parts)])
         numbers = [rows + offset for (_, rows), offset in zip(parts, self.offsets, strict=False)]
@@ -282,32 +332,3 @@ class FrameRows(WindowRows):
         x = {name: values.to(self.device, non_blocking=True) for name, values in x.items()}
         y = torch.from_numpy(frames).to(self.device, non_blocking=True)
         return Batch(x, {}, len(rows), y, None, rows)
-
-
-def pooled_size(n_maps: int) -> int:
-    """Return the number of features that `pool_frames` computes from `n_maps` maps."""
-    return (len(_TOP_FRAMES) + 2) * n_maps + 1
-
-
-def pool_frames(frames: np.ndarray) -> np.ndarray:
-    """Pool maps of log-odds over the frames of a window.
-
-    Parameters
-    ----------
-    frames : ndarray of shape (n_windows, n_maps, n_frames)
-        `PAST_END_LOGIT` past the end of a clip.
-
-    Returns
-    -------
-    float32 ndarray of shape (n_windows, pooled_size(n_maps))
-        For each map the means of its 1, 4 and 16 highest frames, the mean of the frames inside the clip and the
-        log-sum-exp of all frames; then the highest value of all maps of splice points.
-    """
-    is_inside = frames > MIN_FRAME_LOGIT
-    n_inside = np.maximum(is_inside.sum(axis=2), 1)
-    descending = -np.sort(-frames, axis=2)
-    top_means = [descending[:, :, : min(n, frames.shape[2])].mean(axis=2) for n in _TOP_FRAMES]
-    mean = np.where(is_inside, frames, 0).sum(axis=2) / n_inside
-    log_sum = np.logaddexp.reduce(frames.astype(np.float64), axis=2)
-    highest_splice = descending[:, : len(SPLICED_LABELS), 0].max(axis=1, keepdims=True)
-    return np.hstack([*top_means, mean, log_sum, highest_splice]).astype(np.float32)

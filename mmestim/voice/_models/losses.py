@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from ..._data.batches import Batch
 from ..._training.loop import Objective
 from .._constants import MIN_FRAME_LOGIT
+from .._training_data.training_set import TrainingSet
 from .._window_labels import LABEL_UNKNOWN
 from ..taxonomy import SYNTHETIC_LABELS, TAXONOMY
 
@@ -92,6 +93,16 @@ class ClassLoss(Objective):
 
     def loss(self, net: Any, output: Any, batch: Batch) -> torch.Tensor:
         return F.cross_entropy(output[0], batch.y.argmax(1))
+
+
+def build_label_loss(
+    training_set: TrainingSet, rows: np.ndarray, max_weight: float = _MAX_WEIGHT
+) -> LabelLoss | ClassLoss:
+    """Return the loss of the labels, weighted by their frequency in the windows that the mask `rows` selects."""
+    if training_set.is_exclusive:
+        return ClassLoss()
+    weights = label_weights(training_set.windows.targets[rows], max_weight)
+    return LabelLoss(training_set.labels, torch.from_numpy(weights).to(training_set.options.device))
 
 
 def label_weights(targets: np.ndarray, max_weight: float = _MAX_WEIGHT) -> np.ndarray:

@@ -10,8 +10,8 @@ from torch import nn
 
 from .._audio.windowing import Window
 from .._training_data.training_set import TrainingSet
-from .base import WindowModel, WindowOutputs
-from .batching import build_label_loss, map_windows, stack_windows
+from .base import WindowModel, WindowOutputs, map_windows, stack_windows
+from .losses import build_label_loss
 from .network_training import WindowRows, predict_in_batches, train_network
 
 _PROBE_SAMPLES = 8000

@@ -37,21 +37,12 @@ class WindowRows:
         Numbers of the windows to use.
     device : torch.device
         Device of the batches.
-    statistics : float32 ndarray of shape (n_windows, n_statistics), default=None
-        Statistics of all windows, as a further input.
     """
 
     reads_on_demand = False  # Reading is too quick to be worth a thread.
 
-    def __init__(
-        self,
-        windows: WindowSet,
-        targets: np.ndarray,
-        rows: np.ndarray,
-        device: torch.device,
-        statistics: np.ndarray | None = None,
-    ) -> None:
-        self.windows, self.targets, self.device, self.statistics = windows, targets, device, statistics
+    def __init__(self, windows: WindowSet, targets: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
+        self.windows, self.targets, self.device = windows, targets, device
         self.rows = torch.from_numpy(np.asarray(rows, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -69,8 +60,6 @@ class WindowRows:
         """Return windows by their numbers, on the device."""
         numbers = rows.numpy()
         x = {"waveform": self.windows.floats(numbers), "lengths": self.windows.lengths[numbers]}
-        if self.statistics is not None:
-            x["statistics"] = self.statistics[numbers]
         tensors = {name: torch.from_numpy(values).to(self.device, non_blocking=True) for name, values in x.items()}
         y = torch.from_numpy(np.asarray(self.targets[numbers])).to(self.device, non_blocking=True)
         return Batch(tensors, {}, len(rows), y, None, rows)
@@ -78,6 +67,35 @@ class WindowRows:
     def eval_batch_size(self, batch_size: int) -> int:
         """Return the number of windows to evaluate at once: as many as in training."""
         return batch_size
+
+
+class FeatureRows(WindowRows):
+    """Features of windows with their labels.
+
+    Parameters
+    ----------
+    features : float32 ndarray of shape (n_windows, n_features)
+        Features of all windows.
+    targets : ndarray of shape (n_windows, n_labels)
+        Targets of all windows.
+    rows : int ndarray of shape (n_rows,)
+        Numbers of the windows to use.
+    device : torch.device
+        Device of the batches.
+    """
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
+        self.features, self.targets, self.device = features, targets, device
+        self.rows = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+
+    def batch(self, rows: torch.Tensor, training: bool = False) -> Batch:
+        """Return the features of windows by their numbers, on the device."""
+        numbers = rows.numpy()
+        x, y = (
+            torch.from_numpy(values[numbers]).to(self.device, non_blocking=True)
+            for values in (self.features, self.targets)
+        )
+        return Batch({"features": x}, {}, len(rows), y, None, rows)
 
 
 class SharedWindows:
@@ -116,7 +134,7 @@ class BatchAdapter(nn.Module):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and embeddings."""
         logits, embeddings = self.network(*batch.x.values())
-        return batch.gather(logits, "waveform"), embeddings  # No loss reads the embeddings.
+        return batch.gather(logits, next(iter(batch.x))), embeddings  # No loss reads the embeddings.
 
 
 def train_network(
@@ -206,7 +224,6 @@ def predict_in_batches(
     lengths: np.ndarray,
     device: torch.device,
     precision: str,
-    statistics: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the outputs of a network for windows.
 
@@ -222,8 +239,6 @@ def predict_in_batches(
         Device of the network.
     precision : {'float32', 'bf16'}
         Arithmetic of the network.
-    statistics : float32 ndarray of shape (n_windows, n_statistics), default=None
-        Further input of the network.
 
     Returns
     -------
@@ -234,9 +249,7 @@ def predict_in_batches(
     size = _BATCH_SIZE if device.type != "cpu" else min(_BATCH_SIZE, max(1, _MAX_SAMPLES // waveforms.shape[1]))
     for start in range(0, len(waveforms), size):
         part = slice(start, start + size)
-        inputs = [torch.from_numpy(waveforms[part]).to(device), torch.from_numpy(lengths[part]).to(device)]
-        if statistics is not None:
-            inputs.append(torch.from_numpy(statistics[part]).to(device))
+        inputs = (torch.from_numpy(values[part]).to(device) for values in (waveforms, lengths))
         with autocast(precision, device):
             logits, embeddings = network(*inputs)
         batch_logits.append(logits.float().cpu().numpy())

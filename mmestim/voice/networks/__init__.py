@@ -10,11 +10,11 @@ for a clip does not depend, up to rounding, on padding or on the other clips of 
 normalisation counts the zeros of the padding.
 """
 
+from .boundary_net import BoundaryNet, SharedFrontEnd
 from .complex_net import ComplexNet
 from .lcnn import LCNN
 from .rawnet2 import RawNet2
-from .spectrogram_cnns import BoundaryNet, SharedFrontEnd, SmallCNN
 from .ssl import SSLNet
 from .ssl_checkpoints import load_wav2vec2
 
-__all__ = ["LCNN", "BoundaryNet", "ComplexNet", "RawNet2", "SSLNet", "SharedFrontEnd", "SmallCNN", "load_wav2vec2"]
+__all__ = ["LCNN", "BoundaryNet", "ComplexNet", "RawNet2", "SSLNet", "SharedFrontEnd", "load_wav2vec2"]

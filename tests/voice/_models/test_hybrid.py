@@ -1,10 +1,10 @@
-"""Scores of frames that overlapping windows share."""
+"""Features of frames that overlapping windows share."""
 
 import numpy as np
 import torch
 
 from mmestim.voice._audio.windowing import iter_windows
-from mmestim.voice._models.batching import stack_windows
+from mmestim.voice._models.base import stack_windows
 from mmestim.voice._models.hybrid import HybridModel
 
 RATE, FRAME = 16000, 160
@@ -21,8 +21,8 @@ def test_a_frame_of_overlapping_windows_is_that_of_one_of_them():
     windows = list(iter_windows([recording], WINDOW, WINDOW // 2, RATE, gaps=[(4.0, 4.4)]))
     waveforms, lengths = stack_windows(windows)
     starts = [window.start for window in windows]
-    shared = model._overlapping_frame_logits(starts, waveforms, lengths)
-    alone = model._frame_logits(waveforms, lengths)
+    shared = model._overlapping_local_features(starts, waveforms, lengths)
+    alone = model._local_features(waveforms, lengths)
     n_frames, n_reused = alone.shape[2], 0
     for row in range(len(windows)):
         is_own = np.isclose(shared[row], alone[row], rtol=0, atol=1e-4).all(axis=0)

@@ -1,10 +1,10 @@
-"""Convolutional networks on a spectrogram: breaks, padding, statistics."""
+"""Convolutional network of frames: breaks, padding, reach."""
 
-import pytest
 import torch
 from torch import nn
 
-from mmestim.voice.networks import BoundaryNet, SharedFrontEnd, SmallCNN
+from mmestim.voice.networks import BoundaryNet, SharedFrontEnd
+from mmestim.voice.networks.boundary_net import CONTEXT_FRAMES
 
 
 def test_boundary_net_learns_the_frame_of_a_phase_jump(noise):
@@ -37,22 +37,27 @@ def test_boundary_net_masks_padding(noise):
     assert (logits[1, :, :38] > -30).all()
 
 
-def test_statistics_matter_and_their_number_is_checked(noise):
-    network = SmallCNN(3, n_statistics=7, embedding_dim=16).eval()
-    x = noise(6000, 2)
-    first, second = (network(x, None, noise(7, 2, seed))[0] for seed in (1, 2))
-    assert not torch.allclose(first, second)
-    for wrong in (None, noise(6, 2)):
-        with pytest.raises(ValueError, match="built with n_statistics=7"):
-            network(x, None, wrong)
-
-
-@pytest.mark.parametrize("make", [lambda n: BoundaryNet(n), lambda n: SmallCNN(n, n_statistics=7, embedding_dim=16)])
-def test_networks_behind_one_front_end_have_the_outputs_that_they_have_alone(make, noise):
-    networks = [make(n).eval() for n in (3, 2)]
+def test_networks_behind_one_front_end_have_the_outputs_that_they_have_alone(noise):
+    networks = [BoundaryNet(n).eval() for n in (3, 2)]
     inputs = [noise(8000, 2), torch.tensor([8000, 6000])]
-    if isinstance(networks[0], SmallCNN):
-        inputs.append(noise(7, 2))
     alone = [network(*inputs) for network in networks]
     for together, *parts in zip(SharedFrontEnd(*networks)(*inputs), *alone, strict=True):
         assert torch.equal(together, torch.cat(parts, 1))
+
+
+def test_frames_depend_on_a_second_around_them_and_local_features_on_a_fifth(noise):
+    torch.manual_seed(0)
+    network = BoundaryNet().eval()
+    x, changed = noise(48000, 1), noise(48000, 1, seed=1)
+    changed[:, 8000:] = x[:, 8000:]
+
+    def local(waveform):
+        return network.local(network.front_end(waveform, None, is_scaled=True), None)[0]
+
+    def embeddings(waveform):
+        return network.outputs(local(waveform), None)[1]
+
+    with torch.no_grad():
+        for function, reach in ((local, CONTEXT_FRAMES), (embeddings, CONTEXT_FRAMES + 2 * (8 + 16 + 32))):
+            latest = (function(x) != function(changed)).any(1)[0].nonzero().max().item()
+            assert 0.8 * reach < latest - 50 < reach
