@@ -44,6 +44,7 @@ def card(results: Path) -> str:
         name=name.split()[1],
         megabytes=f"{megabytes:.1f}",
         report=detector.training_report_,
+        windows=f"{detector.training_report_[f'window {AIMS_WINDOW:g}']['n_windows']:,}",
         not_tested=[label for label in LABELS[1:] if label not in detector.labels_],
         means=group,
         of_all=OF_ALL,
