@@ -76,9 +76,9 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Synthetic speech for 'tts' and 'vc', and 'voices' to mix in.
     noises, impulse_responses : audio, default=None
         Recordings for 'background_noise' and responses for 'reverb'.
-    max_false_alarm_rate : float, default=0.03
-        Largest fraction of the windows of held-out speakers, unedited or only encoded, in which another edit may be
-        detected; a third of it for changed content, among all windows without it.
+    max_false_alarm_rate : float, default=0.01
+        Largest fraction of the windows of held-out speakers, unedited or only encoded, in which other processing may
+        be detected, and of those without changed content in which that may be detected.
     optimizer : {'adamw', 'sgd'} or torch.optim class, default='adamw'
         Optimizer of the networks.
     lr : float or None, default=None
@@ -182,7 +182,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         sources: Mapping[str, Any] | None = None,
         noises: Any = None,
         impulse_responses: Any = None,
-        max_false_alarm_rate: float = 0.03,
+        max_false_alarm_rate: float = 0.01,
         optimizer: Optimizer = "adamw",
         lr: float | None = None,
         weight_decay: float = 1e-2,

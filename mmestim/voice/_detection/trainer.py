@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from .detector import VoiceEditDetector
 
 _N_CLIPS, _N_CLIPS_FOR_FEATURES = 10_000, 5000
-# False alarms of changed content, which accuse someone, as a fraction of all that are allowed.
-_CHANGED_CONTENT_SHARE = 1 / 3
 # Windows whose waveforms the processes of a fit compare.
 _N_DIGEST_WINDOWS = 64
 # Clips with several splices, per ordinary clip.
@@ -110,8 +108,8 @@ class DetectorTrainer:  # numpydoc ignore=PR02
     training_budget : float
         Factor on the usual number of windows that networks are trained on.
     max_false_alarm_rate : float
-        Largest fraction of the held-out windows, unedited or only encoded, in which another edit may be detected; a
-        third of it for changed content, among all windows without it.
+        Largest fraction of the held-out windows, unedited or only encoded, in which other processing may be detected,
+        and of those without changed content in which that may be detected.
     seed : int
         Seed of the simulation and of the models.
     n_jobs : int or None
@@ -321,12 +319,15 @@ class DetectorTrainer:  # numpydoc ignore=PR02
         is_changed = np.array([row is not None and row.kind == CHANGED_CONTENT for row in rows])
         # Most files were encoded, so a window that was only encoded must look as little edited as an unedited one.
         was_only_sent = scores.have_none_of(~is_encoding)
-        thresholds = tune_thresholds(*scores, was_only_sent, self.max_false_alarm_rate)
-        if is_changed.any():
-            changed = HeldOutScores(*(values[:, is_changed] for values in scores))
-            max_rate = _CHANGED_CONTENT_SHARE * self.max_false_alarm_rate
-            higher = tune_thresholds(*changed, changed.is_unaltered, max_rate)
-            thresholds[is_changed] = np.maximum(thresholds[is_changed], higher)
+        # Limits of their own, since processing is mistaken for another far more often than for changed content.
+        thresholds = np.zeros(len(self.labels))
+        for is_chosen, may_not_alarm in (
+            (~is_changed, was_only_sent),
+            (is_changed, scores.have_none_of(is_changed)),
+        ):
+            if is_chosen.any():
+                chosen = (values[:, is_chosen] for values in scores)
+                thresholds[is_chosen] = tune_thresholds(*chosen, may_not_alarm, self.max_false_alarm_rate)
         return thresholds
 
     def _evaluate(self, scores: HeldOutScores, thresholds: np.ndarray) -> dict[str, Any]:

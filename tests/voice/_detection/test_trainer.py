@@ -21,7 +21,7 @@ def test_recalls_count_windows_that_have_the_label():
     assert np.isnan(label_recalls(scores._replace(is_positive=is_positive & False), np.array([0.5, 0.5]))[1:]).all()
 
 
-def test_changed_content_has_fewer_false_alarms_than_processing():
+def test_changed_content_and_processing_have_limits_of_their_own():
     rng = np.random.default_rng(0)
     proba = rng.uniform(size=(4000, 2))
     is_positive = np.zeros((4000, 2), bool)
@@ -31,8 +31,8 @@ def test_changed_content_has_fewer_false_alarms_than_processing():
     options = training_options(detector)
     trainer = DetectorTrainer.from_estimator(detector, ["cut", "reverb"], False, options, seed=0)
     cut, reverb = trainer._set_thresholds([scores])[0][1:]
-    assert 0.015 < (scores.proba[~is_positive[:, 0], 0] >= cut).mean() <= 0.02
-    assert 0.02 < (scores.proba[scores.is_unaltered, 1] >= reverb).mean() <= 0.06
+    assert 0.05 < (scores.proba[~is_positive[:, 0], 0] >= cut).mean() <= 0.06
+    assert 0.05 < (scores.proba[scores.is_unaltered, 1] >= reverb).mean() <= 0.06
 
 
 def test_encoded_windows_look_as_little_edited_as_unedited_ones():
@@ -48,8 +48,8 @@ def test_encoded_windows_look_as_little_edited_as_unedited_ones():
     trainer = DetectorTrainer.from_estimator(detector, ["cut", "mp3", "reverb"], False, training_options(detector), 0)
     thresholds = trainer._set_thresholds([scores])[0][1:]
     is_alarm = (proba >= thresholds) & ~is_positive
-    assert 0.04 < is_alarm[scores.have_none_of(np.array([True, False, True]))].any(axis=1).mean() <= 0.06
-    assert 0.015 < is_alarm[~is_positive[:, 0], 0].mean() <= 0.02 + 1e-9
+    assert 0.05 < is_alarm[scores.have_none_of(np.array([True, False, True]))][:, 2].mean() <= 0.06
+    assert 0.05 < is_alarm[~is_positive[:, 0], 0].mean() <= 0.06 + 1e-9
 
 
 def test_obvious_edits_are_detected(clips):
@@ -59,7 +59,7 @@ def test_obvious_edits_are_detected(clips):
     )
     assert detector.score(clips[8:] * 8) > 0.85
     report = detector.training_report_["window 1.2"]
-    assert report["false_alarm_rate"] <= 0.03 + 1e-9
+    assert report["false_alarm_rate"] <= 0.01 + 1e-9
     assert report["n_windows"] >= 300 > 100 >= report["n_held_out"] >= 75
 
 
