@@ -29,7 +29,7 @@ class BoundaryNet(nn.Module):
     torch.Size([2, 4, 101])
 
     Its input is the log power spectrum and the second differences of the phase. The other networks have one output
-    per clip; this one has one per frame.
+    per clip; this one has one per frame, which depends on 1.3 s before and after it.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class BoundaryNet(nn.Module):
         for n_in, kernel, dilation in ((n_features, 3, 1), (EMBEDDING_DIM, 5, 2), (EMBEDDING_DIM, 5, 4)):
             conv = nn.Conv1d(n_in, EMBEDDING_DIM, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=False)
             self.context.append(Block(conv, nn.BatchNorm1d(EMBEDDING_DIM), nn.ReLU()))
-        # Layers that reach 1.2 s in either direction: an event is judged by what is around it.
+        # An event is judged by what is around it, too: these layers reach 1.1 s in either direction.
         self.surroundings = nn.ModuleList()
         for dilation in (8, 16, 32):
             conv = nn.Conv1d(EMBEDDING_DIM, EMBEDDING_DIM, 5, padding=2 * dilation, dilation=dilation, bias=False)
