@@ -326,7 +326,7 @@ class DetectorTrainer:  # numpydoc ignore=PR02
             (is_changed, scores.have_none_of(is_changed)),
         ):
             if is_chosen.any():
-                chosen = (values[:, is_chosen] for values in scores)
+                chosen = HeldOutScores(*(values[:, is_chosen] for values in scores))
                 thresholds[is_chosen] = tune_thresholds(*chosen, may_not_alarm, self.max_false_alarm_rate)
         return thresholds
 

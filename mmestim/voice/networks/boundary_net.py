@@ -85,14 +85,14 @@ class BoundaryNet(nn.Module):
         features : Tensor of shape (n_clips, n_channels, n_bins, n_front_end_frames)
             Features of the front end.
         frames : int Tensor of shape (n_clips,) or None
-            How many of their frames are real.
+            Number of their real frames.
 
         Returns
         -------
         local : Tensor of shape (n_clips, 64, n_frames)
             The features.
         frames : int Tensor of shape (n_clips,) or None
-            How many of these frames are real.
+            Number of real frames of the features.
         """
         x, frames = run_blocks(self.blocks, features, frames)
         return run_blocks(self.context, x.flatten(1, 2), frames)
