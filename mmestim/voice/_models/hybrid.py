@@ -110,9 +110,9 @@ class HybridModel(WindowModel):
         X = window_statistics(self.statistics, waveforms, lengths)
         local = self._overlapping_local_features([window.start for window in windows], waveforms, lengths)
         frames, embeddings = self._frame_outputs(local, lengths)
-        tree_features = np.hstack([X, pool_frames(frames)])
-        pooled_embeddings = pool_embeddings(embeddings, self._n_frames(lengths))
-        network_logits = self._window_logits(np.hstack([tree_features, pooled_embeddings]))
+        features = np.hstack([X, self._pool(frames, embeddings, lengths)])
+        tree_features = features[:, : self._n_tree_features(len(self.trees.baseline))]
+        network_logits = self._window_logits(features)
         frame_rows = np.moveaxis(frames, 1, 2).reshape(-1, 1, frames.shape[1])
         calibrated = self.frame_fusion.logits(frame_rows).reshape(len(frames), -1, frames.shape[1])
         logits = np.stack([self.trees.decision_function(tree_features), network_logits], axis=1)
@@ -125,8 +125,7 @@ class HybridModel(WindowModel):
 
     def pooled(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the pooled scores and embeddings of the frames of windows, of shape (n_windows, n_pooled)."""
-        frames, embeddings = self._outputs(waveforms, lengths)
-        return np.hstack([pool_frames(frames), pool_embeddings(embeddings, self._n_frames(lengths))])
+        return self._pool(*self._outputs(waveforms, lengths), lengths)
 
     def arrays(self) -> dict[str, np.ndarray]:
         fusion = self.frame_fusion
@@ -153,7 +152,11 @@ class HybridModel(WindowModel):
         return self.n_statistics + pooled_size(len(SPLICED_LABELS) + n_labels)
 
     def _n_frames(self, lengths: np.ndarray) -> np.ndarray:
-        return 1 + lengths // round(FRAME_SECONDS * self.statistics.sample_rate)
+        network: Any = self.networks[_CONTENT_NETWORK]
+        return network.frames(lengths)
+
+    def _pool(self, frames: np.ndarray, embeddings: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        return np.hstack([pool_frames(frames), pool_embeddings(embeddings, self._n_frames(lengths))])
 
     def _train(
         self,
@@ -192,10 +195,9 @@ class HybridModel(WindowModel):
         """
         hop_length = round(FRAME_SECONDS * self.statistics.sample_rate)
         scaled = scale_to_unit_rms(torch.from_numpy(waveforms), torch.from_numpy(lengths)).numpy()
-        n_frames = 1 + waveforms.shape[1] // hop_length
         # The last window of a recording may start between two frames; the nearest is at most 5 ms away.
         shifts = np.append(0, np.round(np.diff(starts) / hop_length).astype(int))
-        n_before = np.append(0, 1 + lengths[:-1] // hop_length)
+        n_before = np.append(0, self._n_frames(lengths[:-1]))
         n_shared = np.maximum(n_before - shifts - CONTEXT_FRAMES, 0)
         local = None
         for count in np.unique(n_shared):
@@ -203,7 +205,7 @@ class HybridModel(WindowModel):
             first = n_left_out * hop_length
             part = self._local_features(scaled[rows, first:], lengths[rows] - first, is_scaled=True)
             if local is None:
-                local = np.empty((len(starts), part.shape[1], n_frames), part.dtype)
+                local = np.empty((len(starts), part.shape[1], n_left_out + part.shape[2]), part.dtype)
             local[rows, :, count:] = part[:, :, count - n_left_out :]
         assert local is not None
         for row in np.flatnonzero(n_shared):

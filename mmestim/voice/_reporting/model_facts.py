@@ -63,7 +63,8 @@ def _training_facts(detector: VoiceEditDetector) -> list[tuple[str, str]]:
             "Thresholds",
             "for each edit, the threshold of at least 25 % with the best F1, raised until at most "
             f"{detector.max_false_alarm_rate:.1%} of the windows of held-out speakers, unedited or only encoded, have "
-            "other processing detected, and at most as many of those without changed content have that",
+            "other processing detected, and as small a fraction of those without changed content has changed content "
+            "detected",
         ),
         *(
             (f"On held-out speakers, {window} s", training_figures(figures))

@@ -41,7 +41,7 @@ def n_parameters(network):
 def test_outputs_have_documented_shapes(name, n_samples, noise, build):
     network = build(name).eval()
     with torch.no_grad():
-        logits, embedding = network(noise(n_samples, 2), None)
+        logits, embedding = network(noise(n_samples, 2))
     frames = (1 + n_samples // 160,) if name == "boundary" else ()
     assert logits.shape == (2, 4 if frames else 3, *frames)
     assert embedding.ndim == logits.ndim
@@ -56,7 +56,7 @@ def test_output_does_not_depend_on_padding(name, noise, build):
     with torch.no_grad():
         together, embeddings = network(x, lengths)
         for i, length in enumerate(lengths):
-            logits, embedding = network(x[i : i + 1, :length], None)
+            logits, embedding = network(x[i : i + 1, :length])
             n = logits.shape[2:]
             torch.testing.assert_close(together[i : i + 1, :, *map(slice, n)], logits, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(embeddings[i : i + 1, :, *map(slice, n)], embedding, atol=1e-5, rtol=1e-5)
@@ -90,11 +90,11 @@ def test_copies_have_identical_outputs(name, noise, build):
     network = build(name).eval()
     x = noise(6000, 2)
     with torch.no_grad():
-        expected, _ = network(x, None)
+        expected, _ = network(x)
         other = build(name, seed=1).eval()
         other.load_state_dict(network.state_dict())
         for duplicate in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network), other):
-            assert torch.equal(duplicate(x, None)[0], expected)
+            assert torch.equal(duplicate(x)[0], expected)
 
 
 @pytest.mark.parametrize("name", ["lcnn", "complex", "rawnet2"])
@@ -104,11 +104,11 @@ def test_low_passed_clips_are_learnt(name, noise, build):
     x[1::2, 1:] += 0.7 * x[1::2, :-1].clone()  # a gentle low-pass
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for step in range(60):
-        logits, _ = network.train()(x, None)
+        logits, _ = network.train()(x)
         loss = nn.functional.cross_entropy(logits, y)
         if step % 10 == 9:
             with torch.no_grad():
-                correct = network.eval()(x, None)[0].argmax(1) == y
+                correct = network.eval()(x)[0].argmax(1) == y
             if correct.all():
                 break
         optimizer.zero_grad()
