@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.signal import butter, firwin, lfilter, resample_poly, sosfilt
 from scipy.signal import resample as resample_fourier
 
 from ..._utils.validation import check_choice, check_number
+from .filtering import apply_filter
 from .resampling import rate_ratio, resample
 
 RATES = (16000, 22050, 24000, 32000, 44100, 48000)
@@ -20,6 +22,8 @@ _FRAME_SECONDS = 0.01
 _MAX_PEAK = 0.99
 # The tilt turns about this frequency.
 _TILT_HZ = 1000.0
+# Frequencies of the gains of a response, an octave apart, and the length of its filter.
+_RESPONSE_HZ, _N_RESPONSE_TAPS, _N_FFT = 125.0 * 2.0 ** np.arange(7), 256, 2048
 # The low cut of microphones, recorders and telephones. The edit 'high_pass' starts above it.
 _LOW_CUT_HZ, _LOW_CUT_ORDERS = (50.0, 160.0), (1, 2, 4)
 
@@ -62,8 +66,9 @@ RESAMPLERS = {
 class Acquisition:  # numpydoc ignore=PR02
     """Recording and storage of a clip.
 
-    A clip is first recorded (low cut, tilt, compression and gate, at the recorded rate), then edited, if at all, and
-    then stored (at the stored rate, in a bit depth). Both rates are converted back by the filter that reads files.
+    A clip is first recorded (low cut, tilt, response, compression and gate, at the recorded rate), then edited, if at
+    all, and then stored (at the stored rate, in a bit depth). Both rates are converted back by the filter that reads
+    files.
 
     Parameters
     ----------
@@ -73,6 +78,8 @@ class Acquisition:  # numpydoc ignore=PR02
         Order of that filter, from 1 to 8: 6 dB per octave each.
     tilt : float, default=0.0
         Change of the level from the low to the high frequencies in dB, as between two microphones.
+    response : tuple of 7 floats or (), default=()
+        Gains of a microphone in dB at the octaves from 125 Hz to 8 kHz, with a smooth curve between them; () is flat.
     compression : float, default=1.0
         Ratio by which levels above the average level are reduced; 1 is no compression.
     gate : float, default=0.0
@@ -96,6 +103,7 @@ class Acquisition:  # numpydoc ignore=PR02
     low_cut: float | None = None
     low_cut_order: int = 2
     tilt: float = 0.0
+    response: tuple[float, ...] = ()
     compression: float = 1.0
     gate: float = 0.0
     recorded_rate: int | None = None
@@ -113,6 +121,13 @@ class Acquisition:  # numpydoc ignore=PR02
             check_number("low_cut", self.low_cut, low=1, high=1000)
         check_number("low_cut_order", self.low_cut_order, low=1, high=8, integer=True)
         check_number("tilt", self.tilt, low=-24, high=24)
+        object.__setattr__(self, "response", tuple(self.response))  # JSON has no tuples.
+        if len(self.response) not in (0, len(_RESPONSE_HZ)):
+            raise ValueError(
+                f"response={self.response!r} has {len(self.response)} gains. Give {len(_RESPONSE_HZ)}, or none."
+            )
+        for gain in self.response:
+            check_number("response", gain, low=-24, high=24)
         check_number("compression", self.compression, low=1, high=100)
         check_number("gate", self.gate, high=100)
         check_number("gain", self.gain, low=-60, high=60)
@@ -140,6 +155,8 @@ class Acquisition:  # numpydoc ignore=PR02
             The recorded clip.
         """
         recorded = _tilt(self._cut_low(waveform, sample_rate), sample_rate, self.tilt)
+        if self.response:
+            recorded = apply_filter(recorded, _response_taps(self.response, sample_rate))
         recorded = _change_dynamics(recorded, sample_rate, self.compression, self.gate)
         return _there_and_back(recorded, sample_rate, self.recorded_rate, self.recorded_by)
 
@@ -201,6 +218,7 @@ def draw_acquisition(rng: np.random.Generator) -> Acquisition:
         low_cut=low_cut,
         low_cut_order=int(rng.choice(_LOW_CUT_ORDERS)),
         tilt=float(rng.uniform(-4, 4)),
+        response=tuple(rng.uniform(-3, 3, len(_RESPONSE_HZ)).tolist()) if rng.random() < 0.7 else (),
         compression=float(rng.uniform(1.2, 4)) if rng.random() < 0.3 else 1.0,
         gate=float(rng.uniform(6, 30)) if rng.random() < 0.15 else 0.0,
         recorded_rate=int(rng.choice(RATES)) if rng.random() < 0.5 else None,
@@ -233,6 +251,16 @@ def _tilt(waveform: np.ndarray, rate: int, gain: float) -> np.ndarray:
     denominator = np.array([1 / ratio + warped, warped - 1 / ratio])
     shelf = lfilter(numerator / denominator[0] / ratio, denominator / denominator[0], waveform)
     return shelf.astype(np.float32)
+
+
+def _response_taps(gains: tuple[float, ...], rate: int) -> np.ndarray:
+    """Return the minimum-phase filter of a response, by its cepstrum."""
+    frequencies = np.fft.rfftfreq(_N_FFT, 1 / rate).clip(_RESPONSE_HZ[0], _RESPONSE_HZ[-1])
+    curve = PchipInterpolator(np.log2(_RESPONSE_HZ), gains)(np.log2(frequencies)) * np.log(10) / 20
+    cepstrum = np.fft.irfft(curve)
+    cepstrum[1 : _N_FFT // 2] *= 2
+    cepstrum[_N_FFT // 2 + 1 :] = 0
+    return np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:_N_RESPONSE_TAPS].astype(np.float32)
 
 
 def _change_dynamics(waveform: np.ndarray, rate: int, ratio: float, depth: float) -> np.ndarray:

@@ -71,9 +71,9 @@ class EditSimulator(BaseEstimator):
         latest 64 MiB of each are cached while clips are edited.
     acquisition : bool, default=True
         Whether to vary how clips were recorded and stored, edited or not, as part of each plan and without a label:
-        the sample rate by different resamplers, the level, the tilt and low cut of a microphone, compression, a noise
-        gate, the bit depth with or without dither, the polarity, and a constant offset. False stores all clips in 16
-        bits at their rate.
+        the sample rate by different resamplers, the level, the response, tilt and low cut of a microphone,
+        compression, a noise gate, the bit depth with or without dither, the polarity, and a constant offset. False
+        stores all clips in 16 bits at their rate.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws. Each clip has its own generator, seeded by the number of the clip. The draws also depend on
         whether python-stretch is installed, the first engine of 'pitch_shift' and 'time_stretch'.

@@ -44,6 +44,25 @@ def test_the_tilt_raises_high_frequencies(frequency, expected):
     assert_allclose(decibels(Acquisition(tilt=4.0).record(clip, RATE)[8000:], clip[8000:]), expected, atol=0.1)
 
 
+@pytest.mark.parametrize("octave", range(7))
+def test_the_response_has_its_gain_at_each_octave(octave):
+    gains = [3.0, -3.0, 0.0, 2.0, -2.0, 1.0, -1.0]
+    clip = tone(min(125 * 2**octave, 7900), 2.0)
+    recorded = Acquisition(response=gains).record(clip, RATE)
+    assert_allclose(decibels(recorded[8000:], clip[8000:]), gains[octave], atol=0.5)
+
+
+def test_the_response_is_that_of_a_minimum_phase_filter():
+    gains = (3.0, -3.0, 0.0, 2.0, -2.0, 1.0, -1.0)
+    impulse = np.zeros(RATE, np.float32)
+    impulse[100] = 1.0
+    recorded = Acquisition(response=gains).record(impulse, RATE)
+    assert not recorded[:100].any()
+    # It is invertible by a causal filter, that of the opposite gains.
+    restored = Acquisition(response=tuple(-gain for gain in gains)).record(recorded, RATE)
+    assert_allclose(restored, impulse, atol=0.01)
+
+
 @pytest.mark.parametrize("order", [1, 2, 4])
 @pytest.mark.parametrize("frequency, octaves", [(100, 0), (25, 2), (2000, None)])
 def test_the_low_cut_attenuates_low_frequencies(order, frequency, octaves):
@@ -92,6 +111,8 @@ def test_draws_cover_all_rates_and_resamplers():
         ({"bit_depth": 12}, "bit_depth=12"),
         ({"compression": 0.5}, "compression=0.5"),
         ({"stored_rate": 100}, "stored_rate=100"),
+        ({"response": (1.0, 2.0)}, "has 2 gains. Give 7"),
+        ({"response": (0.0,) * 6 + (99.0,)}, "response=99.0"),
     ],
 )
 def test_invalid_parameters_are_named(parameters, message):
