@@ -87,7 +87,11 @@ class WindowSet:  # numpydoc ignore=PR02
 
     def floats(self, rows: Any) -> np.ndarray:
         """Return the waveforms of some windows as float32, at full scale 1."""
-        return self.waveforms[rows].astype(np.float32) / np.float32(32768)
+        waveforms = self.waveforms
+        if self.folder is not None and not isinstance(rows, int | np.integer):
+            # In a map of its own, because pages of a lasting one count as a leak of memory in workers of joblib.
+            waveforms = np.load(self.folder / _WAVEFORMS, mmap_mode="r")
+        return waveforms[rows].astype(np.float32) / np.float32(32768)
 
 
 def build_window_set(

@@ -3,6 +3,8 @@
 import errno
 import os
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +61,23 @@ def test_windows_in_files_cross_processes_by_their_paths(tmp_path):
     (tmp_path / "windows").rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="temp_folder must be a folder that all workers share"):
         pickle.loads(content)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the memory of the process from /proc")
+def test_windows_that_were_read_do_not_count_as_memory_of_the_process(tmp_path):
+    n_windows, n_samples = 512, 64_800
+    n_maps, nothing = len(SPLICED_LABELS) + 1, np.zeros(1)
+    blank = LabelledWindow(np.zeros(1), nothing, np.zeros((n_maps, frames_in(n_samples, RATE))), 0)
+    windows = pickle.loads(pickle.dumps(build_window_set([blank] * n_windows, n_windows, 1, n_samples, RATE, tmp_path)))
+
+    def megabytes():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    before = megabytes()
+    for start in range(0, n_windows, 16):
+        windows.floats(slice(start, start + 16))
+    assert windows.waveforms.nbytes > 60e6
+    assert megabytes() - before < 30
 
 
 @pytest.mark.parametrize("label", [label for label in EDIT_LABELS if not EDITS[label].needs])
