@@ -17,7 +17,7 @@ from .._constants import MIN_SECONDS
 from .clip_spectra import ClipSpectra
 from .phase import phase_statistics
 from .pitch import pitch_statistics
-from .repetition import cepstrum_statistics, copy_statistics, repeat_statistics
+from .repetition import cepstrum_statistics, repeat_statistics
 from .spectral import (
     edge_statistics,
     frame_statistics,
@@ -46,7 +46,6 @@ _GROUPS = (
     residual_statistics,
     cepstrum_statistics,
     repeat_statistics,
-    copy_statistics,
 )
 
 
@@ -67,8 +66,8 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Each clip is normalised to mean 0 and RMS 1, so level and offset have no effect. Only clipping, rounding and exact
-    copies are measured on the original samples. These statistics differ between 16-bit and resampled audio, so round
+    Each clip is normalised to mean 0 and RMS 1, so level and offset have no effect. Only clipping and rounding
+    are measured on the original samples. These statistics differ between 16-bit and resampled audio, so round
     the clips to train on and the clips to predict in the same way. The names of the statistics begin with:
 
     - ``level``, ``change``: levels of 64 bands up to half the sample rate in dB, and their changes;
@@ -83,7 +82,7 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
     - ``share``, ``amplitude``, ``flat``, ``values``, ``crest``, ``tails``: overdriving, clipping and rounding;
     - ``click``, ``residual``: outliers of a short-time spectrum and of a linear predictor;
     - ``cepstrum``: cepstrum of the whole clip, where an echo is a peak at its delay [1]_;
-    - ``repeat``, ``copied``: repeated segments, by correlation and by exact copies of samples;
+    - ``repeat``: repeated segments, by correlation;
     - ``stretch``: largest deviation of half a second from the whole clip, for edits of a part.
 
     A clip of 4 s takes 15 to 25 ms on one core. Memory is proportional to the length of the clip. In a clip of minutes,

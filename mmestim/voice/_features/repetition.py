@@ -1,4 +1,4 @@
-"""Statistics of repetition: echoes, repeated segments and exact copies of samples."""
+"""Statistics of repetition: echoes and repeated segments."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ _MIN_LAG_SECONDS, _SEGMENT_SECONDS, _STEP_SECONDS = 0.25, 0.16, 0.01
 # Neighbouring lags within a block of this length count as one lag.
 _LAG_BLOCK_SECONDS = 0.005
 _N_LAGS = 3
-_RUN_LENGTH = 64  # samples
-_N_FIRST_BITS = 20
-# In an array, since NumPy warns when scalars overflow.
-_HASH_FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)
 
 
 def cepstrum_statistics(clip: ClipSpectra) -> Statistics:
@@ -86,24 +82,6 @@ def _max_segment_correlation(first: np.ndarray, second: np.ndarray, rate: int) -
 
     energies = segment_sums(first, first) * segment_sums(second, second)
     return np.max(segment_sums(first, second) / np.sqrt(energies + 1e-6))
-
-
-def copy_statistics(clip: ClipSpectra) -> Statistics:
-    """Yield the fraction of samples that start a run of 64 samples with an exact copy elsewhere, as log10."""
-    # Adding 0 gives +0 and -0 the same bits.
-    hashes = (clip.relative + np.float32(0)).view(np.uint32).astype(np.uint64)
-    n_changes = np.concatenate([[0], np.cumsum(hashes[1:] != hashes[:-1])])
-    length, factor = 1, _HASH_FACTOR
-    while length < _RUN_LENGTH:  # the hash of a run combines the hashes of its halves
-        hashes = hashes[:-length] * factor + hashes[length:]
-        length, factor = 2 * length, factor * factor
-    # Runs that hardly change, such as silence, are no evidence of copying.
-    hashes = hashes[n_changes[_RUN_LENGTH - 1 :] - n_changes[: len(hashes)] >= _RUN_LENGTH // 4]
-    # Most runs have no copy; those whose first bits are unique need not be sorted.
-    first_bits = (hashes >> np.uint64(64 - _N_FIRST_BITS)).astype(np.intp)
-    hashes = np.sort(hashes[np.bincount(first_bits)[first_bits] > 1])
-    n_copies = np.count_nonzero(hashes[1:] == hashes[:-1])
-    yield "copied", ("share",), np.log10([n_copies / len(clip.relative) + 1e-5])
 
 
 def _rms(values: np.ndarray) -> float:

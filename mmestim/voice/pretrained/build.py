@@ -15,7 +15,7 @@ from .training_audio import prepare
 
 SEED = 0
 # More than the default of the detector: trees and networks of windows improve with the number of clips.
-N_CLIPS = 16_000
+N_CLIPS = 20_000
 
 
 def main() -> None:
