@@ -19,7 +19,7 @@ from mmestim.voice.metrics.detection import mean_of_defined
 from mmestim.voice.taxonomy import SPLICED_LABELS
 
 # In windows.
-HOPS = (0.5, 0.67, 0.75, 1.0)
+HOPS = (0.5, 0.75, 0.9, 1.0)
 
 
 def hop_table(clips: ClipSet, detectors: dict[str, VoiceEditDetector], n_jobs: int) -> Iterator[str]:

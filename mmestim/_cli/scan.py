@@ -94,8 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hop",
         type=float,
         metavar="SECONDS",
-        help="seconds between the starts of windows, at most a window; shorter hops take more time (default: three "
-        "quarters of a window)",
+        help="seconds between the starts of windows, at most a window; shorter hops take more time (default: nine "
+        "tenths of a window)",
     )
     parser.add_argument("--device", default="auto", help="device for networks: auto, cpu, cuda, ... (default: auto)")
 

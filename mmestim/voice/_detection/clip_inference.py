@@ -18,7 +18,7 @@ from ..taxonomy import TAXONOMY
 
 _BATCH_SIZE = 16  # windows
 # Seconds between the starts of windows, in windows.
-_HOP = 0.75
+_HOP = 0.9
 
 
 class FittedWindowModel(NamedTuple):
@@ -61,7 +61,7 @@ def scan_clip(
     labels : sequence of str
         Columns of the logits.
     hop : float or None
-        Seconds between the starts of windows; None is three quarters of a window.
+        Seconds between the starts of windows; None is nine tenths of a window.
     rate : int
         Samples per second.
     thresholds : ndarray of shape (n_labels,) or None

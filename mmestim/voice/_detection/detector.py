@@ -52,7 +52,7 @@ class VoiceEditDetector(TransformerMixin, ClassifierMixin, BaseEstimator):
         Window length in seconds; the paper uses 0.35, 1.2 and 4.05 [1]_. With several lengths, each has its own
         models, and their log-odds are averaged.
     hop : float or None, default=None
-        Seconds between the starts of windows, at most the shortest window; `None` is three quarters of each window.
+        Seconds between the starts of windows, at most the shortest window; `None` is nine tenths of each window.
     model : {'hybrid', 'features', 'lcnn', 'complexnet', 'rawnet2', 'ssl'} or nn.Module class, default='hybrid'
         Model of the windows. ``'features'``: gradient-boosted trees on hand-crafted statistics, which train in
         minutes on a CPU. ``'hybrid'``: trees and small networks on these statistics and on the outputs of networks
