@@ -26,9 +26,11 @@ from _detection_scores import Line
 from _simulation_tables import head, row
 from mmestim.voice import TAXONOMY
 from mmestim.voice.metrics import bootstrap_interval
+from mmestim.voice.taxonomy import CHANGED_CONTENT, PROCESSING
 
 SOURCES = {"LJSpeech, 22.05 kHz": "LJSpeech", "RAVDESS, 48 kHz": "RAVDESS"}
-ANY, CHANGED, MEAN = "any", "changed content", "mean of all"
+ANY, MEAN = "any", "mean of all"
+ALARMS = (ANY, PROCESSING, CHANGED_CONTENT)
 N_EDITED, N_EDITED_QUICK = 20, 1  # per label
 
 
@@ -128,18 +130,19 @@ def detected(paths: Sequence[str], evaluation: RunEvaluation) -> np.ndarray:
 def alarm_lines(
     is_detected: np.ndarray, labels: Sequence[str], speakers: np.ndarray, codec: str | None, n_resamples: int
 ) -> list[Line]:
-    """Return the fraction of unedited clips with each label, with any that is false, and with changed content."""
+    """Return the fraction of unedited clips with each label, and with any that is false, also of each kind."""
     is_false = np.array([label != codec for label in labels])
-    is_changed = np.array([TAXONOMY[label].kind == CHANGED for label in labels])
+    is_changed = np.array([TAXONOMY[label].kind == CHANGED_CONTENT for label in labels])
+    groups = {ANY: is_false, PROCESSING: is_false & ~is_changed, CHANGED_CONTENT: is_false & is_changed}
 
     def rates(is_detected: np.ndarray) -> np.ndarray:
-        groups = (is_detected[:, is_false], is_detected[:, is_changed])
-        return np.array([*is_detected.mean(axis=0), *(group.any(axis=1).mean() for group in groups)])
+        of_groups = (is_detected[:, group].any(axis=1).mean() for group in groups.values())
+        return np.array([*is_detected.mean(axis=0), *of_groups])
 
     low, high = bootstrap_interval(rates, speakers, is_detected, n_resamples=n_resamples, random_state=0)
     return [
         Line(name, "named" if name == codec else "false_alarm_rate", *map(float, values))
-        for name, *values in zip([*labels, ANY, CHANGED], rates(is_detected), low, high, strict=True)
+        for name, *values in zip([*labels, *groups], rates(is_detected), low, high, strict=True)
     ]
 
 
@@ -171,8 +174,9 @@ def described(data: EvaluationData) -> list[str]:
         "files, so a detector cannot fully separate the two. Real recordings: 16 clips of one speaker of LJSpeech, and "
         "32 of 16 actors of RAVDESS.",
         "The call above is the most recent one; the tables contain all stored runs with its settings. "
-        "Any: clips with any label but that of the file's codec. Named: clips whose codec is detected. Brackets "
-        "contain 95 % intervals, bootstrapped over speakers, for LJSpeech over clips.",
+        "Any: clips with any label but that of the file's codec; processing and changed content: with such a label of "
+        "that kind. Named: clips whose codec is detected. Brackets contain 95 % intervals, bootstrapped over speakers, "
+        "for LJSpeech over clips.",
     ]
 
 
@@ -184,10 +188,10 @@ def field_report(parts: dict[Run, dict[str, list[Line]]], setting: Sequence[str]
     for run, lines_by_part in parts.items():
         figures = {part: {(line.label, line.metric): line for line in lines} for part, lines in lines_by_part.items()}
         yield f"## Unedited files: {run.model}, seed {run.seed}\n"
-        yield from head("acquisition", "any, %", "changed content, %", "most frequent, %", "codec named, %")
+        yield from head("acquisition", *(f"{kind}, %" for kind in ALARMS), "most frequent, %", "codec named, %")
         for part, lines in figures.items():
             named = [line for (_, metric), line in lines.items() if metric == "named"]
-            alarms = [lines[name, "false_alarm_rate"] for name in (ANY, CHANGED)]
+            alarms = [lines[name, "false_alarm_rate"] for name in ALARMS]
             others = [
                 line for (name, metric), line in lines.items() if metric == alarms[0].metric and line not in alarms
             ]

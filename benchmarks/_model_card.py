@@ -12,7 +12,7 @@ from _csv_files import SUFFIX
 from _detection_report import AIMS_WINDOW, SEEN, Group
 from _detection_runs import Run, pretrained_name, read_parts
 from _detection_scores import OF_ALL, Line
-from _field import ANY, CHANGED, MEAN, percent
+from _field import ALARMS, MEAN, percent
 from _simulation_tables import head, row
 from _synthesizers import synthesizer_table
 from mmestim.voice import LABELS, TAXONOMY, VoiceEditDetector
@@ -77,10 +77,10 @@ def label_table(group: Group, detector: VoiceEditDetector) -> Iterator[str]:
 
 def acquisition_table(parts: dict[str, list[Line]]) -> Iterator[str]:
     """Yield a table of the false alarms and the recall under each acquisition."""
-    yield from head("files", "any edit, %", "changed content, %", "mean recall, %", "codec named, %")
+    yield from head("files", *(f"{kind}, %" for kind in ALARMS), "mean recall, %", "codec named, %")
     for name, lines in parts.items():
         figures = {(line.label, line.metric): line for line in lines}
-        alarms = [percent(figures[label, "false_alarm_rate"]) for label in (ANY, CHANGED)]
+        alarms = [percent(figures[label, "false_alarm_rate"]) for label in ALARMS]
         named: Sequence[Line] = [line for line in lines if line.metric == "named"]
         recall = figures.get((MEAN, "recall"))
         yield row(name, *alarms, percent(recall) if recall else "-", percent(named[0]) if named else "-")

@@ -90,7 +90,7 @@ class WindowSet:  # numpydoc ignore=PR02
         waveforms = self.waveforms
         if self.folder is not None and not isinstance(rows, int | np.integer):
             # In a map of its own, because pages of a lasting one count as a leak of memory in workers of joblib.
-            waveforms = np.load(self.folder / _WAVEFORMS, mmap_mode="r")
+            waveforms = np.load(self.folder / _WAVEFORMS, mmap_mode="r")[: len(self)]
         return waveforms[rows].astype(np.float32) / np.float32(32768)
 
 

@@ -58,6 +58,10 @@ def test_windows_in_files_cross_processes_by_their_paths(tmp_path):
     other = pickle.loads(content)
     for name in ("waveforms", "lengths", "targets", "frames", "clips"):
         np.testing.assert_array_equal(getattr(other, name), getattr(windows, name))
+    for rows in (slice(None), slice(2, 6), np.array([3, 0]), 1):  # The file has room for six windows.
+        expected = windows.waveforms[rows] / np.float32(32768)
+        np.testing.assert_array_equal(windows.floats(rows), expected)
+        np.testing.assert_array_equal(other.floats(rows), expected)
     (tmp_path / "windows").rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="temp_folder must be a folder that all workers share"):
         pickle.loads(content)
