@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A block of code, and what it prints.
+_BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# Numbers may differ by this much from those of a page, since processors round differently.
+_RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE = 0.1, 0.05
 # Packages that a block cannot do without, each in a comment of its own.
 _NEEDS = re.compile(r"^# needs (\w+)$", re.MULTILINE)
 _CODE = re.compile(r"^```\w.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -32,14 +36,19 @@ class Page(pytest.File):
         yield Links.from_parent(self, name="links")
         for match in _BLOCK.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
-            yield Block.from_parent(self, name=f"line {line}", source="\n" * line + match[1])
+            yield Block.from_parent(self, name=f"line {line}", source="\n" * line + match[1], printed=match[2])
 
 
 class Block(pytest.Function):
-    """Block of code, run in an empty folder."""
+    """Block of code, run in an empty folder, and the text that it prints."""
 
-    def __init__(self, *, source: str, **kwargs: object) -> None:
-        super().__init__(callobj=lambda tmp_path, monkeypatch: self._run(source, tmp_path, monkeypatch), **kwargs)
+    def __init__(self, *, source: str, printed: str | None, **kwargs: object) -> None:
+        def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+            self._run(source, tmp_path, monkeypatch)
+            if printed is not None:
+                check_printed(capsys.readouterr().out, printed)
+
+        super().__init__(callobj=run, **kwargs)
 
     def _run(self, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for package in _NEEDS.findall(source):
@@ -47,6 +56,15 @@ class Block(pytest.Function):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MPLBACKEND", "agg")
         exec(compile(source, self.path, "exec"), {"__name__": "__main__"})
+
+
+def check_printed(text: str, expected: str) -> None:
+    """Check that a text has the words of another, and numbers close to its numbers."""
+    lines, expected_lines = ([line.rstrip() for line in part.strip().splitlines()] for part in (text, expected))
+    assert [_NUMBER.sub("0", line) for line in lines] == [_NUMBER.sub("0", line) for line in expected_lines]
+    for line, expected_line in zip(lines, expected_lines, strict=True):
+        numbers, expected_numbers = (list(map(float, _NUMBER.findall(part))) for part in (line, expected_line))
+        assert numbers == pytest.approx(expected_numbers, rel=_RELATIVE_TOLERANCE, abs=_ABSOLUTE_TOLERANCE), line
 
 
 class Links(pytest.Item):

@@ -22,8 +22,10 @@ _FRAME_SECONDS = 0.01
 _MAX_PEAK = 0.99
 # The tilt turns about this frequency.
 _TILT_HZ = 1000.0
-# Frequencies of the gains of a response, an octave apart, and the length of its filter.
-_RESPONSE_HZ, _N_RESPONSE_TAPS, _N_FFT = 125.0 * 2.0 ** np.arange(7), 256, 2048
+# Frequencies of the gains of a response, an octave apart.
+_RESPONSE_HZ = 125.0 * 2.0 ** np.arange(7)
+# Length of its filter, and of the spectrum from which that is computed.
+_N_RESPONSE_TAPS, _N_FFT = 256, 2048
 # The low cut of microphones, recorders and telephones. The edit 'high_pass' starts above it.
 _LOW_CUT_HZ, _LOW_CUT_ORDERS = (50.0, 160.0), (1, 2, 4)
 
@@ -79,7 +81,8 @@ class Acquisition:  # numpydoc ignore=PR02
     tilt : float, default=0.0
         Change of the level from the low to the high frequencies in dB, as between two microphones.
     response : tuple of 7 floats or (), default=()
-        Gains of a microphone in dB at the octaves from 125 Hz to 8 kHz, with a smooth curve between them; () is flat.
+        Approximate gains of a microphone in dB at the octaves from 125 Hz to 8 kHz, with a smooth curve between them;
+        () is flat.
     compression : float, default=1.0
         Ratio by which levels above the average level are reduced; 1 is no compression.
     gate : float, default=0.0
@@ -121,11 +124,9 @@ class Acquisition:  # numpydoc ignore=PR02
             check_number("low_cut", self.low_cut, low=1, high=1000)
         check_number("low_cut_order", self.low_cut_order, low=1, high=8, integer=True)
         check_number("tilt", self.tilt, low=-24, high=24)
+        if not isinstance(self.response, tuple | list) or len(self.response) not in (0, len(_RESPONSE_HZ)):
+            raise ValueError(f"response={self.response!r} must be a tuple of {len(_RESPONSE_HZ)} gains in dB, or ().")
         object.__setattr__(self, "response", tuple(self.response))  # JSON has no tuples.
-        if len(self.response) not in (0, len(_RESPONSE_HZ)):
-            raise ValueError(
-                f"response={self.response!r} has {len(self.response)} gains. Give {len(_RESPONSE_HZ)}, or none."
-            )
         for gain in self.response:
             check_number("response", gain, low=-24, high=24)
         check_number("compression", self.compression, low=1, high=100)

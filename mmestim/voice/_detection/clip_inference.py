@@ -18,7 +18,7 @@ from ..taxonomy import TAXONOMY
 
 _BATCH_SIZE = 16  # windows
 # Seconds between the starts of windows, in windows.
-_HOP = 0.9
+DEFAULT_HOP = 0.9
 
 
 class FittedWindowModel(NamedTuple):
@@ -78,7 +78,15 @@ def scan_clip(
     """
     passes = [
         run_windows(
-            blocks, fitted, labels, seconds, _HOP * seconds if hop is None else hop, rate, thresholds, locate, gaps
+            blocks,
+            fitted,
+            labels,
+            seconds,
+            DEFAULT_HOP * seconds if hop is None else hop,
+            rate,
+            thresholds,
+            locate,
+            gaps,
         )
         for seconds, fitted in models.items()
     ]

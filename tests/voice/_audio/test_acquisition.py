@@ -111,7 +111,8 @@ def test_draws_cover_all_rates_and_resamplers():
         ({"bit_depth": 12}, "bit_depth=12"),
         ({"compression": 0.5}, "compression=0.5"),
         ({"stored_rate": 100}, "stored_rate=100"),
-        ({"response": (1.0, 2.0)}, "has 2 gains. Give 7"),
+        ({"response": (1.0, 2.0)}, "must be a tuple of 7 gains in dB"),
+        ({"response": 1.0}, "response=1.0 must be a tuple"),
         ({"response": (0.0,) * 6 + (99.0,)}, "response=99.0"),
     ],
 )
