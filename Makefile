@@ -13,7 +13,7 @@ demo: .venv/.plot ## compare the classifiers on a small problem, and scan edited
 	$(BIN)/mmestim demo build/demo/voice
 
 test: .venv/.dev ## run the tests and the examples in the docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder
 
 # Apart from .venv, in environments of their own. UV_TORCH_BACKEND=cpu takes builds of torch without CUDA.
 test-lowest: ## run the tests with the oldest releases that pyproject.toml admits
@@ -26,7 +26,7 @@ define test_with
 	$(PYTHON) -m venv .venv-$(1)
 	.venv-$(1)/bin/python -m pip install -qq uv
 	.venv-$(1)/bin/uv pip install -q --python .venv-$(1)/bin/python $(2) '.[test]'
-	OMP_NUM_THREADS=1 .venv-$(1)/bin/python -m pytest -q -n auto --dist loadscope
+	OMP_NUM_THREADS=1 .venv-$(1)/bin/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder
 endef
 
 lint: .venv/.dev ## check style, spelling, docstrings and types

@@ -1,6 +1,7 @@
 """Saving, loading and pickling of detectors."""
 
 import copy
+import hashlib
 import pickle
 
 import pandas as pd
@@ -122,3 +123,16 @@ def test_parameters_that_are_data_are_saved(clips, tmp_path, tiny):
     assert loaded.edits == edits
     assert loaded.noises is None
     assert "noises  'DataFrame'" in mmestim.persistence.describe(tmp_path / "m.mme")
+
+
+def test_two_trainings_with_a_seed_are_saved_as_the_same_file(clips, edits, tiny, tmp_path):
+    digests = set()
+    for n_jobs in (1, 2):
+        detector = VoiceEditDetector(edits, model="hybrid", n_jobs=n_jobs, device="cpu", **tiny).fit(clips)
+        detector.set_params(n_jobs=None)
+        for report in detector.training_report_.values():
+            if isinstance(report, dict):
+                del report["seconds"]
+        mmestim.save(detector, tmp_path / "detector.mme")
+        digests.add(hashlib.sha256((tmp_path / "detector.mme").read_bytes()).hexdigest())
+    assert len(digests) == 1
