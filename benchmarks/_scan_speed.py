@@ -25,14 +25,12 @@ from memory import private_mib, watch
 from mmestim.voice import VoiceEditDetector, scan_files
 from mmestim.voice._audio.streaming import AudioStream
 from mmestim.voice._audio.windowing import iter_windows
-from mmestim.voice._detection.clip_inference import DEFAULT_HOP
+from mmestim.voice._detection.clip_inference import window_step
 from mmestim.voice.networks import LCNN
 
 N_UTTERANCES, N_UTTERANCES_QUICK = 400, 8
 N_FILES, MINUTES, MINUTES_QUICK = 4, 4, 0.2
-WINDOW_SECONDS, BATCH_SIZE = 4.05, 16
-# Windows start at multiples of 10 ms.
-WINDOW, HOP = round(WINDOW_SECONDS * RATE), round(DEFAULT_HOP * WINDOW_SECONDS * 100) * RATE // 100
+WINDOW, HOP, BATCH_SIZE = round(4.05 * RATE), window_step(None, 4.05, RATE), 16
 # Lengths of the recordings whose scans are compared in memory.
 MEMORY_MINUTES, MEMORY_MINUTES_QUICK = (2, 60), (0.2, 0.5)
 FORMATS = {

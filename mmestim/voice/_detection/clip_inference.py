@@ -18,7 +18,7 @@ from ..taxonomy import TAXONOMY
 
 _BATCH_SIZE = 16  # windows
 # Seconds between the starts of windows, in windows.
-DEFAULT_HOP = 0.9
+_HOP = 0.9
 
 
 class FittedWindowModel(NamedTuple):
@@ -77,17 +77,7 @@ def scan_clip(
         Logits of the recording and of its windows, and the segments.
     """
     passes = [
-        run_windows(
-            blocks,
-            fitted,
-            labels,
-            seconds,
-            DEFAULT_HOP * seconds if hop is None else hop,
-            rate,
-            thresholds,
-            locate,
-            gaps,
-        )
+        run_windows(blocks, fitted, labels, seconds, hop, rate, thresholds, locate, gaps)
         for seconds, fitted in models.items()
     ]
     # Clip-level classes apply to the whole clip, even if they share a name with an edit.
@@ -108,6 +98,12 @@ def scan_clip(
     return ScannedClip(duration, logits, shortest.spans, shortest.logits, embedding, segments)
 
 
+def window_step(hop: float | None, seconds: float, rate: int) -> int:
+    """Return the samples between the starts of windows of some seconds; `hop` is that of `scan_clip`."""
+    # Windows start at multiples of 10 ms, so that the frames of overlapping windows coincide.
+    return max(1, round((_HOP * seconds if hop is None else hop) * 100)) * (rate // 100)
+
+
 class WindowPass(NamedTuple):
     """Scores of one model for all windows of a recording."""
 
@@ -123,7 +119,7 @@ def run_windows(
     fitted: FittedWindowModel,
     labels: Sequence[str],
     seconds: float,
-    hop: float,
+    hop: float | None,
     rate: int,
     thresholds: np.ndarray | None,
     locate: bool,
@@ -131,15 +127,13 @@ def run_windows(
 ) -> WindowPass:
     """Run the model of one window length on a recording; the parameters are those of `scan_clip`."""
     model, fusion = fitted
-    # Windows start at multiples of 10 ms, so that the frames of overlapping windows coincide.
-    step = max(1, round(hop * 100)) * (rate // 100)
     locator = None
     if locate and thresholds is not None:
         locator = SegmentLocator(list(labels), thresholds, model.frame_thresholds, rate)
     batch_logits: list[np.ndarray] = []
     spans: list[tuple[float, float]] = []
     embedding_sum: np.ndarray | float = 0.0
-    window_iterator = iter_windows(blocks, round(seconds * rate), step, rate, gaps)
+    window_iterator = iter_windows(blocks, round(seconds * rate), window_step(hop, seconds, rate), rate, gaps)
     while windows := list(islice(window_iterator, _BATCH_SIZE)):
         outputs = model.predict(windows)
         fused_logits = fusion.logits(outputs.logits)

@@ -66,9 +66,9 @@ class ClipStatistics(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Each clip is normalised to mean 0 and RMS 1, so level and offset have no effect. Only clipping and rounding
-    are measured on the original samples. These statistics differ between 16-bit and resampled audio, so round
-    the clips to train on and the clips to predict in the same way. The names of the statistics begin with:
+    Each clip is normalised to mean 0 and RMS 1, so level and offset have no effect. Only clipping and rounding are
+    measured on the original samples. These statistics differ between 16-bit and resampled audio, so round the clips to
+    train on and the clips to predict in the same way. The names of the statistics begin with:
 
     - ``level``, ``change``: levels of 64 bands up to half the sample rate in dB, and their changes;
     - ``tone``: levels of 24 bands of equal musical width, for tone controls and filters;

@@ -89,7 +89,8 @@ class WindowSet:  # numpydoc ignore=PR02
         """Return the waveforms of some windows as float32, at full scale 1."""
         waveforms = self.waveforms
         if self.folder is not None and not isinstance(rows, int | np.integer):
-            # In a map of its own, because pages of a lasting one count as a leak of memory in workers of joblib.
+            # In a map of its own, because pages of a lasting one count as a leak of memory in workers of joblib. Single
+            # rows, of which training reads many, are read from the lasting one.
             waveforms = np.load(self.folder / _WAVEFORMS, mmap_mode="r")[: len(self)]
         return waveforms[rows].astype(np.float32) / np.float32(32768)
 

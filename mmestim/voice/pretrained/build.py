@@ -40,10 +40,15 @@ def main() -> None:
         random_state=SEED,
     )
     detector.fit(audio.speech).set_params(n_jobs=None, verbose=0)
+    forget_durations(detector)
+    save(detector, options.output)
+
+
+def forget_durations(detector: VoiceEditDetector) -> None:
+    """Delete the durations of a training, so that equal weights are saved as equal files."""
     for report in detector.training_report_.values():
         if isinstance(report, dict):
-            del report["seconds"]  # Without durations, the same weights are the same file.
-    save(detector, options.output)
+            del report["seconds"]
 
 
 if __name__ == "__main__":
